@@ -1,0 +1,135 @@
+"""The batch: the next chunk of every lane, of one fixed shape.
+
+A batch has `b` lanes. A lane is an endless stream of events: session after session, user after
+user; a batch holds the next row of each. A row closes when `l` events are in it, or when it would
+touch more than `s` sessions; only then is its tail padding. What a row needs of the rows before it
+travels in the model's carry, so a session may be longer than a row.
+
+Names end in their axes:
+
+    b  lanes (rows of a batch)           d  width of an item embedding
+    l  events in a row                   h  width of the GRU's state
+    s  sessions that a row touches       c  channels of the TCN, width of its input
+    k  candidates or negatives           v  rows of the item table: padding, unknown, catalogue
+    u  distinct items of a batch         n  events picked out of a batch (scored ones, say)
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+PADDING_ID = 0
+"""Row 0 of the item table: no event is here."""
+
+UNKNOWN_ID = 1
+"""Row 1: an item outside the training vocabulary. An event like others, but never a target."""
+
+FIRST_ITEM_ID = 2
+"""Rows 2.. are the catalogue: the items of the training vocabulary."""
+
+Array = Any
+"""A numpy array on the host, a jax array on the device; the annotations beside give the shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """The fixed shape of a batch. One shape is one compilation.
+
+    Attributes:
+      lanes: `b`, over all processes.
+      events: `l`, events in a row.
+      sessions: `s`, sessions that one row may touch.
+
+    Raises:
+      ValueError: A size is below 1.
+    """
+
+    lanes: int
+    events: int
+    sessions: int
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value < 1:
+                raise ValueError(f"{field.name}={value}: must be >= 1")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What the device gets: a pytree of arrays, numpy before the transfer and jax after it.
+
+    Events stand at the front of a row, padding only behind them. All ids are rows of the item
+    table (`PADDING_ID`, `UNKNOWN_ID`, `FIRST_ITEM_ID`..).
+
+    Attributes:
+      item_ids_bl: int32. The item of each event, which is what the model predicts there.
+      position_bl: int32. Index of the event in its session, counted over rows. 0 on padding.
+      user_position_bl: int32. Index of the event in its user's history, likewise.
+      session_bl: int32. Index of the event's session in the row, 0..s-1. 0 on padding.
+      starts_session_bs: bool. False for a session continued from the row before, and for slots
+        that hold none.
+      starts_user_bs: bool. True at a user's first session, where it starts.
+      gap_hours_bs: float32. Hours from the last event of the session before to the first of this
+        one; 0 at a user's first and where the session is continued.
+      loss_weight_bl: float32. 0 on padding, unknown targets and events that are not trained on.
+      scored_bl: bool. True where the event is a target of the evaluation.
+      negatives_k: int32 or None. Items that serve every event as negatives.
+      negatives_blk: int32 or None. Negatives of each event's own. PADDING_ID: no candidate.
+      distinct_u: int32 or None. `rows` mode: the table rows that this batch touches, each once;
+        [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is filled up with PADDING_ID. The other ids
+        of the batch (`item_ids_bl`, `negatives_*`) are then *local*: places in `distinct_u`.
+      item_table_ud: float or None. The embeddings that `item_ids_bl` points into: the whole table
+        (u = v) in `dense` mode, the rows of `distinct_u` in `rows` mode. Set by the step.
+    """
+
+    item_ids_bl: Array
+    position_bl: Array
+    user_position_bl: Array
+    session_bl: Array
+    starts_session_bs: Array
+    starts_user_bs: Array
+    gap_hours_bs: Array
+    loss_weight_bl: Array
+    scored_bl: Array
+    negatives_k: Array | None = None
+    negatives_blk: Array | None = None
+    distinct_u: Array | None = None
+    item_table_ud: Array | None = None
+
+    def replace(self, **changes: Any) -> "Batch":
+        """This batch with the named fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def bucket(self) -> Bucket:
+        """The shape of this batch (of this process's lanes)."""
+        lanes, events = self.item_ids_bl.shape
+        return Bucket(lanes, events, self.starts_session_bs.shape[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchInfo:
+    """What only the host needs to know about a batch.
+
+    Attributes:
+      user_bs: int64. Index of the user's record in the histories, -1 for a slot without a session.
+      session_in_user_bs: int32. Index of the session in its user's history, -1 likewise.
+      time_bl: int64. Seconds since the epoch, 0 on padding.
+      item_ids_bl: int32. Global item ids, also in `rows` mode.
+    """
+
+    user_bs: np.ndarray
+    session_in_user_bs: np.ndarray
+    time_bl: np.ndarray
+    item_ids_bl: np.ndarray
+
+
+class LaneBatch(NamedTuple):
+    """One element of a loader: the device's part and the host's."""
+
+    batch: Batch
+    info: BatchInfo
