@@ -120,12 +120,15 @@ class BatchInfo:
       session_in_user_bs: int32. Index of the session in its user's history, -1 likewise.
       time_bl: int64. Seconds since the epoch, 0 on padding.
       item_ids_bl: int32. Global item ids, also in `rows` mode.
+      target_bl: bool. Events of the part that is trained on or evaluated, unknown items included:
+        `target_bl & (item_ids_bl == UNKNOWN_ID)` are the unknown targets.
     """
 
     user_bs: np.ndarray
     session_in_user_bs: np.ndarray
     time_bl: np.ndarray
     item_ids_bl: np.ndarray
+    target_bl: np.ndarray
 
 
 class LaneBatch(NamedTuple):
