@@ -1,0 +1,298 @@
+"""Frozen settings of a run, checked where they are built.
+
+Three groups matter on restore. `ModelConfig` and the data's hash decide what the parameters mean:
+they must be equal. `LossConfig` and `OptimizerConfig` decide what the optimizer state means: equal
+too. `TrainConfig` and `EvalConfig` say how a run is run, and may differ from one start to the next.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+LOSSES = (
+    "cross_entropy",
+    "sampled_softmax",
+    "nce",
+    "bpr",
+    "hinge_linear",
+    "hinge_sigmoid",
+    "hinge_logsigmoid",
+    "l2",
+)
+NEGATIVE_SOURCES = ("uniform", "popularity", "in_batch")
+POOLINGS = ("mean", "max", "last")
+GAP_DECAYS = ("none", "fixed", "learned")
+NORMALIZE = ("none", "prediction", "both")
+ITEM_MODES = ("dense", "rows")
+SCHEDULES = ("constant", "step", "cosine")
+DTYPES = ("float32", "bfloat16")
+FIT_ON = ("train", "train_valid")
+MASK_SEEN = ("none", "session", "user")
+MONITOR_GROUPS = ("all", "first", "next")
+METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
+
+
+def _at_least(config: Any, low: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not value >= low:
+            raise ValueError(f"{name}={value}: must be >= {low}")
+
+
+def _above(config: Any, low: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not value > low:
+            raise ValueError(f"{name}={value}: must be > {low}")
+
+
+def _share(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value}: must be in [0, 1)")
+
+
+def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in choices:
+        raise ValueError(f"{name}={value}: must be one of {', '.join(choices)}")
+
+
+class _Config:
+    """To and from plain JSON values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config of these JSON values.
+
+        Raises:
+          ValueError: A field is unknown, missing without a default, or out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"{unknown[0]}={values[unknown[0]]}: not a field of {cls.__name__}")
+
+        def tupled(value: Any) -> Any:
+            return tuple(tupled(v) for v in value) if isinstance(value, list | tuple) else value
+
+        return cls(**{name: tupled(value) for name, value in values.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(_Config):
+    """What decides the shape and meaning of the parameters.
+
+    Attributes:
+      name: A key of `hiertcn_jax.models.MODELS`.
+      item_dim: `d`, width of an item embedding.
+      projection_dim: Width of a projection of item embeddings that TCN and pooled sessions share;
+        0 takes the embeddings as they are.
+      gru_dim: Width of one GRU layer.
+      gru_layers: GRU layers; the TCN sees the states of all side by side.
+      pooling: How a session becomes one vector: mean, max or last of its known items.
+      gap_decay: exp(-gap/tau) on the GRU's state: none, fixed tau, or learned tau.
+      gap_decay_hours: tau, or where a learned tau starts.
+      tcn_channels: Channels of each temporal block.
+      kernel_size: Taps of each convolution.
+      dilation_base: Block i has dilation `dilation_base**i`.
+      convs_per_block: 1 as in the released code, 2 as in the TCN paper.
+      residual: Whether a block adds its input to its output.
+      dropout: Share of activations dropped behind each convolution.
+      input_dropout: Share of the TCN's input channels dropped.
+      normalize: L2-normalise nothing, the prediction, or prediction and item embeddings.
+      temperature: The prediction is divided by it.
+      item_bias: Whether each item has a bias in its score.
+      tied_output: Whether items are scored by their input embeddings; False learns a second table.
+      unknown_rate: Share of training inputs replaced by the unknown item, which trains its row.
+      item_mode: `dense` holds and updates the whole table; `rows` only the rows of a batch.
+      dtype: Type that matrix products are computed in; parameters and losses stay float32.
+    """
+
+    name: str = "hiertcn"
+    item_dim: int = 128
+    projection_dim: int = 0
+    gru_dim: int = 128
+    gru_layers: int = 1
+    pooling: str = "mean"
+    gap_decay: str = "none"
+    gap_decay_hours: float = 168.0
+    tcn_channels: tuple[int, ...] = (128, 128, 128)
+    kernel_size: int = 3
+    dilation_base: int = 2
+    convs_per_block: int = 1
+    residual: bool = True
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    normalize: str = "none"
+    temperature: float = 1.0
+    item_bias: bool = True
+    tied_output: bool = True
+    unknown_rate: float = 0.01
+    item_mode: str = "dense"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "item_dim", "gru_dim", "gru_layers", "kernel_size", "dilation_base")
+        _at_least(self, 0, "projection_dim")
+        _above(self, 0, "gap_decay_hours", "temperature")
+        _share(self, "dropout", "input_dropout", "unknown_rate")
+        _one_of(self, "pooling", POOLINGS)
+        _one_of(self, "gap_decay", GAP_DECAYS)
+        _one_of(self, "normalize", NORMALIZE)
+        _one_of(self, "item_mode", ITEM_MODES)
+        _one_of(self, "dtype", DTYPES)
+        if not self.tcn_channels or min(self.tcn_channels) < 1:
+            raise ValueError(f"tcn_channels={self.tcn_channels}: must be one or more sizes >= 1")
+        if self.convs_per_block not in (1, 2):
+            raise ValueError(f"convs_per_block={self.convs_per_block}: must be 1 or 2")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(_Config):
+    """What is minimised, and against which negatives.
+
+    Attributes:
+      name: One of `LOSSES`.
+      negatives: (source, count) pairs; the candidates of all sources are taken together.
+      own_negatives: Whether each event has negatives of its own, instead of one set for the batch.
+      popularity_alpha: The `popularity` source draws in proportion to events**alpha.
+      logq: Whether sampled softmax corrects scores by the log expected count of each candidate.
+      hinge_delta: Margin of the hinge losses.
+      nce_weight: Weight of the negative part of NCE.
+      per_user: Averages over the events of a user first, then over users, as the released code
+        does; False averages over events.
+    """
+
+    name: str = "sampled_softmax"
+    negatives: tuple[tuple[str, int], ...] = (("popularity", 2048),)
+    own_negatives: bool = False
+    popularity_alpha: float = 0.5
+    logq: bool = True
+    hinge_delta: float = 0.1
+    nce_weight: float = 1.0
+    per_user: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of(self, "name", LOSSES)
+        _at_least(self, 0, "popularity_alpha", "hinge_delta", "nce_weight")
+        for source, count in self.negatives:
+            if source not in NEGATIVE_SOURCES:
+                raise ValueError(
+                    f"negatives={source}: must be one of {', '.join(NEGATIVE_SOURCES)}"
+                )
+            if count < 1:
+                raise ValueError(f"negatives={source}:{count}: the count must be >= 1")
+        if self.needs_negatives and not self.negatives:
+            raise ValueError(f"negatives=: the loss {self.name} needs at least one source")
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether the loss compares the target with sampled items."""
+        return self.name not in ("cross_entropy", "l2")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(_Config):
+    """Adam and its learning rate over the steps.
+
+    Attributes:
+      learning_rate: At its highest.
+      schedule: `constant`; `step` multiplies by `decay_factor` at each of `decay_epochs`; `cosine`
+        falls to `final_rate` of the highest at the last step.
+      warmup_steps: Steps of linear rise from 0.
+      decay_epochs: Epochs at which the `step` schedule drops.
+      decay_factor: What it multiplies by.
+      final_rate: Where the cosine ends, as a share of `learning_rate`.
+      clip_norm: Gradients of a larger global norm are scaled down to it; 0 leaves them.
+      adam_b1, adam_b2, adam_eps: Adam's constants.
+    """
+
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    decay_epochs: tuple[int, ...] = (60, 120)
+    decay_factor: float = 0.2
+    final_rate: float = 0.0
+    clip_norm: float = 0.0
+    adam_b1: float = 0.9
+    adam_b2: float = 0.999
+    adam_eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _above(self, 0, "learning_rate", "decay_factor", "adam_eps")
+        _at_least(self, 0, "warmup_steps", "final_rate", "clip_norm")
+        _share(self, "adam_b1", "adam_b2")
+        _one_of(self, "schedule", SCHEDULES)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(_Config):
+    """How a training run is run.
+
+    Attributes:
+      epochs: Passes over the training events.
+      steps: Optimizer steps; 0 leaves it to `epochs`, otherwise it overrides them.
+      lanes, events, sessions: The bucket of training.
+      seed: One seed for parameters, order, dropout and negatives.
+      fit_on: `train`, or `train_valid` for final tables.
+      monitor: Validation metric that picks the best checkpoint, as group/metric.
+      patience: Evaluations without a better `monitor` before the run stops; 0 never stops early.
+      eval_every_epochs: Epochs between validations.
+      checkpoint_every_steps: Steps between checkpoints besides those at validations; 0 for none.
+      log_every_steps: Steps between lines of metrics.jsonl.
+    """
+
+    epochs: int = 10
+    steps: int = 0
+    lanes: int = 128
+    events: int = 64
+    sessions: int = 32
+    seed: int = 0
+    fit_on: str = "train"
+    monitor: str = "all/mrr"
+    patience: int = 0
+    eval_every_epochs: float = 1.0
+    checkpoint_every_steps: int = 0
+    log_every_steps: int = 20
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "epochs", "lanes", "events", "sessions", "log_every_steps")
+        _at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
+        _above(self, 0, "eval_every_epochs")
+        _one_of(self, "fit_on", FIT_ON)
+        group, _, metric = self.monitor.partition("/")
+        if group not in MONITOR_GROUPS or metric not in METRICS:
+            raise ValueError(
+                f"monitor={self.monitor}: must be group/metric with a group of "
+                f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(METRICS)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig(_Config):
+    """How a model is scored.
+
+    Attributes:
+      lanes, events, sessions: The bucket of evaluation.
+      mask_seen: Items left out of the ranking because they were seen: `none`, those of the
+        `session` so far, or of the `user` so far. The target always takes part.
+      rank_events: Events ranked by one call.
+      rank_chunk: Catalogue rows scored at once; with `rank_events` it bounds the memory.
+    """
+
+    lanes: int = 128
+    events: int = 64
+    sessions: int = 32
+    mask_seen: str = "none"
+    rank_events: int = 512
+    rank_chunk: int = 65536
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "lanes", "events", "sessions", "rank_events", "rank_chunk")
+        _one_of(self, "mask_seen", MASK_SEEN)
