@@ -1,0 +1,173 @@
+"""Which users a lane reads, turn by turn: a shuffle without end, or every user once."""
+
+import functools
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from grain.experimental import index_shuffle
+
+from data_pipelines.events import HistorySource, Stream, keep_sessions
+from data_pipelines.histories.record import History
+from data_pipelines.rows import count_rows
+from hiertcn_jax.batch import Bucket
+
+_SURVEY_BLOCK = 1024
+"""Histories that are read at a time where all are looked at."""
+
+
+class Deal(Protocol):
+    """The users of each lane. A lane's turn 0 is its first user, and so on."""
+
+    @property
+    def batches(self) -> int | None:
+        """How many batches it takes until all lanes are dry. None: they never are."""
+        ...
+
+    def users(self, lane: int, turn: int, count: int) -> list[int]:
+        """The users of turns `turn`..`turn + count - 1`; fewer where the lane runs dry."""
+        ...
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch and place of a turn, for the lane's state."""
+        ...
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """The turn at this epoch and place, the inverse of `place`.
+
+        Raises:
+          ValueError: The lane never comes there.
+        """
+        ...
+
+
+class Shuffled:
+    """All users in another order each epoch, without end.
+
+    The permutations of all epochs are laid end to end; lane i of b reads every b-th place, from i
+    on. So each user comes once in an epoch, and lanes read equally many users however few there
+    are. No permutation is held in memory: a place is looked up on its own.
+    """
+
+    batches = None
+
+    def __init__(self, users: int, lanes: int, seed: int) -> None:
+        self._lanes = lanes
+        self._users = users
+        self._seed = seed
+        self._epoch_seed = functools.lru_cache(maxsize=1024)(self._compute_epoch_seed)
+
+    def users(self, lane: int, turn: int, count: int) -> list[int]:
+        """The users of `count` turns from `turn` on."""
+        places = (self.place(lane, number) for number in range(turn, turn + count))
+        return [
+            index_shuffle(place, self._users - 1, self._epoch_seed(epoch), 4)
+            for epoch, place in places
+        ]
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch, and place in the permutation of that epoch."""
+        return divmod(lane + turn * self._lanes, self._users)
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """The turn at which the lane reads this place of this epoch's permutation."""
+        turn, remainder = divmod(epoch * self._users + place - lane, self._lanes)
+        if remainder or turn < 0 or not 0 <= place < self._users:
+            raise ValueError(
+                f"lane {lane} of {self._lanes} never comes to epoch={epoch}, place={place} with"
+                f" {self._users} users"
+            )
+        return turn
+
+    def _compute_epoch_seed(self, epoch: int) -> int:
+        # seed + epoch would make epoch 1 of seed 0 the same as epoch 0 of seed 1.
+        return int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+
+
+class Once:
+    """Every user of a fixed list for each lane, once."""
+
+    def __init__(self, users_by_lane: Sequence[np.ndarray], batches: int) -> None:
+        self.batches = batches
+        self._users_by_lane = users_by_lane
+
+    def users(self, lane: int, turn: int, count: int) -> list[int]:
+        """The users of at most `count` turns from `turn` on."""
+        return self._users_by_lane[lane][turn : turn + count].tolist()
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch 0, and the place in the lane's list."""
+        return 0, turn
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """The place in the lane's list."""
+        if epoch != 0 or not 0 <= place <= len(self._users_by_lane[lane]):
+            raise ValueError(
+                f"lane {lane} never comes to epoch={epoch}, place={place} with"
+                f" {len(self._users_by_lane[lane])} users"
+            )
+        return place
+
+
+def deal_by_length(source: HistorySource, stream: Stream, bucket: Bucket) -> Once:
+    """Deals the users with targets to lanes, the longest first, each to the shortest lane so far.
+
+    Looks at every history once, and keeps 8 bytes for each session while it deals.
+
+    Raises:
+      ValueError: No user has a target.
+    """
+    users, lengths, sessions = [], [], []
+    for start, histories in _blocks(source):
+        kept = keep_sessions(histories, stream)
+        counts = np.bincount(kept.owner_m, minlength=len(histories))
+        present = np.flatnonzero(counts)
+        users.append(present + start)
+        sessions.append(counts[present])
+        lengths.append(kept.length_m)
+    if not any(len(block) for block in users):
+        raise ValueError(_nothing(source, stream))
+    user_n, length_m = np.concatenate(users), np.concatenate(lengths)
+    ends = np.cumsum(np.concatenate(sessions))
+    length_by_user = np.split(length_m, ends[:-1])
+    events_n = np.add.reduceat(length_m, np.concatenate([[0], ends[:-1]]))
+    hands = _shortest_first(events_n, bucket.lanes)
+    batches = max(
+        count_rows(
+            np.concatenate([length_by_user[place] for place in hand]),
+            bucket.events,
+            bucket.sessions,
+        )
+        for hand in hands
+        if hand
+    )
+    return Once([user_n[np.asarray(hand, np.int64)] for hand in hands], batches)
+
+
+def require_targets(source: HistorySource, stream: Stream) -> None:
+    """Raises a ValueError if no user has a target; reads no further than to the first one."""
+    for _, histories in _blocks(source):
+        if keep_sessions(histories, stream).target_m.any():
+            return
+    raise ValueError(_nothing(source, stream))
+
+
+def _shortest_first(events_n: np.ndarray, lanes: int) -> list[list[int]]:
+    hands: list[list[int]] = [[] for _ in range(lanes)]
+    heap = [(0, lane) for lane in range(lanes)]
+    for place in np.argsort(-events_n, kind="stable").tolist():
+        total, lane = heap[0]
+        hands[lane].append(place)
+        heapq.heapreplace(heap, (total + int(events_n[place]), lane))
+    return hands
+
+
+def _blocks(source: HistorySource) -> Iterator[tuple[int, Sequence[History]]]:
+    for start in range(0, len(source), _SURVEY_BLOCK):
+        indices = range(start, min(start + _SURVEY_BLOCK, len(source)))
+        yield start, source.__getitems__(list(indices))
+
+
+def _nothing(source: HistorySource, stream: Stream) -> str:
+    return f"none of the {len(source)} users has a session in the part {stream}"

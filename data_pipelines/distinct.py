@@ -1,0 +1,157 @@
+"""`rows` mode: negatives drawn on the host, and ids local to the distinct items of a batch.
+
+Every batch of a run has the same room for distinct items: the most that can occur, rounded up. One
+shape is one compilation, and none comes late in a run, when a batch happens to be richer. What is
+wasted is small: in front of the events (l of each lane) and their negatives stand at most as many
+rows again, which are gathered but touch no convolution.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import grain
+import numpy as np
+
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
+
+_SIZE_QUANTUM = 128
+"""`u` is a multiple of this, so that rows fill the tiles of an accelerator."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemRows:
+    """What `rows` mode needs to know of the item table.
+
+    Attributes:
+      table_rows: `v`, rows of the item table: padding, unknown, catalogue.
+      negatives: `k`, how many to draw. 0: none.
+      shared: One set of negatives for all events of a batch; otherwise k for each event.
+      weight_v: float [v]. Items are drawn in proportion to it (popularity^alpha, say); rows 0 and 1
+        never are. None: uniform over the catalogue.
+
+    Raises:
+      ValueError: A size is out of range, or the weights are not usable.
+    """
+
+    table_rows: int
+    negatives: int = 0
+    shared: bool = True
+    weight_v: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.table_rows <= FIRST_ITEM_ID:
+            raise ValueError(f"table_rows={self.table_rows}: must be > {FIRST_ITEM_ID}")
+        if self.negatives < 0:
+            raise ValueError(f"negatives={self.negatives}: must be >= 0")
+        if self.weight_v is None:
+            return
+        if self.weight_v.shape != (self.table_rows,):
+            raise ValueError(f"weight_v has shape {self.weight_v.shape}, not ({self.table_rows},)")
+        if not (self.weight_v >= 0).all() or not self.weight_v[FIRST_ITEM_ID:].any():
+            raise ValueError("weight_v: must be >= 0 everywhere and > 0 for some item")
+
+    def distinct_rows(self, lanes: int, events: int) -> int:
+        """`u`: room for the distinct items of any batch of this many lanes and events."""
+        negatives = self.negatives if self.shared else lanes * events * self.negatives
+        most = min(self.table_rows, FIRST_ITEM_ID + lanes * events + negatives)
+        return -(-most // _SIZE_QUANTUM) * _SIZE_QUANTUM
+
+
+def with_item_rows(
+    loader: grain.IterDataset[LaneBatch], items: ItemRows, bucket: Bucket, own: range, seed: int
+) -> grain.IterDataset[LaneBatch]:
+    """Adds negatives and turns the ids of the batches into local ones.
+
+    Negatives are a function of (seed, step, lane): neither a restart nor the number of processes
+    changes them. The step is in the state of the stage.
+
+    Args:
+      loader: Batches with global ids.
+      items: The item table, and which negatives to draw.
+      bucket: The shape of a batch over all processes.
+      own: The lanes of this process.
+      seed: Of the negatives.
+
+    Returns:
+      The same batches with `distinct_u` set, `negatives_k` or `negatives_blk` as `items` says, and
+      local ids. `info` keeps the global ids.
+    """
+    if items.negatives:
+        loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
+    size = items.distinct_rows(len(own), bucket.events)
+    return loader.map(lambda element: to_local_ids(element, items.table_rows, size))
+
+
+def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> LaneBatch:
+    """Replaces the ids of a batch by places in `distinct_u`, its sorted distinct items.
+
+    Raises:
+      ValueError: An id is not a row of the table.
+    """
+    batch = element.batch
+    fields = {
+        name: ids
+        for name in ("item_ids_bl", "negatives_k", "negatives_blk")
+        if (ids := getattr(batch, name)) is not None
+    }
+    # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
+    always = np.asarray([PADDING_ID, UNKNOWN_ID], np.int32)
+    ids = np.concatenate([always, *(ids.ravel() for ids in fields.values())])
+    distinct, local = np.unique(ids, return_inverse=True)
+    if distinct[0] < 0 or distinct[-1] >= table_rows:
+        raise ValueError(f"items {distinct[0]}..{distinct[-1]} in a table of {table_rows} rows")
+    distinct_u = np.full(distinct_rows, PADDING_ID, np.int32)
+    distinct_u[: len(distinct)] = distinct
+    changes = {}
+    start = len(always)
+    for name, global_ids in fields.items():
+        part = local[start : start + global_ids.size]
+        changes[name] = part.reshape(global_ids.shape).astype(np.int32)
+        start += global_ids.size
+    return LaneBatch(batch.replace(distinct_u=distinct_u, **changes), element.info)
+
+
+def _drawing(
+    items: ItemRows, events: int, own: range, seed: int
+) -> Callable[[int, LaneBatch], LaneBatch]:
+    """The function (step, batch) -> the batch with negatives."""
+    key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    to_items = _inverse_distribution(items)
+
+    def draw(step: int, element: LaneBatch) -> LaneBatch:
+        if items.shared:
+            uniform_k = _uniform(key, step, 0, items.negatives)
+            batch = element.batch.replace(negatives_k=to_items(uniform_k))
+        else:
+            # Philox makes 4 numbers at a count: each lane begins at a count of its own.
+            counts = -(-events * items.negatives // 4)
+            uniform = _uniform(key, step, own.start * counts, len(own) * counts * 4)
+            uniform_bn = uniform.reshape(len(own), -1)[:, : events * items.negatives]
+            uniform_blk = uniform_bn.reshape(len(own), events, items.negatives)
+            batch = element.batch.replace(negatives_blk=to_items(uniform_blk))
+        return LaneBatch(batch, element.info)
+
+    return draw
+
+
+def _uniform(key: np.ndarray, step: int, start: int, count: int) -> np.ndarray:
+    """float64 [count] in [0, 1): numbers 4 * start.. of the sequence of this step."""
+    bits = np.random.Philox(key=key, counter=[start, 0, step, 0])
+    return np.random.Generator(bits).random(count)
+
+
+def _inverse_distribution(items: ItemRows) -> Callable[[np.ndarray], np.ndarray]:
+    """Takes uniform numbers to item ids, int32."""
+    if items.weight_v is None:
+        catalogue = items.table_rows - FIRST_ITEM_ID
+        return lambda uniform: (FIRST_ITEM_ID + uniform * catalogue).astype(np.int32)
+    weight = np.asarray(items.weight_v[FIRST_ITEM_ID:], np.float64)
+    upper = np.cumsum(weight)
+    # Rounding may take a draw to the very end, where the last items may have weight 0.
+    last = int(np.flatnonzero(weight)[-1])
+
+    def search(uniform: np.ndarray) -> np.ndarray:
+        drawn = np.searchsorted(upper, uniform * upper[-1], side="right")
+        return (FIRST_ITEM_ID + np.minimum(drawn, last)).astype(np.int32)
+
+    return search

@@ -1,0 +1,215 @@
+"""Lanes: a grain stage that deals histories to independent streams of events and cuts them in rows.
+
+A lane is known by its number among the lanes of all processes, and what it holds depends on that
+number alone. A process goes through a contiguous share of the lanes. A lane's state is the first
+event that it has not yet handed out: (epoch, place of the user, index of the event in the user's
+history), so it can be taken up by any process, in lanes of the same count.
+
+Worker processes may stand before this stage, in the source, but never behind it: they would take
+its batches in turns, and mix the lanes up.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from data_pipelines.dealing import Deal
+from data_pipelines.events import EVENT, RECORD, HistorySource, Stream, encode
+from data_pipelines.rows import form_rows
+from hiertcn_jax.batch import Bucket, LaneBatch
+
+
+class LanesIterDataset(grain.IterDataset[LaneBatch]):
+    """Batches of the lanes of one process.
+
+    Attributes:
+      lanes: The numbers of this process's lanes among all.
+    """
+
+    def __init__(
+        self,
+        source: HistorySource,
+        bucket: Bucket,
+        stream: Stream,
+        deal: Deal,
+        *,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> None:
+        """Sets up the lanes; nothing is read yet.
+
+        Args:
+          source: The histories.
+          bucket: The shape of a batch over all processes.
+          stream: The sessions to go through.
+          deal: The users of each lane.
+          process_index: This process, of `process_count`.
+          process_count: Must divide `bucket.lanes`.
+
+        Raises:
+          ValueError: `process_count` does not divide the lanes, or `process_index` is not one.
+        """
+        super().__init__()
+        self.lanes = own_lanes(bucket.lanes, process_index, process_count)
+        self.source = source
+        self.bucket = bucket
+        self.stream = stream
+        self.deal = deal
+
+    def __iter__(self) -> "LanesIterator":
+        """Starts every lane at its first event."""
+        return LanesIterator(self)
+
+    def __str__(self) -> str:
+        return f"LanesIterDataset({self.bucket}, lanes={self.lanes}, stream={self.stream})"
+
+
+class _Lane:
+    """One lane: its events that are read but not handed out, and who comes after them."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.start(turn=0, event=0)
+
+    def start(self, turn: int, event: int) -> None:
+        self.records = np.empty(0, RECORD)
+        self.next_turn = turn
+        self.skipped_events = event  # of the user of `next_turn`
+        self.dry = False
+
+    def next_event(self) -> tuple[int, int]:
+        """Turn and index in its user's history of the first event not handed out."""
+        if not len(self.records):
+            return self.next_turn, self.skipped_events
+        first = self.records[:1].view(EVENT)
+        return int(first["turn"][0]), int(first["user_position"][0])
+
+    def append(self, histories: Sequence[np.ndarray]) -> None:
+        first, *others = histories
+        self.records = np.concatenate([self.records, first[self.skipped_events :], *others])
+        self.next_turn += len(histories)
+        self.skipped_events = 0
+
+
+class LanesIterator(grain.DatasetIterator[LaneBatch]):
+    """Iterator of `LanesIterDataset`, see there."""
+
+    def __init__(self, dataset: LanesIterDataset) -> None:
+        super().__init__()
+        self._dataset = dataset
+        self._lanes = [_Lane(number) for number in dataset.lanes]
+        self._step = 0
+        # How many users to fetch at once. It changes the number of fetches, never the events.
+        self._users_read = 1
+        self._events_read = dataset.bucket.events
+
+    def __next__(self) -> LaneBatch:
+        """The next row of every lane.
+
+        Raises:
+          StopIteration: All lanes of all processes are dry. Lanes of training never are.
+        """
+        self._assert_not_closed()
+        if self._step == self._dataset.deal.batches:
+            raise StopIteration
+        while short := [lane for lane in self._lanes if self._is_short(lane)]:
+            self._read_on(short)
+        element = self._form_rows()
+        self._step += 1
+        return element
+
+    def get_state(self) -> dict[str, Any]:
+        """The state as JSON values: the batches handed out, and by lane where it stands."""
+        next_events = [lane.next_event() for lane in self._lanes]
+        places = [
+            self._dataset.deal.place(lane.number, turn)
+            for lane, (turn, _) in zip(self._lanes, next_events, strict=True)
+        ]
+        return {
+            "step": self._step,
+            "lane_count": self._dataset.bucket.lanes,
+            "lane": [lane.number for lane in self._lanes],
+            "epoch": [epoch for epoch, _ in places],
+            "place": [place for _, place in places],
+            "event": [event for _, event in next_events],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes up a state, of any process count; lanes of other processes are ignored.
+
+        Raises:
+          ValueError: The state is one of another number of lanes or users, or lacks a lane.
+        """
+        lane_count = self._dataset.bucket.lanes
+        if state["lane_count"] != lane_count:
+            raise ValueError(f"a state of {state['lane_count']} lanes, for {lane_count} lanes")
+        columns = (state["lane"], state["epoch"], state["place"], state["event"])
+        saved = {lane: rest for lane, *rest in zip(*columns, strict=True)}
+        for lane in self._lanes:
+            if lane.number not in saved:
+                raise ValueError(f"the state has no lane {lane.number}, only {sorted(saved)}")
+            epoch, place, event = saved[lane.number]
+            lane.start(self._dataset.deal.turn(lane.number, epoch, place), event)
+        self._step = state["step"]
+
+    def __str__(self) -> str:
+        return f"LanesIterator({self._dataset})"
+
+    def _is_short(self, lane: _Lane) -> bool:
+        return not lane.dry and len(lane.records) < self._dataset.bucket.events
+
+    def _read_on(self, lanes: Sequence[_Lane]) -> None:
+        """Reads about as many users as these lanes lack events, in one fetch."""
+        dataset = self._dataset
+        mean_events = max(self._events_read / self._users_read, 1)
+        users: list[int] = []
+        turns: list[int] = []
+        counts: list[int] = []
+        for lane in lanes:
+            # One more than on average: reading on in a later round costs more than in this one.
+            wanted = 1 + math.ceil((dataset.bucket.events - len(lane.records)) / mean_events)
+            dealt = dataset.deal.users(lane.number, lane.next_turn, wanted)
+            lane.dry = len(dealt) < wanted
+            users += dealt
+            turns += range(lane.next_turn, lane.next_turn + len(dealt))
+            counts.append(len(dealt))
+        if not users:
+            return
+        encoded = encode(dataset.source.__getitems__(users), users, turns, dataset.stream)
+        self._users_read += len(users)
+        self._events_read += sum(map(len, encoded))
+        start = 0
+        for lane, count in zip(lanes, counts, strict=True):
+            if count:
+                lane.append(encoded[start : start + count])
+            start += count
+
+    def _form_rows(self) -> LaneBatch:
+        bucket = self._dataset.bucket
+        record_bl = np.empty((len(self._lanes), bucket.events), RECORD)
+        filled_b = np.asarray([min(len(lane.records), bucket.events) for lane in self._lanes])
+        for row, lane in enumerate(self._lanes):
+            record_bl[row, : filled_b[row]] = lane.records[: bucket.events]
+        evaluated = self._dataset.stream.evaluated
+        event_bl = record_bl.view(EVENT)
+        element, taken_b = form_rows(event_bl, filled_b, bucket.sessions, evaluated)
+        for lane, taken in zip(self._lanes, taken_b.tolist(), strict=True):
+            lane.records = lane.records[taken:]
+        return element
+
+
+def own_lanes(lanes: int, process_index: int, process_count: int) -> range:
+    """The lanes of one process.
+
+    Raises:
+      ValueError: `process_count` does not divide `lanes`, or `process_index` is not one of them.
+    """
+    if process_count < 1 or lanes % process_count:
+        raise ValueError(f"process_count={process_count}: must divide lanes={lanes}")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index={process_index}: must be in 0..{process_count - 1}")
+    own = lanes // process_count
+    return range(process_index * own, (process_index + 1) * own)

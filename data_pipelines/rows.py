@@ -1,0 +1,73 @@
+"""Forming a batch: how much of each lane's coming events makes its next row."""
+
+import numpy as np
+
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch, BatchInfo, LaneBatch
+
+
+def form_rows(
+    event_bl: np.ndarray, filled_b: np.ndarray, sessions: int, evaluated: bool
+) -> tuple[LaneBatch, np.ndarray]:
+    """The next row of every lane.
+
+    A row takes its lane's events up to the first one that would be of session number `sessions`.
+
+    Args:
+      event_bl: EVENT. The next events of each lane.
+      filled_b: How many of them there are; what stands behind is not read.
+      sessions: `s`, sessions that a row may touch.
+      evaluated: Known targets are scored as well.
+
+    Returns:
+      The batch, and how many events it takes of each lane (int64 [b]).
+    """
+    column_l = np.arange(event_bl.shape[1])
+    held_bl = column_l < filled_b[:, None]
+    starts_bl = held_bl & (event_bl["position"] == 0)
+    # Column 0 is in slot 0, whether its session starts there or goes on from the row before.
+    session_bl = starts_bl.cumsum(axis=1, dtype=np.int32) - starts_bl[:, :1]
+    held_bl &= session_bl < sessions
+
+    item_ids_bl = np.where(held_bl, event_bl["item_id"], PADDING_ID)
+    target_bl = held_bl & event_bl["target"]
+    known_target_bl = target_bl & (item_ids_bl >= FIRST_ITEM_ID)
+
+    row_n, column_n = np.nonzero(held_bl & (starts_bl | (column_l == 0)))
+    slot_n = session_bl[row_n, column_n]
+
+    def by_session(value_bl: np.ndarray, empty: int = 0) -> np.ndarray:
+        value_bs = np.full((len(event_bl), sessions), empty, value_bl.dtype)
+        value_bs[row_n, slot_n] = value_bl[row_n, column_n]
+        return value_bs
+
+    batch = Batch(
+        item_ids_bl=item_ids_bl,
+        position_bl=np.where(held_bl, event_bl["position"], 0),
+        user_position_bl=np.where(held_bl, event_bl["user_position"], 0),
+        session_bl=np.where(held_bl, session_bl, 0),
+        starts_session_bs=by_session(starts_bl),
+        starts_user_bs=by_session(event_bl["user_position"] == 0),
+        gap_hours_bs=by_session(event_bl["gap_hours"]),
+        loss_weight_bl=known_target_bl.astype(np.float32),
+        scored_bl=known_target_bl if evaluated else np.zeros_like(known_target_bl),
+    )
+    info = BatchInfo(
+        user_bs=by_session(event_bl["user"], -1),
+        session_in_user_bs=by_session(event_bl["session_in_user"], -1),
+        time_bl=np.where(held_bl, event_bl["time"], 0),
+        item_ids_bl=item_ids_bl,
+        target_bl=target_bl,
+    )
+    return LaneBatch(batch, info), held_bl.sum(axis=1)
+
+
+def count_rows(length_m: np.ndarray, events: int, sessions: int) -> int:
+    """How many rows sessions of these lengths take in one lane, if nothing follows them."""
+    end_m = np.cumsum(length_m)
+    rows = taken = 0
+    while len(end_m) and taken < end_m[-1]:
+        current = int(np.searchsorted(end_m, taken, side="right"))
+        last = min(current + sessions, len(end_m)) - 1
+        taken = min(taken + events, int(end_m[last]))
+        rows += 1
+    return rows
