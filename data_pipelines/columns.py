@@ -1,0 +1,120 @@
+"""Raw columns of a log to typed ones; what cannot be used is reported row by row."""
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.bad_rows import BadRows
+from data_pipelines.errors import DataError
+from data_pipelines.times import LATEST_MS, UNPARSABLE_MS, TimeUnit, to_milliseconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which columns of the input hold what.
+
+    Attributes:
+      user: User ids, text or integers.
+      item: Item ids, likewise.
+      time: Times, see `times.to_milliseconds`.
+      time_unit: What one counts in a column of numbers.
+      session: Session ids, or None for a log without them.
+    """
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    time_unit: TimeUnit = "s"
+    session: str | None = None
+
+    def names(self) -> list[str]:
+        """The columns that the input must have."""
+        return [self.user, self.item, self.time, *([self.session] if self.session else [])]
+
+
+def typed_columns(
+    frame: pl.DataFrame, columns: Columns, source: str, bad_rows: BadRows
+) -> pl.DataFrame:
+    """Converts raw columns to `log.TYPED_SCHEMA`.
+
+    Args:
+      frame: The columns of `columns`, `row` (Int64) and, from a text file, `line` (Int64).
+      columns: What they hold.
+      source: The file, for messages.
+      bad_rows: What to do with null ids and unusable times.
+
+    Raises:
+      DataError: Ids are neither text nor integers; a row is bad and the action is `error`.
+    """
+    checker = _Checker(frame, source, bad_rows)
+    names = columns.names()
+    for name in (columns.user, columns.item, *([columns.session] if columns.session else [])):
+        dtype = checker.frame[name].dtype
+        if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)):
+            raise DataError(f"{source}: column {name!r}: expected text or integers, got {dtype}")
+        checker.frame = checker.frame.with_columns(pl.col(name).cast(pl.String))
+    for name in names:
+        values = checker.frame[name]
+        empty = values.is_null() | (values == "" if values.dtype == pl.String else False)
+        checker.drop(empty.fill_null(True).to_numpy(), name, f"null {name}", "a value")
+    times_ms = _usable_times(checker, columns)
+    frame = checker.frame
+    return pl.DataFrame(
+        {
+            "user_id": frame[columns.user],
+            "item_id": frame[columns.item],
+            "time_ms": pl.Series(times_ms, dtype=pl.Int64),
+            "session_id": frame[columns.session]
+            if columns.session
+            else pl.Series([None] * len(frame), dtype=pl.String),
+        }
+    )
+
+
+def _usable_times(checker: "_Checker", columns: Columns) -> np.ndarray:
+    """int64 [n], milliseconds of the rows that `checker` keeps."""
+    name, unit = columns.time, columns.time_unit
+    times_ms = to_milliseconds(checker.frame[name], unit)
+    for reason, wrong, expected in (
+        (
+            "unparsable time",
+            lambda times: times == UNPARSABLE_MS,
+            f"a number ({unit}) or ISO 8601",
+        ),
+        ("negative time", lambda times: times < 0, "a time since 1970"),
+        (
+            "time out of range",
+            lambda times: times > LATEST_MS,
+            f"a time before the year 10000 (numbers are read as {unit}: is --time_unit right?)",
+        ),
+    ):
+        bad = wrong(times_ms)
+        checker.drop(bad, name, reason, expected)
+        times_ms = times_ms[~bad]
+    return times_ms
+
+
+class _Checker:
+    """A frame that loses its bad rows as they are reported."""
+
+    def __init__(self, frame: pl.DataFrame, source: str, bad_rows: BadRows) -> None:
+        self.frame = frame
+        self._source = source
+        self._bad_rows = bad_rows
+
+    def drop(self, bad: np.ndarray, column: str, reason: str, expected: str) -> None:
+        """Reports and drops the rows where `bad` [n] holds."""
+
+        def describe_first() -> str:
+            first = self.frame.row(int(np.argmax(bad)), named=True)
+            line = f" (line {first['line']})" if "line" in first else ""
+            got = "nothing" if first[column] in (None, "") else repr(first[column])
+            return (
+                f"{self._source}: row {first['row']}{line}, column {column!r}: "
+                f"expected {expected}, got {got}"
+            )
+
+        self._bad_rows.report(reason, int(bad.sum()), describe_first)
+        if bad.any():
+            self.frame = self.frame.filter(~bad)

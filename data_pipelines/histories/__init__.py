@@ -1,0 +1,1 @@
+"""Histories on disk: a TFDS dataset in ArrayRecord files, one record a user."""

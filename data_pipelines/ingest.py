@@ -1,0 +1,84 @@
+"""Raw frames of any source to a log: conditions, types, bad rows, codes."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+
+import polars as pl
+
+from data_pipelines.bad_rows import BadRows, OnBadRow
+from data_pipelines.columns import Columns, typed_columns
+from data_pipelines.conditions import Condition
+from data_pipelines.drops import Drop
+from data_pipelines.errors import DataError
+from data_pipelines.log import Log, encode_log
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How a log is read.
+
+    Attributes:
+      columns: Which columns hold what.
+      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      on_bad_row: Stop at a row that cannot be used, or skip and count it.
+      drop_where: Rows where any of these holds are dropped; what else is wrong with them does not
+        matter, as long as they have the right number of fields.
+    """
+
+    columns: Columns = Columns()
+    separator: str | None = None
+    on_bad_row: OnBadRow = "error"
+    drop_where: tuple[Condition, ...] = ()
+
+    def needed(self) -> list[str]:
+        """The columns to read, each once."""
+        conditions = [condition.column for condition in self.drop_where]
+        return list(dict.fromkeys([*self.columns.names(), *conditions]))
+
+
+def require_columns(source: str, found: list[str], options: ReadOptions) -> None:
+    """Checks that a source has every column that is asked for, once.
+
+    Raises:
+      DataError: One is missing or ambiguous.
+    """
+    for name in options.needed():
+        if found.count(name) != 1:
+            problem = "is missing" if name not in found else "is there more than once"
+            raise DataError(f"{source}: header: column {name!r} {problem}; found {', '.join(found)}")
+
+
+def collect_log(
+    frames: Iterator[tuple[str, pl.DataFrame]], options: ReadOptions, bad_rows: BadRows
+) -> tuple[Log, list[Drop]]:
+    """Makes a log of raw frames.
+
+    Args:
+      frames: The name of the source, for messages, and a frame with the columns
+        `options.needed()`, `row` and perhaps `line`.
+      options: How to read them.
+      bad_rows: What to do with rows that cannot be used; the source reports to it as well.
+
+    Returns:
+      The events in the order of the input, and what was dropped.
+
+    Raises:
+      DataError: A row cannot be used and the action is `error`; no rows are left.
+    """
+    dropped: collections.Counter[str] = collections.Counter()
+    typed = []
+    for source, frame in frames:
+        for condition in options.drop_where:
+            kept = frame.filter(~condition.holds())
+            dropped[f"drop_where {condition}"] += len(frame) - len(kept)
+            frame = kept
+        typed.append(typed_columns(frame, options.columns, source, bad_rows))
+    log = encode_log(typed, has_sessions=options.columns.session is not None)
+    drops = [
+        Drop(reason, events) for reason, events in (dropped + bad_rows.counts).items() if events
+    ]
+    if not len(log):
+        reasons = "; ".join(f"{drop.reason}: {drop.events} rows" for drop in drops)
+        raise DataError(f"no rows are left of the log ({reasons or 'it has none'})")
+    return log, drops

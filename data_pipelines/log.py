@@ -1,0 +1,65 @@
+"""A log of events as columns, its ids replaced by small integers."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+TYPED_SCHEMA = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "time_ms": pl.Int64,
+    "session_id": pl.String,
+}
+"""What a reader yields: no nulls, but for `session_id` where the log has no such column."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Log:
+    """Events in the order of the input.
+
+    Codes follow the order of the ids as text, so the same events give the same codes whatever
+    file they came in.
+
+    Attributes:
+      user_ids: String [users], sorted. The id that each code stands for.
+      item_ids: String [items], sorted.
+      users: int32 [n]. Code of each event's user.
+      items: int32 [n]. Code of each event's item.
+      times_ms: int64 [n]. Milliseconds since the epoch.
+      sessions: int32 [n], or None. Code of the session id, which counts within a user.
+    """
+
+    user_ids: pl.Series
+    item_ids: pl.Series
+    users: np.ndarray
+    items: np.ndarray
+    times_ms: np.ndarray
+    sessions: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool) -> Log:
+    """Puts frames of `TYPED_SCHEMA` together and replaces ids by codes."""
+    frame = pl.concat([pl.DataFrame(schema=TYPED_SCHEMA), *frames])
+    user_ids, users = _encode(frame["user_id"])
+    item_ids, items = _encode(frame["item_id"])
+    return Log(
+        user_ids=user_ids,
+        item_ids=item_ids,
+        users=users,
+        items=items,
+        times_ms=frame["time_ms"].to_numpy(),
+        sessions=_encode(frame["session_id"])[1] if has_sessions else None,
+    )
+
+
+def _encode(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """The distinct ids, sorted, and the place of each id among them."""
+    distinct = ids.unique().sort().rename("id")
+    table = distinct.to_frame().with_row_index("code")
+    codes = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
+    return distinct, codes["code"].cast(pl.Int32).to_numpy()

@@ -1,0 +1,79 @@
+"""Log files: CSV, TSV (gzipped or not) and Parquet, one or many."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from data_pipelines.bad_rows import BadRows
+from data_pipelines.delimited import DelimitedFile
+from data_pipelines.drops import Drop
+from data_pipelines.errors import DataError
+from data_pipelines.ingest import ReadOptions, collect_log, require_columns
+from data_pipelines.log import Log
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Drop]]:
+    """Reads the files of a log, one after the other.
+
+    Args:
+      paths: Files, or patterns such as "log/part-*.parquet", whose files are taken by name. The
+        type goes by the name: .csv, .tsv, either with .gz, or .parquet.
+      options: How to read them.
+
+    Returns:
+      The events in the order of the input, and what was dropped for which reason.
+
+    Raises:
+      DataError: A file is missing, empty, has a header only, is of an unknown type, cannot be
+        unzipped or parsed, or lacks a column; a row cannot be used and `options.on_bad_row` is
+        `error`; no rows are left.
+    """
+    bad_rows = BadRows(options.on_bad_row)
+    files = [file for path in paths for file in _expand(path)]
+    frames = ((str(file), frame) for file in files for frame in _frames(file, options, bad_rows))
+    return collect_log(frames, options, bad_rows)
+
+
+def _expand(path: str) -> list[Path]:
+    """The files that a path or a pattern names."""
+    files = [Path(path)] if Path(path).exists() else [Path(p) for p in sorted(glob.glob(path))]
+    if not files:
+        raise DataError(f"{path}: no such file")
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file}: expected a file, got a directory")
+    return files
+
+
+def _frames(file: Path, options: ReadOptions, bad_rows: BadRows) -> Iterator[pl.DataFrame]:
+    """The raw rows of one file: the columns asked for, `row` and perhaps `line`."""
+    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
+    if suffix in _SEPARATORS:
+        text_file = DelimitedFile(file, options.separator or _SEPARATORS[suffix], bad_rows)
+        require_columns(str(file), text_file.columns, options)
+        return text_file.frames(options.needed())
+    if file.suffix.lower() == ".parquet":
+        return _parquet_frames(file, options)
+    raise DataError(f"{file}: unknown file type; expected .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+
+
+def _parquet_frames(file: Path, options: ReadOptions) -> Iterator[pl.DataFrame]:
+    if file.stat().st_size == 0:
+        raise DataError(f"{file}: the file is empty; expected Parquet")
+    try:
+        found = list(pl.read_parquet_schema(file))
+        require_columns(str(file), found, options)
+        frame = pl.read_parquet(file, columns=options.needed(), glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{file}: not readable as Parquet: {_first_line(error)}") from error
+    if frame.is_empty():
+        raise DataError(f"{file}: no rows in it")
+    yield frame.with_columns(row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

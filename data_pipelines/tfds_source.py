@@ -1,0 +1,77 @@
+"""A TFDS dataset that is already prepared, as the source of a log."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from data_pipelines.bad_rows import BadRows
+from data_pipelines.drops import Drop
+from data_pipelines.errors import DataError
+from data_pipelines.ingest import ReadOptions, collect_log, require_columns
+from data_pipelines.log import Log
+
+_RECORDS_AT_ONCE = 10_000
+
+
+def read_tfds(name: str, data_dir: str | None, options: ReadOptions) -> tuple[Log, list[Drop]]:
+    """Reads every split of a prepared TFDS dataset, one event a record.
+
+    TensorFlow is not needed: the dataset is opened from its files, not from the code that made it.
+
+    Args:
+      name: Such as "movielens/100k-ratings" or "movielens/100k-ratings:0.1.1".
+      data_dir: Where datasets are kept; None for the default of TFDS.
+      options: How to read it; columns name its features.
+
+    Returns:
+      The events, splits by name and records in order, and what was dropped.
+
+    Raises:
+      DataError: It is not prepared there, or in a file format without random access; a feature is
+        missing; a record cannot be used and `options.on_bad_row` is `error`.
+    """
+    bad_rows = BadRows(options.on_bad_row)
+    return collect_log(_frames(name, data_dir, options), options, bad_rows)
+
+
+def _frames(
+    name: str, data_dir: str | None, options: ReadOptions
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    # Slow to import, and of no use to other sources.
+    import tensorflow_datasets as tfds
+
+    place = data_dir or tfds.core.constants.DATA_DIR
+    try:
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, FileNotFoundError) as error:
+        raise DataError(
+            f"TFDS dataset {name!r} is not prepared in {place}; prepare it where TensorFlow is "
+            f"installed (tfds build {name} --file_format=array_record), then give --tfds_data_dir"
+        ) from error
+    require_columns(f"TFDS dataset {name!r}", list(builder.info.features), options)
+    for split in sorted(builder.info.splits):
+        try:
+            records = builder.as_data_source(split)
+        except (NotImplementedError, ValueError) as error:
+            raise DataError(
+                f"TFDS dataset {name!r}: split {split!r} cannot be read without TensorFlow; "
+                "prepare it with --file_format=array_record"
+            ) from error
+        for start in range(0, len(records), _RECORDS_AT_ONCE):
+            places = range(start, min(start + _RECORDS_AT_ONCE, len(records)))
+            yield f"{name} {split}", _frame(records.__getitems__(list(places)), start, options)
+
+
+def _frame(records: list[dict], start: int, options: ReadOptions) -> pl.DataFrame:
+    values = {
+        name: [_plain(record[name]) for record in records] for name in options.needed()
+    }
+    frame = pl.DataFrame(values)
+    return frame.with_columns(row=pl.int_range(start + 1, start + 1 + pl.len(), dtype=pl.Int64))
+
+
+def _plain(value: object) -> object:
+    """TFDS gives text as bytes and scalars as numpy's."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return value.item() if hasattr(value, "item") else value

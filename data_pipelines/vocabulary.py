@@ -1,0 +1,130 @@
+"""Items of the training part, and their rows in the item table."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.errors import DataError
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
+
+FILE_NAME = "vocabulary.parquet"
+
+_SCHEMA = {
+    "index": pl.Int32,
+    "item_id": pl.String,
+    "train_events": pl.Int64,
+    "valid_events": pl.Int64,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The catalogue: items with events in the training part, most events first, ties by id.
+
+    It stays the train part's where a model is fitted on train and valid: an item that is first
+    seen in valid is unknown to every fit.
+
+    Attributes:
+      item_ids: String [v - 2]. Ids of the raw log, in the order of their rows from 2 on.
+      train_events: int64 [v - 2]. Events of each in the train part, >= 1.
+      valid_events: int64 [v - 2]. Events of each in the valid part.
+    """
+
+    item_ids: pl.Series
+    train_events: np.ndarray
+    valid_events: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """`v`, rows of the item table: padding, unknown, catalogue."""
+        return FIRST_ITEM_ID + len(self.item_ids)
+
+    @functools.cached_property
+    def counts_v(self) -> np.ndarray:
+        """int64 [v]. Train events of each row; 0 for padding and unknown."""
+        return np.concatenate([np.zeros(FIRST_ITEM_ID, np.int64), self.train_events])
+
+    @functools.cached_property
+    def valid_counts_v(self) -> np.ndarray:
+        """int64 [v]. Valid events of each row; 0 for padding and unknown."""
+        return np.concatenate([np.zeros(FIRST_ITEM_ID, np.int64), self.valid_events])
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, int]:
+        return {item_id: row for row, item_id in enumerate(self.item_ids, FIRST_ITEM_ID)}
+
+    def encode(self, item_ids: Sequence[str]) -> np.ndarray:
+        """int32 [n]. The rows of ids of the raw log; `UNKNOWN_ID` outside the catalogue."""
+        return np.array([self._rows.get(item, UNKNOWN_ID) for item in item_ids], np.int32)
+
+    def decode(self, rows: np.ndarray) -> list[str]:
+        """The ids of catalogue rows.
+
+        Raises:
+          ValueError: A row is padding, unknown, or outside the table.
+        """
+        rows = np.asarray(rows)
+        outside = rows[(rows < FIRST_ITEM_ID) | (rows >= self.size)]
+        if len(outside):
+            raise ValueError(
+                f"rows={outside[0]}: must be in {FIRST_ITEM_ID}..{self.size - 1} to have an id"
+            )
+        return self.item_ids.gather(rows - FIRST_ITEM_ID).to_list()
+
+    def save(self, directory: Path) -> None:
+        """Writes `vocabulary.parquet`: index (row), item_id, train_events, valid_events."""
+        columns = (
+            np.arange(FIRST_ITEM_ID, self.size),
+            self.item_ids,
+            self.train_events,
+            self.valid_events,
+        )
+        frame = pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema_overrides=_SCHEMA)
+        frame.write_parquet(directory / FILE_NAME)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+          DataError: The file is missing, or is not a vocabulary.
+        """
+        path = Path(directory) / FILE_NAME
+        try:
+            frame = pl.read_parquet(path, glob=False)
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file; was {directory} prepared?") from error
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{path}: not readable as Parquet") from error
+        rows = np.arange(FIRST_ITEM_ID, FIRST_ITEM_ID + len(frame))
+        if frame.schema != _SCHEMA or not np.array_equal(frame["index"], rows):
+            raise DataError(f"{path}: expected the columns {', '.join(_SCHEMA)}, rows from 2 on")
+        return cls(
+            frame["item_id"], frame["train_events"].to_numpy(), frame["valid_events"].to_numpy()
+        )
+
+
+def build_vocabulary(
+    item_ids: pl.Series, train_counts: np.ndarray, valid_counts: np.ndarray
+) -> tuple[Vocabulary, np.ndarray]:
+    """The vocabulary of a log, and the row of each of its item codes.
+
+    Args:
+      item_ids: String [items]. The id of each code, sorted.
+      train_counts, valid_counts: int64 [items]. Events of each code in these parts.
+
+    Returns:
+      The vocabulary, and int32 [items]: rows, `UNKNOWN_ID` for codes without train events.
+    """
+    order = np.argsort(-train_counts, kind="stable")
+    catalogue = order[: np.count_nonzero(train_counts)]
+    rows = np.full(len(item_ids), UNKNOWN_ID, np.int32)
+    rows[catalogue] = np.arange(FIRST_ITEM_ID, FIRST_ITEM_ID + len(catalogue))
+    vocabulary = Vocabulary(
+        item_ids.gather(catalogue), train_counts[catalogue], valid_counts[catalogue]
+    )
+    return vocabulary, rows
