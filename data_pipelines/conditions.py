@@ -35,8 +35,10 @@ class Condition:
         return f"{self.column}{self.sign}{self.value}"
 
     def holds(self) -> pl.Expr:
-        """True for the rows where the condition holds; false where the column is null or, in a
-        comparison of numbers, not a number (which is != any number)."""
+        """Rows where the condition holds.
+
+        It never does where the column is null. Text that is no number is != any number.
+        """
         compare = _COMPARISONS[self.sign]
         column = pl.col(self.column)
         number = _number(self.value)

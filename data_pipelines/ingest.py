@@ -26,7 +26,7 @@ class ReadOptions:
         matter, as long as they have the right number of fields.
     """
 
-    columns: Columns = Columns()
+    columns: Columns = dataclasses.field(default_factory=Columns)
     separator: str | None = None
     on_bad_row: OnBadRow = "error"
     drop_where: tuple[Condition, ...] = ()
@@ -46,7 +46,9 @@ def require_columns(source: str, found: list[str], options: ReadOptions) -> None
     for name in options.needed():
         if found.count(name) != 1:
             problem = "is missing" if name not in found else "is there more than once"
-            raise DataError(f"{source}: header: column {name!r} {problem}; found {', '.join(found)}")
+            raise DataError(
+                f"{source}: header: column {name!r} {problem}; found {', '.join(found)}"
+            )
 
 
 def collect_log(

@@ -74,7 +74,7 @@ def collapse_repeats(events: Events) -> Events:
 
 
 def _starts_of_runs(values: np.ndarray) -> np.ndarray:
-    """bool [n], true where a value differs from the one before it, and at the first."""
+    """True where a value differs from the one before it, and at the first."""
     starts = np.ones(len(values), bool)
     starts[1:] = np.diff(values) != 0
     return starts

@@ -2,10 +2,10 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
@@ -59,13 +59,13 @@ def sessions_of(events: Events) -> Sessions:
 
 
 def assign_splits(
-    sessions: Sessions, user_ids: Sequence[str], options: SplitOptions
+    sessions: Sessions, user_ids: pl.Series, options: SplitOptions
 ) -> tuple[np.ndarray, int]:
     """Deals sessions to the parts; those of a user come train first, then valid, then test.
 
     Args:
       sessions: User by user, a user's in order of their starts.
-      user_ids: The id of each user code, as text.
+      user_ids: String [users]. The id of each user code.
       options: How.
 
     Returns:
@@ -102,7 +102,7 @@ def _by_last_session(sessions: Sessions) -> tuple[np.ndarray, int]:
     return splits, int(np.sum((counts > 0) & (counts < SESSIONS_TO_SPLIT)))
 
 
-def _by_user(sessions: Sessions, user_ids: Sequence[str], options: SplitOptions) -> np.ndarray:
+def _by_user(sessions: Sessions, user_ids: pl.Series, options: SplitOptions) -> np.ndarray:
     users, places = np.unique(sessions.users, return_inverse=True)
     shares = np.array([_share(user_ids[user]) for user in users.tolist()])
     splits = np.full(len(users), Split.TRAIN, np.uint8)

@@ -56,7 +56,7 @@ class SyntheticConfig:
     ring_items: int = 5
     favourites: int = 3
     change: float = 0.05
-    hop: float = 0.35
+    hop: float = 0.8
     walk: float = 0.5
     fidelity: float = 0.75
 

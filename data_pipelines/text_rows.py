@@ -39,7 +39,7 @@ class TextRows:
         return np.frombuffer(block, np.uint8)[np.cumsum(changes[:-1], dtype=np.int8) > 0].tobytes()
 
     def not_utf8(self, block: bytes) -> np.ndarray:
-        """bool [n]: the row holds bytes that are not UTF-8."""
+        """True for each row that holds bytes that are not UTF-8."""
         broken = np.zeros(len(self), bool)
         place = 0
         while place < len(block):

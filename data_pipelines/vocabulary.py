@@ -115,7 +115,8 @@ def build_vocabulary(
 
     Args:
       item_ids: String [items]. The id of each code, sorted.
-      train_counts, valid_counts: int64 [items]. Events of each code in these parts.
+      train_counts: int64 [items]. Events of each code in the train part.
+      valid_counts: int64 [items]. Events of each code in the valid part.
 
     Returns:
       The vocabulary, and int32 [items]: rows, `UNKNOWN_ID` for codes without train events.

@@ -91,4 +91,3 @@ def _decode(record: bytes) -> History:
     values = {name: features[name].bytes_list.value[0] for name in features}
     arrays = {name: np.frombuffer(values[name], dtype) for name, dtype in _DTYPES.items()}
     return History(user_id=values["user_id"].decode("utf-8"), **arrays)
-

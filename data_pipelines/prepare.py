@@ -1,0 +1,160 @@
+"""Prepares a log for training.
+
+    python -m data_pipelines.prepare --input=log.csv --output_dir=D
+
+Reads events (user, item, time) from files, a prepared TFDS dataset or the synthetic generator;
+makes sessions, applies the filters, splits into train, valid and test, and writes
+
+    D/manifest.json          what the data holds, what was dropped, the flags
+    D/vocabulary.parquet     the catalogue: rows of the item table, ids, counts
+    D/histories/             one ArrayRecord record a user, a TFDS dataset
+
+D appears whole or not at all. Exit codes: 0 done, 1 failed with one line on standard error, 2 bad
+flags, 143 and 130 stopped by SIGTERM and SIGINT.
+"""
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+from data_pipelines.aside import require_vacant, written_aside
+from data_pipelines.bad_rows import BadRows
+from data_pipelines.config import PrepareConfig
+from data_pipelines.dataset import Dataset, build_dataset
+from data_pipelines.drops import Drop
+from data_pipelines.errors import DataError
+from data_pipelines.filters import apply_filters
+from data_pipelines.histories.store import write_histories
+from data_pipelines.ingest import collect_log
+from data_pipelines.log import Log
+from data_pipelines.manifest import load_manifest, save_manifest
+from data_pipelines.prepare_flags import config_from_flags, define_flags
+from data_pipelines.readers import read_files
+from data_pipelines.sessionize import Events, by_column, by_gap, collapse_repeats
+from data_pipelines.synthetic import synthetic_log
+from data_pipelines.tfds_source import read_tfds
+
+DEFAULT_GAP_MINUTES = 30.0
+
+
+def prepare(config: PrepareConfig) -> dict[str, Any]:
+    """Prepares a log.
+
+    Returns:
+      The manifest, see `manifest.load_manifest`.
+
+    Raises:
+      DataError: The data cannot be used; the message is one line. Nothing is written.
+      OSError: The output cannot be written; nothing of it is left.
+    """
+    output_dir = Path(config.output_dir)
+    require_vacant(output_dir)
+    log, drops = _read(config)
+    events, session_drops = _sessions(log, config)
+    events, filter_drops = apply_filters(events, config.filter_options())
+    dataset = build_dataset(log, events, config.split_options())
+    with written_aside(output_dir) as beside:
+        _write(beside, dataset, drops + session_drops + filter_drops, config)
+    return load_manifest(output_dir)
+
+
+def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
+    options = config.read_options()
+    if config.input:
+        return read_files(config.input, options)
+    if config.tfds is not None:
+        return read_tfds(config.tfds, config.tfds_data_dir, options)
+    frame = synthetic_log(config.synthetic_config()).with_row_index("row", offset=1)
+    return collect_log(iter([("synthetic log", frame)]), options, BadRows("error"))
+
+
+def _sessions(log: Log, config: PrepareConfig) -> tuple[Events, list[Drop]]:
+    if config.session_column is not None:
+        events = by_column(log)
+    else:
+        events = by_gap(log, config.gap_minutes or DEFAULT_GAP_MINUTES)
+    if not config.collapse_repeats:
+        return events, []
+    collapsed = collapse_repeats(events)
+    repeats = len(events) - len(collapsed)
+    return collapsed, [Drop("collapse_repeats", repeats)] if repeats else []
+
+
+def _write(directory: Path, dataset: Dataset, drops: Sequence[Drop], config: PrepareConfig) -> None:
+    write_histories(directory, dataset.histories())
+    dataset.vocabulary.save(directory)
+    manifest = {
+        "content_hash": dataset.content_hash(),
+        "counts": dataset.counts(),
+        "drops": [dataclasses.asdict(drop) for drop in drops],
+        "flags": dataclasses.asdict(config),
+    }
+    save_manifest(directory, manifest)
+
+
+def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = manifest["counts"]
+    columns = ["part", "users", "sessions", "events", "first", "next", "unknown items"]
+    table = Table(*columns, title=output_dir)
+    for name, part in counts["splits"].items():
+        events = part["events"]
+        unknown = part["unknown_items"]["all"]
+        cells = (part["users"], part["sessions"], *events.values(), unknown)
+        table.add_row(name, *(f"{cell:,}" for cell in cells))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{counts['users']:,} users, {counts['items']:,} items, {counts['sessions']:,} sessions, "
+        f"{counts['events']:,} events; {counts['users_too_short']:,} users too short to split"
+    )
+    for drop in manifest["drops"]:
+        console.print(f"dropped by {drop['reason']}: {drop['events']:,} events", markup=False)
+
+
+def _fail(message: object, code: int) -> NoReturn:
+    """Ends the program with one line on standard error."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _stop(signal_number: int, frame: object) -> NoReturn:
+    """Ends the program through the same clean-up as any error."""
+    sys.exit(128 + signal_number)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    define_flags(flags.FLAGS)
+    try:
+        rest = flags.FLAGS(arguments)
+        if rest[1:]:
+            raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
+        config_from_flags(flags.FLAGS)
+    except (flags.Error, ValueError) as error:
+        _fail(error, 2)
+    return rest
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prepares what the flags say, and prints what came of it."""
+    del arguments  # All are flags.
+    signal.signal(signal.SIGTERM, _stop)
+    config = config_from_flags(flags.FLAGS)
+    try:
+        manifest = prepare(config)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (DataError, OSError) as error:
+        _fail(error, 1)
+    _print_summary(manifest, config.output_dir)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

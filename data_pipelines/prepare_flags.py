@@ -1,0 +1,45 @@
+"""Flags of `prepare`, made from the fields of its config."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from absl import flags
+
+from data_pipelines.config import PrepareConfig, choices_of_fields
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines a flag for each field of `PrepareConfig`.
+
+    Only the program does so: whoever imports `prepare` keeps these names for flags of their own.
+    """
+    hints = typing.get_type_hints(PrepareConfig, include_extras=True)
+    choices = choices_of_fields()
+    for field in dataclasses.fields(PrepareConfig):
+        name, default = field.name, typing.cast(Any, field.default)
+        kind, text = typing.get_args(hints[name])
+        kinds = {kind, *typing.get_args(kind)}
+        if name in choices:
+            flags.DEFINE_enum(name, default, choices[name], text, flag_values=values)
+        elif isinstance(default, tuple):
+            flags.DEFINE_list(name, list(default), text, flag_values=values)
+        elif bool in kinds:
+            flags.DEFINE_boolean(name, default, text, flag_values=values)
+        elif int in kinds:
+            flags.DEFINE_integer(name, default, text, flag_values=values)
+        elif float in kinds:
+            flags.DEFINE_float(name, default, text, flag_values=values)
+        else:
+            flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def config_from_flags(values: flags.FlagValues) -> PrepareConfig:
+    """The config that parsed flags describe.
+
+    Raises:
+      ValueError: A flag is out of range or does not go with another.
+    """
+    fields = dataclasses.fields(PrepareConfig)
+    given = {field.name: getattr(values, field.name) for field in fields}
+    return PrepareConfig(**{**given, "input": tuple(given["input"])})
