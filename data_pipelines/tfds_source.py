@@ -63,9 +63,7 @@ def _frames(
 
 
 def _frame(records: list[dict], start: int, options: ReadOptions) -> pl.DataFrame:
-    values = {
-        name: [_plain(record[name]) for record in records] for name in options.needed()
-    }
+    values = {name: [_plain(record[name]) for record in records] for name in options.needed()}
     frame = pl.DataFrame(values)
     return frame.with_columns(row=pl.int_range(start + 1, start + 1 + pl.len(), dtype=pl.Int64))
 
