@@ -111,6 +111,23 @@ class Batch:
         return Bucket(lanes, events, self.starts_session_bs.shape[1])
 
 
+def padding_batch(bucket: Bucket) -> Batch:
+    """A batch without any event, to make parameters and shapes from."""
+    events = (bucket.lanes, bucket.events)
+    sessions = (bucket.lanes, bucket.sessions)
+    return Batch(
+        item_ids_bl=np.full(events, PADDING_ID, np.int32),
+        position_bl=np.zeros(events, np.int32),
+        user_position_bl=np.zeros(events, np.int32),
+        session_bl=np.zeros(events, np.int32),
+        starts_session_bs=np.zeros(sessions, bool),
+        starts_user_bs=np.zeros(sessions, bool),
+        gap_hours_bs=np.zeros(sessions, np.float32),
+        loss_weight_bl=np.zeros(events, np.float32),
+        scored_bl=np.zeros(events, bool),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchInfo:
     """What only the host needs to know about a batch.

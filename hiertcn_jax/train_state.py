@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from hiertcn_jax.batch import Batch
+from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.embedding import init_item_table
 from hiertcn_jax.models import Model
@@ -30,7 +30,7 @@ class TrainState(NamedTuple):
 
 
 def init_train_state(
-    key: jax.Array, model: Model, config: ModelConfig, optimizer: Optimizer, batch: Batch, rows: int
+    key: jax.Array, model: Model, config: ModelConfig, optimizer: Optimizer, lanes: int, rows: int
 ) -> TrainState:
     """A fresh state.
 
@@ -39,16 +39,15 @@ def init_train_state(
       model: The model.
       config: Its config.
       optimizer: Its optimizer.
-      batch: Any batch of the shape to be trained on.
-      rows: Rows of the item table, `v`.
+      lanes: `b`, lanes of a training batch.
+      rows: `v`, rows of the item table.
     """
     model_key, items_key = jax.random.split(key)
     items = init_item_table(items_key, rows, config)
-    lanes = batch.item_ids_bl.shape[0]
-    carry = model.init_carry(lanes)
-    # Shapes decide the parameters, not the table's content: two rows stand for all.
-    probe = batch.replace(
-        item_ids_bl=jnp.zeros_like(batch.item_ids_bl), item_table_ud=items.input_vd[:2]
+    # Only widths decide the parameters: no event, and no more than a row of the table, is needed.
+    probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=items.input_vd[:1])
+    variables = model.init(model_key, probe, model.init_carry(1))
+    params = {"model": variables["params"], "items": items}
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), model.init_carry(lanes)
     )
-    params = {"model": model.init(model_key, probe, carry)["params"], "items": items}
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry)

@@ -1,0 +1,31 @@
+# make train   sets up .venv from the lock file, then trains on the synthetic log (quickstart)
+# make test    sets up the same, then runs the whole test suite
+# make check   lint, format, types, layering
+# make venv    the set-up alone
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Tests use the processes that pytest-xdist finds cores for; each keeps to CPU.
+JOBS ?= auto
+
+.PHONY: venv train test check
+
+venv: .venv/installed
+
+.venv/installed: requirements.lock setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+train: venv
+	$(BIN)/python -m experiments.train --flagfile=experiments/flagfiles/quickstart.flags
+
+test: venv
+	$(BIN)/python -m pytest --numprocesses=$(JOBS)
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layering.py

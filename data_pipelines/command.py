@@ -1,0 +1,71 @@
+"""How every command starts and ends: flags checked first, one clear line, an exit code.
+
+Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad flags,
+143 and 130 stopped by SIGTERM and SIGINT.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import app, flags
+
+Config = TypeVar("Config")
+
+
+def run_command(
+    read_flags: Callable[[], Config],
+    main: Callable[[Config], None],
+    mendable: tuple[type[Exception], ...],
+) -> NoReturn:
+    """Parses the command line, runs `main`, and exits.
+
+    Args:
+      read_flags: Makes the command's settings of the parsed flags; flags.Error or ValueError where
+        they make no sense.
+      main: The command.
+      mendable: What `main` raises where the user can mend the cause.
+    """
+    configs: list[Config] = []
+
+    def parse(arguments: Sequence[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(list(arguments))
+            if rest[1:]:
+                raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
+            if not app_asks_for_help():
+                configs.append(read_flags())
+        except (flags.Error, ValueError) as error:
+            fail(error, 2)
+        return rest
+
+    def guarded(arguments: Any) -> None:
+        del arguments  # All are flags.
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            main(configs[0])
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except mendable as error:
+            fail(error, 1)
+
+    app.run(guarded, flags_parser=parse)
+    sys.exit(0)
+
+
+def app_asks_for_help() -> bool:
+    """Whether --help or one of its kin was given; absl prints it and exits behind the parsing."""
+    names = ("help", "helpfull", "helpshort", "helpxml", "only_check_args")
+    return any(name in flags.FLAGS and flags.FLAGS[name].value for name in names)
+
+
+def fail(message: object, code: int) -> NoReturn:
+    """Ends the program with one line on standard error."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _stop(signal_number: int, frame: object) -> NoReturn:
+    """Ends the program through the same clean-up as any error."""
+    sys.exit(128 + signal_number)

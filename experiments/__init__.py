@@ -1,0 +1,1 @@
+"""The commands: absl runners around the library and the data pipelines."""

@@ -1,0 +1,179 @@
+"""The flags of the runners, made from the frozen configs: the only reader of FLAGS.
+
+Each field of a config is a flag of its name, with the field's default and the text of the config's
+docstring. Where a name alone would be ambiguous it is changed by `_FLAG_NAMES`.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from absl import flags
+
+from hiertcn_jax import config as config_lib
+from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.models import MODELS
+
+FLAGS = flags.FLAGS
+
+ConfigT = TypeVar("ConfigT")
+
+_FLAG_NAMES = {
+    (ModelConfig, "name"): "model",
+    (LossConfig, "name"): "loss",
+    (EvalConfig, "lanes"): "eval_lanes",
+    (EvalConfig, "events"): "eval_events",
+    (EvalConfig, "sessions"): "eval_sessions",
+}
+
+_CHOICES = {
+    (ModelConfig, "name"): tuple(MODELS),
+    (ModelConfig, "pooling"): config_lib.POOLINGS,
+    (ModelConfig, "gap_decay"): config_lib.GAP_DECAYS,
+    (ModelConfig, "normalize"): config_lib.NORMALIZE,
+    (ModelConfig, "item_mode"): config_lib.ITEM_MODES,
+    (ModelConfig, "dtype"): config_lib.DTYPES,
+    (LossConfig, "name"): config_lib.LOSSES,
+    (OptimizerConfig, "schedule"): config_lib.SCHEDULES,
+    (TrainConfig, "fit_on"): config_lib.FIT_ON,
+    (EvalConfig, "mask_seen"): config_lib.MASK_SEEN,
+}
+
+
+class RunConfig(NamedTuple):
+    """The configs of one training run."""
+
+    model: ModelConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    evaluation: EvalConfig
+
+
+def define_config_flags(*configs: type) -> None:
+    """Defines a flag for every field of these config classes."""
+    for config in configs:
+        helps = _attribute_docs(config)
+        for field in dataclasses.fields(config):
+            _define(config, field, helps[field.name])
+
+
+def read_config(config: type[ConfigT]) -> ConfigT:
+    """The config that the parsed flags ask for.
+
+    Raises:
+      flags.IllegalFlagValueError: A value is out of range.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = FLAGS[_flag_name(config, field.name)].value
+        if field.name == "negatives":
+            value = parse_negatives(value)
+        elif isinstance(field.default, tuple):
+            value = tuple(int(item) for item in value)
+        values[field.name] = value
+    try:
+        return config(**values)
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(f"flag --{_renamed(config, str(error))}") from error
+
+
+def read_run_config() -> RunConfig:
+    """All configs of a training run.
+
+    Raises:
+      flags.IllegalFlagValueError: A value is out of range.
+    """
+    return RunConfig(
+        read_config(ModelConfig),
+        read_config(LossConfig),
+        read_config(OptimizerConfig),
+        read_config(TrainConfig),
+        read_config(EvalConfig),
+    )
+
+
+def define_train_flags() -> None:
+    """The flags of `experiments.train`."""
+    define_config_flags(ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+    flags.DEFINE_string("data_dir", None, "Directory that data_pipelines.prepare made.")
+    flags.DEFINE_string("workdir", None, "Directory of the run; a run that is there goes on.")
+    flags.DEFINE_enum(
+        "synthetic",
+        None,
+        ["planted", "control"],
+        "Where --data_dir does not exist yet, prepare this synthetic log there first.",
+    )
+    flags.mark_flags_as_required(["data_dir", "workdir"])
+
+
+def save_flags(path: Path) -> None:
+    """Writes every flag of this run's own modules as a flagfile: with it the run can be repeated."""
+    own = [
+        flag
+        for module, module_flags in FLAGS.flags_by_module_dict().items()
+        if module.startswith("experiments")
+        for flag in module_flags
+        if flag.value is not None
+    ]
+    lines = sorted({flag.serialize() for flag in own})
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def parse_negatives(items: list[str]) -> tuple[tuple[str, int], ...]:
+    """`["popularity:2048", "in_batch:512"]` as (source, count) pairs.
+
+    Raises:
+      flags.IllegalFlagValueError: An item has no count.
+    """
+    pairs = []
+    for item in items:
+        source, _, count = item.partition(":")
+        if not count.isdigit():
+            raise flags.IllegalFlagValueError(
+                f"flag --negatives={item}: expected source:count, such as popularity:2048"
+            )
+        pairs.append((source, int(count)))
+    return tuple(pairs)
+
+
+def _flag_name(config: type, field: str) -> str:
+    return _FLAG_NAMES.get((config, field), field)
+
+
+def _renamed(config: type, message: str) -> str:
+    field, _, rest = message.partition("=")
+    return f"{_flag_name(config, field)}={rest}"
+
+
+def _attribute_docs(config: type) -> dict[str, str]:
+    """The text of each field in the "Attributes:" of a config's docstring."""
+    _, _, attributes = (config.__doc__ or "").partition("Attributes:\n")
+    docs = {}
+    for names, text in re.findall(
+        r"^      (\w[\w, ]*): (.*(?:\n {8}.*)*)", attributes, flags=re.MULTILINE
+    ):
+        for name in names.split(", "):
+            docs[name] = " ".join(text.replace("`", "").split())
+    return docs
+
+
+def _define(config: type, field: dataclasses.Field, text: str) -> None:
+    name, default = _flag_name(config, field.name), field.default
+    choices = _CHOICES.get((config, field.name))
+    if field.name == "negatives":
+        text += f" As source:count, of {', '.join(config_lib.NEGATIVE_SOURCES)}."
+        flags.DEFINE_list(name, [f"{source}:{count}" for source, count in default], text)
+    elif choices is not None:
+        flags.DEFINE_enum(name, default, choices, text)
+    elif isinstance(default, bool):
+        flags.DEFINE_bool(name, default, text)
+    elif isinstance(default, int):
+        flags.DEFINE_integer(name, default, text)
+    elif isinstance(default, float):
+        flags.DEFINE_float(name, default, text)
+    elif isinstance(default, tuple):
+        flags.DEFINE_list(name, [str(item) for item in default], text)
+    else:
+        flags.DEFINE_string(name, default, text)

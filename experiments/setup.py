@@ -1,0 +1,129 @@
+"""What a training run is made of, from its configs and its data."""
+
+import math
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from data_pipelines.distinct import ItemRows
+from data_pipelines.loaders import train_loader, useful_slots
+from experiments.data import Data
+from experiments.flags import RunConfig
+from hiertcn_jax.batch import Bucket, LaneBatch
+from hiertcn_jax.models import Model, build
+from hiertcn_jax.negatives import Source
+from hiertcn_jax.objective import make_sources
+from hiertcn_jax.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.train_step import TrainStep, make_train_step
+
+_SURVEYED_BATCHES = 50
+"""Batches that are looked at to turn epochs into steps."""
+
+
+class Plan(NamedTuple):
+    """Epochs as steps.
+
+    Attributes:
+      steps_per_epoch: Steps of one pass over the fitted events.
+      total_steps: Steps of the run.
+      eval_every: Steps between validations.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    eval_every: int
+
+
+class Parts(NamedTuple):
+    """The parts of a training run.
+
+    Attributes:
+      loader: Batches without end.
+      plan: How many of them.
+      model: The model.
+      optimizer: Its optimizer.
+      step: The jitted training step.
+      sources: The negatives that the step draws.
+    """
+
+    loader: grain.IterDataset[LaneBatch]
+    plan: Plan
+    model: Model
+    optimizer: Optimizer
+    step: TrainStep
+    sources: tuple[Source, ...]
+
+
+def assemble(run: RunConfig, data: Data) -> Parts:
+    """All parts.
+
+    Raises:
+      ValueError: A config is out of range, or the data has nothing to train on.
+    """
+    config = run.train
+    loader = train_loader(
+        data.histories,
+        Bucket(config.lanes, config.events, config.sessions),
+        seed=config.seed,
+        fit_on=config.fit_on,
+        item_rows=_item_rows(run, data),
+    )
+    plan = _make_plan(run, data, loader)
+    model = build(run.model)
+    schedule = learning_rate_schedule(run.optimizer, plan.total_steps, plan.steps_per_epoch)
+    optimizer = Optimizer(run.optimizer, schedule, rows=run.model.item_mode == "rows")
+    step = make_train_step(model, run.model, run.loss, optimizer, config.seed)
+    sources = make_sources(run.loss, data.counts_v(config.fit_on))
+    return Parts(loader, plan, model, optimizer, step, sources)
+
+
+def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
+    """All configs of a run, as a checkpoint keeps them."""
+    return {
+        "model": run.model.to_dict(),
+        "loss": run.loss.to_dict(),
+        "optimizer": run.optimizer.to_dict(),
+        "train": run.train.to_dict(),
+        "evaluation": run.evaluation.to_dict(),
+        "data": {"content_hash": data.content_hash, "directory": str(data.directory.absolute())},
+    }
+
+
+def binding_configs(run: RunConfig, data: Data) -> dict[str, Any]:
+    """What must be equal for a run to go on from a checkpoint: what gives its arrays a meaning."""
+    configs = saved_configs(run, data)
+    return {
+        **{name: configs[name] for name in ("model", "loss", "optimizer")},
+        "train": {name: configs["train"][name] for name in ("lanes", "seed", "fit_on")},
+        "data": {"content_hash": data.content_hash},
+    }
+
+
+def _make_plan(run: RunConfig, data: Data, loader: grain.IterDataset[LaneBatch]) -> Plan:
+    slots = run.train.lanes * run.train.events
+    events_per_step = useful_slots(loader, _SURVEYED_BATCHES) * slots
+    steps_per_epoch = math.ceil(data.fitted_events(run.train.fit_on) / events_per_step)
+    return Plan(
+        steps_per_epoch,
+        run.train.steps or run.train.epochs * steps_per_epoch,
+        max(1, round(run.train.eval_every_epochs * steps_per_epoch)),
+    )
+
+
+def _item_rows(run: RunConfig, data: Data) -> ItemRows | None:
+    """What the loader draws in `rows` mode; None in `dense` mode, where the step draws."""
+    if run.model.item_mode == "dense":
+        return None
+    counts_v = data.counts_v(run.train.fit_on)
+    drawn = [pair for pair in run.loss.negatives if pair[0] != "in_batch"]
+    if not run.loss.needs_negatives or not drawn:
+        return ItemRows(len(counts_v))
+    total = sum(count for _, count in drawn)
+    # Draws from the mixture of the sources are in expectation draws from each by its share.
+    weight_v = np.zeros(len(counts_v))
+    for source, count in drawn:
+        alpha = 0.0 if source == "uniform" else run.loss.popularity_alpha
+        share_v = (counts_v > 0) * counts_v**alpha
+        weight_v += count / total * share_v / share_v.sum()
+    return ItemRows(len(counts_v), total, not run.loss.own_negatives, weight_v)

@@ -1,0 +1,65 @@
+"""Trains a model, then scores its best checkpoint on valid and test.
+
+    python -m experiments.train --flagfile=F --data_dir=D --workdir=W
+
+W gets flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboard/, valid.json and
+test.json. The same command goes on where a killed run stopped.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags, logging
+from rich.console import Console
+
+from data_pipelines.command import run_command
+from data_pipelines.config import PrepareConfig
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from data_pipelines.prepare import prepare
+from experiments import flags as flags_lib
+from experiments.data import open_data
+from experiments.flags import RunConfig
+from experiments.loop import train
+from experiments.scoring import score_popularity, score_run
+from experiments.tables import metrics_table
+from hiertcn_jax.checkpoint import CheckpointError
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    run: RunConfig
+    data_dir: Path
+    workdir: Path
+    synthetic: str | None
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags."""
+    values = flags.FLAGS
+    return Settings(
+        flags_lib.read_run_config(), Path(values.data_dir), Path(values.workdir), values.synthetic
+    )
+
+
+def main(settings: Settings) -> None:
+    """Prepares synthetic data if asked to, trains, evaluates, prints the tables."""
+    logging.set_verbosity(logging.WARNING)
+    if settings.synthetic is not None and not settings.data_dir.exists():
+        prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
+    data = open_data(settings.data_dir)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    flags_lib.save_flags(settings.workdir / "flags.txt")
+    train(settings.run, data, settings.workdir)
+    for split in (Split.VALID, Split.TEST):
+        rows = {
+            settings.run.model.name: score_run(settings.workdir, data, split, "best").metrics,
+            "popularity": score_popularity(data, split, settings.run).metrics,
+        }
+    Console().print(metrics_table(rows, f"{settings.workdir}, test"))
+
+
+if __name__ == "__main__":
+    flags_lib.define_train_flags()
+    run_command(read_settings, main, (DataError, CheckpointError, OSError))

@@ -1,0 +1,124 @@
+"""The steps of training and evaluation: jitted once per bucket, the state donated."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from hiertcn_jax.batch import Batch
+from hiertcn_jax.config import LossConfig, ModelConfig
+from hiertcn_jax.embedding import ItemTable, scoring_rows
+from hiertcn_jax.models import Model
+from hiertcn_jax.negatives import Source
+from hiertcn_jax.objective import event_loss, stream_keys
+from hiertcn_jax.optimizer import Optimizer
+from hiertcn_jax.ranking import rank_counts
+from hiertcn_jax.train_state import TrainState
+
+StepMetrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch, Sequence[Source]], tuple[TrainState, StepMetrics]]
+
+
+def make_train_step(
+    model: Model,
+    model_config: ModelConfig,
+    loss_config: LossConfig,
+    optimizer: Optimizer,
+    seed: int,
+) -> TrainStep:
+    """The jitted step `(state, batch, sources) -> (state, metrics)`; the old state is donated.
+
+    Metrics are scalars that stay on the device: `loss_sum` and `weight` of the batch, `events` in
+    it, `grad_norm` before clipping, `learning_rate`.
+
+    Args:
+      model: The model.
+      model_config: Its config.
+      loss_config: The loss.
+      optimizer: The optimizer.
+      seed: Of dropout and negatives.
+    """
+
+    def step(
+        state: TrainState, batch: Batch, sources: Sequence[Source]
+    ) -> tuple[TrainState, StepMetrics]:
+        keys = stream_keys(seed, state.step)
+        items, distinct_u = state.params["items"], batch.distinct_u
+        if distinct_u is not None:
+            # Gradients are taken with respect to the batch's rows, never to the whole table.
+            items = items.rows(distinct_u)
+            sources = [
+                Source(source.proposal.at_rows(distinct_u), source.count, source.in_batch)
+                for source in sources
+            ]
+
+        def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
+            u_bld, carry = model.apply(
+                {"params": params["model"]},
+                batch.replace(item_table_ud=params["items"].input_vd),
+                state.carry,
+                train=True,
+                rngs={name: keys[name] for name in ("dropout", "unknown")},
+            )
+            loss_sum, weight = event_loss(
+                u_bld, batch, params["items"], sources, keys["negatives"], loss_config, model_config
+            )
+            return loss_sum / jnp.maximum(weight, 1e-6), (loss_sum, weight, carry)
+
+        (_, (loss_sum, weight, carry)), grads = jax.value_and_grad(objective, has_aux=True)(
+            {"model": state.params["model"], "items": items}
+        )
+        params, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, state.step, distinct_u
+        )
+        metrics = {
+            "loss_sum": loss_sum,
+            "weight": weight,
+            "events": jnp.sum(batch.item_ids_bl > 0),
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": jnp.asarray(optimizer.schedule(state.step), jnp.float32),
+        }
+        return TrainState(state.step + 1, params, opt_state, carry), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[jax.Array, Any]]
+
+
+def make_eval_step(model: Model) -> EvalStep:
+    """The jitted `(params, batch, carry) -> (u_bld, carry)`; the old carry is donated."""
+
+    def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[jax.Array, Any]:
+        batch = batch.replace(item_table_ud=params["items"].input_vd)
+        return model.apply({"params": params["model"]}, batch, carry)
+
+    return jax.jit(step, donate_argnums=2)
+
+
+RankStep = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+
+
+def make_rank_step(model_config: ModelConfig, chunk: int) -> RankStep:
+    """The jitted `(items, u_bld, places_n, target_n, seen_nk) -> (greater_n, equal_n, nan_n)`.
+
+    Args:
+      model_config: `normalize` is read.
+      chunk: Catalogue rows scored at once.
+    """
+
+    def step(
+        items: ItemTable,
+        u_bld: Float[Array, "b l d"],
+        places_n: Int[Array, " n"],
+        target_n: Int[Array, " n"],
+        seen_nk: Int[Array, "n k"] | None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
+        table_vd, bias_v = scoring_rows(items, model_config)
+        return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk)
+
+    return jax.jit(step)

@@ -1,0 +1,80 @@
+"""The import arrows: experiments -> both libraries, data_pipelines -> the batch, nothing back."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("hiertcn_jax", "data_pipelines", "experiments", "benchmarks")
+
+ALLOWED = {
+    "hiertcn_jax": {"hiertcn_jax"},
+    "data_pipelines": {"data_pipelines", "hiertcn_jax.batch"},
+    "experiments": {"hiertcn_jax", "data_pipelines", "experiments"},
+    "benchmarks": {"hiertcn_jax", "data_pipelines", "experiments", "benchmarks"},
+}
+
+
+def imported(path):
+    """Every module that a file imports, in full."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            # `from package import name`: the name may be a module of the package.
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = (ROOT / (inner.replace(".", "/") + ".py")).exists()
+                yield inner if is_module else node.module
+
+
+def within(module, allowed):
+    return any(module == name or module.startswith(name + ".") for name in allowed)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_they_may(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        for module in imported(path):
+            if within(module, PACKAGES):
+                assert within(module, ALLOWED[package]), f"{path} imports {module}"
+
+
+def test_the_data_pipelines_do_no_device_work():
+    for path in (ROOT / "data_pipelines").rglob("*.py"):
+        assert not any(within(module, {"jax", "flax"}) for module in imported(path)), path
+
+
+def test_only_the_edge_reads_flags_and_prints():
+    """The library takes values; flags, print and progress bars are the runners'."""
+    for path in (ROOT / "hiertcn_jax").rglob("*.py"):
+        assert not any(within(module, {"absl", "rich", "tqdm"}) for module in imported(path)), path
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), path
+
+
+def test_there_are_no_cycles():
+    graph = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            graph[name] = {module for module in imported(path) if within(module, PACKAGES)}
+
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module in done or module not in graph:
+            return
+        path.append(module)
+        for other in sorted(graph[module]):
+            visit(other)
+        path.pop()
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module)
