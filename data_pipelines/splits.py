@@ -122,7 +122,8 @@ def _by_time(sessions: Sessions, options: SplitOptions) -> np.ndarray:
     if valid_after is None or test_after is None:
         starts = np.sort(sessions.starts_ms)
         shares = 1 - options.test_fraction - np.array([options.valid_fraction, 0])
-        valid_after, test_after = starts[(shares * len(starts)).astype(int)]
+        places = np.round(shares * len(starts)).astype(int)
+        valid_after, test_after = starts[np.minimum(places, len(starts) - 1)]
     splits = np.full(len(sessions.users), Split.TRAIN, np.uint8)
     splits[sessions.starts_ms >= valid_after] = Split.VALID
     splits[sessions.starts_ms >= test_after] = Split.TEST

@@ -89,7 +89,9 @@ def synthetic_log(config: SyntheticConfig) -> pl.DataFrame:
     lengths = 2 + rng.poisson(config.events_per_session - 2, len(users))
     favourites, styles = _tastes(config, user_sessions, rng)
     items = _items(config, favourites, styles, lengths, rng)
-    item_ids = rng.permutation(config.topics * config.styles * config.ring_items) + 1
+    # A stream of its own: an item has the same id in both variants.
+    names = np.random.default_rng([config.seed, 1])
+    item_ids = names.permutation(config.topics * config.styles * config.ring_items) + 1
     return pl.DataFrame(
         {
             "user_id": np.repeat(users + 1, lengths),

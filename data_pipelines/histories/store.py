@@ -69,6 +69,8 @@ class HistorySource:
         return len(self._records)
 
     def __getitem__(self, index: SupportsIndex) -> History:
+        if not 0 <= index.__index__() < len(self):
+            raise IndexError(f"index={index}: must be in [0, {len(self)})")
         return _decode(self._records[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[History]:

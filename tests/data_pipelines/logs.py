@@ -1,0 +1,32 @@
+"""Small logs for the tests of preparation."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.log import Log
+
+HEADER = "user_id,item_id,timestamp"
+
+
+def write_csv(path: Path, *rows: str | bytes, header: str = HEADER) -> str:
+    """Writes a header and rows; gzipped where the name ends in .gz."""
+    lines = [header.encode(), *(row.encode() if isinstance(row, str) else row for row in rows)]
+    text = b"".join(line + b"\n" for line in lines)
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return str(path)
+
+
+def codes_log(users, items, times_ms, sessions=None) -> Log:
+    """A log whose ids are the codes themselves."""
+    users, items = np.array(users, np.int32), np.array(items, np.int32)
+    return Log(
+        user_ids=pl.Series([f"u{code}" for code in range(users.max(initial=0) + 1)]),
+        item_ids=pl.Series([f"i{code}" for code in range(items.max(initial=0) + 1)]),
+        users=users,
+        items=items,
+        times_ms=np.array(times_ms, np.int64),
+        sessions=None if sessions is None else np.array(sessions, np.int32),
+    )

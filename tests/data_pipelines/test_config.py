@@ -1,0 +1,87 @@
+import dataclasses
+import re
+
+import pytest
+from absl import flags
+
+from data_pipelines.config import PrepareConfig
+from data_pipelines.prepare_flags import config_from_flags, define_flags
+
+LOG = {"output_dir": "D", "input": ("a.csv",)}
+
+
+def parse(*arguments):
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["prepare", *arguments])
+    return config_from_flags(values)
+
+
+def test_no_flags_are_the_defaults():
+    assert parse("--output_dir=D", "--input=a.csv") == PrepareConfig(**LOG)
+
+
+def test_every_flag_reaches_its_field():
+    config = parse(
+        "--output_dir=D", "--input=a.csv,b.tsv", "--time_unit=ms", "--collapse_repeats",
+        "--gap_minutes=7.5", "--min_sessions=3", "--split=time", "--valid_after=2020-01-01",
+        "--test_after=2000000000", "--separator=tab", "--drop_where=kind=4,kind=5",
+    )  # fmt: skip
+    assert config.input == ("a.csv", "b.tsv")
+    assert config.collapse_repeats
+    assert config.gap_minutes == 7.5
+    assert config.filter_options().min_sessions == 3
+    assert config.split_options().valid_after_ms == 1_577_836_800_000
+    assert config.split_options().test_after_ms == 2_000_000_000_000
+    assert config.read_options().separator == "\t"
+    assert config.read_options().columns.time_unit == "ms"
+    assert [str(c) for c in config.read_options().drop_where] == ["kind=4", "kind=5"]
+
+
+def test_every_flag_has_its_help():
+    values = flags.FlagValues()
+    define_flags(values)
+    for field in dataclasses.fields(PrepareConfig):
+        assert len(values[field.name].help) > 15
+
+
+@pytest.mark.parametrize("argument", ["--nothing=1", "--split=days", "--min_sessions=x"])
+def test_flags_that_are_none(argument):
+    with pytest.raises(flags.Error):
+        parse("--output_dir=D", "--input=a.csv", argument)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output_dir": ""}, "output_dir=: is required"),
+        ({"input": ()}, "exactly one of input, tfds and synthetic is required, got none"),
+        ({"synthetic": "planted"}, "is required, got input and synthetic"),
+        ({"tfds_data_dir": "T"}, "tfds_data_dir=T: has no use without tfds"),
+        ({"time_unit": "us"}, "time_unit=us: must be one of s, ms"),
+        ({"on_bad_row": "stop"}, "on_bad_row=stop: must be one of error, skip"),
+        ({"min_item_events": 0}, "min_item_events=0: must be >= 1"),
+        ({"min_user_events": 5, "max_user_events": 4}, "max_user_events=4: must be 0 or >= min"),
+        ({"max_user_events": -1}, "max_user_events=-1: must be >= 0"),
+        ({"gap_minutes": 0.0}, "gap_minutes=0.0: must be > 0"),
+        ({"gap_minutes": float("nan")}, "gap_minutes=nan: must be > 0"),
+        ({"gap_minutes": 5.0, "session_column": "s"}, "has no use with session_column"),
+        ({"separator": "ab"}, "separator='ab': must be one ASCII character"),
+        ({"separator": '"'}, "must be one ASCII character"),
+        ({"drop_where": "kind"}, "drop_where=kind: expected 'column sign value'"),
+        ({"valid_fraction": 0.2}, "valid_fraction=0.2: has no use with split=last_session"),
+        ({"split": "user", "valid_fraction": 0.0}, "valid_fraction=0.0: must be in (0, 1)"),
+        ({"split": "user", "test_fraction": 0.9}, "test_fraction=0.9: leaves nothing to train"),
+        ({"split": "user", "test_after": "5"}, "test_after=5: has no use with split=user"),
+        ({"split": "time", "test_after": "5"}, "valid_after and test_after go together"),
+        ({"split": "time", "test_after": "x", "valid_after": "1"}, "test_after=x: must be seconds"),
+        ({"split": "time", "test_after": "5", "valid_after": "5"}, "must be later than valid_"),
+        (
+            {"split": "time", "test_after": "5", "valid_after": "4", "test_fraction": 0.1},
+            "valid_after=4: has no use with fractions",
+        ),
+    ],
+)
+def test_fields_out_of_range_name_themselves(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PrepareConfig(**{**LOG, **changes})

@@ -1,0 +1,266 @@
+import itertools
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from absl import flags
+
+from data_pipelines.config import PrepareConfig
+from data_pipelines.errors import DataError
+from data_pipelines.histories.store import open_histories
+from data_pipelines.manifest import load_manifest
+from data_pipelines.prepare import prepare
+from data_pipelines.prepare_flags import config_from_flags, define_flags
+from data_pipelines.synthetic import SyntheticConfig, synthetic_log
+from data_pipelines.vocabulary import Vocabulary
+from tests.data_pipelines.logs import write_csv
+
+ROOT = Path(__file__).parents[2]
+FLAGFILES = ROOT / "experiments" / "flagfiles"
+REAL_LOGS = ROOT.parent / "shared" / "data"
+
+ROWS = [
+    f"user {user},item {(user + session) % 4},{86_400 * session + user + 10 * event}"
+    for user, session, event in itertools.product(range(5), range(3), range(2))
+]
+
+
+def config_of(tmp_path, **changes):
+    if "input" not in changes and "synthetic" not in changes:
+        changes["input"] = (write_csv(tmp_path / "log.csv", *ROWS),)
+    return PrepareConfig(**{"output_dir": str(tmp_path / "D"), **changes})
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "data_pipelines.prepare", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_whole_way(tmp_path):
+    manifest = prepare(config_of(tmp_path))
+    output = tmp_path / "D"
+    assert load_manifest(output) == manifest
+    assert sorted(path.name for path in output.iterdir()) == [
+        "histories",
+        "manifest.json",
+        "vocabulary.parquet",
+    ]
+    assert manifest["counts"]["events"] == 30
+    for part in manifest["counts"]["splits"].values():
+        assert part["events"] == {"all": 10, "first": 5, "next": 5}
+    source, vocabulary = open_histories(output), Vocabulary.load(output)
+    assert [history.user_id for history in source] == [f"user {k}" for k in range(5)]
+    assert vocabulary.decode(source[1].item_ids) == ["item 1"] * 2 + ["item 2"] * 2 + ["item 3"] * 2
+    assert source[1].times.tolist() == [day * 86_400 + 1 + k for day in range(3) for k in (0, 10)]
+    assert source[1].session_splits.tolist() == [0, 1, 2]
+
+
+def test_the_hash_is_of_the_content(tmp_path):
+    path = write_csv(tmp_path / "log.csv", *ROWS)
+    pl.read_csv(path).write_parquet(tmp_path / "log.parquet")
+    other = write_csv(tmp_path / "other.csv", *ROWS[:-1], ROWS[-1] + "0")
+    hashes = [
+        prepare(PrepareConfig(output_dir=str(tmp_path / str(k)), input=(source,)))["content_hash"]
+        for k, source in enumerate((path, path, str(tmp_path / "log.parquet"), other))
+    ]
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
+
+
+def test_the_parts_of_the_manifest_sum_up(tmp_path):
+    manifest = prepare(config_of(tmp_path, synthetic="planted", synthetic_users=200, split="time"))
+    counts = manifest["counts"]
+    frame = synthetic_log(SyntheticConfig(users=200))
+    assert counts["events"] == len(frame)
+    assert counts["sessions"] == frame["session_id"].n_unique()
+    parts = counts["splits"].values()
+    assert sum(part["events"]["all"] for part in parts) == counts["events"]
+    assert sum(part["sessions"] for part in parts) == counts["sessions"]
+    histories = list(open_histories(tmp_path / "D"))
+    items = np.concatenate([history.item_ids for history in histories])
+    assert np.sum(items == 1) == sum(part["unknown_items"]["all"] for part in parts)
+    assert items.max() == counts["items"] + 1
+
+
+def test_users_of_one_event_are_kept_and_counted(tmp_path):
+    path = write_csv(tmp_path / "log.csv", *ROWS, "lonely,item 0,7")
+    manifest = prepare(config_of(tmp_path, input=(path,)))
+    assert manifest["counts"]["users_too_short"] == 1
+    assert manifest["counts"]["users"] == 6
+    assert open_histories(tmp_path / "D")[0].user_id == "lonely"
+
+
+def test_a_user_with_100_000_events(tmp_path):
+    events = np.arange(100_000)
+    pl.DataFrame(
+        {"user_id": "all", "item_id": events % 10, "timestamp": events // 100 * 3600}
+    ).write_parquet(tmp_path / "log.parquet")
+    manifest = prepare(config_of(tmp_path, input=(str(tmp_path / "log.parquet"),)))
+    assert manifest["counts"]["sessions"] == 1000
+    (history,) = open_histories(tmp_path / "D")
+    # A hundred events at each moment: in the order of the input.
+    np.testing.assert_array_equal(
+        Vocabulary.load(tmp_path / "D").encode([str(k % 10) for k in events]), history.item_ids
+    )
+
+
+def test_drops_are_counted_by_reason(tmp_path):
+    path = write_csv(tmp_path / "log.csv", *ROWS, ROWS[-1] + "9", "a,b", "rare,rare,5")
+    manifest = prepare(
+        config_of(
+            tmp_path,
+            input=(path,),
+            on_bad_row="skip",
+            collapse_repeats=True,
+            min_item_events=2,
+            drop_where="user_id=user 0",
+        )
+    )
+    assert manifest["drops"] == [
+        {"reason": "drop_where user_id=user 0", "events": 6, "users": 0, "items": 0},
+        {"reason": "too few fields", "events": 1, "users": 0, "items": 0},
+        {"reason": "collapse_repeats", "events": 12, "users": 0, "items": 0},
+        {"reason": "min_item_events=2", "events": 1, "users": 1, "items": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"min_item_events": 99}, "the filters leave nothing: min_item_events=99 dropped 30"),
+        ({"split": "time", "valid_after": "1", "test_after": "2030-01-01"}, "test part is left"),
+        ({"user_column": "nobody"}, "column 'nobody' is missing"),
+        ({"input": ("missing.csv",)}, "missing.csv: no such file"),
+    ],
+)
+def test_what_cannot_be_used_leaves_nothing(tmp_path, changes, message):
+    config = config_of(tmp_path, **changes)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DataError, match=re.escape(message)):
+        prepare(config)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("data_pipelines.prepare.save_manifest", fail)
+    config = config_of(tmp_path)
+    with pytest.raises(OSError, match="disk full"):
+        prepare(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_an_output_that_is_there_stays(tmp_path):
+    config = config_of(tmp_path)
+    prepare(config)
+    with pytest.raises(DataError, match="is not empty"):
+        prepare(config)
+
+
+def test_the_program_prints_a_table(tmp_path):
+    path = write_csv(tmp_path / "log.csv", *ROWS)
+    result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "5 users, 4 items, 15 sessions, 30 events" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("row", "arguments", "code", "message"),
+    [
+        ("1,2,noon", [], 1, "row 31 (line 32), column 'timestamp': expected a number"),
+        ("1,2", ["--min_sessions=0"], 2, "min_sessions=0: must be >= 1"),
+        ("1,2", ["--what=0"], 2, "Unknown command line flag 'what'"),
+        ("1,2", ["more"], 2, "unexpected arguments: more"),
+    ],
+)
+def test_exit_codes_and_the_one_line(tmp_path, row, arguments, code, message):
+    path = write_csv(tmp_path / "log.csv", *ROWS, row)
+    result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}", *arguments)
+    assert result.returncode == code
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_stopped_by_a_signal_it_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", _STOPS_WHILE_WRITING, str(tmp_path / "D")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+_STOPS_WHILE_WRITING = """
+import os, signal, sys
+from absl import app
+from data_pipelines import prepare
+
+def stop(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+prepare.save_manifest = stop
+sys.argv[1:] = ["--synthetic=planted", "--synthetic_users=50", "--output_dir=" + sys.argv[1]]
+app.run(prepare.main, flags_parser=prepare._parse)
+"""
+
+
+def flagfile_config(name, **given):
+    values = flags.FlagValues()
+    define_flags(values)
+    arguments = [f"--{key}={value}" for key, value in given.items()]
+    values(["prepare", f"--flagfile={FLAGFILES / name}", *arguments])
+    return config_from_flags(values)
+
+
+@pytest.mark.parametrize("path", sorted(FLAGFILES.glob("*_prepare.flags")), ids=lambda p: p.name)
+def test_every_flagfile_parses(path):
+    assert path.read_text().startswith("# ")
+    assert flagfile_config(path.name, input="a.csv", output_dir="D").output_dir == "D"
+
+
+def test_the_layout_of_xing(tmp_path):
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.integers(0, 10**6, 4000))
+    rows = [
+        f"{user}\t{item}\t{kind}\t{time}"
+        for user, item, kind, time in zip(
+            rng.integers(60, size=4000), rng.integers(20, size=4000), rng.integers(1, 5, 4000),
+            times, strict=True,
+        )
+    ]  # fmt: skip
+    header = "user_id\titem_id\tinteraction_type\tcreated_at"
+    path = write_csv(tmp_path / "interactions.csv", *rows, header=header)
+    output = tmp_path / "D"
+    manifest = prepare(flagfile_config("xing_prepare.flags", input=path, output_dir=output))
+    deleted = sum(row.split("\t")[2] == "4" for row in rows)
+    assert manifest["drops"][0]["reason"] == "drop_where interaction_type=4"
+    assert manifest["drops"][0]["events"] == deleted
+    assert manifest["counts"]["events"] == 4000 - deleted
+    users = [part["users"] for part in manifest["counts"]["splits"].values()]
+    assert sum(users) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "users", "events"),
+    [
+        ("globo", "globo/clicks.parquet", 13_365, 369_434),
+        ("retailrocket", "retailrocket/interactions.csv.gz", 945, 8_177),
+        ("ebnerd", "ebnerd/interactions.parquet", 930, 180_805),
+    ],
+)
+def test_real_logs(tmp_path, name, file, users, events):
+    if not (REAL_LOGS / file).exists():
+        pytest.skip(f"{file} is for research only and not part of the repository")
+    manifest = prepare(
+        flagfile_config(f"{name}_prepare.flags", input=REAL_LOGS / file, output_dir=tmp_path / "D")
+    )
+    assert manifest["counts"]["users"] == len(open_histories(tmp_path / "D")) == users
+    assert manifest["counts"]["events"] == events

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data_pipelines.columns import Columns
+from data_pipelines.errors import DataError
+from data_pipelines.ingest import ReadOptions
+from data_pipelines.tfds_source import read_tfds
+
+OPTIONS = ReadOptions(Columns(item="movie_id"))
+
+
+class Ratings(tfds.dataset_builders.AdhocBuilder, skip_registration=True):
+    """As it comes, but without asking whether its data are TensorFlow's."""
+
+    def _split_generators(self, dl_manager):
+        return {name: iter(examples) for name, examples in self._split_datasets.items()}
+
+
+def build(data_dir, ratings):
+    builder = Ratings(
+        name="ratings",
+        version="1.0.0",
+        config="tiny",
+        data_dir=data_dir,
+        features=tfds.features.FeaturesDict(
+            {
+                "user_id": tfds.features.Text(),
+                "movie_id": tfds.features.Scalar(np.int64),
+                "timestamp": tfds.features.Scalar(np.int64),
+                "rating": tfds.features.Scalar(np.float32),
+            }
+        ),
+        split_datasets={
+            name: [(k, {**rating, "rating": 4.0}) for k, rating in enumerate(part)]
+            for name, part in ratings.items()
+        },
+        file_format="array_record",
+        disable_shuffling=True,
+    )
+    builder.download_and_prepare()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tfds")
+    rating = {"user_id": "é", "movie_id": 12, "timestamp": 5}
+    build(
+        directory,
+        {
+            "train": [{**rating, "timestamp": time} for time in range(3)],
+            "test": [{**rating, "movie_id": 7}],
+        },
+    )
+    return str(directory)
+
+
+def test_reads_all_splits(data_dir):
+    log, drops = read_tfds("ratings/tiny", data_dir, OPTIONS)
+    assert log.user_ids.to_list() == ["é"]
+    assert log.item_ids.gather(log.items).to_list() == ["7", "12", "12", "12"]
+    assert log.times_ms.tolist() == [5000, 0, 1000, 2000]
+    assert drops == []
+
+
+def test_missing_feature(data_dir):
+    with pytest.raises(DataError, match="column 'item_id' is missing; found .*movie_id"):
+        read_tfds("ratings/tiny", data_dir, ReadOptions())
+
+
+def test_features_that_cannot_be_ids(data_dir):
+    with pytest.raises(DataError, match="'rating': expected text or integers"):
+        read_tfds("ratings/tiny", data_dir, ReadOptions(Columns(item="rating")))
+
+
+@pytest.mark.parametrize("name", ["movielens/100k-ratings", "no_such_dataset", "ratings/other"])
+def test_a_dataset_that_is_not_prepared_is_one_line(data_dir, name):
+    with pytest.raises(DataError, match=f"TFDS dataset '{name}' is not prepared in .*tfds build"):
+        read_tfds(name, data_dir, OPTIONS)
+
+
+def test_bad_record(tmp_path):
+    build(tmp_path, {"train": [{"user_id": "", "movie_id": 1, "timestamp": 1}]})
+    with pytest.raises(DataError, match="ratings/tiny train: row 1, column 'user_id'"):
+        read_tfds("ratings/tiny", str(tmp_path), OPTIONS)
