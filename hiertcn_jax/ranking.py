@@ -1,0 +1,254 @@
+"""Exact rank of a target over the whole catalogue, and the best k items.
+
+The score of item i is <u, e_i> + b_i in float32, at full precision. The catalogue is taken in
+chunks of table rows, so memory is bounded by n*chunk whatever its size; the table is not copied.
+The rank of a target counts ties half,
+
+    rank = 1 + #(items with a greater score) + 1/2 #(other items with the same score),
+
+so that a model which gives every item the same score has every target in the middle.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+
+
+class RankCounts(NamedTuple):
+    """What stands before each target in the order of scores.
+
+    Attributes:
+      greater_n: int32. Items with a greater score.
+      equal_n: int32. Other items with the same score.
+      nan_n: bool. The score of the target or of a competitor is NaN, or the target is no row of
+        the table: the counts mean nothing.
+    """
+
+    greater_n: Any
+    equal_n: Any
+    nan_n: Any
+
+
+class _Scores(NamedTuple):
+    """Scores of the table rows start..start+c-1, where a row below `first` was in a chunk before.
+
+    The last chunk starts early enough to be full, so that the table needs no padding.
+    """
+
+    values_nc: Array
+    start: Array
+    first: Array
+
+    @property
+    def ids_c(self) -> Array:
+        return self.start + jnp.arange(self.values_nc.shape[1])
+
+
+def rank_counts(
+    u_nd: Float[Array, "n d"],
+    target_n: Int[Array, "n"],
+    table_vd: Float[Array, "v d"],
+    bias_v: Float[Array, "v"] | None,
+    chunk: int,
+    seen_nk: Int[Array, "n k"] | None = None,
+) -> RankCounts:
+    """Counts the items that score above, and the same as, each target.
+
+    A target's score is looked up in the very product that its competitors' come from: out of
+    another it could differ in the last bit, and ties would be lost. A catalogue of several chunks
+    is therefore gone through twice, by one and the same loop body: for the targets' scores first,
+    then to count.
+
+    Args:
+      u_nd: What the model gives at each event.
+      target_n: Table row of each event's target, FIRST_ITEM_ID..
+      table_vd: Item embeddings. The rows of padding and unknown do not compete.
+      bias_v: Item biases, if there are any.
+      chunk: Table rows at a time.
+      seen_nk: Rows left out of each event's competition; PADDING_ID is none. A target among them
+        stays.
+
+    Returns:
+      The counts of each event; pass them to `ranks_of`. Events passed in only to fill up n are the
+      caller's to cut off.
+
+    Raises:
+      ValueError: `chunk` is below 1.
+    """
+    events = u_nd.shape[0]
+    u_nd, target_n, seen_nk = (_at_least_two(x) for x in (u_nd, target_n, seen_nk))
+    score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk)
+    target_score_n = jnp.full(target_n.shape, jnp.nan)
+    nothing_n = jnp.zeros(target_n.shape, jnp.int32)
+    counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
+
+    def look_up(scores: _Scores, target_score_n: Array, counts: RankCounts) -> tuple:
+        return _look_up(scores, target_n, target_score_n), counts
+
+    def count(scores: _Scores, target_score_n: Array, counts: RankCounts) -> tuple:
+        found = _count(scores, target_n, target_score_n, seen_nk)
+        added = (counts.greater_n + found.greater_n, counts.equal_n + found.equal_n)
+        return target_score_n, RankCounts(*added, counts.nan_n | found.nan_n)
+
+    if chunks == 1:
+        scores = score(0)
+        state = count(scores, *look_up(scores, target_score_n, counts))
+    else:
+        state = jax.lax.fori_loop(
+            0,
+            2 * chunks,
+            lambda i, state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), *state),
+            (target_score_n, counts),
+        )
+    return jax.tree.map(lambda x_n: x_n[:events], state[1])
+
+
+def _at_least_two(x: Any) -> Any:
+    """One event as two equal ones; more than one, and None, as they are.
+
+    A product of a matrix and a single vector is computed by other means: on CPU equal rows of the
+    table then get scores that differ in the last bit, by their place.
+    """
+    return jnp.repeat(x, 2, 0) if x is not None and x.shape[0] == 1 else x
+
+
+def _chunked_scores(
+    u_nd: Array, table_vd: Array, bias_v: Array | None, chunk: int
+) -> tuple[Callable[[Any], _Scores], int]:
+    """A function from the number of a chunk to its scores, and how many chunks there are."""
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}: must be >= 1")
+    rows = table_vd.shape[0]
+    chunk = min(chunk, rows)
+
+    def score(number: Any) -> _Scores:
+        first = jnp.asarray(number * chunk)
+        start = jnp.minimum(first, rows - chunk)
+        values_nc = jnp.einsum(
+            "nd,cd->nc",
+            u_nd.astype(jnp.float32),
+            jax.lax.dynamic_slice_in_dim(table_vd, start, chunk).astype(jnp.float32),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        if bias_v is not None:
+            values_nc += jax.lax.dynamic_slice_in_dim(bias_v, start, chunk)
+        return _Scores(values_nc, start, first)
+
+    return score, -(-rows // chunk)
+
+
+def _look_up(scores: _Scores, target_n: Array, target_score_n: Array) -> Array:
+    """The targets' scores, where they are in this chunk."""
+    place_n = target_n - scores.start
+    size = scores.values_nc.shape[1]
+    found_n = jnp.take_along_axis(scores.values_nc, jnp.clip(place_n, 0, size - 1)[:, None], 1)[
+        :, 0
+    ]
+    return jnp.where((place_n >= 0) & (place_n < size), found_n, target_score_n)
+
+
+def _count(
+    scores: _Scores, target_n: Array, target_score_n: Array, seen_nk: Array | None
+) -> RankCounts:
+    """The counts of the competitors in this chunk."""
+    competes_nc = _in_catalogue(scores) & (scores.ids_c != target_n[:, None])
+    if seen_nk is not None:
+        competes_nc &= ~_is_seen(scores, seen_nk)
+    target_score_n1 = target_score_n[:, None]
+    return RankCounts(
+        jnp.sum(competes_nc & (scores.values_nc > target_score_n1), 1, dtype=jnp.int32),
+        jnp.sum(competes_nc & (scores.values_nc == target_score_n1), 1, dtype=jnp.int32),
+        jnp.any(competes_nc & jnp.isnan(scores.values_nc), 1) | jnp.isnan(target_score_n),
+    )
+
+
+def _in_catalogue(scores: _Scores) -> Array:
+    """Which rows are items, and were in no chunk before; bool [c]."""
+    return scores.ids_c >= jnp.maximum(scores.first, FIRST_ITEM_ID)
+
+
+def _is_seen(scores: _Scores, seen_nk: Array) -> Array:
+    """Which of the chunk's rows are among those seen by each event; bool [n, c]."""
+    place_nk = seen_nk - scores.start
+    size = scores.values_nc.shape[1]
+    # Past the end is dropped; a negative place would count from the end.
+    place_nk = jnp.where(place_nk >= 0, place_nk, size)
+    events_n1 = jnp.arange(len(seen_nk))[:, None]
+    nothing = jnp.zeros(scores.values_nc.shape, bool)
+    return nothing.at[events_n1, place_nk].set(True, mode="drop")
+
+
+def ranks_of(counts: RankCounts) -> np.ndarray:
+    """The ranks that counts stand for, on the host; float64 [n], halves where there are ties.
+
+    Raises:
+      ValueError: A score is NaN.
+    """
+    is_nan_n = np.asarray(counts.nan_n)
+    if is_nan_n.any():
+        where = np.flatnonzero(is_nan_n)
+        raise ValueError(
+            f"scores: NaN at {len(where)} of {len(is_nan_n)} events, the first is event {where[0]}"
+            " (or its target is not in the item table)"
+        )
+    greater_n = np.asarray(counts.greater_n, np.float64)
+    return 1 + greater_n + np.asarray(counts.equal_n, np.float64) / 2
+
+
+def top_k(
+    u_nd: Float[Array, "n d"],
+    table_vd: Float[Array, "v d"],
+    bias_v: Float[Array, "v"] | None,
+    k: int,
+    chunk: int,
+    seen_nk: Int[Array, "n s"] | None = None,
+) -> tuple[Int[Array, "n k"], Float[Array, "n k"]]:
+    """The k best items of each event, best first; of equal scores the lower id comes first.
+
+    Args:
+      u_nd: What the model gives at each event.
+      table_vd: Item embeddings. The rows of padding and unknown are not recommended.
+      bias_v: Item biases, if there are any.
+      k: Items wanted.
+      chunk: Table rows at a time.
+      seen_nk: Rows not to recommend; PADDING_ID is none.
+
+    Returns:
+      Table rows (int32) and scores. Where fewer than k items are left, PADDING_ID and -inf. A NaN
+      comes before any number, so it shows.
+
+    Raises:
+      ValueError: `chunk` or `k` is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k={k}: must be >= 1")
+    events = u_nd.shape[0]
+    u_nd, seen_nk = _at_least_two(u_nd), _at_least_two(seen_nk)
+    score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk)
+
+    def merge(number: Any, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        scores = score(number)
+        allowed_nc = jnp.broadcast_to(_in_catalogue(scores), scores.values_nc.shape)
+        if seen_nk is not None:
+            allowed_nc &= ~_is_seen(scores, seen_nk)
+        values_nc = jnp.where(allowed_nc, scores.values_nc, -jnp.inf)
+        # The chunk's best alone meet the best so far, which have lower ids and stand before them.
+        values_nk, places_nk = jax.lax.top_k(values_nc, min(k, values_nc.shape[1]))
+        is_item_nk = jnp.take_along_axis(allowed_nc, places_nk, 1)
+        ids_nk = jnp.where(is_item_nk, scores.start + places_nk, PADDING_ID)
+        values_nk, order_nk = jax.lax.top_k(jnp.concatenate([best[1], values_nk], 1), k)
+        ids_nk = jnp.take_along_axis(jnp.concatenate([best[0], ids_nk], 1), order_nk, 1)
+        return ids_nk, values_nk
+
+    nothing = (
+        jnp.full((len(u_nd), k), PADDING_ID, jnp.int32),
+        jnp.full((len(u_nd), k), -jnp.inf),
+    )
+    ids_nk, scores_nk = jax.lax.fori_loop(0, chunks, merge, nothing)
+    return ids_nk[:events], scores_nk[:events]
