@@ -14,16 +14,15 @@ flags, 143 and 130 stopped by SIGTERM and SIGINT.
 """
 
 import dataclasses
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from data_pipelines.aside import require_vacant, written_aside
 from data_pipelines.bad_rows import BadRows
+from data_pipelines.command import run_command
 from data_pipelines.config import PrepareConfig
 from data_pipelines.dataset import Dataset, build_dataset
 from data_pipelines.drops import Drop
@@ -119,42 +118,16 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events", markup=False)
 
 
-def _fail(message: object, code: int) -> NoReturn:
-    """Ends the program with one line on standard error."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
-    sys.exit(code)
+def read_config() -> PrepareConfig:
+    """The config that the parsed flags describe."""
+    return config_from_flags(flags.FLAGS)
 
 
-def _stop(signal_number: int, frame: object) -> NoReturn:
-    """Ends the program through the same clean-up as any error."""
-    sys.exit(128 + signal_number)
-
-
-def _parse(arguments: Sequence[str]) -> list[str]:
-    define_flags(flags.FLAGS)
-    try:
-        rest = flags.FLAGS(arguments)
-        if rest[1:]:
-            raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
-        config_from_flags(flags.FLAGS)
-    except (flags.Error, ValueError) as error:
-        _fail(error, 2)
-    return rest
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Prepares what the flags say, and prints what came of it."""
-    del arguments  # All are flags.
-    signal.signal(signal.SIGTERM, _stop)
-    config = config_from_flags(flags.FLAGS)
-    try:
-        manifest = prepare(config)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (DataError, OSError) as error:
-        _fail(error, 1)
-    _print_summary(manifest, config.output_dir)
+def main(config: PrepareConfig) -> None:
+    """Prepares a log and prints what came of it."""
+    _print_summary(prepare(config), config.output_dir)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    define_flags(flags.FLAGS)
+    run_command(read_config, main, (DataError, OSError))

@@ -49,7 +49,7 @@ def test_what_is_left_is_what_a_plain_loop_leaves_and_every_event_is_counted(row
     expected = plain(rows, options)
     events = events_of(rows)
     if not expected:
-        with pytest.raises(DataError, match="the filters leave nothing: .* dropped"):
+        with pytest.raises(DataError, match=r"the filters leave nothing: .* dropped"):
             apply_filters(events, options)
         return
     left, drops = apply_filters(events, options)

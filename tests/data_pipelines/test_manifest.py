@@ -35,5 +35,5 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path, text, message):
 
 def test_no_manifest(tmp_path):
     for directory in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match="no such file; is .* the output of"):
+        with pytest.raises(DataError, match=r"no such file; is .* the output of"):
             load_manifest(directory)

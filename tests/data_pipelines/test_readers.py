@@ -184,7 +184,7 @@ def test_missing_file_directory_and_empty_parquet(tmp_path):
 
 def test_nothing_left_says_what_was_skipped(tmp_path):
     path = write_csv(tmp_path / "a.csv", "1,2,x", "1,,3")
-    with pytest.raises(DataError, match="no rows are left of the log .*null item_id: 1 rows"):
+    with pytest.raises(DataError, match=r"no rows are left of the log .*null item_id: 1 rows"):
         read_files([path], ReadOptions(on_bad_row="skip"))
 
 

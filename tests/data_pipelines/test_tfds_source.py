@@ -64,7 +64,7 @@ def test_reads_all_splits(data_dir):
 
 
 def test_missing_feature(data_dir):
-    with pytest.raises(DataError, match="column 'item_id' is missing; found .*movie_id"):
+    with pytest.raises(DataError, match=r"column 'item_id' is missing; found .*movie_id"):
         read_tfds("ratings/tiny", data_dir, ReadOptions())
 
 

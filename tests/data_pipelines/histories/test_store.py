@@ -86,10 +86,10 @@ def test_long_histories(tmp_path):
 
 
 def test_no_histories_there(tmp_path):
-    with pytest.raises(DataError, match="no histories of version 1.0.0"):
+    with pytest.raises(DataError, match=r"no histories of version 1.0.0"):
         open_histories(tmp_path)
 
 
 def test_the_builder_does_not_generate(tmp_path):
-    with pytest.raises(NotImplementedError, match="data_pipelines.prepare"):
+    with pytest.raises(NotImplementedError, match=r"data_pipelines.prepare"):
         builder.Histories(data_dir=tmp_path).download_and_prepare()
