@@ -200,15 +200,14 @@ def test_stopped_by_a_signal_it_leaves_nothing(tmp_path):
 
 _STOPS_WHILE_WRITING = """
 import os, signal, sys
-from absl import app
+from absl import flags
 from data_pipelines import prepare
+from data_pipelines.command import run_command
 
-def stop(*arguments):
-    os.kill(os.getpid(), signal.SIGTERM)
-
-prepare.save_manifest = stop
+prepare.save_manifest = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv[1:] = ["--synthetic=planted", "--synthetic_users=50", "--output_dir=" + sys.argv[1]]
-app.run(prepare.main, flags_parser=prepare._parse)
+prepare.define_flags(flags.FLAGS)
+run_command(prepare.read_config, prepare.main, ())
 """
 
 
