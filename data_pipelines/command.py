@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
 
 Config = TypeVar("Config")
 
@@ -43,6 +43,8 @@ def run_command(
     def guarded(arguments: Any) -> None:
         del arguments  # All are flags.
         signal.signal(signal.SIGTERM, _stop)
+        # The libraries' warnings are about their own workings; ours are exceptions.
+        logging.set_verbosity(logging.ERROR)
         try:
             main(configs[0])
         except KeyboardInterrupt:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-from grain.experimental import index_shuffle
 
 from data_pipelines.events import HistorySource, Stream, keep_sessions
 from data_pipelines.histories.record import History
+from data_pipelines.permutation import permutation_keys, permute
 from data_pipelines.rows import count_rows
 from hiertcn_jax.batch import Bucket
 
@@ -25,8 +25,8 @@ class Deal(Protocol):
         """How many batches it takes until all lanes are dry. None: they never are."""
         ...
 
-    def users(self, lane: int, turn: int, count: int) -> list[int]:
-        """The users of turns `turn`..`turn + count - 1`; fewer where the lane runs dry."""
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes, int64; -1 where the lane is dry."""
         ...
 
     def place(self, lane: int, turn: int) -> tuple[int, int]:
@@ -47,24 +47,21 @@ class Shuffled:
 
     The permutations of all epochs are laid end to end; lane i of b reads every b-th place, from i
     on. So each user comes once in an epoch, and lanes read equally many users however few there
-    are. No permutation is held in memory: a place is looked up on its own.
+    are.
     """
 
     batches = None
 
     def __init__(self, users: int, lanes: int, seed: int) -> None:
-        self._lanes = lanes
         self._users = users
-        self._seed = seed
-        self._epoch_seed = functools.lru_cache(maxsize=1024)(self._compute_epoch_seed)
+        self._lanes = lanes
+        self._keys = functools.lru_cache(maxsize=64)(lambda epoch: permutation_keys(seed, epoch))
 
-    def users(self, lane: int, turn: int, count: int) -> list[int]:
-        """The users of `count` turns from `turn` on."""
-        places = (self.place(lane, number) for number in range(turn, turn + count))
-        return [
-            index_shuffle(place, self._users - 1, self._epoch_seed(epoch), 4)
-            for epoch, place in places
-        ]
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes."""
+        epoch_n, place_n = np.divmod(lane_n + turn_n * self._lanes, self._users)
+        key_nr = np.stack([self._keys(epoch) for epoch in epoch_n.tolist()])
+        return permute(place_n, self._users, key_nr)
 
     def place(self, lane: int, turn: int) -> tuple[int, int]:
         """Epoch, and place in the permutation of that epoch."""
@@ -80,21 +77,20 @@ class Shuffled:
             )
         return turn
 
-    def _compute_epoch_seed(self, epoch: int) -> int:
-        # seed + epoch would make epoch 1 of seed 0 the same as epoch 0 of seed 1.
-        return int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
-
 
 class Once:
     """Every user of a fixed list for each lane, once."""
 
     def __init__(self, users_by_lane: Sequence[np.ndarray], batches: int) -> None:
         self.batches = batches
-        self._users_by_lane = users_by_lane
+        self._counts = np.asarray([len(users) for users in users_by_lane])
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._users = np.concatenate(users_by_lane)
 
-    def users(self, lane: int, turn: int, count: int) -> list[int]:
-        """The users of at most `count` turns from `turn` on."""
-        return self._users_by_lane[lane][turn : turn + count].tolist()
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes, -1 behind the end of a list."""
+        listed_n = turn_n < self._counts[lane_n]
+        return np.where(listed_n, self._users[(self._starts[lane_n] + turn_n) * listed_n], -1)
 
     def place(self, lane: int, turn: int) -> tuple[int, int]:
         """Epoch 0, and the place in the lane's list."""
@@ -102,10 +98,10 @@ class Once:
 
     def turn(self, lane: int, epoch: int, place: int) -> int:
         """The place in the lane's list."""
-        if epoch != 0 or not 0 <= place <= len(self._users_by_lane[lane]):
+        if epoch != 0 or not 0 <= place <= self._counts[lane]:
             raise ValueError(
                 f"lane {lane} never comes to epoch={epoch}, place={place} with"
-                f" {len(self._users_by_lane[lane])} users"
+                f" {self._counts[lane]} users"
             )
         return place
 

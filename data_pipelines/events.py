@@ -92,7 +92,10 @@ def keep_sessions(histories: Sequence[History], stream: Stream) -> Sessions:
 
 
 def encode(
-    histories: Sequence[History], users: Sequence[int], turns: Sequence[int], stream: Stream
+    histories: Sequence[History],
+    users: Sequence[int] | np.ndarray,
+    turns: Sequence[int] | np.ndarray,
+    stream: Stream,
 ) -> list[np.ndarray]:
     """The events that `stream` goes through, user by user.
 
@@ -116,8 +119,8 @@ def encode(
     place_n = np.arange(lengths.sum())
 
     events = np.empty(len(place_n), EVENT)
-    events["turn"] = np.repeat(np.asarray(turns), lengths)
-    events["user"] = np.repeat(np.asarray(users), lengths)
+    events["turn"] = np.repeat(turns, lengths)
+    events["user"] = np.repeat(users, lengths)
     events["time"] = np.concatenate([history.times for history in histories])[kept_n]
     events["item_id"] = np.concatenate([history.item_ids for history in histories])[kept_n]
     events["position"] = place_n - first_m.repeat(length_m)

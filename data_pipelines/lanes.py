@@ -9,7 +9,6 @@ Worker processes may stand before this stage, in the source, but never behind it
 its batches in turns, and mix the lanes up.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +87,8 @@ class _Lane:
         return int(first["turn"][0]), int(first["user_position"][0])
 
     def append(self, histories: Sequence[np.ndarray]) -> None:
+        if not histories:
+            return
         first, *others = histories
         self.records = np.concatenate([self.records, first[self.skipped_events :], *others])
         self.next_turn += len(histories)
@@ -165,27 +166,28 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         """Reads about as many users as these lanes lack events, in one fetch."""
         dataset = self._dataset
         mean_events = max(self._events_read / self._users_read, 1)
-        users: list[int] = []
-        turns: list[int] = []
-        counts: list[int] = []
-        for lane in lanes:
-            # One more than on average: reading on in a later round costs more than in this one.
-            wanted = 1 + math.ceil((dataset.bucket.events - len(lane.records)) / mean_events)
-            dealt = dataset.deal.users(lane.number, lane.next_turn, wanted)
-            lane.dry = len(dealt) < wanted
-            users += dealt
-            turns += range(lane.next_turn, lane.next_turn + len(dealt))
-            counts.append(len(dealt))
+        lacking_b = np.asarray([dataset.bucket.events - len(lane.records) for lane in lanes])
+        # One more than on average: reading on in a later round costs more than in this one.
+        wanted_b = np.ceil(lacking_b / mean_events).astype(np.int64) + 1
+        row_n = np.repeat(np.arange(len(lanes)), wanted_b)
+        first_turn_b = np.asarray([lane.next_turn for lane in lanes])
+        turn_n = first_turn_b[row_n] + np.arange(len(row_n)) - (wanted_b.cumsum() - wanted_b)[row_n]
+        user_n = dataset.deal.users(np.asarray([lane.number for lane in lanes])[row_n], turn_n)
+
+        dealt_n = user_n >= 0
+        users = user_n[dealt_n].tolist()
+        dealt_b = np.bincount(row_n[dealt_n], minlength=len(lanes))
+        for lane, is_dry in zip(lanes, (dealt_b < wanted_b).tolist(), strict=True):
+            lane.dry = is_dry
         if not users:
             return
-        encoded = encode(dataset.source.__getitems__(users), users, turns, dataset.stream)
+        histories = dataset.source.__getitems__(users)
+        encoded = encode(histories, users, turn_n[dealt_n], dataset.stream)
         self._users_read += len(users)
         self._events_read += sum(map(len, encoded))
-        start = 0
-        for lane, count in zip(lanes, counts, strict=True):
-            if count:
-                lane.append(encoded[start : start + count])
-            start += count
+        ends = dealt_b.cumsum().tolist()
+        for lane, start, end in zip(lanes, [0, *ends], ends, strict=False):
+            lane.append(encoded[start:end])
 
     def _form_rows(self) -> LaneBatch:
         bucket = self._dataset.bucket

@@ -32,6 +32,12 @@ class Data(NamedTuple):
         """Same content, same hash."""
         return self.manifest["content_hash"]
 
+    def user_ids(self, user_n: np.ndarray) -> list[str]:
+        """The ids in the raw log of users by the index of their history."""
+        users, inverse_n = np.unique(user_n, return_inverse=True)
+        ids = [history.user_id for history in self.histories.__getitems__(users.tolist())]
+        return [ids[place] for place in inverse_n]
+
     def fitted_events(self, fit_on: str) -> int:
         """Events of the parts that are fitted on."""
         splits = self.manifest["counts"]["splits"]

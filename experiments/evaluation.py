@@ -1,6 +1,5 @@
-"""Scores a model on the events of a split: exact ranks over the whole catalogue, every event once."""
+"""Scores a model on a split: exact ranks over the whole catalogue, every event once."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,9 +9,9 @@ import numpy as np
 from data_pipelines.histories.record import Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
-from hiertcn_jax.batch import PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
 from hiertcn_jax.config import EvalConfig, ModelConfig
-from hiertcn_jax.metrics import MetricSums
+from hiertcn_jax.metrics import MetricSums, user_keys
 from hiertcn_jax.models import Model
 from hiertcn_jax.ranking import RankCounts, ranks_of
 from hiertcn_jax.train_step import make_eval_step, make_rank_step
@@ -91,10 +90,9 @@ class Collector:
         """The metrics of all batches."""
         events = ScoredEvents(*(np.concatenate(parts) for parts in zip(*self._events, strict=True)))
         rank_n = np.concatenate(self._ranks)
-        users, user_n = np.unique(events.user_n, return_inverse=True)
-        user_ids = [history.user_id for history in self._data.histories.__getitems__(users.tolist())]
-        sums = MetricSums(self._data.vocabulary.size - 2)
-        sums.add(rank_n, [user_ids[user] for user in user_n], events.session_n, events.position_n)
+        sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
+        keys_n = user_keys(self._data.user_ids(events.user_n))
+        sums.add(rank_n, keys_n, events.session_n, events.position_n)
         metrics = {
             "data_hash": self._data.content_hash,
             "unknown_targets": self._unknown_targets,

@@ -109,7 +109,7 @@ def define_train_flags() -> None:
 
 
 def save_flags(path: Path) -> None:
-    """Writes every flag of this run's own modules as a flagfile: with it the run can be repeated."""
+    """Writes every flag of the runners as a flagfile, with which the run can be repeated."""
     own = [
         flag
         for module, module_flags in FLAGS.flags_by_module_dict().items()

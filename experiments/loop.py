@@ -1,11 +1,11 @@
 """The training loop: read from top to bottom, it is what a run does."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import logging
 from tqdm import tqdm
 
 from data_pipelines.histories.record import Split
@@ -56,7 +56,7 @@ def train(run: RunConfig, data: Data, workdir: Path) -> None:
     parts = assemble(run, data)
     plan, config = parts.plan, run.train
     validate = _validator(run, data, parts)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.monitor if validate else None)
+    checkpoints = Checkpoints(workdir / "checkpoints")
     batches = iter(parts.loader)
     state, progress = _start(run, data, parts, checkpoints, batches)
     step = int(state.step)
@@ -73,35 +73,33 @@ def train(run: RunConfig, data: Data, workdir: Path) -> None:
         saves = validates or (every > 0 and step % every == 0)
         if saves or step % config.log_every_steps == 0:
             meter.write(step)
-        values = None
+        monitored = None
         if validates and validate is not None:
             values = validate(state)
-            progress.judge(values[config.monitor])
+            monitored = values[config.monitor]
+            progress.judge(monitored)
             journal.write(step, "valid", values)
+            tqdm.write(f"step {step}: valid {config.monitor} {monitored:.4f}")
         if saves:
             # Before the next batch is drawn, so that the loader's state is that of this step.
             progress.events = meter.events
             loader = {"batches": batches.get_state(), "progress": dataclasses.asdict(progress)}
-            checkpoints.save(step, state, loader, saved_configs(run, data), values)
+            checkpoints.save(step, state, loader, saved_configs(run, data), monitored)
             meter.resume()
     bar.close()
     journal.close()
     checkpoints.close()
 
 
-def _validator(run: RunConfig, data: Data, parts: Parts) -> Any:
+def _validator(
+    run: RunConfig, data: Data, parts: Parts
+) -> Callable[[TrainState], dict[str, float]] | None:
     """A function from the state to validation metrics; None where valid is trained on."""
     if run.train.fit_on != "train":
         return None
     evaluator = Evaluator(parts.model, run.model, run.evaluation, data, Split.VALID)
 
-    def validate(state: TrainState) -> dict[str, float]:
-        values = flat_metrics(evaluator(state.params).metrics)
-        monitor = run.train.monitor
-        logging.info("step %d: valid %s %.4f", state.step, monitor, values[monitor])
-        return values
-
-    return validate
+    return lambda state: flat_metrics(evaluator(state.params).metrics)
 
 
 def _start(
@@ -121,5 +119,5 @@ def _start(
     state = checkpoints.restore(step, fresh, binding_configs(run, data))
     saved = checkpoints.read(step, "loader")
     batches.set_state(saved["batches"])
-    logging.info("going on from step %d", step)
+    print(f"going on from step {step}")
     return state, Progress(**saved["progress"])

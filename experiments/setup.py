@@ -86,7 +86,11 @@ def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
         "optimizer": run.optimizer.to_dict(),
         "train": run.train.to_dict(),
         "evaluation": run.evaluation.to_dict(),
-        "data": {"content_hash": data.content_hash, "directory": str(data.directory.absolute())},
+        "data": {
+            "content_hash": data.content_hash,
+            "directory": str(data.directory.absolute()),
+            "rows": data.vocabulary.size,
+        },
     }
 
 

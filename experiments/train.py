@@ -9,8 +9,7 @@ test.json. The same command goes on where a killed run stopped.
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags, logging
-from rich.console import Console
+from absl import flags
 
 from data_pipelines.command import run_command
 from data_pipelines.config import PrepareConfig
@@ -19,10 +18,13 @@ from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from experiments import flags as flags_lib
 from experiments.data import open_data
+from experiments.evaluate import evaluate_run
 from experiments.flags import RunConfig
 from experiments.loop import train
-from experiments.scoring import score_popularity, score_run
-from experiments.tables import metrics_table
+from experiments.rankers import evaluate_ranker, fitted_histories
+from experiments.restore import restore_run
+from experiments.results import metrics_table, print_table
+from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.checkpoint import CheckpointError
 
 
@@ -45,19 +47,23 @@ def read_settings() -> Settings:
 
 def main(settings: Settings) -> None:
     """Prepares synthetic data if asked to, trains, evaluates, prints the tables."""
-    logging.set_verbosity(logging.WARNING)
     if settings.synthetic is not None and not settings.data_dir.exists():
         prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
     data = open_data(settings.data_dir)
     settings.workdir.mkdir(parents=True, exist_ok=True)
     flags_lib.save_flags(settings.workdir / "flags.txt")
     train(settings.run, data, settings.workdir)
-    for split in (Split.VALID, Split.TEST):
-        rows = {
-            settings.run.model.name: score_run(settings.workdir, data, split, "best").metrics,
-            "popularity": score_popularity(data, split, settings.run).metrics,
-        }
-    Console().print(metrics_table(rows, f"{settings.workdir}, test"))
+    restored = restore_run(settings.workdir, "best")
+    evaluate_run(restored, data, Split.VALID, settings.workdir)
+    evaluation = evaluate_run(restored, data, Split.TEST, settings.workdir)
+    popularity = Popularity(data.vocabulary.size)
+    popularity.fit(fitted_histories(data, settings.run.train.fit_on))
+    rows = {
+        settings.run.model.name: evaluation.metrics,
+        "popularity": evaluate_ranker(popularity, data, Split.TEST).metrics,
+    }
+    title = f"{settings.workdir}, test, checkpoint of step {restored.step}"
+    print_table(metrics_table(rows, title))
 
 
 if __name__ == "__main__":

@@ -40,37 +40,26 @@ def _plain(value: Any) -> Any:
 
 
 class Checkpoints:
-    """The checkpoints below one directory.
+    """The checkpoints below one directory: the newest is kept, and the best.
 
     Args:
       directory: Made where it is missing, unless `read_only`.
-      monitor: Name of the metric that picks the best checkpoint; the highest is the best. None
-        keeps the newest only.
       read_only: Never writes or removes anything.
     """
 
-    def __init__(
-        self, directory: Path, monitor: str | None = None, read_only: bool = False
-    ) -> None:
+    def __init__(self, directory: Path, read_only: bool = False) -> None:
         self._directory = Path(directory).absolute()
-        self._monitor = monitor
-
-        def value(metrics: Mapping[str, float]) -> float:
-            return metrics[monitor]
-
-        policies: list[Any] = [preservation_policy.LatestN(1)]
-        if monitor is not None:
-            policies.append(
-                preservation_policy.BestN(
-                    get_metric_fn=value, n=1, keep_checkpoints_without_metrics=False
-                )
-            )
+        best = preservation_policy.BestN(
+            get_metric_fn=_monitored, n=1, keep_checkpoints_without_metrics=False
+        )
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                best_fn=value if monitor is not None else None,
+                best_fn=_monitored,
                 best_mode="max",
-                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                preservation_policy=preservation_policy.AnyPreservationPolicy(
+                    [preservation_policy.LatestN(1), best]
+                ),
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,
@@ -87,8 +76,8 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """Step of the best checkpoint; the newest where none has the monitored metric."""
-        best = self._manager.best_step() if self._monitor is not None else None
+        """Step of the best checkpoint; the newest where none was validated."""
+        best = self._manager.best_step()
         return self._manager.latest_step() if best is None else best
 
     def steps(self) -> list[int]:
@@ -101,7 +90,7 @@ class Checkpoints:
         state: Any,
         loader: Mapping[str, Any],
         config: Mapping[str, Any],
-        metrics: Mapping[str, float] | None = None,
+        monitored: float | None = None,
     ) -> None:
         """Saves; returns when the device's arrays are copied, writing goes on behind.
 
@@ -110,7 +99,8 @@ class Checkpoints:
           state: TrainState.
           loader: The loader's state in front of the next batch, JSON values.
           config: Configs, JSON values.
-          metrics: Validation metrics, with the monitored one.
+          monitored: The validation metric whose highest value makes the best checkpoint; None for
+            a checkpoint that was not validated.
         """
         self._manager.save(
             step,
@@ -119,7 +109,7 @@ class Checkpoints:
                 loader=ocp.args.JsonSave(dict(loader)),
                 config=ocp.args.JsonSave({"schema_version": SCHEMA_VERSION, **config}),
             ),
-            metrics=None if metrics is None else dict(metrics),
+            metrics=None if monitored is None else {"monitored": monitored},
             force=True,
         )
 
@@ -181,6 +171,10 @@ class Checkpoints:
         """Waits for what is being written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _monitored(metrics: Mapping[str, float]) -> float:
+    return metrics["monitored"]
 
 
 def _one_line(error: BaseException) -> str:

@@ -29,7 +29,7 @@ DTYPES = ("float32", "bfloat16")
 FIT_ON = ("train", "train_valid")
 MASK_SEEN = ("none", "session", "user")
 MONITOR_GROUPS = ("all", "first", "next")
-METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
+MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 
 
 def _at_least(config: Any, low: float, *names: str) -> None:
@@ -267,10 +267,10 @@ class TrainConfig(_Config):
         _above(self, 0, "eval_every_epochs")
         _one_of(self, "fit_on", FIT_ON)
         group, _, metric = self.monitor.partition("/")
-        if group not in MONITOR_GROUPS or metric not in METRICS:
+        if group not in MONITOR_GROUPS or metric not in MONITOR_METRICS:
             raise ValueError(
                 f"monitor={self.monitor}: must be group/metric with a group of "
-                f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(METRICS)}"
+                f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(MONITOR_METRICS)}"
             )
 
 

@@ -53,7 +53,9 @@ def test_only_the_edge_reads_flags_and_prints():
     """The library takes values; flags, print and progress bars are the runners'."""
     for path in (ROOT / "hiertcn_jax").rglob("*.py"):
         assert not any(within(module, {"absl", "rich", "tqdm"}) for module in imported(path)), path
-        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        calls = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+        ]
         assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), path
 
 

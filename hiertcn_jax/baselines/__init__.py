@@ -41,4 +41,4 @@ class Ranker(Protocol):
         """Learns from the fitted part."""
 
     def score(self, context: Context) -> np.ndarray:
-        """float [v]: a score for every row of the item table; rows 0 and 1 are not looked at."""
+        """Float [v]: a score for every row of the item table; rows 0 and 1 are not looked at."""

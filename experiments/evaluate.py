@@ -1,0 +1,89 @@
+"""Scores a trained model on a split.
+
+    python -m experiments.evaluate --workdir=W [--split=test] [--checkpoint=best]
+
+Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from data_pipelines.command import run_command
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from experiments.data import Data
+from experiments.evaluation import Evaluation, Evaluator
+from experiments.restore import Restored, open_run_data, restore_run
+from experiments.results import metrics_table, print_table, write_json, write_ranks
+from hiertcn_jax.checkpoint import CheckpointError
+from hiertcn_jax.config import MASK_SEEN
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    workdir: Path
+    split: Split
+    checkpoint: str
+    ranks_out: Path | None
+    data_dir: str | None
+    mask_seen: str | None
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
+    flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
+    flags.DEFINE_string("ranks_out", None, "Parquet file for the rank of each scored event.")
+    flags.DEFINE_string("data_dir", None, "Where the run's data is now; default: where it was.")
+    flags.DEFINE_enum("mask_seen", None, MASK_SEEN, "Items left out; default: as the run has it.")
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags."""
+    values = flags.FLAGS
+    return Settings(
+        workdir=Path(values.workdir),
+        split=Split[values.split.upper()],
+        checkpoint=values.checkpoint,
+        ranks_out=None if values.ranks_out is None else Path(values.ranks_out),
+        data_dir=values.data_dir,
+        mask_seen=values.mask_seen,
+    )
+
+
+def evaluate_run(restored: Restored, data: Data, split: Split, workdir: Path) -> Evaluation:
+    """Scores a restored model, and writes W/<split>.json by the evaluation contract."""
+    evaluator = Evaluator(restored.model, restored.config, restored.evaluation, data, split)
+    evaluation = evaluator(restored.params)
+    values = {
+        "split": split.name.lower(),
+        "checkpoint_step": restored.step,
+        "mask_seen": restored.evaluation.mask_seen,
+        **evaluation.metrics,
+    }
+    write_json(workdir / f"{split.name.lower()}.json", values)
+    return evaluation
+
+
+def main(settings: Settings) -> None:
+    """Restores, scores, prints, writes."""
+    restored = restore_run(settings.workdir, settings.checkpoint)
+    if settings.mask_seen is not None:
+        config = dataclasses.replace(restored.evaluation, mask_seen=settings.mask_seen)
+        restored = restored._replace(evaluation=config)
+    data = open_run_data(restored, settings.data_dir)
+    evaluation = evaluate_run(restored, data, settings.split, settings.workdir)
+    if settings.ranks_out is not None:
+        write_ranks(settings.ranks_out, evaluation, data)
+    title = f"{settings.workdir}, {settings.split.name.lower()}, checkpoint of step {restored.step}"
+    print_table(metrics_table({restored.config.name: evaluation.metrics}, title))
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, CheckpointError, OSError))

@@ -1,0 +1,95 @@
+"""A trained model, from the checkpoints of a workdir."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from experiments.data import Data, open_data
+from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
+from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.models import Model, build
+from hiertcn_jax.optimizer import Optimizer
+from hiertcn_jax.train_state import init_train_state
+
+
+class Restored(NamedTuple):
+    """A trained model.
+
+    Attributes:
+      model: The module.
+      config: Its config.
+      evaluation: How the run was evaluated.
+      params: Its parameters.
+      step: The checkpoint's step.
+      configs: All configs of the checkpoint, JSON values.
+    """
+
+    model: Model
+    config: ModelConfig
+    evaluation: EvalConfig
+    params: dict[str, Any]
+    step: int
+    configs: dict[str, Any]
+
+
+def restore_run(workdir: Path, checkpoint: str) -> Restored:
+    """The model of a run, with the configs and the weights of one of its checkpoints.
+
+    Args:
+      workdir: The run's directory.
+      checkpoint: `best`, `last` or a step.
+
+    Raises:
+      CheckpointError: There is no such checkpoint, or it cannot be read.
+    """
+    directory = workdir / "checkpoints"
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such directory; was {workdir} trained?")
+    checkpoints = Checkpoints(directory, read_only=True)
+    step = _step(checkpoints, checkpoint, directory)
+    configs = checkpoints.read(step, "config")
+    config = ModelConfig.from_dict(configs["model"])
+    model = build(config)
+    optimizer = Optimizer(
+        OptimizerConfig.from_dict(configs["optimizer"]), lambda _: 0.0, config.item_mode == "rows"
+    )
+    lanes, rows = configs["train"]["lanes"], configs["data"]["rows"]
+    like = jax.eval_shape(
+        lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows)
+    )
+    state = checkpoints.restore(step, like, {"model": configs["model"]})
+    checkpoints.close()
+    evaluation = EvalConfig.from_dict(configs["evaluation"])
+    return Restored(model, config, evaluation, state.params, step, configs)
+
+
+def open_run_data(restored: Restored, data_dir: str | None) -> Data:
+    """The data that a run was trained on.
+
+    Args:
+      restored: The run.
+      data_dir: Where it is now; None: where it was.
+
+    Raises:
+      DataError: It is not there.
+      CheckpointError: It is other data.
+    """
+    trained = restored.configs["data"]
+    data = open_data(data_dir or trained["directory"])
+    if data.content_hash != trained["content_hash"]:
+        raise CheckpointError(
+            f"{data.directory}: content_hash {data.content_hash}, but the model was trained on "
+            f"{trained['content_hash']}: its item rows mean other items"
+        )
+    return data
+
+
+def _step(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> int:
+    named = {"best": checkpoints.best_step, "last": checkpoints.latest_step}
+    if checkpoint not in named and not checkpoint.isdigit():
+        raise CheckpointError(f"checkpoint={checkpoint}: must be best, last or a step")
+    step = named[checkpoint]() if checkpoint in named else int(checkpoint)
+    if step is None:
+        raise CheckpointError(f"{directory}: holds no checkpoint")
+    return step

@@ -1,0 +1,71 @@
+"""Results as people read them (tables) and as programs do (JSON, Parquet)."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from experiments.data import Data
+from experiments.evaluation import Evaluation
+
+_COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """One row for each model and group (all, first, next), micro averages over events.
+
+    Args:
+      rows: Evaluation JSON by model.
+      title: Above the table.
+    """
+    table = Table(title=title)
+    for column in ("model", "events of", "events", *_COLUMNS):
+        table.add_column(column, justify="left" if column in ("model", "events of") else "right")
+    for model, metrics in rows.items():
+        for group in ("all", "first", "next"):
+            values = metrics[group]
+            cells = ["-" if values[name] is None else f"{values[name]:.4f}" for name in _COLUMNS]
+            table.add_row(model, group, f"{values['events']:,}", *cells)
+        table.add_section()
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table whole: wider than a narrow or unknown terminal rather than cut off."""
+    console = Console()
+    console.width = max(console.width, 120)
+    console.print(table)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes aside and renames: the file is whole or not there."""
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
+    """One row for each scored event: user_id, session, position, item_id, rank; Parquet."""
+    events = evaluation.events
+    frame = pl.DataFrame(
+        {
+            "user_id": data.user_ids(events.user_n),
+            "session": events.session_n,
+            "position": events.position_n,
+            "item_id": data.vocabulary.decode(events.item_n),
+            "rank": evaluation.rank_n,
+        }
+    )
+    write_parquet(path, frame)
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Writes aside and renames: the file is whole or not there."""
+    aside = path.with_name(path.name + ".partial")
+    frame.write_parquet(aside)
+    os.replace(aside, path)
