@@ -121,7 +121,8 @@ class DelimitedFile:
             first = int(np.argmax(wrong))
             place = f"{self._path}: row {row_numbers[first]} (line {line_numbers[first]})"
             if not_utf8[first]:
-                return f"{place}: expected UTF-8, got other bytes"
+                column = self._broken_column(rows[first : first + 1].text(block))
+                return f"{place}, column {column!r}: expected UTF-8, got other bytes"
             return f"{place}: expected {expected} fields, got {rows.fields[first]}"
 
         for reason, wrong in (
@@ -132,6 +133,14 @@ class DelimitedFile:
             self._bad_rows.report(reason, int(wrong.sum()), lambda w=wrong: describe_first(w))
             is_good &= ~wrong
         return is_good
+
+    def _broken_column(self, row: bytes) -> str:
+        """The first column of a row with bytes that are not UTF-8."""
+        # Each such byte becomes a surrogate, which no UTF-8 gives.
+        text = row.decode("utf-8", "surrogateescape")
+        fields = next(csv.reader([text], delimiter=self._separator))
+        is_broken = [_has_surrogate(field) for field in fields]
+        return (self.columns + ["behind the last"] * len(fields))[is_broken.index(True)]
 
     def _parse(self, block: bytes, rows: TextRows, columns: list[str]) -> pl.DataFrame:
         if not len(rows):
@@ -152,3 +161,7 @@ class DelimitedFile:
             raise DataError(malformed)
         frame.columns = [self.columns[place] for place in places]
         return frame
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

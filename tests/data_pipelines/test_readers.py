@@ -96,7 +96,9 @@ def test_drop_where_comes_before_everything_else(tmp_path):
 BAD_ROWS = [
     ("1,2", "too few fields", "row 2 (line 3): expected 3 fields, got 2"),
     ("1,2,3,4", "too many fields", "row 2 (line 3): expected 3 fields, got 4"),
-    (b"1,\xff,3", "not UTF-8", "row 2 (line 3): expected UTF-8, got other bytes"),
+    (b"1,\xff,3", "not UTF-8", "column 'item_id': expected UTF-8, got other bytes"),
+    (b"1,2,3,\xff", "not UTF-8", "column 'behind the last': expected UTF-8, got other bytes"),
+    (b"\xc3\xa9,2,\xc3", "not UTF-8", "column 'timestamp': expected UTF-8, got other bytes"),
     (",2,3", "null user_id", "column 'user_id': expected a value, got nothing"),
     ('1,"",3', "null item_id", "column 'item_id': expected a value, got nothing"),
     ("1,2,", "null timestamp", "column 'timestamp': expected a value, got nothing"),

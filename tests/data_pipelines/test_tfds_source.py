@@ -79,6 +79,14 @@ def test_a_dataset_that_is_not_prepared_is_one_line(data_dir, name):
         read_tfds(name, data_dir, OPTIONS)
 
 
+def test_a_file_format_without_random_access_is_one_line(tmp_path):
+    build(tmp_path, {"train": [{"user_id": "u", "movie_id": 1, "timestamp": 1}]})
+    info = tmp_path / "ratings" / "tiny" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(DataError, match="split 'train' cannot be read without TensorFlow"):
+        read_tfds("ratings/tiny", str(tmp_path), OPTIONS)
+
+
 def test_bad_record(tmp_path):
     build(tmp_path, {"train": [{"user_id": "", "movie_id": 1, "timestamp": 1}]})
     with pytest.raises(DataError, match="ratings/tiny train: row 1, column 'user_id'"):
