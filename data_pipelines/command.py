@@ -1,7 +1,7 @@
 """How every command starts and ends: flags checked first, one clear line, an exit code.
 
-Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad flags,
-143 and 130 stopped by SIGTERM and SIGINT.
+Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad
+flags, 143 and 130 stopped by SIGTERM and SIGINT.
 """
 
 import signal

@@ -3,8 +3,8 @@
     python -m experiments.embed --workdir=W --output=users.parquet
 
 One row a user: user_id, and embedding (float32 [d]): the prediction for the first event of a
-session that would start right after the user's last one. The items of the highest inner product with it,
-plus their bias, are what the model recommends then.
+session that would start right after the user's last one. The items of the highest inner product
+with it, plus their bias, are what the model recommends then.
 """
 
 import dataclasses

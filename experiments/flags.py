@@ -7,7 +7,7 @@ docstring. Where a name alone would be ambiguous it is changed by `_FLAG_NAMES`.
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from absl import flags
 
@@ -67,7 +67,7 @@ def read_config(config: type[ConfigT]) -> ConfigT:
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = FLAGS[_flag_name(config, field.name)].value
+        value: Any = FLAGS[_flag_name(config, field.name)].value
         if field.name == "negatives":
             value = parse_negatives(value)
         elif isinstance(field.default, tuple):
@@ -160,7 +160,7 @@ def _attribute_docs(config: type) -> dict[str, str]:
 
 
 def _define(config: type, field: dataclasses.Field, text: str) -> None:
-    name, default = _flag_name(config, field.name), field.default
+    name, default = _flag_name(config, field.name), cast(Any, field.default)
     choices = _CHOICES.get((config, field.name))
     if field.name == "negatives":
         text += f" As source:count, of {', '.join(config_lib.NEGATIVE_SOURCES)}."

@@ -23,9 +23,9 @@ class CheckpointError(ValueError):
 def config_differences(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """One "field: checkpoint A, this run B" for each leaf that differs, in order of names."""
+    """One "field: checkpoint A, this run B" for each wanted leaf that the checkpoint has otherwise."""
     lines = []
-    for name in sorted(set(saved) | set(wanted)):
+    for name in sorted(wanted):
         here, there = wanted.get(name), saved.get(name)
         if isinstance(here, Mapping) and isinstance(there, Mapping):
             lines += config_differences(there, here, f"{prefix}{name}.")
@@ -152,7 +152,7 @@ class Checkpoints:
           CheckpointError: No such step, unreadable files, or a config that differs.
         """
         saved = self.read(step, "config")
-        differing = config_differences({name: saved.get(name) for name in config}, config)
+        differing = config_differences(saved, config)
         if differing:
             raise CheckpointError(
                 f"{self._directory}/{step}: made with other settings: {'; '.join(differing)}"

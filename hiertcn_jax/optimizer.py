@@ -118,6 +118,8 @@ class Optimizer(NamedTuple):
             return optax.apply_updates(params, updates), OptimizerState(dense, None)
         updates, dense = self._adam().update(grads["model"], state.dense, params["model"])
         model = optax.apply_updates(params["model"], updates)
+        if state.rows is None or distinct_u is None:
+            raise ValueError("distinct_u: an optimizer of rows needs the rows of each batch")
         items, rows = self._update_rows(
             grads["items"], state.rows, params["items"], step, distinct_u
         )
@@ -132,35 +134,29 @@ class Optimizer(NamedTuple):
         distinct_u: jax.Array,
     ) -> tuple[ItemTable, LazyAdamState]:
         """Adam on the touched rows; the filling of `distinct_u` is written nowhere."""
-        config = self.config
+        config, count = self.config, step + 1
         rows = items.input_vd.shape[0]
         # Out of range is dropped by the scatter. Each at its own place keeps the indices unique.
-        places_u = jnp.arange(distinct_u.shape[0])
-        to_u = jnp.where(distinct_u > 0, distinct_u, rows + places_u)
-        count = step + 1
+        to_u = jnp.where(distinct_u > 0, distinct_u, rows + jnp.arange(distinct_u.shape[0]))
+
+        def gather(tree: ItemTable) -> ItemTable:
+            return tree.rows(distinct_u)
+
+        def scatter(tree: ItemTable, rows_u: ItemTable) -> ItemTable:
+            return jax.tree.map(
+                lambda old, new: old.at[to_u].set(new, mode="drop", unique_indices=True),
+                tree,
+                rows_u,
+            )
+
+        b1, b2 = config.adam_b1, config.adam_b2
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, gather(state.mu), grads)
+        nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g**2, gather(state.nu), grads)
         rate = self.schedule(step)
 
-        def one(table: jax.Array, mu: jax.Array, nu: jax.Array, grad: jax.Array) -> tuple:
-            new_mu = config.adam_b1 * jnp.take(mu, distinct_u, axis=0) + (1 - config.adam_b1) * grad
-            new_nu = (
-                config.adam_b2 * jnp.take(nu, distinct_u, axis=0) + (1 - config.adam_b2) * grad**2
-            )
-            mu_hat = new_mu / (1 - config.adam_b1**count)
-            nu_hat = new_nu / (1 - config.adam_b2**count)
-            new = jnp.take(table, distinct_u, axis=0) - rate * mu_hat / (
-                jnp.sqrt(nu_hat) + config.adam_eps
-            )
-            return tuple(
-                old.at[to_u].set(rows_u, mode="drop", unique_indices=True)
-                for old, rows_u in ((table, new), (mu, new_mu), (nu, new_nu))
-            )
+        def move(row: jax.Array, m: jax.Array, n: jax.Array) -> jax.Array:
+            step_size = jnp.sqrt(n / (1 - b2**count)) + config.adam_eps
+            return row - rate * (m / (1 - b1**count)) / step_size
 
-        done = [
-            None if table is None else one(table, mu, nu, grad)
-            for table, mu, nu, grad in zip(items, state.mu, state.nu, grads, strict=True)
-        ]
-        table, mu, nu = (
-            ItemTable(*(None if parts is None else parts[index] for parts in done))
-            for index in range(3)
-        )
-        return table, LazyAdamState(mu, nu)
+        moved = jax.tree.map(move, gather(items), mu, nu)
+        return scatter(items, moved), LazyAdamState(scatter(state.mu, mu), scatter(state.nu, nu))

@@ -23,11 +23,11 @@ class PoolState(NamedTuple):
 
     Attributes:
       value: float32 [..., c].
-      count: float32 [...], known items.
+      known: float32 [...], count of known items.
     """
 
     value: Float[Array, "*batch c"]
-    count: Float[Array, "*batch"]
+    known: Float[Array, "*batch"]
 
 
 def pool_slots(
@@ -47,23 +47,23 @@ def pool_slots(
         "max": masking.segment_max,
         "last": masking.segment_last,
     }[pooling]
-    count_bs = masking.segment_count(known_bls)
-    value_bsc = jnp.where((count_bs > 0)[..., None], segment(inputs_blc, known_bls), 0)
-    return PoolState(value_bsc, count_bs.astype(jnp.float32))
+    known_bs = masking.segment_count(known_bls)
+    value_bsc = jnp.where((known_bs > 0)[..., None], segment(inputs_blc, known_bls), 0)
+    return PoolState(value_bsc, known_bs.astype(jnp.float32))
 
 
 def combine(pooling: str, before: PoolState, after: PoolState) -> PoolState:
     """Statistic of a session of which `before` came first and `after` next."""
-    count = before.count + after.count
+    known = before.known + after.known
     if pooling == "mean":
-        return PoolState(before.value + after.value, count)
+        return PoolState(before.value + after.value, known)
     new = jnp.maximum(before.value, after.value) if pooling == "max" else after.value
-    value = jnp.where((before.count > 0)[..., None], new, after.value)
-    return PoolState(jnp.where((after.count > 0)[..., None], value, before.value), count)
+    value = jnp.where((before.known > 0)[..., None], new, after.value)
+    return PoolState(jnp.where((after.known > 0)[..., None], value, before.value), known)
 
 
 def pooled(pooling: str, state: PoolState) -> Float[Array, "*batch c"]:
     """The session's vector."""
     if pooling == "mean":
-        return state.value / jnp.maximum(state.count, 1)[..., None]
+        return state.value / jnp.maximum(state.known, 1)[..., None]
     return state.value

@@ -105,7 +105,8 @@ class TemporalBlock(nn.Module):
     ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b t _"], ...]]:
         """The block's output and its convolutions' tails."""
         dtype = jnp.dtype(self.config.dtype)
-        hidden, new_tails = inputs_blc, []
+        hidden = inputs_blc
+        new_tails: list[Array] = []
         for index, tail in enumerate(tails):
             hidden, tail = CausalConv(
                 self.features, self.config.kernel_size, self.dilation, dtype, name=f"conv_{index}"
@@ -138,7 +139,8 @@ class TCN(nn.Module):
         train: bool = False,
     ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b t _"], ...]]:
         """Output of the last block at every event, and all tails."""
-        hidden, new_tails = inputs_blc, []
+        hidden = inputs_blc
+        new_tails: list[Array] = []
         per_block = self.config.convs_per_block
         for block, features in enumerate(self.config.tcn_channels):
             hidden, block_tails = TemporalBlock(

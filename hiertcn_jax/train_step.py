@@ -15,7 +15,7 @@ from hiertcn_jax.models import Model
 from hiertcn_jax.negatives import Source
 from hiertcn_jax.objective import event_loss, stream_keys
 from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.ranking import rank_counts
+from hiertcn_jax.ranking import RankCounts, rank_counts
 from hiertcn_jax.train_state import TrainState
 
 StepMetrics = dict[str, jax.Array]
@@ -99,11 +99,11 @@ def make_eval_step(model: Model) -> EvalStep:
     return jax.jit(step, donate_argnums=2)
 
 
-RankStep = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+RankStep = Callable[..., RankCounts]
 
 
 def make_rank_step(model_config: ModelConfig, chunk: int) -> RankStep:
-    """The jitted `(items, u_bld, places_n, target_n, seen_nk) -> (greater_n, equal_n, nan_n)`.
+    """The jitted `(items, u_bld, places_n, target_n, seen_nk) -> RankCounts`.
 
     Args:
       model_config: `normalize` is read.
@@ -116,7 +116,7 @@ def make_rank_step(model_config: ModelConfig, chunk: int) -> RankStep:
         places_n: Int[Array, " n"],
         target_n: Int[Array, " n"],
         seen_nk: Int[Array, "n k"] | None,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> RankCounts:
         u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
         table_vd, bias_v = scoring_rows(items, model_config)
         return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk)

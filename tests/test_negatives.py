@@ -174,13 +174,13 @@ def test_expected_counts_are_the_mean_over_keys():
         found = negatives.sample_candidates(key, sources, item_ids_bl, weight_bl, shared=True)
         return jnp.bincount(found.item_ids, length=5)
 
-    keys = jax.random.split(jax.random.key(5), 4_000)
+    keys = jax.random.split(jax.random.key(5), 1_000)
     mean_v = jax.lax.map(count_v, keys, batch_size=100).mean(0)
     logs_v = negatives.log_expected_count(
         [6 * 4 / 5, 4], [source.proposal.log_q_v for source in sources], jnp.arange(5)
     )
-    # 4,000 sets of 10 draws: a standard deviation is at most sqrt(10 / 4) / sqrt(4,000) = 0.025.
-    np.testing.assert_allclose(mean_v[2:], np.exp(logs_v)[2:], atol=0.12)
+    # 1,000 sets of 10 draws: a standard deviation is at most sqrt(10 / 4) / sqrt(1,000) = 0.05.
+    np.testing.assert_allclose(mean_v[2:], np.exp(logs_v)[2:], atol=0.25)
 
 
 def test_same_key_same_candidates():

@@ -126,6 +126,8 @@ class HierTCN(nn.Module):
         return jnp.where(replaced_bl & known_bl, UNKNOWN_ID, batch.item_ids_bl)
 
     def _embed(self, batch: Batch, ids_bl: jax.Array) -> jax.Array:
+        if batch.item_table_ud is None:
+            raise ValueError("item_table_ud: must be set for the model to look items up")
         dtype = jnp.dtype(self.config.dtype)
         items_bld = jnp.take(batch.item_table_ud, ids_bl, axis=0).astype(dtype)
         if not self.config.projection_dim:
