@@ -1,9 +1,11 @@
 """`rows` mode: negatives drawn on the host, and ids local to the distinct items of a batch.
 
-Every batch of a run has the same room for distinct items: the most that can occur, rounded up. One
-shape is one compilation, and none comes late in a run, when a batch happens to be richer. What is
-wasted is small: in front of the events (l of each lane) and their negatives stand at most as many
-rows again, which are gathered but touch no convolution.
+Every batch of a run has the same room for distinct items, `u`: the most that can occur, rounded up.
+One shape is one compilation, and none comes late in a run when some batch is richer than those
+before. The price is bounded: `u` rows are gathered and updated, but no convolution sees them, and
+there are never more of them than events and negatives together.
+
+Each process has a `distinct_u` of its own, and its ids are places in that.
 """
 
 import dataclasses

@@ -1,0 +1,61 @@
+"""What all benchmarks write: the figures, and the machine and commit that they were taken on."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Figures = Mapping[str, Mapping[str, float]]
+"""{case: {figure: value}}; figures carry their unit in the name."""
+
+
+def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -> None:
+    """Writes {"machine", "commit", key: figures} as JSON.
+
+    Args:
+      path: The file to write.
+      key: "cases" or "models".
+      figures: What was measured.
+      **machine: What is worth knowing of the machine besides `describe_machine`.
+    """
+    report = {
+        "machine": describe_machine() | machine,
+        "commit": current_commit(),
+        key: {name: dict(case) for name, case in figures.items()},
+    }
+    Path(path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def describe_machine() -> dict[str, Any]:
+    """The processor, how many cores of it this process may use, and the system."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def current_commit() -> str:
+    """The commit of this checkout, "-dirty" behind it if tracked files differ.
+
+    Raises:
+      subprocess.CalledProcessError: This is not a git checkout.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    here = Path(__file__).parent
+    return subprocess.run(
+        command, cwd=here, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

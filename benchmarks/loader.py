@@ -1,0 +1,132 @@
+"""How fast batches are made, and how full they are.
+
+    python -m benchmarks.loader --data_dir=D --json=FILE
+
+Cases: `lanes` from histories that are decoded and in memory (`CachedHistories`); `disk` from the
+files, which are in the system's cache after the first epoch; `disk_rows` likewise in `rows` mode,
+with shared uniform negatives; `evaluation` of the test part from disk. All but `evaluation` are
+the training part. One thread makes the batches, without prefetching; `events_per_s` is by the
+clock, `events_per_cpu_s` by the processor time of the process.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import app, flags
+
+from benchmarks.common import write_report
+from data_pipelines.caching import CachedHistories
+from data_pipelines.distinct import ItemRows
+from data_pipelines.events import HistorySource
+from data_pipelines.histories.record import Split
+from data_pipelines.histories.store import open_histories
+from data_pipelines.loaders import eval_loader, train_loader
+from data_pipelines.manifest import load_manifest
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, LaneBatch
+
+
+@dataclasses.dataclass
+class Meter:
+    """Counts events and slots of batches, and times how long they take to come."""
+
+    events: int = 0
+    slots: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def read(self, batches: Iterator[LaneBatch], until_events: float = float("inf")) -> None:
+        """Draws batches until so many events were counted in all, or to the end."""
+        clock, cpu_clock = time.perf_counter(), time.process_time()
+        while self.events < until_events and (element := next(batches, None)) is not None:
+            item_ids_bl = element.info.item_ids_bl
+            self.events += int(np.count_nonzero(item_ids_bl != PADDING_ID))
+            self.slots += item_ids_bl.size
+            self.batches += 1
+        self.seconds += time.perf_counter() - clock
+        self.cpu_seconds += time.process_time() - cpu_clock
+
+    def figures(self) -> dict[str, float]:
+        """The figures so far, with their units."""
+        return {
+            "events_per_s": round(self.events / self.seconds),
+            "events_per_cpu_s": round(self.events / self.cpu_seconds),
+            "useful_slots": round(self.events / self.slots, 5),
+            "batches": self.batches,
+        }
+
+
+def measure(
+    loader: grain.IterDataset[LaneBatch], epoch_events: float = float("inf"), epochs: int = 1
+) -> dict[str, float]:
+    """Figures of a loader over some epochs, after a first batch that is not counted."""
+    next(iter(loader))
+    meter = Meter()
+    meter.read(iter(loader), epoch_events * epochs)
+    return meter.figures()
+
+
+def measure_all(
+    source: HistorySource, counts: dict[str, Any], bucket: Bucket, epochs: int, negatives: int
+) -> dict[str, dict[str, float]]:
+    """All cases, see the top.
+
+    Args:
+      source: The histories on disk.
+      counts: Those of the manifest.
+      bucket: The shape of a batch.
+      epochs: Training epochs of each case.
+      negatives: How many the case `disk_rows` draws for a batch.
+    """
+    epoch_events = counts["splits"]["train"]["events"]["all"]
+    rows = ItemRows(counts["items"] + FIRST_ITEM_ID, negatives)
+    in_memory = CachedHistories(source, max_bytes=1 << 40)
+    in_memory.__getitems__(range(len(source)))
+
+    def training(histories: HistorySource, item_rows: ItemRows | None = None) -> dict[str, float]:
+        loader = train_loader(histories, bucket, seed=0, item_rows=item_rows, prefetch=0)
+        return measure(loader, epoch_events, epochs)
+
+    return {
+        "lanes": training(in_memory),
+        "disk": training(source),
+        "disk_rows": training(source, rows),
+        "evaluation": measure(eval_loader(source, bucket, split=Split.TEST, prefetch=0)),
+    }
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("data_dir", None, "Prepared data.", required=True)
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
+    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
+    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    flags.DEFINE_integer("epochs", 5, "Training epochs of each case.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 2048, "Of the case `disk_rows`.", lower_bound=1)
+
+
+def main(argv: list[str]) -> None:
+    """Measures all cases, prints them and writes them down."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]}")
+    values = flags.FLAGS
+    cases = measure_all(
+        open_histories(values.data_dir),
+        load_manifest(values.data_dir)["counts"],
+        Bucket(values.lanes, values.events, values.sessions),
+        values.epochs,
+        values.negatives,
+    )
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    write_report(values.json, "cases", cases)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
