@@ -16,6 +16,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
+from data_pipelines.synthetic import Variant
 from experiments import flags as flags_lib
 from experiments.data import open_data
 from experiments.evaluate import evaluate_run
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
     run: RunConfig
     data_dir: Path
     workdir: Path
-    synthetic: str | None
+    synthetic: Variant | None
 
 
 def read_settings() -> Settings:

@@ -23,7 +23,7 @@ class CheckpointError(ValueError):
 def config_differences(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """One "field: checkpoint A, this run B" for each wanted leaf that the checkpoint has otherwise."""
+    """One "field: checkpoint A, this run B" for each wanted leaf that was saved otherwise."""
     lines = []
     for name in sorted(wanted):
         here, there = wanted.get(name), saved.get(name)

@@ -7,7 +7,7 @@ too. `TrainConfig` and `EvalConfig` say how a run is run, and may differ from on
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, TypeVar
 
 LOSSES = (
     "cross_entropy",
@@ -59,6 +59,9 @@ def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}={value}: must be one of {', '.join(choices)}")
 
 
+ConfigT = TypeVar("ConfigT", bound="_Config")
+
+
 class _Config:
     """To and from plain JSON values."""
 
@@ -67,7 +70,7 @@ class _Config:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
         """The config of these JSON values.
 
         Raises:

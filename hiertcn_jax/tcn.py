@@ -133,11 +133,11 @@ class TCN(nn.Module):
     def __call__(
         self,
         inputs_blc: Float[Array, "b l c"],
-        tails: Sequence[Float[Array, "b t _"]],
+        tails: Sequence[Float[Array, "b _ _"]],
         position_bl: Int[Array, "b l"],
         events_b: Int[Array, " b"],
         train: bool = False,
-    ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b t _"], ...]]:
+    ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b _ _"], ...]]:
         """Output of the last block at every event, and all tails."""
         hidden = inputs_blc
         new_tails: list[Array] = []
@@ -156,7 +156,7 @@ class TCN(nn.Module):
         return hidden, tuple(new_tails)
 
 
-def init_tails(config: ModelConfig, lanes: int) -> tuple[Float[Array, "b t _"], ...]:
+def init_tails(config: ModelConfig, lanes: int) -> tuple[Float[Array, "b _ _"], ...]:
     """Empty tails of every convolution, in the order in which `TCN` reads them."""
     tails = []
     width = config.tcn_channels[0]

@@ -1,4 +1,19 @@
-"""Settings of the whole suite."""
+"""Every test runs on CPU, with the annotations of the library checked at run time."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# One thread for each test process, since xdist keeps the cores busy; and tests compile more than
+# they compute, so the compiler is told not to try hard.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+)
+
+from jaxtyping import install_import_hook
+
+import tests.typecheck  # noqa: F401  (the hook finds it by name)
+
+install_import_hook("hiertcn_jax", "tests.typecheck.check")
 
 from hypothesis import settings
 

@@ -1,7 +1,7 @@
 """Rankers without a neural network, behind one protocol."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Context(NamedTuple):
     session_start: int
 
 
+@runtime_checkable
 class Ranker(Protocol):
     """A ranker: learns from histories, scores the catalogue for one event at a time."""
 

@@ -6,7 +6,7 @@ behind the row: the state that a user has when served.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -15,6 +15,7 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models.hiertcn import HierTCN
 
 
+@runtime_checkable
 class Model(Protocol):
     """What the trainer, the evaluation and streaming ask of a model."""
 

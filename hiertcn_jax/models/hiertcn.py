@@ -40,7 +40,7 @@ class HierTCNCarry(NamedTuple):
     state_bh: Float[Array, "b h"]
     pool: pooling.PoolState
     last_bc: Float[Array, "b c"]
-    tails: tuple[Float[Array, "b t _"], ...]
+    tails: tuple[Float[Array, "b _ _"], ...]
 
 
 class HierTCN(nn.Module):
@@ -86,6 +86,7 @@ class HierTCN(nn.Module):
           the next row. What stands on padding is undefined, but finite.
         """
         config = self.config
+        batch = jax.tree.map(jnp.asarray, batch)
         ids_bl = self._input_ids(batch, train)
         events_b = jnp.sum(batch.item_ids_bl != PADDING_ID, axis=1)
         items_blc = self._embed(batch, ids_bl)
