@@ -1,6 +1,8 @@
 """Every test runs on CPU, with the annotations of the library checked at run time."""
 
+import atexit
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # One thread for each test process, since xdist keeps the cores busy; and tests compile more than
@@ -8,6 +10,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
 )
+
+# Tests make the same programs again and again: each process compiles one once. Processes do not
+# share, because JAX would read what another has half written.
+_programs = tempfile.TemporaryDirectory(prefix="hiertcn_jax_programs_")
+atexit.register(_programs.cleanup)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from jaxtyping import install_import_hook
 

@@ -1,0 +1,151 @@
+"""Configs: every message is "field=value: why"; JSON and back is the same config."""
+
+import dataclasses
+import json
+import math
+import re
+
+import pytest
+
+from hiertcn_jax.config import (
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+
+REJECTED = [
+    (ModelConfig, {"item_dim": 0}, "item_dim=0: must be >= 1"),
+    (ModelConfig, {"gru_dim": 0}, "gru_dim=0: must be >= 1"),
+    (ModelConfig, {"gru_layers": 0}, "gru_layers=0: must be >= 1"),
+    (ModelConfig, {"kernel_size": 0}, "kernel_size=0: must be >= 1"),
+    (ModelConfig, {"dilation_base": 0}, "dilation_base=0: must be >= 1"),
+    (ModelConfig, {"projection_dim": -1}, "projection_dim=-1: must be >= 0"),
+    (ModelConfig, {"gap_decay_hours": 0.0}, "gap_decay_hours=0.0: must be > 0"),
+    (ModelConfig, {"temperature": 0.0}, "temperature=0.0: must be > 0"),
+    (ModelConfig, {"temperature": math.nan}, "temperature=nan: must be > 0"),
+    (ModelConfig, {"dropout": 1.0}, "dropout=1.0: must be in [0, 1)"),
+    (ModelConfig, {"input_dropout": -0.1}, "input_dropout=-0.1: must be in [0, 1)"),
+    (ModelConfig, {"unknown_rate": math.nan}, "unknown_rate=nan: must be in [0, 1)"),
+    (ModelConfig, {"pooling": "sum"}, "pooling=sum: must be one of mean, max, last"),
+    (ModelConfig, {"gap_decay": "no"}, "gap_decay=no: must be one of none, fixed, learned"),
+    (ModelConfig, {"normalize": ""}, "normalize=: must be one of none, prediction, both"),
+    (ModelConfig, {"item_mode": "row"}, "item_mode=row: must be one of dense, rows"),
+    (ModelConfig, {"dtype": "float16"}, "dtype=float16: must be one of float32, bfloat16"),
+    (ModelConfig, {"tcn_channels": ()}, "tcn_channels=(): must be one or more sizes >= 1"),
+    (ModelConfig, {"tcn_channels": (4, 0)}, "tcn_channels=(4, 0): must be one or more sizes >= 1"),
+    (ModelConfig, {"convs_per_block": 3}, "convs_per_block=3: must be 1 or 2"),
+    (
+        LossConfig,
+        {"name": "mse"},
+        "name=mse: must be one of cross_entropy, sampled_softmax, nce, bpr, hinge_linear, "
+        "hinge_sigmoid, hinge_logsigmoid, l2",
+    ),
+    (LossConfig, {"popularity_alpha": -0.5}, "popularity_alpha=-0.5: must be >= 0"),
+    (LossConfig, {"hinge_delta": -1.0}, "hinge_delta=-1.0: must be >= 0"),
+    (LossConfig, {"nce_weight": -1.0}, "nce_weight=-1.0: must be >= 0"),
+    (
+        LossConfig,
+        {"negatives": (("uniform", 3), ("hard", 3))},
+        "negatives=hard: must be one of uniform, popularity, in_batch",
+    ),
+    (
+        LossConfig,
+        {"negatives": (("uniform", 0),)},
+        "negatives=uniform:0: the count must be >= 1",
+    ),
+    (
+        LossConfig,
+        {"name": "bpr", "negatives": ()},
+        "negatives=: the loss bpr needs at least one source",
+    ),
+    (OptimizerConfig, {"learning_rate": 0.0}, "learning_rate=0.0: must be > 0"),
+    (OptimizerConfig, {"decay_factor": 0.0}, "decay_factor=0.0: must be > 0"),
+    (OptimizerConfig, {"adam_eps": 0.0}, "adam_eps=0.0: must be > 0"),
+    (OptimizerConfig, {"warmup_steps": -1}, "warmup_steps=-1: must be >= 0"),
+    (OptimizerConfig, {"final_rate": -0.1}, "final_rate=-0.1: must be >= 0"),
+    (OptimizerConfig, {"clip_norm": -1.0}, "clip_norm=-1.0: must be >= 0"),
+    (OptimizerConfig, {"adam_b1": 1.0}, "adam_b1=1.0: must be in [0, 1)"),
+    (OptimizerConfig, {"adam_b2": -0.1}, "adam_b2=-0.1: must be in [0, 1)"),
+    (OptimizerConfig, {"schedule": "exp"}, "schedule=exp: must be one of constant, step, cosine"),
+    (TrainConfig, {"epochs": 0}, "epochs=0: must be >= 1"),
+    (TrainConfig, {"steps": -1}, "steps=-1: must be >= 0"),
+    (TrainConfig, {"lanes": 0}, "lanes=0: must be >= 1"),
+    (TrainConfig, {"events": 0}, "events=0: must be >= 1"),
+    (TrainConfig, {"sessions": 0}, "sessions=0: must be >= 1"),
+    (TrainConfig, {"seed": -1}, "seed=-1: must be >= 0"),
+    (TrainConfig, {"patience": -1}, "patience=-1: must be >= 0"),
+    (TrainConfig, {"checkpoint_every_steps": -1}, "checkpoint_every_steps=-1: must be >= 0"),
+    (TrainConfig, {"log_every_steps": 0}, "log_every_steps=0: must be >= 1"),
+    (TrainConfig, {"eval_every_epochs": 0.0}, "eval_every_epochs=0.0: must be > 0"),
+    (TrainConfig, {"fit_on": "test"}, "fit_on=test: must be one of train, train_valid"),
+    *(
+        (
+            TrainConfig,
+            {"monitor": monitor},
+            f"monitor={monitor}: must be group/metric with a group of all, first, next and a "
+            "metric of recall@1, recall@5, recall@10, recall@20, mrr, ndcg@10",
+        )
+        for monitor in ("mrr", "last/mrr", "all/mrp", "")
+    ),
+    (EvalConfig, {"lanes": 0}, "lanes=0: must be >= 1"),
+    (EvalConfig, {"events": 0}, "events=0: must be >= 1"),
+    (EvalConfig, {"sessions": 0}, "sessions=0: must be >= 1"),
+    (EvalConfig, {"rank_events": 0}, "rank_events=0: must be >= 1"),
+    (EvalConfig, {"rank_chunk": 0}, "rank_chunk=0: must be >= 1"),
+    (EvalConfig, {"mask_seen": "all"}, "mask_seen=all: must be one of none, session, user"),
+]
+
+
+@pytest.mark.parametrize("config, changes, message", REJECTED)
+def test_what_is_out_of_range_is_said_with_field_value_and_why(config, changes, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        config(**changes)
+
+
+def test_no_field_goes_unchecked():
+    """Each field has a value that is rejected, but for those that take any value."""
+    # bool fields; model names are checked where models are built; drops may come at any epoch.
+    free = {"residual", "item_bias", "tied_output", "own_negatives", "logq", "per_user"}
+    free |= {"decay_epochs"}
+    rejected = {(config, name) for config, changes, _ in REJECTED for name in changes}
+    for config in CONFIGS:
+        for field in dataclasses.fields(config):
+            if (config, field.name) != (ModelConfig, "name") and field.name not in free:
+                assert (config, field.name) in rejected
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(config() for config in CONFIGS),
+        ModelConfig(name="tcn_session", tcn_channels=(3, 5), gap_decay="learned", dropout=0.25),
+        LossConfig(name="bpr", negatives=(("in_batch", 7), ("uniform", 2)), own_negatives=True),
+        LossConfig(name="cross_entropy", negatives=()),
+        OptimizerConfig(schedule="step", decay_epochs=(), clip_norm=0.1),
+        TrainConfig(monitor="next/recall@20", eval_every_epochs=0.5),
+        EvalConfig(mask_seen="user"),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_json_and_back_is_the_same_config(config):
+    values = json.loads(json.dumps(config.to_dict()))
+    assert type(config).from_dict(values) == config
+    assert set(values) == {field.name for field in dataclasses.fields(config)}
+
+
+def test_json_values_are_checked_too():
+    with pytest.raises(ValueError, match=r"^widht=3: not a field of ModelConfig$"):
+        ModelConfig.from_dict({"widht": 3})
+    with pytest.raises(ValueError, match=r"^epochs=0: must be >= 1$"):
+        TrainConfig.from_dict({"epochs": 0})
+    assert TrainConfig.from_dict({}) == TrainConfig()
+
+
+def test_only_losses_on_scores_need_negatives():
+    without = {"cross_entropy", "l2"}
+    for name in ("cross_entropy", "sampled_softmax", "nce", "bpr", "hinge_linear", "l2"):
+        assert LossConfig(name=name).needs_negatives == (name not in without)
