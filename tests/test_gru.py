@@ -124,7 +124,8 @@ def test_a_user_starts_afresh_whatever_was_before():
     }
     one, other = arrays_of(0, **changes), arrays_of(1, **changes)
     # The same user behind other ones: all sessions but the very first read its inputs.
-    other["pooled_bsd"] = other["pooled_bsd"].at[:, slot + 1 :].set(one["pooled_bsd"][:, slot + 1 :])
+    after = one["pooled_bsd"][:, slot + 1 :]
+    other["pooled_bsd"] = other["pooled_bsd"].at[:, slot + 1 :].set(after)
     _, held_bsh = run(LEARNED, one)
     _, other_bsh = run(LEARNED, other)
     np.testing.assert_array_equal(other_bsh[:, slot:], held_bsh[:, slot:])

@@ -58,7 +58,7 @@ def test_parts_combine_to_the_whole_whatever_the_cuts(kind, seed, known, cuts):
 
 @pytest.mark.parametrize("kind", POOLINGS)
 def test_slots_by_hand(kind):
-    """Events 1, 2, (unknown 100), 3 of one session, -5, -7 of the next; nothing in the other lane."""
+    """Events 1, 2, unknown, 3 of one session, -5, -7 of the next; nothing in the other lane."""
     values = np.array([1, 2, 100, 3, -5, -7, 50], np.float32)
     inputs_blc = np.stack([np.repeat(values[:, None], WIDTH, 1)] * 2)
     session_bl = np.array([[0, 0, 0, 0, 1, 1, 0]] * 2, np.int32)

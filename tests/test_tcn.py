@@ -106,13 +106,15 @@ def test_no_tap_reads_over_the_start_of_a_session():
     position_bl = jnp.array([[*range(start), *range(length - start)]] * 2)
     inputs_blc = rng.normal(size=(2, length, 2)).astype(np.float32)
     inputs_blc[1, start:] = inputs_blc[0, start:]
-    tails = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), init_tails(SMALL, 2))
+    tails = [rng.normal(size=x.shape).astype(np.float32) for x in init_tails(SMALL, 2)]
     events_b = jnp.full(2, length)
     out_blc, _ = apply(SMALL, params, inputs_blc, tails, position_bl, events_b)
     np.testing.assert_array_equal(out_blc[0, start:], out_blc[1, start:])
     assert (np.asarray(out_blc[0, :start]) != np.asarray(out_blc[1, :start])).any()
     # What was kept of the row before is not read by sessions that start in this one.
-    empty_blc, _ = apply(SMALL, params, inputs_blc, init_tails(SMALL, 2), position_bl, events_b)
+    empty_blc, _ = apply(
+        SMALL, params, inputs_blc, list(init_tails(SMALL, 2)), position_bl, events_b
+    )
     np.testing.assert_array_equal(empty_blc, out_blc)
 
 
