@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.caching import CachedHistories
 from data_pipelines.errors import DataError
 from data_pipelines.events import HistorySource
 from data_pipelines.histories.store import open_histories
@@ -58,7 +59,7 @@ def open_data(directory: str | Path) -> Data:
     directory = Path(directory)
     manifest = load_manifest(directory)
     vocabulary = Vocabulary.load(directory)
-    histories = open_histories(directory)
+    histories = CachedHistories(open_histories(directory))
     users = manifest["counts"]["users"]
     if len(histories) != users:
         raise DataError(

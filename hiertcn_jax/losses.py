@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.masking import masked_mean, masked_sum, segment_sum, session_members
+from hiertcn_jax.softmax import shared_softmax
 
 
 class LossSum(NamedTuple):
@@ -121,12 +122,11 @@ def cross_entropy(
     bias_v: Float[Array, "v"] | None,
     item_ids: Int[Array, "*e"],
     weight: Float[Array, "*e"],
-    chunk: int = 512,
+    chunk: int | None = None,
 ) -> LossSum:
     """Softmax over the whole catalogue: `log sum_{i >= FIRST_ITEM_ID} e^{s_i} - s_target`.
 
-    Exact. Scores are made for `chunk` events at a time, and made again for the gradient, so memory
-    is a few times chunk*v whatever the batch.
+    Exact. Memory is a few times chunk*v whatever the batch; see `softmax`.
 
     Args:
       u: What the model gives at each event; see `candidate_scores`.
@@ -134,60 +134,51 @@ def cross_entropy(
       bias_v: Item biases, if there are any.
       item_ids: Targets, FIRST_ITEM_ID.. wherever the weight is not 0.
       weight: Weight of each event.
-      chunk: Events at a time.
+      chunk: Events at a time; see `softmax.shared_softmax`.
 
     Raises:
       ValueError: The table has no catalogue, or `chunk` is below 1.
     """
-    if table_vd.shape[0] <= FIRST_ITEM_ID:
-        raise ValueError(f"table_vd: {table_vd.shape[0]} rows hold no catalogue")
-    if chunk < 1:
+    rows = table_vd.shape[0]
+    if rows <= FIRST_ITEM_ID:
+        raise ValueError(f"table_vd: {rows} rows hold no catalogue")
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk}: must be >= 1")
-    chunk = max(min(chunk, weight.size), 1)
-    # Events of weight 0 fill up the last chunk; the target of such an event must be an item too.
-    target = jnp.where(weight > 0, item_ids, FIRST_ITEM_ID)
-    chunks = (
-        _in_chunks(_without_weightless(u, weight), weight.ndim, chunk, fill=0),
-        _in_chunks(target, weight.ndim, chunk, fill=FIRST_ITEM_ID),
-        _in_chunks(weight, weight.ndim, chunk, fill=0),
-    )
-
-    @jax.checkpoint
-    def add_chunk(total: Array, events: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        u_nd, target_n, weight_n = events
-        loss_n = _full_softmax(u_nd, table_vd, bias_v, target_n)
-        return total + jnp.sum(weight_n * loss_n), None
-
-    total, _ = jax.lax.scan(add_chunk, jnp.zeros(()), chunks)
+    ids_v = jnp.arange(rows)
+    offset_v = jnp.where(ids_v >= FIRST_ITEM_ID, 0.0 if bias_v is None else bias_v, -jnp.inf)
+    target_score = target_scores(u, table_vd, bias_v, item_ids, weight)
+    total = shared_softmax(u, target_score, table_vd, offset_v, ids_v, item_ids, weight, chunk)
     return LossSum(total, jnp.sum(weight))
 
 
-def _in_chunks(x: Array, event_axes: int, chunk: int, fill: int) -> Array:
-    """[*e, ...] to [chunks, chunk, ...], filled up with `fill`.
-
-    The lanes, the first axis, change fastest: a chunk then has events of all of them, and where
-    the lanes lie on several devices each has its part of every chunk.
-    """
-    x = jnp.moveaxis(x, 0, event_axes - 1)
-    x = x.reshape(-1, *x.shape[event_axes:])
-    padding = [(0, -len(x) % chunk)] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, padding, constant_values=fill).reshape(-1, chunk, *x.shape[1:])
-
-
-def _full_softmax(
-    u_nd: Float[Array, "n d"],
+def shared_sampled_softmax(
+    u: Float[Array, "*e d"],
     table_vd: Float[Array, "v d"],
     bias_v: Float[Array, "v"] | None,
-    target_n: Int[Array, "n"],
-) -> Float[Array, "n"]:
-    scores_nv = _product("nd,vd->nv", u_nd, table_vd.astype(u_nd.dtype))
-    if bias_v is not None:
-        scores_nv += bias_v
-    ids_v = jnp.arange(table_vd.shape[0])
-    scores_nv = jnp.where(ids_v >= FIRST_ITEM_ID, scores_nv, -jnp.inf)
-    # Compared, not gathered: the gradient of a gather would be one more array of n*v.
-    target_score_n = masked_sum(scores_nv, ids_v == target_n[:, None], 1)
-    return jax.nn.logsumexp(scores_nv, 1) - target_score_n
+    item_ids: Int[Array, "*e"],
+    weight: Float[Array, "*e"],
+    candidate_ids_k: Int[Array, "k"],
+    log_expected_count_k: Float[Array, "k"] | None,
+) -> LossSum:
+    """`sampled_softmax` of candidates that all events share, without keeping their scores.
+
+    Args:
+      u: What the model gives at each event; see `candidate_scores`.
+      table_vd: Item embeddings.
+      bias_v: Item biases, if there are any.
+      item_ids: Targets.
+      weight: Weight of each event.
+      candidate_ids_k: The candidates; PADDING_ID is none.
+      log_expected_count_k: See `sampled_softmax`.
+    """
+    offset_k = jnp.zeros(candidate_ids_k.shape) if bias_v is None else bias_v[candidate_ids_k]
+    if log_expected_count_k is not None:
+        offset_k -= log_expected_count_k
+    offset_k = jnp.where(candidate_ids_k == PADDING_ID, -jnp.inf, offset_k)
+    target_score = target_scores(u, table_vd, bias_v, item_ids, weight)
+    rows_kd = table_vd[candidate_ids_k]
+    total = shared_softmax(u, target_score, rows_kd, offset_k, candidate_ids_k, item_ids, weight)
+    return LossSum(total, jnp.sum(weight))
 
 
 def sampled_softmax(

@@ -81,6 +81,11 @@ def event_loss(
         shared=not loss_config.own_negatives,
         drawn=batch.negatives_blk if loss_config.own_negatives else batch.negatives_k,
     )
+    corrected = candidates.log_expected_count if loss_config.logq else None
+    if loss_config.name == "sampled_softmax" and not loss_config.own_negatives:
+        return losses.shared_sampled_softmax(
+            u_bld, table_ud, bias_u, targets_bl, weight_bl, candidates.item_ids, corrected
+        )
     # The losses ask for the scores first; what differs behind them is bound by name.
     scored = (
         losses.target_scores(u_bld, table_ud, bias_u, targets_bl, weight_bl),
@@ -89,7 +94,6 @@ def event_loss(
         weight_bl,
     )
     if loss_config.name == "sampled_softmax":
-        corrected = candidates.log_expected_count if loss_config.logq else None
         return losses.sampled_softmax(*scored, corrected)
     if loss_config.name == "nce":
         return losses.nce(*scored, loss_config.nce_weight)
