@@ -21,6 +21,7 @@ LOSSES = (
 )
 NEGATIVE_SOURCES = ("uniform", "popularity", "in_batch")
 POOLINGS = ("mean", "max", "last")
+HIERGRU_FEEDS = ("init", "all")
 GAP_DECAYS = ("none", "fixed", "learned")
 NORMALIZE = ("none", "prediction", "both")
 ITEM_MODES = ("dense", "rows")
@@ -97,7 +98,7 @@ class ModelConfig(_Config):
       projection_dim: Width of a projection of item embeddings that TCN and pooled sessions share;
         0 takes the embeddings as they are.
       gru_dim: Width of one GRU layer.
-      gru_layers: GRU layers; the TCN sees the states of all side by side.
+      gru_layers: GRU layers; HierTCN's TCN sees the states of all side by side.
       pooling: How a session becomes one vector: mean, max or last of its known items.
       gap_decay: exp(-gap/tau) on the GRU's state: none, fixed tau, or learned tau.
       gap_decay_hours: tau, or where a learned tau starts.
@@ -106,8 +107,15 @@ class ModelConfig(_Config):
       dilation_base: Block i has dilation `dilation_base**i`.
       convs_per_block: 1 as in the released code, 2 as in the TCN paper.
       residual: Whether a block adds its input to its output.
-      dropout: Share of activations dropped behind each convolution.
-      input_dropout: Share of the TCN's input channels dropped.
+      hiergru_feed: Where the state over sessions goes in hiergru: `init`, into the first state of
+        the next session; `all`, also into each of its steps.
+      attention_dim: Width of the attention blocks of sasrec.
+      attention_window: Events that one attention block sees, the newest included.
+      attention_blocks: Attention blocks.
+      attention_heads: Heads of each; they divide `attention_dim`.
+      dropout: Share of activations dropped behind each convolution, GRU layer and layer of an
+        attention block.
+      input_dropout: Share of the input channels dropped.
       normalize: L2-normalise nothing, the prediction, or prediction and item embeddings.
       temperature: The prediction is divided by it.
       item_bias: Whether each item has a bias in its score.
@@ -130,6 +138,11 @@ class ModelConfig(_Config):
     dilation_base: int = 2
     convs_per_block: int = 1
     residual: bool = True
+    hiergru_feed: str = "init"
+    attention_dim: int = 128
+    attention_window: int = 50
+    attention_blocks: int = 2
+    attention_heads: int = 1
     dropout: float = 0.0
     input_dropout: float = 0.0
     normalize: str = "none"
@@ -142,11 +155,15 @@ class ModelConfig(_Config):
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "item_dim", "gru_dim", "gru_layers", "kernel_size", "dilation_base")
+        _at_least(
+            self, 1, "attention_dim", "attention_window", "attention_blocks", "attention_heads"
+        )
         _at_least(self, 0, "projection_dim")
         _above(self, 0, "gap_decay_hours", "temperature")
         _share(self, "dropout", "input_dropout", "unknown_rate")
         _one_of(self, "pooling", POOLINGS)
         _one_of(self, "gap_decay", GAP_DECAYS)
+        _one_of(self, "hiergru_feed", HIERGRU_FEEDS)
         _one_of(self, "normalize", NORMALIZE)
         _one_of(self, "item_mode", ITEM_MODES)
         _one_of(self, "dtype", DTYPES)
@@ -154,6 +171,11 @@ class ModelConfig(_Config):
             raise ValueError(f"tcn_channels={self.tcn_channels}: must be one or more sizes >= 1")
         if self.convs_per_block not in (1, 2):
             raise ValueError(f"convs_per_block={self.convs_per_block}: must be 1 or 2")
+        if self.attention_dim % self.attention_heads:
+            raise ValueError(
+                f"attention_heads={self.attention_heads}: must divide "
+                f"attention_dim={self.attention_dim}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

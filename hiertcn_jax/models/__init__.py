@@ -5,6 +5,7 @@ where `u_bld` at an event is the prediction made before it, and `carry` the stat
 behind the row: the state that a user has when served.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +13,12 @@ import jax
 
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.flat_gru import FlatGRU
+from hiertcn_jax.models.flat_tcn import FlatTCN
+from hiertcn_jax.models.hiergru import HierGRU
 from hiertcn_jax.models.hiertcn import HierTCN
+from hiertcn_jax.models.sasrec import SASRec
 
 
 @runtime_checkable
@@ -31,13 +37,18 @@ class Model(Protocol):
         """`__call__` with these variables."""
 
 
-MODELS: dict[str, Callable[[ModelConfig], Model]] = {
+MODELS: dict[str, Callable[[ModelConfig], SequenceModel]] = {
     "hiertcn": HierTCN,
-    "tcn_session": lambda config: HierTCN(config, long_term=False),
+    "hiergru": HierGRU,
+    "gru_session": FlatGRU,
+    "gru_user": functools.partial(FlatGRU, whole_history=True),
+    "tcn_session": FlatTCN,
+    "tcn_user": functools.partial(FlatTCN, whole_history=True),
+    "sasrec": SASRec,
 }
 
 
-def build(config: ModelConfig) -> Model:
+def build(config: ModelConfig) -> SequenceModel:
     """The model of `config.name`.
 
     Raises:

@@ -13,7 +13,7 @@ The GRU does not wait for the TCN: a scan over the s session slots of a row, the
 its events at once.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax import masking, pooling
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Batch
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
 from hiertcn_jax.gru import SessionGRU
-from hiertcn_jax.tcn import TCN, init_tails, kept_tail
+from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.tcn import TCN, init_tails
 
 
 class HierTCNCarry(NamedTuple):
@@ -43,17 +43,14 @@ class HierTCNCarry(NamedTuple):
     tails: tuple[Float[Array, "b _ _"], ...]
 
 
-class HierTCN(nn.Module):
+class HierTCN(SequenceModel):
     """Predicts every event from the user's sessions before and the running session so far.
 
     Attributes:
       config: See `ModelConfig`.
-      long_term: False leaves the GRU out: the model `tcn_session`, a TCN that knows nothing of
-        earlier sessions.
     """
 
-    config: ModelConfig
-    long_term: bool = True
+    widths: ClassVar[tuple[str, ...]] = ("gru_dim", "tcn_channels")
 
     def init_carry(self, b: int) -> HierTCNCarry:
         """The state of `b` lanes in front of a user's first event.
@@ -61,12 +58,10 @@ class HierTCN(nn.Module):
         All zeros: a user's first session takes the learned start states itself.
         """
         config = self.config
-        width = config.projection_dim or config.item_dim
-        state = config.gru_layers * config.gru_dim if self.long_term else 0
         return HierTCNCarry(
-            state_bh=jnp.zeros((b, state)),
-            pool=pooling.PoolState(jnp.zeros((b, width)), jnp.zeros(b)),
-            last_bc=jnp.zeros((b, width), jnp.dtype(config.dtype)),
+            state_bh=jnp.zeros((b, config.gru_layers * config.gru_dim)),
+            pool=pooling.PoolState(jnp.zeros((b, self.input_dim)), jnp.zeros(b)),
+            last_bc=jnp.zeros((b, self.input_dim), self.compute_dtype),
             tails=init_tails(config, b),
         )
 
@@ -87,55 +82,22 @@ class HierTCN(nn.Module):
         """
         config = self.config
         batch = jax.tree.map(jnp.asarray, batch)
-        ids_bl = self._input_ids(batch, train)
-        events_b = jnp.sum(batch.item_ids_bl != PADDING_ID, axis=1)
-        items_blc = self._embed(batch, ids_bl)
+        events_b = events_in_row(batch)
+        ids_bl, items_blc = self.read_items(batch, train)
+        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
+        previous_blc = self.with_start_token(previous_blc, batch.position_bl == 0)
 
-        joined_bmc = jnp.concatenate([carry.last_bc[:, None], items_blc], axis=1)
-        last_bc = kept_tail(joined_bmc, events_b, 1)[:, 0]
-        start_c = self.param("start_token", nn.initializers.zeros, (items_blc.shape[-1],))
-        previous_blc = jnp.where(
-            (batch.position_bl > 0)[..., None], joined_bmc[:, :-1], start_c.astype(items_blc.dtype)
+        inputs_blc = nn.Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
+            previous_blc
         )
-
-        state_bh, pool = carry.state_bh, carry.pool
-        inputs_blc = nn.Dense(
-            config.tcn_channels[0], dtype=jnp.dtype(config.dtype), name="join_item"
-        )(previous_blc)
-        if self.long_term:
-            state_bh, pool, context_blc = self._context(batch, carry, items_blc, ids_bl, events_b)
-            inputs_blc = inputs_blc + context_blc
-        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(inputs_blc)
-
+        state_bh, pool, context_blc = self._context(batch, carry, items_blc, ids_bl, events_b)
+        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(
+            inputs_blc + context_blc
+        )
         hidden_blc, tails = TCN(config, name="tcn")(
             inputs_blc, carry.tails, batch.position_bl, events_b, train
         )
-        u_bld = nn.Dense(config.item_dim, dtype=jnp.dtype(config.dtype), name="output")(hidden_blc)
-        u_bld = u_bld.astype(jnp.float32)
-        if config.normalize != "none":
-            u_bld = masking.safe_l2_normalize(u_bld)
-        return u_bld / config.temperature, HierTCNCarry(state_bh, pool, last_bc, tails)
-
-    def _input_ids(self, batch: Batch, train: bool) -> jax.Array:
-        """The items as inputs: in training a small share of them becomes the unknown item."""
-        if not (train and self.config.unknown_rate):
-            return batch.item_ids_bl
-        replaced_bl = jax.random.bernoulli(
-            self.make_rng("unknown"), self.config.unknown_rate, batch.item_ids_bl.shape
-        )
-        known_bl = batch.item_ids_bl >= FIRST_ITEM_ID
-        return jnp.where(replaced_bl & known_bl, UNKNOWN_ID, batch.item_ids_bl)
-
-    def _embed(self, batch: Batch, ids_bl: jax.Array) -> jax.Array:
-        if batch.item_table_ud is None:
-            raise ValueError("item_table_ud: must be set for the model to look items up")
-        dtype = jnp.dtype(self.config.dtype)
-        items_bld = jnp.take(batch.item_table_ud, ids_bl, axis=0).astype(dtype)
-        if not self.config.projection_dim:
-            return items_bld
-        return nn.Dense(self.config.projection_dim, use_bias=False, dtype=dtype, name="projection")(
-            items_bld
-        )
+        return self.predict(hidden_blc), HierTCNCarry(state_bh, pool, last_bc, tails)
 
     def _context(
         self,
@@ -184,11 +146,10 @@ class HierTCN(nn.Module):
             batch.starts_user_bs,
             batch.gap_hours_bs,
         )
-        dtype = jnp.dtype(config.dtype)
         context_bsc = nn.Dense(
-            config.tcn_channels[0], use_bias=False, dtype=dtype, name="join_state"
+            config.tcn_channels[0], use_bias=False, dtype=self.compute_dtype, name="join_state"
         )(state_bsh)
-        session_bls = jax.nn.one_hot(batch.session_bl, sessions, dtype=dtype)
+        session_bls = jax.nn.one_hot(batch.session_bl, sessions, dtype=self.compute_dtype)
         context_blc = jnp.einsum(
             "bls,bsc->blc", session_bls, context_bsc, precision=jax.lax.Precision.HIGHEST
         )

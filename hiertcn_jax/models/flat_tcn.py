@@ -1,0 +1,72 @@
+"""TCN over the items before an event, of the session or of the user's whole history.
+
+Bai, Kolter, Koltun: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for
+Sequence Modeling, 2018 (arXiv 1803.01271); the lower level of HierTCN without its upper one.
+
+    u_t = TCN([start, x_1, ..., x_{t-1}])
+"""
+
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hiertcn_jax.batch import Batch
+from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.tcn import TCN, init_tails
+
+
+class FlatTCNCarry(NamedTuple):
+    """The state of each lane behind a row.
+
+    Attributes:
+      last_bc: Embedding of the last event's item, the TCN's next input.
+      tails: Last inputs of each convolution.
+    """
+
+    last_bc: Float[Array, "b c"]
+    tails: tuple[Float[Array, "b _ _"], ...]
+
+
+class FlatTCN(SequenceModel):
+    """Predicts every event from the items before it.
+
+    Attributes:
+      config: See `ModelConfig`.
+      whole_history: False starts anew at each session, the model `tcn_session`; True at each user,
+        the model `tcn_user`, which does not know where sessions start.
+    """
+
+    whole_history: bool = False
+
+    widths: ClassVar[tuple[str, ...]] = ("tcn_channels",)
+
+    def init_carry(self, b: int) -> FlatTCNCarry:
+        """The state of `b` lanes in front of a user's first event."""
+        return FlatTCNCarry(
+            jnp.zeros((b, self.input_dim), self.compute_dtype), init_tails(self.config, b)
+        )
+
+    @nn.compact
+    def __call__(
+        self, batch: Batch, carry: FlatTCNCarry, train: bool = False
+    ) -> tuple[Float[Array, "b l d"], FlatTCNCarry]:
+        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        config = self.config
+        batch = jax.tree.map(jnp.asarray, batch)
+        events_b = events_in_row(batch)
+        position_bl = batch.user_position_bl if self.whole_history else batch.position_bl
+        _, items_blc = self.read_items(batch, train)
+        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
+        previous_blc = self.with_start_token(previous_blc, position_bl == 0)
+
+        inputs_blc = nn.Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
+            previous_blc
+        )
+        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(inputs_blc)
+        hidden_blc, tails = TCN(config, name="tcn")(
+            inputs_blc, carry.tails, position_bl, events_b, train
+        )
+        return self.predict(hidden_blc), FlatTCNCarry(last_bc, tails)

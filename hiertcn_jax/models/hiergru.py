@@ -1,0 +1,189 @@
+"""Hierarchical GRU: a GRU over the events of a session, and one over sessions.
+
+Quadrana, Karatzoglou, Hidasi, Cremonesi: Personalizing Session-based Recommendations with
+Hierarchical Recurrent Neural Networks (HRNN), RecSys 2017 (arXiv 1706.04148). For sessions m of
+events x_{m,1..n_m}:
+
+    c_0      = learned start state, initialised to 0
+    s_{m,1}  = tanh(W_init c_{m-1} + b_init)
+    s_{m,t}  = GRU_session(s_{m,t-1}, x_{m,t-1})           hiergru_feed=init
+    s_{m,t}  = GRU_session(s_{m,t-1}, [x_{m,t-1}, c_{m-1}])  hiergru_feed=all
+    c_m      = GRU_user(c_{m-1}, s_{m,n_m + 1})
+    u_{m,t}  = W s_{m,t} + b
+
+The paper predicts from the second event of a session on; s_{m,1} predicts the first here. Each
+level needs the other's state, so that the scan goes through all events of a row. The end of a
+session is known when the next one starts, and its last step is taken there.
+"""
+
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hiertcn_jax.batch import PADDING_ID, Batch
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.gru import GRUStep
+from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+
+
+class HierGRUCarry(NamedTuple):
+    """The state of each lane behind a row.
+
+    Attributes:
+      session_bh: `s` of all layers side by side, as the last event read it.
+      user_bh: `c` of all layers side by side, of the running session.
+      last_bc: Embedding of the last event's item, the session GRU's next input.
+    """
+
+    session_bh: Float[Array, "b h"]
+    user_bh: Float[Array, "b h"]
+    last_bc: Float[Array, "b c"]
+
+
+class StackedStep(nn.Module):
+    """One step of a stack of GRU layers.
+
+    Attributes:
+      config: `gru_dim`, `gru_layers`, `dtype` are read.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        state_bh: Float[Array, "b h"],
+        gates_bg: Float[Array, "b g"],
+        steps_b: Bool[Array, " b"],
+        resets_b: Bool[Array, " b"],
+        start_bh: Float[Array, "b h"],
+    ) -> Float[Array, "b h"]:
+        """State of all layers behind the step.
+
+        Args:
+          state_bh: State of all layers side by side.
+          gates_bg: Inputs of the first layer's gates.
+          steps_b: False holds the state.
+          resets_b: True takes the start state instead.
+          start_bh: Start state of all layers side by side.
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        no_decay_b = jnp.ones(steps_b.shape)
+        starts = jnp.split(start_bh, config.gru_layers, axis=-1)
+        states: list[Array] = []
+        for layer, layer_bh in enumerate(jnp.split(state_bh, config.gru_layers, axis=-1)):
+            if layer:
+                gates_bg = nn.Dense(3 * config.gru_dim, dtype=dtype, name=f"input_{layer}")(
+                    states[-1]
+                ).astype(jnp.float32)
+            layer_bh, _ = GRUStep(config.gru_dim, dtype, name=f"layer_{layer}")(
+                layer_bh, (gates_bg, steps_b, resets_b, no_decay_b, starts[layer])
+            )
+            states.append(layer_bh)
+        return jnp.concatenate(states, axis=-1)
+
+
+class HierGRUStep(nn.Module):
+    """One event of both levels.
+
+    Attributes:
+      config: `hiergru_feed` and what the stacks read.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, carry: tuple[Array, Array], inputs: tuple[Array, Array, Array, Array, Array]
+    ) -> tuple[tuple[Array, Array], Array]:
+        """Takes both levels from one event to the next.
+
+        Args:
+          carry: `s` and `c` as the event before read them.
+          inputs: Gates of the item before [b, 3h], whether an event is here, and starts a session,
+            and starts a user [b], and the state of a new user [b, h].
+
+        Returns:
+          `s` and `c` as this event reads them, and `s` of the last layer.
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        session_bh, user_bh = carry
+        gates_bg, is_event_b, starts_session_b, starts_user_b, start_bh = inputs
+        if config.hiergru_feed == "all":
+            gates_bg += nn.Dense(gates_bg.shape[-1], use_bias=False, dtype=dtype, name="feed")(
+                user_bh[:, -config.gru_dim :]
+            ).astype(jnp.float32)
+        stepped_bh = StackedStep(config, name="session")(
+            session_bh, gates_bg, is_event_b, jnp.zeros_like(is_event_b), jnp.zeros_like(session_bh)
+        )
+        user_gates_bg = nn.Dense(3 * config.gru_dim, dtype=dtype, name="user_input")(
+            stepped_bh[:, -config.gru_dim :]
+        ).astype(jnp.float32)
+        user_bh = StackedStep(config, name="user")(
+            user_bh, user_gates_bg, starts_session_b, starts_user_b, start_bh
+        )
+        begun_bh = nn.Dense(session_bh.shape[-1], dtype=dtype, name="session_start")(
+            user_bh[:, -config.gru_dim :]
+        ).astype(jnp.float32)
+        session_bh = jnp.where(starts_session_b[:, None], nn.tanh(begun_bh), stepped_bh)
+        return (session_bh, user_bh), session_bh[:, -config.gru_dim :]
+
+
+class HierGRU(SequenceModel):
+    """Predicts every event from the running session so far and the sessions before.
+
+    Attributes:
+      config: See `ModelConfig`. Both levels have `gru_layers` of `gru_dim`; each reads the last
+        layer of the other.
+    """
+
+    widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
+
+    def init_carry(self, b: int) -> HierGRUCarry:
+        """The state of `b` lanes in front of a user's first event."""
+        width = self.config.gru_layers * self.config.gru_dim
+        return HierGRUCarry(
+            jnp.zeros((b, width)),
+            jnp.zeros((b, width)),
+            jnp.zeros((b, self.input_dim), self.compute_dtype),
+        )
+
+    @nn.compact
+    def __call__(
+        self, batch: Batch, carry: HierGRUCarry, train: bool = False
+    ) -> tuple[Float[Array, "b l d"], HierGRUCarry]:
+        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        config = self.config
+        batch = jax.tree.map(jnp.asarray, batch)
+        is_event_bl = batch.item_ids_bl != PADDING_ID
+        _, items_blc = self.read_items(batch, train)
+        inputs_blc, last_bc = previous_items(items_blc, carry.last_bc, events_in_row(batch))
+        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(inputs_blc)
+
+        # One product for all events: the gates' share of the items does not wait for the states.
+        gates_blg = nn.Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
+            inputs_blc
+        ).astype(jnp.float32)
+        start_h = self.param("start_state", nn.initializers.zeros, (carry.user_bh.shape[-1],))
+        scan = nn.scan(
+            HierGRUStep,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=((1, 1, 1, 1, nn.broadcast),),
+            out_axes=1,
+        )
+        (session_bh, user_bh), hidden_blh = scan(config, name="step")(
+            (carry.session_bh, carry.user_bh),
+            (
+                gates_blg,
+                is_event_bl,
+                is_event_bl & (batch.position_bl == 0),
+                is_event_bl & (batch.user_position_bl == 0),
+                jnp.broadcast_to(start_h, carry.user_bh.shape),
+            ),
+        )
+        hidden_blh = nn.Dropout(config.dropout, deterministic=not train)(hidden_blh)
+        return self.predict(hidden_blh), HierGRUCarry(session_bh, user_bh, last_bc)

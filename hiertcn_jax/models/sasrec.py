@@ -1,0 +1,123 @@
+"""Self-attention over the last items of a user.
+
+Kang, McAuley: Self-Attentive Sequential Recommendation (SASRec), ICDM 2018 (arXiv 1808.09781). For
+a user's items x_1, x_2, ...:
+
+    z_t = W_in [start, x_1, ..., x_{t-1}]_t + b_in
+    z_t = z_t + Attention(LayerNorm(z))_t                in each of `attention_blocks`
+    z_t = z_t + W_2 relu(W_1 LayerNorm(z_t) + b_1) + b_2
+    u_t = W LayerNorm(z_t) + b
+
+Differences from the paper, all so that a stream of rows and one long row are the same function:
+each block attends to the last `attention_window` inputs, its own among them, of whichever row,
+instead of all blocks to one cut of the history, so that stacked blocks see
+attention_blocks * (attention_window - 1) + 1 items; and the learned position is the age in events,
+met by the query (Shaw, Uszkoreit, Vaswani 2018, arXiv 1803.02155), not the place in the cut. The
+width is the model's own: W_in and W lead to it and back.
+"""
+
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hiertcn_jax.attention import WindowAttention, init_attention_tail
+from hiertcn_jax.batch import Batch
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+
+
+class SASRecCarry(NamedTuple):
+    """The state of each lane behind a row.
+
+    Attributes:
+      last_bc: Embedding of the last event's item, the next input.
+      tails: Keys beside values of the last `attention_window - 1` events, of each block.
+    """
+
+    last_bc: Float[Array, "b c"]
+    tails: tuple[Float[Array, "b _ _"], ...]
+
+
+class AttentionBlock(nn.Module):
+    """Attention, then two layers at each event, both beside a residual.
+
+    Attributes:
+      config: `attention_heads`, `attention_window`, `dropout`, `dtype` are read.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs_blc: Float[Array, "b l c"],
+        tail: Float[Array, "b t _"],
+        position_bl: Int[Array, "b l"],
+        events_b: Int[Array, " b"],
+        train: bool,
+    ) -> tuple[Float[Array, "b l c"], Float[Array, "b t _"]]:
+        """The block's output and its keys and values for the next row."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        width = inputs_blc.shape[-1]
+        drop = nn.Dropout(config.dropout, deterministic=not train)
+        attended_blc, tail = WindowAttention(
+            config.attention_heads, config.attention_window, config.dropout, dtype, name="attention"
+        )(
+            nn.LayerNorm(dtype=dtype, name="attention_norm")(inputs_blc),
+            tail,
+            position_bl,
+            events_b,
+            train,
+        )
+        inputs_blc = inputs_blc + drop(attended_blc)
+        hidden_blc = nn.LayerNorm(dtype=dtype, name="feed_forward_norm")(inputs_blc)
+        hidden_blc = drop(nn.relu(nn.Dense(width, dtype=dtype, name="inner")(hidden_blc)))
+        return inputs_blc + drop(nn.Dense(width, dtype=dtype, name="outer")(hidden_blc)), tail
+
+
+class SASRec(SequenceModel):
+    """Predicts every event from the last items of the user.
+
+    Attributes:
+      config: See `ModelConfig`.
+    """
+
+    widths: ClassVar[tuple[str, ...]] = ("attention_dim",)
+
+    def init_carry(self, b: int) -> SASRecCarry:
+        """The state of `b` lanes in front of a user's first event."""
+        config = self.config
+        tail = init_attention_tail(
+            b, config.attention_window, config.attention_dim, self.compute_dtype
+        )
+        return SASRecCarry(
+            jnp.zeros((b, self.input_dim), self.compute_dtype), (tail,) * config.attention_blocks
+        )
+
+    @nn.compact
+    def __call__(
+        self, batch: Batch, carry: SASRecCarry, train: bool = False
+    ) -> tuple[Float[Array, "b l d"], SASRecCarry]:
+        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        config = self.config
+        batch = jax.tree.map(jnp.asarray, batch)
+        events_b = events_in_row(batch)
+        _, items_blc = self.read_items(batch, train)
+        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
+        previous_blc = self.with_start_token(previous_blc, batch.user_position_bl == 0)
+
+        hidden_blc = nn.Dense(config.attention_dim, dtype=self.compute_dtype, name="join_item")(
+            previous_blc
+        )
+        hidden_blc = nn.Dropout(config.input_dropout, deterministic=not train)(hidden_blc)
+        tails = []
+        for block, tail in enumerate(carry.tails):
+            hidden_blc, tail = AttentionBlock(config, name=f"block_{block}")(
+                hidden_blc, tail, batch.user_position_bl, events_b, train
+            )
+            tails.append(tail)
+        hidden_blc = nn.LayerNorm(dtype=self.compute_dtype, name="norm")(hidden_blc)
+        return self.predict(hidden_blc), SASRecCarry(last_bc, tuple(tails))

@@ -1,0 +1,108 @@
+"""The baselines for one user, event by event in float64 NumPy loops: the papers' equations."""
+
+import numpy as np
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def dense(params, x):
+    return x @ np.asarray(params["kernel"], np.float64) + np.asarray(params.get("bias", 0.0))
+
+
+def layer_norm(params, x):
+    normal = (x - x.mean()) / np.sqrt(x.var() + 1e-6)
+    return normal * np.asarray(params["scale"], np.float64) + np.asarray(params["bias"])
+
+
+def gru(params, gates, h):
+    x_r, x_z, x_n = np.split(gates, 3)
+    w_r, w_z, w_n = np.split(dense(params["recurrent"], h), 3)
+    r, z = sigmoid(x_r + w_r), sigmoid(x_z + w_z)
+    n = np.tanh(x_n + r * (w_n + np.asarray(params["candidate_bias"])))
+    return (1 - z) * n + z * h
+
+
+def embed(params, config, table_vd, item):
+    x = np.asarray(table_vd, np.float64)[item]
+    return dense(params["projection"], x) if config.projection_dim else x
+
+
+def prediction(params, config, hidden):
+    u = dense(params["output"], hidden)
+    if config.normalize != "none":
+        u = u / np.linalg.norm(u)
+    return u / config.temperature
+
+
+def flat_gru(params, config, table_vd, sequence):
+    """Predictions at the events of one sequence of items."""
+    layers = [params[f"layer_{i}"] for i in range(config.gru_layers)]
+    states = [np.asarray(layer["start_state"], np.float64) for layer in layers]
+    out = []
+    for item in sequence:
+        out.append(prediction(params, config, states[-1]))
+        x = embed(params, config, table_vd, item)
+        for i, layer in enumerate(layers):
+            x = states[i] = gru(layer["step"], dense(layer["input"], x), states[i])
+    return out
+
+
+def _stack(params, config, gates, states):
+    for i in range(config.gru_layers):
+        if i:
+            gates = dense(params[f"input_{i}"], states[i - 1])
+        states[i] = gru(params[f"layer_{i}"], gates, states[i])
+
+
+def hiergru(params, config, table_vd, sessions):
+    step = params["step"]
+    user = np.split(np.asarray(params["start_state"], np.float64), config.gru_layers)
+    out = []
+    for session in sessions:
+        state = np.split(np.tanh(dense(step["session_start"], user[-1])), config.gru_layers)
+        for item in session:
+            out.append(prediction(params, config, state[-1]))
+            gates = dense(params["session_input"], embed(params, config, table_vd, item))
+            if config.hiergru_feed == "all":
+                gates = gates + dense(step["feed"], user[-1])
+            _stack(step["session"], config, gates, state)
+        _stack(step["user"], config, dense(step["user_input"], state[-1]), user)
+    return out
+
+
+def _attention(params, config, inputs):
+    heads, window = config.attention_heads, config.attention_window
+    queries = [np.split(dense(params["query"], x), heads) for x in inputs]
+    both = [np.split(dense(params["key_value"], x), 2) for x in inputs]
+    keys = [np.split(key, heads) for key, _ in both]
+    values = [np.split(value, heads) for _, value in both]
+    age = np.asarray(params["age"], np.float64)
+    out = []
+    for t in range(len(inputs)):
+        places = range(max(0, t - window + 1), t + 1)
+        parts = []
+        for a in range(heads):
+            query = queries[t][a]
+            logits = np.array([query @ (keys[i][a] + age[t - i, a]) for i in places])
+            weights = np.exp(logits / np.sqrt(len(query)))
+            weights /= weights.sum()
+            parts.append(sum(w * values[i][a] for w, i in zip(weights, places, strict=True)))
+        out.append(np.concatenate(parts))
+    return out
+
+
+def sasrec(params, config, table_vd, sequence):
+    before = [embed(params, config, table_vd, item) for item in sequence[:-1]]
+    layer = [dense(params["join_item"], x) for x in [np.asarray(params["start_token"]), *before]]
+    for number in range(config.attention_blocks):
+        block = params[f"block_{number}"]
+        attended = _attention(
+            block["attention"], config, [layer_norm(block["attention_norm"], x) for x in layer]
+        )
+        layer = [x + y for x, y in zip(layer, attended, strict=True)]
+        for t, x in enumerate(layer):
+            inner = np.maximum(dense(block["inner"], layer_norm(block["feed_forward_norm"], x)), 0)
+            layer[t] = x + dense(block["outer"], inner)
+    return [prediction(params, config, layer_norm(params["norm"], x)) for x in layer]

@@ -1,0 +1,258 @@
+"""The neural baselines: plain NumPy loops, chunks, causality, resets, padding, training."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hiertcn_jax.batch import Bucket, padding_batch
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models import MODELS, build
+from tests import plain_hiertcn
+from tests.models import plain_models
+from tests.packing import pack
+
+ITEMS = 12
+CHUNK = Bucket(3, 5, 3)
+
+SMALL = {
+    "item_dim": 6,
+    "gru_dim": 5,
+    "tcn_channels": (4, 4),
+    "kernel_size": 2,
+    "attention_dim": 8,
+    "attention_window": 4,
+    "attention_heads": 2,
+    "unknown_rate": 0.0,
+}
+BASELINES = {
+    "gru_session": {},
+    "gru_user": {},
+    "tcn_user": {},
+    "hiergru": {},
+    "sasrec": {},
+}
+OPTIONS = {
+    "gru_layers": {"name": "gru_user", "gru_layers": 2, "normalize": "prediction"},
+    "gru_projection": {"name": "gru_session", "projection_dim": 7, "temperature": 0.5},
+    "hiergru_all": {"name": "hiergru", "hiergru_feed": "all", "gru_layers": 2},
+    # Reaches 2 events back in one block, and by rows of 5 events in blocks of 2.
+    "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
+    "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
+}
+
+
+def config_of(option):
+    return ModelConfig(**{**SMALL, "name": option, **OPTIONS.get(option, {})})
+
+
+def random_users(rng, users):
+    """Users as lists of (gap_hours, item ids); items 1 (unknown) .. ITEMS - 1."""
+    return [
+        [
+            (0.0, rng.integers(1, ITEMS, rng.integers(1, 6)).tolist())
+            for _ in range(rng.integers(1, 5))
+        ]
+        for _ in range(users)
+    ]
+
+
+@functools.cache
+def setup(config):
+    """The model with random parameters, all away from their initial zeros, and an item table."""
+    model, rng = build(config), np.random.default_rng(0)
+    table_vd = rng.normal(size=(ITEMS, config.item_dim)).astype(np.float32)
+    batch = padding_batch(CHUNK).replace(item_table_ud=table_vd)
+    shapes = jax.eval_shape(
+        lambda key: model.init(key, batch, model.init_carry(3)), jax.random.key(0)
+    )
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(leaf.dtype), shapes["params"]
+    )
+    return model, params, table_vd
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, params, batch, carry):
+    return model.apply({"params": params}, batch, carry)
+
+
+def run(config, lanes, bucket, padding_rows=0):
+    """For each lane the predictions at its events in order, and the carry behind the last row."""
+    model, params, table_vd = setup(config)
+    batches, places = pack(lanes, bucket)
+    carry, outputs = jax.tree.map(np.asarray, model.init_carry(bucket.lanes)), []
+    for batch in [*batches, *[padding_batch(bucket)] * padding_rows]:
+        u_bld, carry = apply(model, params, batch.replace(item_table_ud=table_vd), carry)
+        outputs.append(np.asarray(u_bld))
+    assert np.isfinite(outputs).all()
+    return [np.array([outputs[i][lane, j] for i, j in ws]) for lane, ws in enumerate(places)], carry
+
+
+def plain(config, user):
+    """The same for one user, by the plain loops."""
+    _, params, table_vd = setup(config)
+    sessions = [items for _, items in user]
+    whole = [item for items in sessions for item in items]
+    if config.name == "gru_session":
+        parts = [plain_models.flat_gru(params, config, table_vd, items) for items in sessions]
+        return [u for part in parts for u in part]
+    if config.name == "gru_user":
+        return plain_models.flat_gru(params, config, table_vd, whole)
+    if config.name == "tcn_user":
+        return plain_hiertcn.predictions(params, config, table_vd, [whole], [0.0], long_term=False)
+    if config.name == "hiergru":
+        return plain_models.hiergru(params, config, table_vd, sessions)
+    return plain_models.sasrec(params, config, table_vd, whole)
+
+
+def lanes_of_users():
+    users = random_users(np.random.default_rng(1), 6)
+    return [users[:2], users[2:3], users[3:]]
+
+
+@pytest.mark.parametrize("option", [*BASELINES, *OPTIONS])
+def test_rows_equal_a_plain_loop_over_events(option):
+    """Lanes of several users, of unequal length, so padded; rows that cut sessions."""
+    config, lanes = config_of(option), lanes_of_users()
+    got, _ = run(config, lanes, CHUNK)
+    for lane, users in enumerate(lanes):
+        expected = np.concatenate([plain(config, user) for user in users])
+        np.testing.assert_allclose(got[lane], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bucket", [Bucket(3, 1, 1), Bucket(3, 40, 20)], ids=["events", "whole"])
+@pytest.mark.parametrize("option", BASELINES)
+def test_rows_of_any_length_give_the_same(option, bucket):
+    config, lanes = config_of(option), lanes_of_users()
+    got, _ = run(config, lanes, bucket)
+    expected, _ = run(config, lanes, CHUNK)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [*BASELINES, *OPTIONS])
+def test_what_comes_later_changes_nothing_before_it_bit_for_bit(option):
+    config = config_of(option)
+    user = [(0.0, [2, 3, 1, 4]), (1.0, [5, 2]), (1.0, [7, 8, 9]), (1.0, [3])]
+    before = run(config, [[user], [], []], CHUNK)[0][0]
+    event, seen_later = 0, 0
+    for m, (_, items) in enumerate(user):
+        for t in range(len(items)):
+            changed = [(gap, list(ids)) for gap, ids in user]
+            changed[m][1][t] = 10
+            after = run(config, [[changed], [], []], CHUNK)[0][0]
+            # The event itself is predicted from what is before it.
+            np.testing.assert_array_equal(after[: event + 1], before[: event + 1])
+            seen_later += not np.array_equal(after[event + 1 :], before[event + 1 :])
+            event += 1
+    # The last events of sessions reach nothing in a model of sessions alone.
+    assert seen_later == (event - len(user) if config.name == "gru_session" else event - 1)
+
+
+@pytest.mark.parametrize("option", BASELINES)
+def test_the_order_of_lanes_changes_nothing(option):
+    config, lanes = config_of(option), lanes_of_users()
+    expected, _ = run(config, lanes, CHUNK)
+    got, _ = run(config, [lanes[2], lanes[0], lanes[1]], CHUNK)
+    for one, other in zip([got[1], got[2], got[0]], expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", [*BASELINES, *OPTIONS])
+def test_rows_of_padding_leave_the_carry_as_it_is(option):
+    config, lanes = config_of(option), lanes_of_users()
+    _, carry = run(config, lanes, CHUNK)
+    _, padded = run(config, lanes, CHUNK, padding_rows=1)
+    jax.tree.map(np.testing.assert_array_equal, carry, padded)
+
+
+@pytest.mark.parametrize("option", BASELINES)
+def test_bfloat16_is_near_float32_and_returns_float32(option):
+    config, lanes = config_of(option), lanes_of_users()
+    exact, _ = run(config, lanes, CHUNK)
+    rough, _ = run(dataclasses.replace(config, dtype="bfloat16"), lanes, CHUNK)
+    assert rough[2].dtype == np.float32
+    assert np.corrcoef(exact[2].ravel(), rough[2].ravel())[0, 1] > 0.99
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients(model, params, table_vd, batch, seed):
+    """Gradients in training, with respect to parameters and item table."""
+    rngs = {"dropout": jax.random.key(seed), "unknown": jax.random.key(seed + 1)}
+
+    def total(params, table_vd):
+        u_bld, _ = model.apply(
+            {"params": params},
+            batch.replace(item_table_ud=table_vd),
+            model.init_carry(CHUNK.lanes),
+            train=True,
+            rngs=rngs,
+        )
+        return jnp.sum(u_bld**2 * batch.loss_weight_bl[..., None])
+
+    return jax.grad(total, argnums=(0, 1))(params, table_vd)
+
+
+@pytest.mark.parametrize("option", BASELINES)
+def test_training_reaches_every_parameter_and_no_padding(option):
+    config = dataclasses.replace(config_of(option), unknown_rate=0.3, dropout=0.2)
+    model, params, table_vd = setup(config)
+    batch = pack([[[(0.0, [2, 3]), (0.0, [4, 5, 6])]], [[(0.0, [7, 8])]], []], CHUNK)[0][0]
+    grads, table_grad_vd = gradients(model, params, table_vd, batch, 0)
+    for path, leaf in jax.tree.leaves_with_path(grads):
+        assert np.isfinite(leaf).all() and np.any(leaf != 0), path
+    np.testing.assert_array_equal(table_grad_vd[0], 0)
+    assert np.any(table_grad_vd[2:] != 0)
+
+    again, _ = gradients(model, params, table_vd, batch, 0)
+    jax.tree.map(np.testing.assert_array_equal, grads, again)
+    seeds = [gradients(model, params, table_vd, batch, seed)[1][1] for seed in range(1, 9)]
+    assert any(np.any(row != 0) for row in seeds), "the unknown item stands in for others"
+
+
+def test_tcn_session_knows_no_other_session():
+    config = config_of("tcn_session")
+    one = run(config, [[[(0.0, [2, 3, 4]), (1.0, [5, 6])]], [], []], CHUNK)[0][0]
+    other = run(config, [[[(0.0, [7, 8, 9]), (1.0, [5, 6])]], [], []], CHUNK)[0][0]
+    np.testing.assert_array_equal(one[3:], other[3:])
+
+
+def test_sasrec_sees_as_far_as_its_blocks_reach():
+    """2 blocks of 4: the newest item and 2 * 3 before it."""
+    config = config_of("sasrec")
+    items = [2 + i % 9 for i in range(12)]
+    before = run(config, [[[(0.0, items)]], [], []], CHUNK)[0][0]
+    after = run(config, [[[(0.0, [11, *items[1:]])]], [], []], CHUNK)[0][0]
+    changed = np.any(after != before, axis=-1)
+    np.testing.assert_array_equal(np.flatnonzero(changed), np.arange(1, 8))
+
+
+def test_models_have_the_names_of_their_flags():
+    for name in MODELS:
+        assert build(config_of(name)).widths
+    with pytest.raises(ValueError, match="model=nothing: must be one of hiertcn, "):
+        build(dataclasses.replace(config_of("hiertcn"), name="nothing"))
+
+
+def test_a_model_needs_its_items():
+    config = config_of("gru_user")
+    model, params, _ = setup(config)
+    with pytest.raises(ValueError, match="item_table_ud"):
+        model.apply({"params": params}, padding_batch(CHUNK), model.init_carry(3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hiergru_feed": "both"}, "hiergru_feed=both: must be one of init, all"),
+        ({"attention_window": 0}, "attention_window=0: must be >= 1"),
+        ({"attention_heads": 3}, "attention_heads=3: must divide attention_dim=128"),
+    ],
+)
+def test_settings_out_of_range_name_their_field(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**changes)
