@@ -90,12 +90,14 @@ class SASRec(SequenceModel):
     def init_carry(self, b: int) -> SASRecCarry:
         """The state of `b` lanes in front of a user's first event."""
         config = self.config
-        tail = init_attention_tail(
-            b, config.attention_window, config.attention_dim, self.compute_dtype
-        )
-        return SASRecCarry(
-            jnp.zeros((b, self.input_dim), self.compute_dtype), (tail,) * config.attention_blocks
-        )
+        # An array of its own for each block: the steps donate the carry, and none of it twice.
+        tails = [
+            init_attention_tail(
+                b, config.attention_window, config.attention_dim, self.compute_dtype
+            )
+            for _ in range(config.attention_blocks)
+        ]
+        return SASRecCarry(jnp.zeros((b, self.input_dim), self.compute_dtype), tuple(tails))
 
     @nn.compact
     def __call__(

@@ -238,6 +238,13 @@ def test_models_have_the_names_of_their_flags():
         build(dataclasses.replace(config_of("hiertcn"), name="nothing"))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_carry_can_be_donated(name):
+    carry = build(config_of(name)).init_carry(2)
+    donated = jax.jit(lambda carry: jax.tree.map(lambda x: x + 1, carry), donate_argnums=0)(carry)
+    assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(donated))
+
+
 def test_a_model_needs_its_items():
     config = config_of("gru_user")
     model, params, _ = setup(config)
