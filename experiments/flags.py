@@ -33,6 +33,7 @@ _CHOICES = {
     (ModelConfig, "gap_decay"): config_lib.GAP_DECAYS,
     (ModelConfig, "normalize"): config_lib.NORMALIZE,
     (ModelConfig, "item_mode"): config_lib.ITEM_MODES,
+    (ModelConfig, "hiergru_feed"): config_lib.HIERGRU_FEEDS,
     (ModelConfig, "dtype"): config_lib.DTYPES,
     (LossConfig, "name"): config_lib.LOSSES,
     (OptimizerConfig, "schedule"): config_lib.SCHEDULES,
