@@ -6,6 +6,7 @@ docstring. Where a name alone would be ambiguous it is changed by `_FLAG_NAMES`.
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -93,6 +94,42 @@ def read_run_config() -> RunConfig:
         read_config(TrainConfig),
         read_config(EvalConfig),
     )
+
+
+def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The run with some flags set otherwise.
+
+    Args:
+      run: The run.
+      values: By flag name; values as JSON has them, or as typed on a command line.
+
+    Raises:
+      ValueError: There is no such flag, or a value is out of range.
+    """
+    parts: list[Any] = []
+    left = dict(values)
+    for config in run:
+        changes = {}
+        for field in dataclasses.fields(config):
+            name = _flag_name(type(config), field.name)
+            if name in left:
+                changes[field.name] = _as_field(field, left.pop(name))
+        parts.append(dataclasses.replace(config, **changes))
+    if left:
+        raise ValueError(f"{next(iter(left))}={next(iter(left.values()))}: there is no such flag")
+    return RunConfig(*parts)
+
+
+def _as_field(field: dataclasses.Field, value: Any) -> Any:
+    """A JSON value, or a flag's text, as a field holds it."""
+    if isinstance(field.default, tuple):
+        items = value.split(",") if isinstance(value, str) else list(value)
+        if field.name == "negatives":
+            return parse_negatives([item for item in items if item])
+        return tuple(int(item) for item in items)
+    if isinstance(field.default, float) and isinstance(value, int):
+        return float(value)
+    return value
 
 
 def define_train_flags() -> None:

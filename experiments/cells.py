@@ -1,0 +1,191 @@
+"""One cell of a comparison: a model, trained or fitted on one seed, and scored."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from experiments.data import Data
+from experiments.evaluation import Evaluation, Evaluator
+from experiments.flags import RunConfig, override
+from experiments.loop import train
+from experiments.rankers import evaluate_ranker, fitted_histories
+from experiments.restore import restore_run
+from experiments.results import write_json, write_ranks
+from experiments.setup import saved_configs
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.checkpoint import config_differences
+from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.budget import count_parameters, fit_to_budget
+
+RANKS_FILE = "ranks.parquet"
+
+
+class Comparison(NamedTuple):
+    """What all cells of a comparison share.
+
+    Attributes:
+      run: Settings of the neural models, but for what a cell changes.
+      data: The data.
+      split: The part that is scored.
+      workdir: Cells lie in W/<model>/seed_<seed>, or W/<model> where no seed matters.
+      parameter_budget: Non-embedding parameters that neural models are fitted to; 0 leaves them.
+      settings: By model: flags of a neural model, or arguments of a ranker, and their values.
+    """
+
+    run: RunConfig
+    data: Data
+    split: Split
+    workdir: Path
+    parameter_budget: int
+    settings: dict[str, dict[str, Any]]
+
+
+class Cell(NamedTuple):
+    """A scored model.
+
+    Attributes:
+      model: Its name.
+      seed: Its seed; None for a ranker, which has no use of one.
+      directory: Where it lies, with ranks.parquet in it.
+      values: {"metrics": the evaluation JSON, "parameters", "train_events_per_s",
+        "score_events_per_s", "causal", "settings"}; None where a figure has no meaning.
+    """
+
+    model: str
+    seed: int | None
+    directory: Path
+    values: dict[str, Any]
+
+
+def check_models(models: list[str], settings: dict[str, Any]) -> None:
+    """Checks names before anything is trained.
+
+    Raises:
+      ValueError: A name is not that of a model.
+    """
+    known = [*MODELS, *RANKERS]
+    for model in [*models, *settings]:
+        if model not in known:
+            raise ValueError(f"models={model}: must be one of {', '.join(known)}")
+
+
+def run_cells(comparison: Comparison, model: str, seeds: list[int]) -> list[Cell]:
+    """The cells of one model; those that are done already are read.
+
+    Raises:
+      DataError: A cell was made with other settings.
+    """
+    if model in RANKERS:
+        directory = comparison.workdir / model
+        return [_cell(comparison, model, None, directory)]
+    return [
+        _cell(comparison, model, seed, comparison.workdir / model / f"seed_{seed}")
+        for seed in seeds
+    ]
+
+
+def _cell(comparison: Comparison, model: str, seed: int | None, directory: Path) -> Cell:
+    path = directory / "cell.json"
+    settings = comparison.settings.get(model, {})
+    run = None if seed is None else _run_config(comparison, model, seed)
+    made_with = _made_with(comparison, run, settings)
+    if path.exists():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        differing = config_differences(values["made_with"], made_with)
+        if differing:
+            raise DataError(f"{path}: made with other settings: {'; '.join(differing)}")
+        return Cell(model, seed, directory, values)
+    directory.mkdir(parents=True, exist_ok=True)
+    if run is None:
+        evaluation, figures = _fit_and_score(comparison, model, settings)
+    else:
+        evaluation, figures = _train_and_score(comparison, run, directory)
+    write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
+    values = {"metrics": evaluation.metrics, **figures, "made_with": made_with}
+    write_json(path, values)
+    return Cell(model, seed, directory, values)
+
+
+def _run_config(comparison: Comparison, model: str, seed: int) -> RunConfig:
+    run = override(comparison.run, {"model": model, "seed": seed})
+    run = override(run, comparison.settings.get(model, {}))
+    if comparison.parameter_budget:
+        run = run._replace(model=fit_to_budget(run.model, comparison.parameter_budget))
+    return run
+
+
+def _made_with(
+    comparison: Comparison, run: RunConfig | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What decides a cell's result, as JSON values."""
+    decided: dict[str, Any] = {"split": comparison.split.name.lower()}
+    if run is None:
+        data_hash, fit_on = comparison.data.content_hash, comparison.run.train.fit_on
+        decided |= {"data_hash": data_hash, "fit_on": fit_on, "settings": settings}
+    else:
+        decided |= saved_configs(run, comparison.data)
+        del decided["data"]["directory"]
+    return json.loads(json.dumps(decided))
+
+
+def _fit_and_score(
+    comparison: Comparison, model: str, settings: dict[str, Any]
+) -> tuple[Evaluation, dict[str, Any]]:
+    data, fit_on = comparison.data, comparison.run.train.fit_on
+    ranker = RANKERS[model](data.vocabulary.size, **settings)
+    started = time.perf_counter()
+    ranker.fit(fitted_histories(data, fit_on))
+    fitted = time.perf_counter()
+    evaluation = evaluate_ranker(ranker, data, comparison.split)
+    scored = time.perf_counter()
+    return evaluation, {
+        "parameters": None,
+        "train_events_per_s": data.fitted_events(fit_on) / (fitted - started),
+        "score_events_per_s": evaluation.metrics["events"] / (scored - fitted),
+        "causal": ranker.causal,
+    }
+
+
+def _train_and_score(
+    comparison: Comparison, run: RunConfig, directory: Path
+) -> tuple[Evaluation, dict[str, Any]]:
+    data = comparison.data
+    train(run, data, directory)
+    restored = restore_run(directory, "best")
+    evaluator = Evaluator(
+        restored.model, restored.config, restored.evaluation, data, comparison.split
+    )
+    evaluator(restored.params)
+    # The first pass compiled; the second is what scoring takes.
+    started = time.perf_counter()
+    evaluation = evaluator(restored.params)
+    seconds = time.perf_counter() - started
+    jax.clear_caches()
+    return evaluation, {
+        "parameters": count_parameters(run.model),
+        "train_events_per_s": _train_speed(directory),
+        "score_events_per_s": evaluation.metrics["events"] / seconds,
+        # Other users' later sessions are trained on too.
+        "causal": False,
+    }
+
+
+def _train_speed(directory: Path) -> float:
+    """Median events/s over the lines of the journal, the first left out: it compiled."""
+    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    speeds = [
+        values["events_per_s"] for values in map(json.loads, lines) if values["kind"] == "train"
+    ]
+    return statistics.median(speeds[1:] or speeds)
+
+
+def finished_figures(cell: Cell) -> dict[str, Any]:
+    """A cell as the comparison's JSON has it."""
+    kept = ("parameters", "train_events_per_s", "score_events_per_s", "causal", "metrics")
+    return {"seed": cell.seed, **{name: cell.values[name] for name in kept}}

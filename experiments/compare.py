@@ -1,0 +1,175 @@
+"""Trains or fits several models and scores them on the very same events.
+
+    python -m experiments.compare --data_dir=D --models=popularity,item_knn,hiertcn --seeds=0,1,2 \
+        --workdir=W
+
+Neural models take all flags of experiments.train; --settings=FILE.json sets flags (of a neural
+model) or arguments (of a ranker) for one model: {"hiertcn": {"dropout": 0.3}}. Writes
+W/compare.json, W/compare.csv and W/compare.md. Cells that are done are kept: started again, the
+command goes on.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from data_pipelines.command import run_command
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from experiments import flags as flags_lib
+from experiments.cells import Cell, Comparison, check_models, finished_figures, run_cells
+from experiments.comparison_tables import (
+    comparison_frame,
+    comparison_markdown,
+    comparison_table,
+    summarize,
+)
+from experiments.data import open_data
+from experiments.differences import best_differences
+from experiments.flags import RunConfig
+from experiments.results import print_table, write_json
+from hiertcn_jax.checkpoint import CheckpointError
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    run: RunConfig
+    data_dir: Path
+    workdir: Path
+    models: list[str]
+    seeds: list[int]
+    split: Split
+    parameter_budget: int
+    settings: dict[str, dict[str, Any]]
+
+
+def define_flags() -> None:
+    """The flags of this command: those of training, and its own."""
+    flags_lib.define_train_flags()
+    flags.DEFINE_list("models", ["popularity", "hiertcn"], "Names of models and rankers.")
+    flags.DEFINE_list("seeds", ["0"], "Seeds of the neural models, in place of --seed.")
+    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
+    flags.DEFINE_integer(
+        "parameter_budget",
+        0,
+        "Non-embedding parameters that each neural model's widths are fitted to; 0 leaves them.",
+        lower_bound=0,
+    )
+    flags.DEFINE_string("settings", None, "JSON file of flags or arguments by model.")
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: A model, a seed or a setting makes no sense.
+    """
+    values = flags.FLAGS
+    if not all(seed.isdigit() for seed in values.seeds):
+        raise ValueError(f"flag --seeds={','.join(values.seeds)}: must be whole numbers >= 0")
+    by_model = _read_model_settings(values.settings)
+    check_models(values.models, by_model)
+    return Settings(
+        run=flags_lib.read_run_config(),
+        data_dir=Path(values.data_dir),
+        workdir=Path(values.workdir),
+        models=values.models,
+        seeds=[int(seed) for seed in values.seeds],
+        split=Split[values.split.upper()],
+        parameter_budget=values.parameter_budget,
+        settings=by_model,
+    )
+
+
+def _read_model_settings(path: str | None) -> dict[str, dict[str, Any]]:
+    if path is None:
+        return {}
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"flag --settings={path}: not readable as JSON: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+        raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
+    return values
+
+
+def require_same_events(cells: list[Cell]) -> str:
+    """The hash of the events that all cells scored.
+
+    Raises:
+      DataError: Two cells scored other events.
+    """
+    first = cells[0].values["metrics"]
+    for cell in cells:
+        metrics = cell.values["metrics"]
+        if (metrics["events_hash"], metrics["events"]) != (first["events_hash"], first["events"]):
+            raise DataError(
+                f"{cell.directory}: scored {metrics['events']} events of hash "
+                f"{metrics['events_hash']}, but {cells[0].directory} {first['events']} of "
+                f"{first['events_hash']}"
+            )
+    return first["events_hash"]
+
+
+def main(settings: Settings) -> None:
+    """Runs all cells, then compares them."""
+    data = open_data(settings.data_dir)
+    comparison = Comparison(
+        settings.run,
+        data,
+        settings.split,
+        settings.workdir,
+        settings.parameter_budget,
+        settings.settings,
+    )
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    flags_lib.save_flags(settings.workdir / "flags.txt")
+    cells: list[Cell] = []
+    for model in settings.models:
+        cells += run_cells(comparison, model, settings.seeds)
+        print(f"{model}: done, {len(cells)} cells")
+    events_hash = require_same_events(cells)
+    rows = summarize(cells)
+    differences = best_differences(cells)
+    header = {
+        "split": settings.split.name.lower(),
+        "data": str(data.directory),
+        "data_hash": data.content_hash,
+        "events_hash": events_hash,
+        "fit_on": settings.run.train.fit_on,
+        "seeds": settings.seeds,
+        "parameter_budget": settings.parameter_budget,
+        "commit": _commit(),
+    }
+    by_model = {
+        row.model: [finished_figures(c) for c in cells if c.model == row.model] for row in rows
+    }
+    write_json(
+        settings.workdir / "compare.json",
+        {**header, "models": by_model, "differences": differences},
+    )
+    comparison_frame(rows).write_csv(settings.workdir / "compare.csv")
+    markdown = comparison_markdown(rows, differences, header)
+    (settings.workdir / "compare.md").write_text(markdown, encoding="utf-8")
+    print_table(comparison_table(rows, f"{settings.workdir}, {header['split']}, {events_hash}"))
+
+
+def _commit() -> str | None:
+    """The commit of the code, where it runs from a checkout."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, CheckpointError, OSError))
