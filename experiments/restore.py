@@ -49,18 +49,22 @@ def restore_run(workdir: Path, checkpoint: str) -> Restored:
     checkpoints = Checkpoints(directory, read_only=True)
     step = _step(checkpoints, checkpoint, directory)
     configs = checkpoints.read(step, "config")
-    config = ModelConfig.from_dict(configs["model"])
-    model = build(config)
-    optimizer = Optimizer(
-        OptimizerConfig.from_dict(configs["optimizer"]), lambda _: 0.0, config.item_mode == "rows"
-    )
-    lanes, rows = configs["train"]["lanes"], configs["data"]["rows"]
+    try:
+        config = ModelConfig.from_dict(configs["model"])
+        optimizer_config = OptimizerConfig.from_dict(configs["optimizer"])
+        evaluation = EvalConfig.from_dict(configs["evaluation"])
+        model = build(config)
+        lanes, rows = configs["train"]["lanes"], configs["data"]["rows"]
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{directory}/{step}: config cannot be used by this program: {error}"
+        ) from error
+    optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
     like = jax.eval_shape(
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows)
     )
     state = checkpoints.restore(step, like, {"model": configs["model"]})
     checkpoints.close()
-    evaluation = EvalConfig.from_dict(configs["evaluation"])
     return Restored(model, config, evaluation, state.params, step, configs)
 
 

@@ -45,31 +45,21 @@ class Checkpoints:
     Args:
       directory: Made where it is missing, unless `read_only`.
       read_only: Never writes or removes anything.
+
+    Raises:
+      CheckpointError: What is there cannot be read.
     """
 
     def __init__(self, directory: Path, read_only: bool = False) -> None:
         self._directory = Path(directory).absolute()
-        best = preservation_policy.BestN(
-            get_metric_fn=_monitored, n=1, keep_checkpoints_without_metrics=False
-        )
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                best_fn=_monitored,
-                best_mode="max",
-                preservation_policy=preservation_policy.AnyPreservationPolicy(
-                    [preservation_policy.LatestN(1), best]
-                ),
-                create=not read_only,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,
-            ),
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "loader": ocp.JsonCheckpointHandler(),
-                "config": ocp.JsonCheckpointHandler(),
-            },
-        )
+        try:
+            self._manager = _open(self._directory, read_only)
+            # Looks at what each checkpoint was worth: what cannot be read shows here, not later.
+            self._manager.best_step()
+        except Exception as error:
+            raise CheckpointError(
+                f"{self._directory}: cannot be read: {_one_line(error)}"
+            ) from error
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
@@ -124,10 +114,13 @@ class Checkpoints:
             kept = ", ".join(str(kept) for kept in self.steps()) or "none"
             raise CheckpointError(f"{self._directory}: no checkpoint of step {step} (kept: {kept})")
         try:
-            value = self._manager.restore(
-                step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()})
-            )[item]
-        except (OSError, ValueError, KeyError) as error:
+            value = dict(
+                self._manager.restore(
+                    step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()})
+                )[item]
+            )
+        # Orbax has no class for what it cannot read: a file cut off raises a plain Exception.
+        except Exception as error:
             raise CheckpointError(
                 f"{self._directory}/{step}: {item} cannot be read: {_one_line(error)}"
             ) from error
@@ -162,7 +155,7 @@ class Checkpoints:
             return self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )["state"]
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:
             raise CheckpointError(
                 f"{self._directory}/{step}: state cannot be read: {_one_line(error)}"
             ) from error
@@ -173,8 +166,32 @@ class Checkpoints:
         self._manager.close()
 
 
+def _open(directory: Path, read_only: bool) -> ocp.CheckpointManager:
+    best = preservation_policy.BestN(
+        get_metric_fn=_monitored, n=1, keep_checkpoints_without_metrics=False
+    )
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            best_fn=_monitored,
+            best_mode="max",
+            preservation_policy=preservation_policy.AnyPreservationPolicy(
+                [preservation_policy.LatestN(1), best]
+            ),
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        ),
+        item_handlers={
+            "state": ocp.StandardCheckpointHandler(),
+            "loader": ocp.JsonCheckpointHandler(),
+            "config": ocp.JsonCheckpointHandler(),
+        },
+    )
+
+
 def _monitored(metrics: Mapping[str, float]) -> float:
-    return metrics["monitored"]
+    return float(metrics["monitored"])
 
 
 def _one_line(error: BaseException) -> str:

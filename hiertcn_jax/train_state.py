@@ -42,12 +42,17 @@ def init_train_state(
       lanes: `b`, lanes of a training batch.
       rows: `v`, rows of the item table.
     """
-    model_key, items_key = jax.random.split(key)
-    items = init_item_table(items_key, rows, config)
-    # Only widths decide the parameters: no event, and no more than a row of the table, is needed.
-    probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=items.input_vd[:1])
-    variables = model.init(model_key, probe, model.init_carry(1))
-    params = {"model": variables["params"], "items": items}
-    return TrainState(
-        jnp.zeros((), jnp.int32), params, optimizer.init(params), model.init_carry(lanes)
-    )
+
+    def init(key: jax.Array) -> TrainState:
+        model_key, items_key = jax.random.split(key)
+        items = init_item_table(items_key, rows, config)
+        # Only widths decide the parameters: it takes no event, and no more than a row of the table.
+        probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=items.input_vd[:1])
+        variables = model.init(model_key, probe, model.init_carry(1))
+        params = {"model": variables["params"], "items": items}
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, optimizer.init(params), model.init_carry(lanes)
+        )
+
+    # One program compiles several times as fast as each of its operations alone.
+    return jax.jit(init)(key)
