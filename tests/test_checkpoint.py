@@ -1,0 +1,222 @@
+"""Checkpoints: what is kept, what is refused, and one line for whatever cannot be read."""
+
+import gc
+import hashlib
+import json
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hiertcn_jax.checkpoint import CheckpointError, Checkpoints, config_differences
+
+CONFIG = {"model": {"item_dim": 4, "tcn_channels": (2, 2)}, "train": {"lanes": 3, "epochs": 5}}
+# Large enough to get a file of its own.
+STATE = {"w_vd": jnp.arange(1200.0).reshape(40, 30)}
+
+
+def save(directory, *steps):
+    """Checkpoints at (step, monitored) pairs; the state is STATE + step."""
+    checkpoints = Checkpoints(directory)
+    for step, monitored in steps:
+        state = jax.tree.map(lambda x, step=step: x + step, STATE)
+        checkpoints.save(step, state, {"place": [step, 0]}, CONFIG, monitored)
+    checkpoints.close()
+
+
+def kept(directory):
+    checkpoints = Checkpoints(directory, read_only=True)
+    found = checkpoints.steps(), checkpoints.latest_step(), checkpoints.best_step()
+    checkpoints.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    "values, steps, best",
+    [
+        ([0.5, 0.7, 0.6], [2, 3], 2),
+        ([0.5, 0.6, 0.7], [3], 3),
+        ([0.7, 0.6, None], [1, 3], 1),
+        ([None, None, None], [3], 3),
+        ([-0.2, None, -0.1], [3], 3),
+        ([0.5], [1], 1),
+    ],
+    ids=str,
+)
+def test_the_newest_and_the_best_are_kept(tmp_path, values, steps, best):
+    save(tmp_path, *enumerate(values, 1))
+    assert kept(tmp_path) == (steps, len(values), best)
+
+
+def test_an_empty_or_missing_directory_has_no_checkpoint(tmp_path):
+    assert kept(tmp_path) == ([], None, None)
+    assert kept(tmp_path / "missing") == ([], None, None)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    save(tmp_path, (1, 0.5), (2, 0.4))
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        state = checkpoints.restore(step, STATE, {"model": CONFIG["model"]})
+        np.testing.assert_array_equal(state["w_vd"], STATE["w_vd"] + step)
+        assert checkpoints.read(step, "loader") == {"place": [step, 0]}
+        assert checkpoints.read(step, "config") == json.loads(json.dumps(CONFIG))
+    # Shapes alone are enough to restore into.
+    like = jax.eval_shape(lambda: STATE)
+    assert checkpoints.restore(1, like, {})["w_vd"].dtype == jnp.float32
+    checkpoints.close()
+
+
+def refusal(action):
+    """The message of a CheckpointError, which must be one line."""
+    with pytest.raises(CheckpointError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def restore(directory, like=STATE, config=CONFIG, step=1):
+    checkpoints = Checkpoints(directory, read_only=True)
+    try:
+        return checkpoints.restore(step, like, config), checkpoints.read(step, "loader")
+    finally:
+        checkpoints.close()
+
+
+def test_other_settings_are_refused_by_the_name_of_each_field(tmp_path):
+    save(tmp_path, (1, None))
+    wanted = {
+        "model": {"item_dim": 8, "tcn_channels": (2, 3), "pooling": "max"},
+        "train": {"lanes": 3},
+    }
+    message = refusal(lambda: restore(tmp_path, config=wanted))
+    assert message == (
+        f"{tmp_path}/1: made with other settings: "
+        "model.item_dim: checkpoint 4, this run 8; "
+        "model.pooling: checkpoint None, this run max; "
+        "model.tcn_channels: checkpoint [2, 2], this run [2, 3]"
+    )
+
+
+def test_only_what_is_asked_for_must_be_equal():
+    saved = {"a": 1, "b": [1, 2], "c": {"d": (3,)}}
+    assert config_differences(saved, {"b": (1, 2), "c": {"d": [3]}}) == []
+    assert config_differences(saved, {}) == []
+    assert config_differences(saved, {"c": 1}) == ["c: checkpoint {'d': (3,)}, this run 1"]
+    assert config_differences(saved, {"e": {"f": 0}}) == ["e: checkpoint None, this run {'f': 0}"]
+
+
+def test_a_missing_step_is_said_with_those_that_are_there(tmp_path):
+    save(tmp_path, (1, 0.5), (2, 0.4))
+    assert refusal(lambda: restore(tmp_path, step=7)) == (
+        f"{tmp_path}: no checkpoint of step 7 (kept: 1, 2)"
+    )
+    missing = tmp_path / "missing"
+    assert refusal(lambda: restore(missing, step=7)) == (
+        f"{missing}: no checkpoint of step 7 (kept: none)"
+    )
+
+
+def test_another_schema_is_refused(tmp_path):
+    save(tmp_path, (1, None))
+    path = tmp_path / "1" / "config" / "metadata"
+    values = json.loads(path.read_text())
+    for version in (2, None):
+        path.write_text(json.dumps({**values, "schema_version": version}))
+        assert refusal(lambda: restore(tmp_path)) == (
+            f"{tmp_path}/1: schema_version={version}: this program reads 1"
+        )
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        {"w_vd": jnp.zeros((41, 30))},
+        {"other": jnp.zeros((40, 30))},
+        {**STATE, "b_v": jnp.zeros(40)},
+    ],
+    ids=["shape", "name", "more"],
+)
+def test_a_state_of_another_structure_is_refused(tmp_path, like):
+    save(tmp_path, (1, None))
+    assert "state cannot be read" in refusal(lambda: restore(tmp_path, like=like))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole")
+    save(directory, (1, 0.5))
+    return directory
+
+
+HARMS = {
+    "delete": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "garbage": lambda path: path.write_bytes(hashlib.shake_256(b"").digest(path.stat().st_size)),
+    "list": lambda path: path.write_bytes(b"[1, 2]"),
+}
+
+
+# Orbax leaves its other readers to the garbage collector where one has failed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("harm", HARMS)
+def test_whatever_happens_to_a_file_is_one_line_or_no_harm(whole, tmp_path, harm):
+    """Each file in turn: the restored state is the saved one, or a CheckpointError says so."""
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    refused = set()
+    for number, file in enumerate(files):
+        directory = tmp_path / str(number)
+        shutil.copytree(whole, directory)
+        HARMS[harm](directory / file)
+        try:
+            state, loader = restore(directory)
+        except CheckpointError as error:
+            assert re.match(rf"^{directory}[^\n]*: cannot be read|^{directory}/1: ", str(error))
+            assert "\n" not in str(error)
+            refused.add(str(file))
+        else:
+            np.testing.assert_array_equal(state["w_vd"], STATE["w_vd"] + 1)
+            assert loader == {"place": [1, 0]}
+    gc.collect()
+    assert {"1/config/metadata", "1/loader/metadata"} <= refused
+    assert any(name.startswith("1/state/") for name in refused)
+
+
+@pytest.mark.parametrize("part", ["state", "config", "loader"])
+def test_a_part_that_is_gone_is_one_line(whole, tmp_path, part):
+    directory = tmp_path / "copy"
+    shutil.copytree(whole, directory)
+    shutil.rmtree(directory / "1" / part)
+    assert f"{part} cannot be read" in refusal(lambda: restore(directory))
+
+
+def test_what_was_not_renamed_is_no_checkpoint_and_is_cleaned_up(whole, tmp_path):
+    directory = tmp_path / "copy"
+    shutil.copytree(whole, directory)
+    aside = directory / "2.orbax-checkpoint-tmp-0"
+    shutil.copytree(directory / "1", aside)
+    assert kept(directory) == ([1], 1, 1)
+    assert aside.exists()
+    save(directory, (3, 0.1))
+    assert not aside.exists()
+    assert kept(directory) == ([1, 3], 3, 1)
+
+
+def test_reading_changes_nothing_on_disk(tmp_path):
+    save(tmp_path, (1, 0.5), (2, 0.4))
+
+    def contents():
+        return {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
+
+    before = contents()
+    kept(tmp_path)
+    restore(tmp_path)
+    refusal(lambda: restore(tmp_path, step=5))
+    assert contents() == before
