@@ -45,28 +45,49 @@ def evaluate_ranker(ranker: Ranker, data: Data, split: Split) -> Evaluation:
         events = scored_events(element)
         users = np.unique(events.user_n).tolist()
         histories = dict(zip(users, data.histories.__getitems__(users), strict=True))
-        rank_n = np.zeros(len(events.item_n))
-        for place, (user, position, end, item) in enumerate(
-            zip(
-                events.user_n, events.position_n, events.user_position_n, events.item_n, strict=True
+        contexts = (
+            context_before(histories[user], int(session), int(end))
+            for user, session, end in zip(
+                events.user_n, events.session_n, events.user_position_n, strict=True
             )
-        ):
-            scores_v = ranker.score(_context(histories[user], int(position), int(end)))
-            rank_n[place] = _rank(scores_v, int(item))
-        collector.add(element, events, rank_n)
+        )
+        rank_n = [
+            rank_of(ranker.score(context), int(item))
+            for context, item in zip(contexts, events.item_n, strict=True)
+        ]
+        collector.add(element, events, np.array(rank_n))
     return collector.result()
 
 
-def _context(history: History, position: int, end: int) -> Context:
-    return Context(history.item_ids[:end], history.times[:end], end - position)
+def context_before(history: History, session: int, end: int) -> Context:
+    """What is known of a user before an event.
+
+    Args:
+      history: The user's.
+      session: Index of the event's session in it.
+      end: Index of the event in it.
+    """
+    starts = np.concatenate([[0], np.cumsum(history.session_lengths)])
+    return Context(
+        history.item_ids[:end],
+        history.times[:end],
+        previous_start=int(starts[max(session - 1, 0)]),
+        session_start=int(starts[session]),
+        time=int(history.times[end]),
+    )
 
 
-def _rank(scores_v: np.ndarray, item: int) -> float:
-    """1 + items above + half of the other items with an equal score."""
+def rank_of(scores_v: np.ndarray, item: int) -> float:
+    """1 + items above + half of the other items with an equal score, in float32.
+
+    Raises:
+      ValueError: A score is NaN.
+    """
+    scores_v = scores_v.astype(np.float32)
     competitors = scores_v[FIRST_ITEM_ID:]
     if np.isnan(competitors).any():
         raise ValueError("scores: NaN")
     target = scores_v[item]
-    above = int(np.sum(competitors > target))
-    equal = int(np.sum(competitors == target)) - 1
+    above = int(np.count_nonzero(competitors > target))
+    equal = int(np.count_nonzero(competitors == target)) - 1
     return 1 + above + equal / 2

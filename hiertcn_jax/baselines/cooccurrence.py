@@ -1,0 +1,40 @@
+"""Which items are picked in the same sessions, as sparse matrices."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from hiertcn_jax.baselines.events import FittedEvents
+
+
+class Cooccurrence(NamedTuple):
+    """Counts of sessions.
+
+    Attributes:
+      pairs_vv: Sessions that hold both items; symmetric, its diagonal is empty.
+      sessions_v: float64. Sessions that hold the item.
+    """
+
+    pairs_vv: sparse.csr_array
+    sessions_v: np.ndarray
+
+
+def cooccurrence(events: FittedEvents, rows: int) -> Cooccurrence:
+    """Counts pairs of items by the sessions that hold both.
+
+    Args:
+      events: The fitted part.
+      rows: `v`, rows of the item table.
+    """
+    shape = (len(events.session_end_m), rows)
+    ones_n = np.ones(len(events.item_n))
+    holds_mv = sparse.csr_array((ones_n, (events.session_n, events.item_n)), shape)
+    # An item picked twice in a session is held once.
+    holds_mv.sum_duplicates()
+    holds_mv.data[:] = 1
+    pairs_vv = sparse.csr_array(holds_mv.T @ holds_mv)
+    sessions_v = pairs_vv.diagonal()
+    pairs_vv.setdiag(0)
+    pairs_vv.eliminate_zeros()
+    return Cooccurrence(pairs_vv, sessions_v)

@@ -1,0 +1,84 @@
+"""The fitted sessions nearest to a query session."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hiertcn_jax.baselines.session_index import SessionIndex
+
+
+class Query(NamedTuple):
+    """A session whose next item is to be found.
+
+    Attributes:
+      item_q: int64. Its distinct items.
+      weight_q: float64. What each counts for in the similarity.
+      time: Of the event to predict, seconds.
+    """
+
+    item_q: np.ndarray
+    weight_q: np.ndarray
+    time: int
+
+
+class Search(NamedTuple):
+    """How neighbours are found.
+
+    Attributes:
+      neighbours: Sessions that are kept, the most similar.
+      sample: Sessions that are compared: of those that share an item, the last to end.
+      recency_days: Age at which a session's similarity counts 1/e; infinity: at any age 1. The
+        age is the time between its end and the query's, also of one that ends after it.
+      cosine: The cosine of the query's weights and the session's set of items; otherwise their
+        inner product by the number of the query's items.
+      causal: Only sessions that ended before the query's time.
+    """
+
+    neighbours: int
+    sample: int
+    recency_days: float
+    cosine: bool
+    causal: bool
+
+
+class Neighbours(NamedTuple):
+    """Sessions, the most similar first; of equal ones the last to end.
+
+    Attributes:
+      number_k: int64. Their numbers in the index.
+      similarity_k: float64, above 0; relative to a common factor.
+    """
+
+    number_k: np.ndarray
+    similarity_k: np.ndarray
+
+
+def positions(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct items in ascending order, and where each last stands, from 1."""
+    item_q, back_q = np.unique(items[::-1], return_index=True)
+    return item_q, len(items) - back_q
+
+
+def find_neighbours(index: SessionIndex, query: Query, search: Search) -> Neighbours:
+    """Finds the sessions nearest to `query`."""
+    below = index.ended_before(query.time) if search.causal else len(index.end_m)
+    found = [index.holders(int(item), below) for item in query.item_q]
+    weight_n = np.repeat(query.weight_q, [len(numbers) for numbers in found])
+    number_c, place_n = np.unique(np.concatenate([_NONE, *found]), return_inverse=True)
+    dot_c = np.bincount(place_n, weight_n, minlength=len(number_c))
+    number_c, dot_c = number_c[-search.sample :], dot_c[-search.sample :]
+    if search.cosine:
+        length = np.sqrt(np.sum(query.weight_q**2))
+        similarity_c = dot_c / (length * np.sqrt(index.size_m[number_c]))
+    else:
+        similarity_c = dot_c / max(len(query.item_q), 1)
+    age_days_c = np.abs(query.time - index.end_m[number_c]) / 86400
+    # Relative to the youngest, lest all vanish; the order stays.
+    age_days_c = age_days_c - age_days_c.min(initial=np.inf)
+    similarity_c = similarity_c * np.exp(-age_days_c / search.recency_days)
+    order_k = np.lexsort((-number_c, -similarity_c))[: search.neighbours]
+    order_k = order_k[similarity_c[order_k] > 0]
+    return Neighbours(number_c[order_k], similarity_c[order_k])
+
+
+_NONE = np.zeros(0, np.int64)

@@ -1,0 +1,79 @@
+"""The fitted sessions, to be found by their items: what nearest-neighbour models look in."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hiertcn_jax.baselines.events import FittedEvents
+
+
+class SessionItems(NamedTuple):
+    """The distinct items of some sessions, laid end to end in the order of the sessions.
+
+    Attributes:
+      owner_n: int64. Which of the sessions asked for each entry belongs to, 0..
+      item_n: int64. Its item.
+      position_n: int64. Where the item last stands in the session, from 1.
+    """
+
+    owner_n: np.ndarray
+    item_n: np.ndarray
+    position_n: np.ndarray
+
+
+class SessionIndex:
+    """Fitted sessions, numbered in the order of their end; of equal ends, of fitting.
+
+    Args:
+      events: The fitted part. A session without a known item is not kept.
+      rows: `v`, rows of the item table.
+
+    Attributes:
+      end_m: int64. Time of each session's last event, seconds, never decreasing.
+      size_m: int64. Distinct items of each.
+      sessions_v: int64. Sessions that hold each item.
+    """
+
+    def __init__(self, events: FittedEvents, rows: int) -> None:
+        kept_m, place_n = np.unique(events.session_n, return_inverse=True)
+        ends_m = events.session_end_m[kept_m]
+        order_m = np.argsort(ends_m, kind="stable")
+        number_n = np.argsort(order_m)[place_n]
+        self.end_m = ends_m[order_m]
+        position_n = 1 + np.arange(len(place_n)) - np.searchsorted(place_n, place_n)
+        self._keep_last_positions(number_n, events.item_n, position_n)
+        self.size_m = np.bincount(self._number_n, minlength=len(self.end_m))
+        self._first_m = np.cumsum(self.size_m) - self.size_m
+        by_item_n = np.argsort(self._item_n, kind="stable")
+        self._holders_n = self._number_n[by_item_n]
+        self.sessions_v = np.bincount(self._item_n, minlength=rows)
+        self._first_v = np.cumsum(self.sessions_v) - self.sessions_v
+
+    def _keep_last_positions(
+        self, number_n: np.ndarray, item_n: np.ndarray, position_n: np.ndarray
+    ) -> None:
+        """One entry for each item of a session, in order of the session's number."""
+        order_n = np.lexsort((position_n, item_n, number_n))
+        number_n, item_n, position_n = number_n[order_n], item_n[order_n], position_n[order_n]
+        last_n = np.ones(len(order_n), bool)
+        last_n[:-1] = (number_n[1:] != number_n[:-1]) | (item_n[1:] != item_n[:-1])
+        self._number_n, self._item_n = number_n[last_n], item_n[last_n]
+        self._position_n = position_n[last_n]
+
+    def ended_before(self, time: int) -> int:
+        """How many sessions ended before `time`; they have the numbers 0.. up to it."""
+        return int(np.searchsorted(self.end_m, time, side="left"))
+
+    def holders(self, item: int, below: int) -> np.ndarray:
+        """Numbers of the sessions with a number below `below` that hold `item`, ascending."""
+        first = self._first_v[item]
+        numbers = self._holders_n[first : first + self.sessions_v[item]]
+        return numbers[: np.searchsorted(numbers, below, side="left")]
+
+    def items(self, number_k: np.ndarray) -> SessionItems:
+        """The items of these sessions."""
+        size_k = self.size_m[number_k]
+        owner_n = np.repeat(np.arange(len(number_k)), size_k)
+        within_n = np.arange(len(owner_n)) - np.repeat(np.cumsum(size_k) - size_k, size_k)
+        place_n = self._first_m[number_k][owner_n] + within_n
+        return SessionItems(owner_n, self._item_n[place_n], self._position_n[place_n])
