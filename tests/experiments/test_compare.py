@@ -1,0 +1,134 @@
+"""Comparisons: one set of events, cells that are kept, tables that say what they are made of."""
+
+import csv
+import json
+
+import pytest
+from absl import flags
+
+from data_pipelines.config import PrepareConfig
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from data_pipelines.prepare import prepare
+from experiments import compare
+from experiments.cells import Cell
+from experiments.flags import RunConfig, override
+from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+
+MODELS = ["popularity", "session_popularity", "hiertcn"]
+
+RUN = RunConfig(
+    ModelConfig(item_dim=8, gru_dim=8, tcn_channels=(8,)),
+    LossConfig(negatives=(("uniform", 16),)),
+    OptimizerConfig(),
+    TrainConfig(steps=4, lanes=8, events=16, sessions=8),
+    EvalConfig(lanes=8, events=32, sessions=16),
+)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "log"
+    prepare(PrepareConfig(synthetic="planted", synthetic_users=40, output_dir=str(directory)))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def settings(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("compare")
+    return compare.Settings(RUN, data_dir, workdir, MODELS, [0, 1], Split.TEST, 0, {})
+
+
+@pytest.fixture(scope="module")
+def compared(settings):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+        compare.main(settings)
+    return json.loads((settings.workdir / "compare.json").read_text())
+
+
+def test_every_model_is_there_once_a_seed_and_rankers_once(compared):
+    assert {model: len(cells) for model, cells in compared["models"].items()} == {
+        "popularity": 1,
+        "session_popularity": 1,
+        "hiertcn": 2,
+    }
+    assert [cell["seed"] for cell in compared["models"]["hiertcn"]] == [0, 1]
+
+
+def test_all_cells_scored_the_events_whose_hash_is_told(compared):
+    cells = [cell for cells in compared["models"].values() for cell in cells]
+    assert {cell["metrics"]["events_hash"] for cell in cells} == {compared["events_hash"]}
+    assert len({cell["metrics"]["events"] for cell in cells}) == 1
+
+
+def test_differences_are_those_of_the_metrics(compared):
+    metrics = {model: cells[0]["metrics"] for model, cells in compared["models"].items()}
+    lines = [
+        line
+        for line in compared["differences"]
+        if {line["first"], line["second"]} == {"popularity", "session_popularity"}
+    ]
+    assert len(lines) == 6
+    for line in lines:
+        one, other = (metrics[line[side]][line["group"]] for side in ("first", "second"))
+        assert line["difference"] == pytest.approx(one[line["metric"]] - other[line["metric"]])
+        assert line["low"] <= line["difference"] <= line["high"]
+
+
+def test_tables_have_every_model_group_and_average(settings, compared):
+    with (settings.workdir / "compare.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(MODELS) * 2 * 3
+    mean = sum(c["metrics"]["next"]["mrr"] for c in compared["models"]["hiertcn"]) / 2
+    (line,) = (
+        line
+        for line in lines
+        if (line["model"], line["average_over"], line["group"]) == ("hiertcn", "events", "next")
+    )
+    assert float(line["mrr"]) == pytest.approx(mean)
+    markdown = (settings.workdir / "compare.md").read_text()
+    for fact in (compared["events_hash"], compared["data_hash"], "seeds: [0, 1]", "fit_on: train"):
+        assert fact in markdown
+
+
+def test_cells_that_are_done_are_kept(settings, compared, monkeypatch):
+    monkeypatch.setattr("experiments.cells.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("experiments.cells.evaluate_ranker", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    compare.main(settings)
+    assert json.loads((settings.workdir / "compare.json").read_text()) == compared
+
+
+def test_a_cell_of_other_settings_is_refused_by_name(settings, compared, monkeypatch):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    other = settings._replace(run=override(RUN, {"dropout": 0.25}))
+    with pytest.raises(DataError, match=r"model\.dropout: checkpoint 0\.0, this run 0\.25"):
+        compare.main(other)
+
+
+def test_cells_of_other_events_stop_the_comparison(tmp_path):
+    cells = [
+        Cell(name, None, tmp_path / name, {"metrics": {"events_hash": value, "events": 3}})
+        for name, value in (("a", "00"), ("b", "01"))
+    ]
+    with pytest.raises(DataError, match=r"b: scored 3 events of hash 01, but .*a 3 of 00"):
+        compare.require_same_events(cells)
+
+
+def test_settings_of_one_model_change_that_model_alone():
+    changed = override(RUN, {"dropout": 0.5, "negatives": "uniform:3", "tcn_channels": [4, 4]})
+    assert changed.model == ModelConfig(item_dim=8, gru_dim=8, tcn_channels=(4, 4), dropout=0.5)
+    assert changed.loss == LossConfig(negatives=(("uniform", 3),))
+    assert changed.train == RUN.train
+    with pytest.raises(ValueError, match="dropuot=1: there is no such flag"):
+        override(RUN, {"dropuot": 1})
+    with pytest.raises(ValueError, match="dropout=2"):
+        override(RUN, {"dropout": 2})
+    with pytest.raises(flags.IllegalFlagValueError, match="negatives=uniform"):
+        override(RUN, {"negatives": "uniform"})
+
+
+def test_unknown_models_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="models=popularty: must be one of hiertcn"):
+        compare.check_models(["popularty"], {})
