@@ -1,0 +1,72 @@
+"""The development logs, where they are at hand: what is known of them comes out of prepare."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.histories.store import open_histories
+from data_pipelines.manifest import load_manifest
+
+ROOT = Path(__file__).parents[2]
+LOGS = ROOT.parent / "shared" / "data"
+
+pytestmark = pytest.mark.skipif(not LOGS.is_dir(), reason=f"no development logs in {LOGS}")
+
+
+def command(module, *arguments):
+    """Runs a command as a user would; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def prepared(tmp_path_factory, name, file):
+    directory = tmp_path_factory.mktemp(name) / "data"
+    command(
+        "data_pipelines.prepare",
+        f"--flagfile=experiments/flagfiles/{name}_prepare.flags",
+        f"--input={LOGS / name / file}",
+        f"--output_dir={directory}",
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def retailrocket(tmp_path_factory):
+    return prepared(tmp_path_factory, "retailrocket", "interactions.csv.gz")
+
+
+def test_globo_has_the_published_counts(tmp_path_factory):
+    directory = prepared(tmp_path_factory, "globo", "clicks.parquet")
+    counts = load_manifest(directory)["counts"]
+    assert (counts["users"], counts["events"]) == (13_365, 369_434)
+    assert len(open_histories(directory)) == 13_365
+    test = counts["splits"]["test"]
+    known = {g: 1 - test["unknown_items"][g] / test["events"][g] for g in ("all", "first", "next")}
+    assert known == pytest.approx({"all": 0.896, "first": 0.921, "next": 0.882}, abs=5e-4)
+
+
+def test_ebnerd_has_its_users(tmp_path_factory):
+    directory = prepared(tmp_path_factory, "ebnerd", "interactions.parquet")
+    assert load_manifest(directory)["counts"]["users"] == 930
+
+
+def test_retailrocket_trains_evaluates_and_embeds(retailrocket, tmp_path):
+    workdir = tmp_path / "run"
+    tiny = ("--item_dim=8", "--gru_dim=8", "--tcn_channels=8", "--loss=cross_entropy")
+    bucket = ("--steps=3", "--lanes=8", "--events=16", "--sessions=8")
+    table = command(
+        "experiments.train", f"--data_dir={retailrocket}", f"--workdir={workdir}", *tiny, *bucket
+    )
+    assert "popularity" in table
+    assert "hiertcn" in command("experiments.evaluate", f"--workdir={workdir}", "--split=valid")
+    users = tmp_path / "users.parquet"
+    assert "945 users" in command("experiments.embed", f"--workdir={workdir}", f"--output={users}")
