@@ -85,15 +85,20 @@ def read_run_config() -> RunConfig:
     """All configs of a training run.
 
     Raises:
-      flags.IllegalFlagValueError: A value is out of range.
+      flags.IllegalFlagValueError: A value is out of range, or two do not go together.
     """
-    return RunConfig(
+    run = RunConfig(
         read_config(ModelConfig),
         read_config(LossConfig),
         read_config(OptimizerConfig),
         read_config(TrainConfig),
         read_config(EvalConfig),
     )
+    try:
+        config_lib.require_compatible(run.model, run.loss)
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(f"flag --{error}") from error
+    return run
 
 
 def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
@@ -104,7 +109,7 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
       values: By flag name; values as JSON has them, or as typed on a command line.
 
     Raises:
-      ValueError: There is no such flag, or a value is out of range.
+      ValueError: There is no such flag, a value is out of range, or two do not go together.
     """
     parts: list[Any] = []
     left = dict(values)
@@ -117,7 +122,9 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         parts.append(dataclasses.replace(config, **changes))
     if left:
         raise ValueError(f"{next(iter(left))}={next(iter(left.values()))}: there is no such flag")
-    return RunConfig(*parts)
+    overridden = RunConfig(*parts)
+    config_lib.require_compatible(overridden.model, overridden.loss)
+    return overridden
 
 
 def _as_field(field: dataclasses.Field, value: Any) -> Any:

@@ -44,10 +44,18 @@ class Progress:
         return 0 < patience <= self.evaluations_since_best
 
 
-def train(run: RunConfig, data: Data, workdir: Path) -> None:
+def train(
+    run: RunConfig, data: Data, workdir: Path, on_start: Callable[[], None] = lambda: None
+) -> None:
     """Trains until the plan is done, or until validation stops getting better.
 
     Goes on from the newest checkpoint in `workdir`, where there is one.
+
+    Args:
+      run: The configs.
+      data: What to train on.
+      workdir: The run's directory.
+      on_start: Called once it is certain that a run that is there goes on with these configs.
 
     Raises:
       CheckpointError: The checkpoint is of a run with other settings, or cannot be read.
@@ -60,6 +68,7 @@ def train(run: RunConfig, data: Data, workdir: Path) -> None:
     batches = iter(parts.loader)
     state, progress = _start(run, data, parts, checkpoints, batches)
     step = int(state.step)
+    on_start()
     journal = Journal(workdir, step)
     bar = tqdm(total=plan.total_steps, initial=step, unit="step", disable=None, dynamic_ncols=True)
     meter = Meter(journal, bar, plan.steps_per_epoch, progress.events)

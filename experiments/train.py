@@ -52,8 +52,8 @@ def main(settings: Settings) -> None:
         prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
     data = open_data(settings.data_dir)
     settings.workdir.mkdir(parents=True, exist_ok=True)
-    flags_lib.save_flags(settings.workdir / "flags.txt")
-    train(settings.run, data, settings.workdir)
+    flags_file = settings.workdir / "flags.txt"
+    train(settings.run, data, settings.workdir, lambda: flags_lib.save_flags(flags_file))
     restored = restore_run(settings.workdir, "best")
     evaluate_run(restored, data, Split.VALID, settings.workdir)
     evaluation = evaluate_run(restored, data, Split.TEST, settings.workdir)

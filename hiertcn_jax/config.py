@@ -222,6 +222,15 @@ class LossConfig(_Config):
         return self.name not in ("cross_entropy", "l2")
 
 
+def require_compatible(model: ModelConfig, loss: LossConfig) -> None:
+    """Raises a ValueError where a model and a loss do not go together."""
+    if model.item_mode == "rows" and loss.name == "cross_entropy":
+        raise ValueError(
+            "item_mode=rows: a batch has some rows of the table, and the loss cross_entropy needs "
+            "all; sampled_softmax does not"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(_Config):
     """Adam and its learning rate over the steps.

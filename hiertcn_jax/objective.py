@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from hiertcn_jax import losses
 from hiertcn_jax.batch import Batch
-from hiertcn_jax.config import LossConfig, ModelConfig
+from hiertcn_jax.config import LossConfig, ModelConfig, require_compatible
 from hiertcn_jax.embedding import ItemTable, scoring_rows
 from hiertcn_jax.negatives import (
     Proposal,
@@ -62,7 +62,11 @@ def event_loss(
       key: Key of this step's negatives.
       loss_config: Which loss.
       model_config: `normalize` and `dtype` are read.
+
+    Raises:
+      ValueError: The loss does not go with the model's `item_mode`.
     """
+    require_compatible(model_config, loss_config)
     targets_bl, weight_bl = batch.item_ids_bl, batch.loss_weight_bl
     if loss_config.per_user:
         weight_bl = losses.per_user_weight(weight_bl, batch.session_bl, batch.starts_user_bs)

@@ -13,6 +13,7 @@ from hiertcn_jax.config import (
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
+    require_compatible,
 )
 
 CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
@@ -38,6 +39,16 @@ REJECTED = [
     (ModelConfig, {"tcn_channels": ()}, "tcn_channels=(): must be one or more sizes >= 1"),
     (ModelConfig, {"tcn_channels": (4, 0)}, "tcn_channels=(4, 0): must be one or more sizes >= 1"),
     (ModelConfig, {"convs_per_block": 3}, "convs_per_block=3: must be 1 or 2"),
+    (ModelConfig, {"hiergru_feed": "no"}, "hiergru_feed=no: must be one of init, all"),
+    (ModelConfig, {"attention_dim": 0}, "attention_dim=0: must be >= 1"),
+    (ModelConfig, {"attention_window": 0}, "attention_window=0: must be >= 1"),
+    (ModelConfig, {"attention_blocks": 0}, "attention_blocks=0: must be >= 1"),
+    (ModelConfig, {"attention_heads": 0}, "attention_heads=0: must be >= 1"),
+    (
+        ModelConfig,
+        {"attention_heads": 3, "attention_dim": 128},
+        "attention_heads=3: must divide attention_dim=128",
+    ),
     (
         LossConfig,
         {"name": "mse"},
@@ -149,3 +160,11 @@ def test_only_losses_on_scores_need_negatives():
     without = {"cross_entropy", "l2"}
     for name in ("cross_entropy", "sampled_softmax", "nce", "bpr", "hinge_linear", "l2"):
         assert LossConfig(name=name).needs_negatives == (name not in without)
+
+
+def test_a_loss_over_all_items_needs_the_whole_table():
+    loss = LossConfig(name="cross_entropy")
+    with pytest.raises(ValueError, match=r"^item_mode=rows: .* cross_entropy needs all"):
+        require_compatible(ModelConfig(item_mode="rows"), loss)
+    require_compatible(ModelConfig(item_mode="dense"), loss)
+    require_compatible(ModelConfig(item_mode="rows"), LossConfig(name="sampled_softmax"))

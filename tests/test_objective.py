@@ -94,6 +94,15 @@ def test_cross_entropy_by_hand():
     assert got.weight == 3
 
 
+def test_cross_entropy_is_never_taken_over_the_rows_of_a_batch():
+    with pytest.raises(ValueError, match="item_mode=rows"):
+        loss_of(
+            LossConfig(name="cross_entropy"),
+            batch_of([2], [1.0]),
+            model=dataclasses.replace(MODEL, item_mode="rows"),
+        )
+
+
 def test_l2_by_hand():
     got = loss_of(LossConfig(name="l2"), batch_of([3, 4], [1.0, 0.5]))
     assert got.total == pytest.approx((2 - 1) ** 2 + 1**2 + 0.5 * (1**2 + 3**2))
