@@ -73,7 +73,7 @@ def read_config(config: type[ConfigT]) -> ConfigT:
         if field.name == "negatives":
             value = parse_negatives(value)
         elif isinstance(field.default, tuple):
-            value = tuple(int(item) for item in value)
+            value = _whole_numbers(_flag_name(config, field.name), value)
         values[field.name] = value
     try:
         return config(**values)
@@ -125,6 +125,15 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     overridden = RunConfig(*parts)
     config_lib.require_compatible(overridden.model, overridden.loss)
     return overridden
+
+
+def _whole_numbers(flag: str, items: list[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in items)
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(
+            f"flag --{flag}={','.join(items)}: must be whole numbers"
+        ) from error
 
 
 def _as_field(field: dataclasses.Field, value: Any) -> Any:

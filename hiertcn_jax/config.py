@@ -236,12 +236,12 @@ class OptimizerConfig(_Config):
     """Adam and its learning rate over the steps.
 
     Attributes:
-      learning_rate: At its highest.
+      learning_rate: Learning rate of Adam, at its highest.
       schedule: `constant`; `step` multiplies by `decay_factor` at each of `decay_epochs`; `cosine`
         falls to `final_rate` of the highest at the last step.
       warmup_steps: Steps of linear rise from 0.
       decay_epochs: Epochs at which the `step` schedule drops.
-      decay_factor: What it multiplies by.
+      decay_factor: What the `step` schedule multiplies by.
       final_rate: Where the cosine ends, as a share of `learning_rate`.
       clip_norm: Gradients of a larger global norm are scaled down to it; 0 leaves them.
       adam_b1, adam_b2, adam_eps: Adam's constants.
