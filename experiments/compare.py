@@ -5,7 +5,8 @@
 
 Neural models take all flags of experiments.train; --settings=FILE.json sets flags (of a neural
 model) or arguments (of a ranker) for one model: {"hiertcn": {"dropout": 0.3}}. Writes
-W/compare.json, W/compare.csv and W/compare.md. Cells that are done are kept: started again, the
+W/compare.json, W/compare.csv and W/compare.md; with --slices also W/<split>_slices.json and a plot
+of each slice, W/<split>_slices_<slice>.png. Cells that are done are kept: started again, the
 command goes on.
 """
 
@@ -27,10 +28,12 @@ from experiments.comparison_tables import (
     comparison_table,
     summarize,
 )
-from experiments.data import open_data
+from experiments.data import Data, open_data
 from experiments.differences import best_differences
 from experiments.flags import RunConfig
 from experiments.results import print_table, write_json
+from experiments.slice_plots import require_matplotlib
+from experiments.slice_report import report_comparison
 from hiertcn_jax.checkpoint import CheckpointError
 
 
@@ -45,6 +48,7 @@ class Settings(NamedTuple):
     split: Split
     parameter_budget: int
     settings: dict[str, dict[str, Any]]
+    slices: bool = False
 
 
 def define_flags() -> None:
@@ -60,19 +64,22 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_string("settings", None, "JSON file of flags or arguments by model.")
+    flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 
 
 def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: A model, a seed or a setting makes no sense.
+      ValueError: A model, a seed or a setting makes no sense, or plots cannot be made.
     """
     values = flags.FLAGS
     if not all(seed.isdigit() for seed in values.seeds):
         raise ValueError(f"flag --seeds={','.join(values.seeds)}: must be whole numbers >= 0")
     by_model = _read_model_settings(values.settings)
     check_models(values.models, by_model)
+    if values.slices:
+        require_matplotlib()
     return Settings(
         run=flags_lib.read_run_config(),
         data_dir=Path(values.data_dir),
@@ -82,6 +89,7 @@ def read_settings() -> Settings:
         split=Split[values.split.upper()],
         parameter_budget=values.parameter_budget,
         settings=by_model,
+        slices=values.slices,
     )
 
 
@@ -133,6 +141,14 @@ def main(settings: Settings) -> None:
         cells += run_cells(comparison, model, settings.seeds)
         print(f"{model}: done, {len(cells)} cells")
     events_hash = require_same_events(cells)
+    if settings.slices:
+        fit_on = settings.run.train.fit_on
+        report_comparison(cells, data, settings.split, fit_on, settings.workdir)
+    _write_tables(settings, data, cells, events_hash)
+
+
+def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash: str) -> None:
+    """The comparison as JSON, CSV and Markdown, and on the terminal."""
     rows = summarize(cells)
     differences = best_differences(cells)
     header = {

@@ -2,7 +2,8 @@
 
     python -m experiments.evaluate --workdir=W [--split=test] [--checkpoint=best]
 
-Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json.
+Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; with
+--slices also W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ from experiments.data import Data
 from experiments.evaluation import Evaluation, Evaluator
 from experiments.restore import Restored, open_run_data, restore_run
 from experiments.results import metrics_table, print_table, write_json, write_ranks
+from experiments.slice_plots import require_matplotlib
+from experiments.slice_report import report_evaluation
 from hiertcn_jax.checkpoint import CheckpointError
 from hiertcn_jax.config import MASK_SEEN
 
@@ -31,6 +34,7 @@ class Settings(NamedTuple):
     ranks_out: Path | None
     data_dir: str | None
     mask_seen: str | None
+    slices: bool = False
 
 
 def define_flags() -> None:
@@ -41,11 +45,18 @@ def define_flags() -> None:
     flags.DEFINE_string("ranks_out", None, "Parquet file for the rank of each scored event.")
     flags.DEFINE_string("data_dir", None, "Where the run's data is now; default: where it was.")
     flags.DEFINE_enum("mask_seen", None, MASK_SEEN, "Items left out; default: as the run has it.")
+    flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 
 
 def read_settings() -> Settings:
-    """The settings of the parsed flags."""
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: Plots are asked for, but cannot be made.
+    """
     values = flags.FLAGS
+    if values.slices:
+        require_matplotlib()
     return Settings(
         workdir=Path(values.workdir),
         split=Split[values.split.upper()],
@@ -53,6 +64,7 @@ def read_settings() -> Settings:
         ranks_out=None if values.ranks_out is None else Path(values.ranks_out),
         data_dir=values.data_dir,
         mask_seen=values.mask_seen,
+        slices=values.slices,
     )
 
 
@@ -80,6 +92,9 @@ def main(settings: Settings) -> None:
     evaluation = evaluate_run(restored, data, settings.split, settings.workdir)
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)
+    if settings.slices:
+        name, fit_on = restored.config.name, restored.configs["train"]["fit_on"]
+        report_evaluation(evaluation, data, name, settings.split, fit_on, settings.workdir)
     title = f"{settings.workdir}, {settings.split.name.lower()}, checkpoint of step {restored.step}"
     print_table(metrics_table({restored.config.name: evaluation.metrics}, title))
 
