@@ -93,7 +93,7 @@ def run_cells(comparison: Comparison, model: str, seeds: list[int]) -> list[Cell
 def _cell(comparison: Comparison, model: str, seed: int | None, directory: Path) -> Cell:
     path = directory / "cell.json"
     settings = comparison.settings.get(model, {})
-    run = None if seed is None else _run_config(comparison, model, seed)
+    run = None if seed is None else run_config(comparison, model, seed)
     made_with = _made_with(comparison, run, settings)
     if path.exists():
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +112,8 @@ def _cell(comparison: Comparison, model: str, seed: int | None, directory: Path)
     return Cell(model, seed, directory, values)
 
 
-def _run_config(comparison: Comparison, model: str, seed: int) -> RunConfig:
+def run_config(comparison: Comparison, model: str, seed: int) -> RunConfig:
+    """The settings of a neural model's cell."""
     run = override(comparison.run, {"model": model, "seed": seed})
     run = override(run, comparison.settings.get(model, {}))
     if comparison.parameter_budget:

@@ -6,8 +6,8 @@
 Neural models take all flags of experiments.train; --settings=FILE.json sets flags (of a neural
 model) or arguments (of a ranker) for one model: {"hiertcn": {"dropout": 0.3}}. Writes
 W/compare.json, W/compare.csv and W/compare.md; with --slices also W/<split>_slices.json and a plot
-of each slice, W/<split>_slices_<slice>.png. Cells that are done are kept: started again, the
-command goes on.
+of each slice, W/<split>_slices_<slice>.png; with --audit also W/audit.json, see experiments.audit.
+Cells that are done are kept: started again, the command goes on.
 """
 
 import json
@@ -21,6 +21,7 @@ from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments import flags as flags_lib
+from experiments.audit import AuditError, audit
 from experiments.cells import Cell, Comparison, check_models, finished_figures, run_cells
 from experiments.comparison_tables import (
     comparison_frame,
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
     parameter_budget: int
     settings: dict[str, dict[str, Any]]
     slices: bool = False
+    audit: bool = False
 
 
 def define_flags() -> None:
@@ -65,6 +67,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("settings", None, "JSON file of flags or arguments by model.")
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
+    flags.DEFINE_bool("audit", False, "Also check that no score moves with what it must not know.")
 
 
 def read_settings() -> Settings:
@@ -90,6 +93,7 @@ def read_settings() -> Settings:
         parameter_budget=values.parameter_budget,
         settings=by_model,
         slices=values.slices,
+        audit=values.audit,
     )
 
 
@@ -124,7 +128,11 @@ def require_same_events(cells: list[Cell]) -> str:
 
 
 def main(settings: Settings) -> None:
-    """Runs all cells, then compares them."""
+    """Runs all cells, then compares them.
+
+    Raises:
+      AuditError: A leakage audit was asked for, and failed.
+    """
     data = open_data(settings.data_dir)
     comparison = Comparison(
         settings.run,
@@ -145,6 +153,8 @@ def main(settings: Settings) -> None:
         fit_on = settings.run.train.fit_on
         report_comparison(cells, data, settings.split, fit_on, settings.workdir)
     _write_tables(settings, data, cells, events_hash)
+    if settings.audit:
+        audit(comparison, cells)
 
 
 def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash: str) -> None:
@@ -188,4 +198,4 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, CheckpointError, OSError))
+    run_command(read_settings, main, (DataError, CheckpointError, AuditError, OSError))

@@ -12,10 +12,11 @@ from experiments.slices import METRICS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_APART = "first session"
-"""A bin that is no step of the scale beside it: lines do not lead to it."""
+_APART = ("first session", "new")
+"""Bins that are no step of a scale to the bin beside them: lines do not lead from them."""
 
-_MARKERS = "osD^v<>"
+_MARKERS, _LINES = "osD^v", ("-", "--", ":", "-.", "-")
+"""By tens of models; colours repeat after ten."""
 
 
 def require_matplotlib() -> None:
@@ -57,14 +58,14 @@ def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, tit
         for number, (model, seeds) in enumerate(models.items()):
             _draw(axes, number, model, [_values(seed[name], metric) for seed in seeds])
         axes.set_ylabel(f"{metric} (mean over events)")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 1e-3))
         axes.grid(axis="y", alpha=0.3)
-        apart = [place for place, b in enumerate(bins) if b["bin"] == _APART]
+        apart = [place for place, b in enumerate(bins) if b["bin"] in _APART]
         for place in apart[: len(bins) - 1]:
             axes.axvline(place + 0.5, color="0.7", linestyle=":")
     events = sum(b["events"] for b in bins)
-    seeds = max(len(runs) for runs in models.values())
-    over = f", mean over {seeds} seeds" if seeds > 1 else ""
+    most = max(len(runs) for runs in models.values())
+    over = f", mean over {most} seeds" if most > 1 else ""
     panels[0].set_title(f"{title}: {events:,} events{over}", fontsize="medium")
     panels[-1].set_xticks(
         range(len(bins)),
@@ -87,12 +88,15 @@ def _draw(axes: "Axes", number: int, model: str, seeds: list[list[tuple[str, flo
     """A model's line, mean over its seeds, broken behind a bin that stands apart."""
     labels = [label for label, _ in seeds[0]]
     means = np.mean([[value for _, value in seed] for seed in seeds], axis=0)
-    style = {
-        "color": f"C{number % 10}",
-        "marker": _MARKERS[number // 10 % len(_MARKERS)],
+    group = number // 10 % len(_MARKERS)
+    color, marker = f"C{number % 10}", _MARKERS[group]
+    apart = 1 if labels[0] in _APART else 0
+    places = np.arange(len(labels))
+    line: dict[str, Any] = {
+        "color": color,
+        "marker": marker,
+        "linestyle": _LINES[group],
         "markersize": 5,
     }
-    apart = labels.index(_APART) + 1 if _APART in labels else 0
-    places = np.arange(len(labels))
-    axes.plot(places[apart:], means[apart:], label=model, **style)
-    axes.plot(places[:apart], means[:apart], linestyle="none", **style)
+    axes.plot(places[apart:], means[apart:], label=model, **line)
+    axes.plot(places[:apart], means[:apart], **line)
