@@ -28,14 +28,11 @@ from rich.table import Table
 from experiments.audit_checks import (
     Result,
     Target,
-    check_batches,
-    check_causal,
     check_frozen,
-    check_ranker_fit,
     check_start_state,
-    fit,
     sample_targets,
 )
+from experiments.audit_fits import check_batches, check_causal, check_ranker_fit, fit
 from experiments.cells import Cell, Comparison, run_config
 from experiments.restore import restore_run
 from experiments.results import print_table, write_json

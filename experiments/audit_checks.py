@@ -1,40 +1,26 @@
 """What a leakage audit looks at: scores must not move when what they may not know is altered."""
 
-import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from data_pipelines.histories.record import History, Split
 from experiments.alterations import (
-    AlteredHistories,
-    as_known_at,
     changed,
     held_out,
     sessions_of,
     without,
 )
 from experiments.data import Data
-from experiments.flags import RunConfig
-from experiments.rankers import fitted_histories
-from experiments.scorers import Place, Scorer, ranker_scorer
-from experiments.setup import assemble
-from hiertcn_jax.baselines import Ranker
-from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch
+from experiments.scorers import Place, Scorer
+from hiertcn_jax.batch import FIRST_ITEM_ID
 
 FROZEN_CHECKS = ("own_later_events", "others_held_out_events", "others_later_events")
 
 _OTHERS = 4
 """Other users that stand beside a target's."""
-
-_REFITS = 10
-"""Targets that a ranker is fitted for anew."""
-
-_BATCHES = 200
-"""Training batches that are compared at most."""
 
 
 class Target(NamedTuple):
@@ -112,7 +98,7 @@ def check_frozen(
                 variants = (_changed(target, masks, rows, number), _deleted(target, masks))
                 scores = (score(variant, place) for variant in variants)
                 found[check].append(max(relative_difference(base_nv, s_nv) for s_nv in scores))
-    return {check: _result(values, tolerance) for check, values in found.items()}
+    return {check: judge(values, tolerance) for check, values in found.items()}
 
 
 def _out_of_sight(check: str, target: Target, at: int, fit_on: str) -> np.ndarray:
@@ -156,67 +142,7 @@ def check_start_state(score: Scorer, targets: Sequence[Target], tolerance: float
         relative_difference(score([history], [Place(0, 0)]), row_v[None])
         for history, row_v in zip(histories, together_nv, strict=True)
     ]
-    return _result(differences, tolerance)
-
-
-def check_ranker_fit(
-    make: Callable[[], Ranker], data: Data, fit_on: str, targets: Sequence[Target], tolerance: float
-) -> Result:
-    """A fit on data with other held-out events gives the same scores."""
-    score, refitted = (
-        ranker_scorer(fit(make, source, fit_on))
-        for source in (data, with_other_held_out(data, fit_on))
-    )
-    return _compare(((score, refitted, target) for target in targets), tolerance)
-
-
-def check_causal(
-    make: Callable[[], Ranker], data: Data, fit_on: str, targets: Sequence[Target], tolerance: float
-) -> Result:
-    """A fit on what was known at an event's time gives that event the same scores."""
-    score, rows = ranker_scorer(fit(make, data, fit_on)), data.vocabulary.size
-
-    def as_known(target: Target) -> Scorer:
-        known = AlteredHistories(
-            data.histories, lambda user, history: as_known_at(history, target.time, rows, user)
-        )
-        return ranker_scorer(fit(make, data._replace(histories=known), fit_on))
-
-    return _compare(((score, as_known(target), target) for target in targets[:_REFITS]), tolerance)
-
-
-def check_batches(run: RunConfig, data: Data) -> Result:
-    """Data with other held-out events gives the same training batches and counts of items."""
-    fit_on, other = run.train.fit_on, with_other_held_out(data, run.train.fit_on)
-    parts = assemble(run, data)
-    batches = min(parts.plan.steps_per_epoch, _BATCHES)
-    pairs = itertools.islice(zip(parts.loader, assemble(run, other).loader, strict=True), batches)
-    counts_v = np.zeros(data.vocabulary.size, np.int64)
-    for history in fitted_histories(other, fit_on):
-        np.add.at(counts_v, history.item_ids_n, 1)
-    counts_v[:FIRST_ITEM_ID] = 0
-    passed, events = np.array_equal(counts_v, data.counts_v(fit_on)), 0
-    for one, two in pairs:
-        events += int(one.info.target_bl.sum())
-        passed = passed and _equal(one, two)
-    return Result(passed, events, None)
-
-
-def with_other_held_out(data: Data, fit_on: str) -> Data:
-    """The data with other items and times in all that is not fitted on."""
-
-    def alter(user: int, history: History) -> History:
-        mask_n = held_out(history, fit_on)
-        return changed(history, mask_n, mask_n, data.vocabulary.size, user)
-
-    return data._replace(histories=AlteredHistories(data.histories, alter))
-
-
-def fit(make: Callable[[], Ranker], data: Data, fit_on: str) -> Ranker:
-    """A ranker, fitted."""
-    ranker = make()
-    ranker.fit(fitted_histories(data, fit_on))
-    return ranker
+    return judge(differences, tolerance)
 
 
 def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -230,21 +156,7 @@ def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one[differ] - other[differ]).max() / greatest)
 
 
-def _compare(cases: Iterable[tuple[Scorer, Scorer, Target]], tolerance: float) -> Result:
-    differences = []
-    for one, other, target in cases:
-        place = [Place(0, target.event)]
-        scores = (score(target.histories[:1], place) for score in (one, other))
-        differences.append(relative_difference(*scores))
-    return _result(differences, tolerance)
-
-
-def _result(differences: list[float], tolerance: float) -> Result:
+def judge(differences: list[float], tolerance: float) -> Result:
+    """The result of a check, from the difference of each event."""
     worst = max(differences, default=0.0)
     return Result(worst <= tolerance if differences else None, len(differences), worst)
-
-
-def _equal(one: LaneBatch, other: LaneBatch) -> bool:
-    """Whether two batches hold the same, on the device's side and on the host's."""
-    sides = [jax.tree.leaves((element.batch, vars(element.info))) for element in (one, other)]
-    return all(np.array_equal(a, b) for a, b in zip(*sides, strict=True))

@@ -16,11 +16,11 @@ from experiments.alterations import ListedHistories, as_known_at, changed, witho
 from experiments.audit import AuditError, audit
 from experiments.audit_checks import (
     FROZEN_CHECKS,
-    check_batches,
     check_frozen,
     check_start_state,
     sample_targets,
 )
+from experiments.audit_fits import check_batches
 from experiments.cells import Cell
 from experiments.data import open_data
 from experiments.flags import RunConfig
