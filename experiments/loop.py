@@ -1,5 +1,6 @@
 """The training loop: read from top to bottom, it is what a run does."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments.data import Data
 from experiments.evaluation import Evaluator, flat_metrics
@@ -59,45 +61,52 @@ def train(
 
     Raises:
       CheckpointError: The checkpoint is of a run with other settings, or cannot be read.
+      DataError: Nothing in valid can be monitored.
       ValueError: The data has nothing to train on.
     """
     parts = assemble(run, data)
     plan, config = parts.plan, run.train
     validate = _validator(run, data, parts)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    batches = iter(parts.loader)
-    state, progress = _start(run, data, parts, checkpoints, batches)
-    step = int(state.step)
-    on_start()
-    journal = Journal(workdir, step)
-    bar = tqdm(total=plan.total_steps, initial=step, unit="step", disable=None, dynamic_ncols=True)
-    meter = Meter(journal, bar, plan.steps_per_epoch, progress.events)
+    # Whatever ends the run: what is being written is written to its end, and threads stop.
+    with contextlib.ExitStack() as closing:
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        closing.callback(checkpoints.close)
+        batches = iter(parts.loader)
+        closing.callback(batches.close)
+        state, progress = _start(run, data, parts, checkpoints, batches)
+        step = int(state.step)
+        on_start()
+        journal = Journal(workdir, step)
+        closing.callback(journal.close)
+        bar = closing.enter_context(_progress_bar(step, plan.total_steps))
+        meter = Meter(journal, bar, plan.steps_per_epoch, progress.events)
 
-    while step < plan.total_steps and not progress.stops(config.patience):
-        state, metrics = parts.step(state, next(batches).batch, parts.sources)
-        step += 1
-        meter.add(metrics)
-        validates = step % plan.eval_every == 0 or step == plan.total_steps
-        every = config.checkpoint_every_steps
-        saves = validates or (every > 0 and step % every == 0)
-        if saves or step % config.log_every_steps == 0:
-            meter.write(step)
-        monitored = None
-        if validates and validate is not None:
-            values = validate(state)
-            monitored = values[config.monitor]
-            progress.judge(monitored)
-            journal.write(step, "valid", values)
-            tqdm.write(f"step {step}: valid {config.monitor} {monitored:.4f}")
-        if saves:
-            # Before the next batch is drawn, so that the loader's state is that of this step.
-            progress.events = meter.events
-            loader = {"batches": batches.get_state(), "progress": dataclasses.asdict(progress)}
-            checkpoints.save(step, state, loader, saved_configs(run, data), monitored)
-            meter.resume()
-    bar.close()
-    journal.close()
-    checkpoints.close()
+        while step < plan.total_steps and not progress.stops(config.patience):
+            state, metrics = parts.step(state, next(batches).batch, parts.sources)
+            step += 1
+            meter.add(metrics)
+            validates = step % plan.eval_every == 0 or step == plan.total_steps
+            every = config.checkpoint_every_steps
+            saves = validates or (every > 0 and step % every == 0)
+            if saves or step % config.log_every_steps == 0:
+                meter.write(step)
+            monitored = None
+            if validates and validate is not None:
+                values = validate(state)
+                monitored = values[config.monitor]
+                progress.judge(monitored)
+                journal.write(step, "valid", values)
+                tqdm.write(f"step {step}: valid {config.monitor} {monitored:.4f}")
+            if saves:
+                # Before the next batch is drawn, so that the loader's state is that of this step.
+                progress.events = meter.events
+                loader = {"batches": batches.get_state(), "progress": dataclasses.asdict(progress)}
+                checkpoints.save(step, state, loader, saved_configs(run, data), monitored)
+                meter.resume()
+
+
+def _progress_bar(step: int, total: int) -> tqdm:
+    return tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
 
 
 def _validator(
@@ -106,6 +115,12 @@ def _validator(
     """A function from the state to validation metrics; None where valid is trained on."""
     if run.train.fit_on != "train":
         return None
+    counts, group = data.manifest["counts"]["splits"]["valid"], run.train.monitor.split("/")[0]
+    if counts["events"][group] == counts["unknown_items"][group]:
+        raise DataError(
+            f"{data.directory}: valid has no events of the group {group} on known items, so "
+            f"monitor={run.train.monitor} has no value"
+        )
     evaluator = Evaluator(parts.model, run.model, run.evaluation, data, Split.VALID)
 
     return lambda state: flat_metrics(evaluator(state.params).metrics)
