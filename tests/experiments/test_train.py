@@ -1,0 +1,404 @@
+"""The commands, end to end: train, stopped and resumed; evaluate; embed; what they refuse."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from experiments import embed, evaluate, loop, train
+from experiments.restore import restore_run
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
+from hiertcn_jax.checkpoint import CheckpointError
+from tests.experiments.conftest import prepared
+from tests.experiments.test_flags import parsed
+from tests.plain_hiertcn import predictions
+
+FLAGS = (
+    "--item_dim=4", "--gru_dim=3", "--tcn_channels=3", "--kernel_size=2", "--dropout=0.1",
+    "--negatives=popularity:16", "--learning_rate=0.01", "--schedule=constant", "--steps=10",
+    "--lanes=8", "--events=16", "--sessions=8", "--log_every_steps=2", "--eval_every_epochs=0.4",
+    "--checkpoint_every_steps=3", "--eval_lanes=8", "--eval_events=64", "--eval_sessions=32",
+)  # fmt: skip
+GROUPS = ("all", "first", "next")
+
+
+def settings_of(data, workdir, *more):
+    with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
+        return train.read_settings()
+
+
+def run_train(data, workdir, *more):
+    """experiments.train in this process."""
+    with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
+        train.main(train.read_settings())
+
+
+def evaluation_of(workdir, **changes):
+    defaults = evaluate.Settings(workdir, Split.TEST, "best", None, None, None)
+    evaluate.main(defaults._replace(**changes))
+
+
+def journal(workdir):
+    """The lines of metrics.jsonl without what tells the time."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "events_per_s"}
+        for line in lines
+    ]
+
+
+def contents(workdir):
+    """Every file but TensorBoard's, of which each start makes one."""
+    return {
+        path.relative_to(workdir): path.read_bytes()
+        for path in sorted(workdir.rglob("*"))
+        if path.is_file() and "tensorboard" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The workdir of a run from beginning to end."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    run_train(data, workdir)
+    return workdir
+
+
+def test_a_run_leaves_what_the_design_says(data, whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {
+        "flags.txt", "checkpoints", "metrics.jsonl", "tensorboard", "valid.json", "test.json"
+    }  # fmt: skip
+    metrics = {"events", "recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp"}
+    for split in ("valid", "test"):
+        values = json.loads((whole / f"{split}.json").read_text())
+        assert set(values) == {
+            "split", "checkpoint_step", "data_hash", "mask_seen", "events", "unknown_targets",
+            "events_hash", *GROUPS, "per_user",
+        }  # fmt: skip
+        assert values["split"] == split
+        assert values["checkpoint_step"] == restore_run(whole, "best").step
+        for group in GROUPS:
+            assert set(values[group]) == metrics
+            assert set(values["per_user"][group]) == metrics | {"users"}
+        counts = data.manifest["counts"]["splits"][split]["events"]["all"]
+        assert values["events"] + values["unknown_targets"] == counts
+
+
+def test_the_journal_tells_every_event_once(whole):
+    lines = journal(whole)
+    steps = [line["step"] for line in lines if line["kind"] == "train"]
+    assert steps == sorted(set(steps))
+    assert set(range(2, 11, 2)) | {3, 9} <= set(steps)
+    assert lines[-1]["step"] == 10
+    # 8 rows of at most 16 events, some of them cut short by their sessions.
+    events = [line["events"] for line in lines if line["kind"] == "train"]
+    assert events == sorted(events)
+    assert 0.7 * 10 * 8 * 16 < events[-1] <= 10 * 8 * 16
+    valid = [line for line in lines if line["kind"] == "valid"]
+    assert len(valid) >= 2
+    assert set(valid[0]) == {"step", "kind"} | {
+        f"{group}/{name}"
+        for group in GROUPS
+        for name in ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
+    }
+
+
+def test_the_best_checkpoint_is_that_of_the_best_validation(whole):
+    values = {line["step"]: line["all/mrr"] for line in journal(whole) if line["kind"] == "valid"}
+    best = restore_run(whole, "best").step
+    assert values[best] == max(values.values())
+    assert json.loads((whole / "valid.json").read_text())["all"]["mrr"] == values[best]
+    assert restore_run(whole, "last").step == 10
+
+
+def test_a_finished_run_started_again_changes_nothing(data, whole):
+    before = contents(whole)
+    run_train(data, whole)
+    assert contents(whole) == before
+
+
+class KilledError(BaseException):
+    """What the tests stop a run with."""
+
+
+def kill_in_step(monkeypatch, number):
+    """The training step of this number is the last one begun."""
+    assemble = loop.assemble
+
+    def assemble_and_kill(run, data):
+        parts, done = assemble(run, data), []
+
+        def step(*arguments):
+            done.append(1)
+            if len(done) == number:
+                raise KilledError
+            return parts.step(*arguments)
+
+        return parts._replace(step=step)
+
+    monkeypatch.setattr(loop, "assemble", assemble_and_kill)
+
+
+def kill_in_validation(monkeypatch, number):
+    """The validation of this number does not come to its end."""
+    evaluate_split, done = loop.Evaluator.__call__, []
+
+    def call(self, params):
+        done.append(1)
+        if len(done) == number:
+            raise KilledError
+        return evaluate_split(self, params)
+
+    monkeypatch.setattr(loop.Evaluator, "__call__", call)
+
+
+@pytest.mark.parametrize(
+    "kill, number", [(kill_in_step, 3), (kill_in_step, 9), (kill_in_validation, 2)]
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    data, whole, tmp_path, monkeypatch, capsys, kill, number
+):
+    with monkeypatch.context() as patch:
+        kill(patch, number)
+        with pytest.raises(KilledError):
+            run_train(data, tmp_path)
+    killed_at = journal(tmp_path)[-1]["step"]
+    validated = [line["step"] for line in journal(whole) if line["kind"] == "valid"]
+    saved = [step for step in sorted({3, 6, 9, *validated}) if step <= killed_at]
+    if kill is kill_in_validation:
+        saved.remove(validated[1])
+    capsys.readouterr()
+
+    run_train(data, tmp_path)
+    said = capsys.readouterr().out
+    assert ("going on" in said) == bool(saved)
+    if saved:
+        assert f"going on from step {saved[-1]}\n" in said
+        assert saved[-1] < killed_at
+    assert journal(tmp_path) == journal(whole)
+    for name in ("best", "last"):
+        one, other = restore_run(tmp_path, name), restore_run(whole, name)
+        assert one.step == other.step
+        jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    for name in ("valid.json", "test.json"):
+        assert (tmp_path / name).read_text() == (whole / name).read_text()
+
+
+def test_validation_that_gets_no_better_stops_the_run(data, tmp_path, monkeypatch):
+    values = iter([0.1, 0.3, 0.2, 0.25])
+    monkeypatch.setattr(loop, "flat_metrics", lambda metrics: {"all/mrr": next(values)})
+    run_train(data, tmp_path, "--patience=2", "--steps=1000")
+    valid = [line["step"] for line in journal(tmp_path) if line["kind"] == "valid"]
+    assert len(valid) == 4
+    assert journal(tmp_path)[-1]["step"] == valid[-1] < 1000
+    assert restore_run(tmp_path, "best").step == valid[1]
+    before = contents(tmp_path)
+    run_train(data, tmp_path, "--patience=2", "--steps=1000")
+    assert contents(tmp_path) == before
+
+
+def test_other_settings_are_refused_and_flags_txt_stays(data, whole):
+    before = contents(whole)
+    with pytest.raises(CheckpointError) as caught:
+        run_train(data, whole, "--item_dim=5", "--seed=3", "--learning_rate=0.5")
+    message = str(caught.value)
+    assert "model.item_dim: checkpoint 4, this run 5" in message
+    assert "train.seed: checkpoint 0, this run 3" in message
+    assert "optimizer.learning_rate: checkpoint 0.01, this run 0.5" in message
+    assert contents(whole) == before
+    assert "--item_dim=4\n" in before[Path("flags.txt")].decode()
+
+
+def test_other_run_settings_are_taken(data, whole, tmp_path):
+    """The length of a run and how it is evaluated may differ from one start to the next."""
+    shutil.copytree(whole, tmp_path / "run")
+    more = ("--steps=11", "--patience=9", "--log_every_steps=1", "--rank_chunk=70000")
+    run_train(data, tmp_path / "run", *more)
+    assert restore_run(tmp_path / "run", "last").step == 11
+    assert journal(tmp_path / "run")[: len(journal(whole))] == journal(whole)
+
+
+def test_evaluate_writes_ranks_from_which_the_metrics_follow(data, whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    expected = (workdir / "test.json").read_text()
+    (workdir / "test.json").unlink()
+    evaluation_of(workdir, ranks_out=tmp_path / "ranks.parquet")
+    assert (workdir / "test.json").read_text() == expected
+
+    metrics, ranks = json.loads(expected), pl.read_parquet(tmp_path / "ranks.parquet")
+    assert ranks.columns == ["user_id", "session", "position", "item_id", "rank"]
+    assert len(ranks) == metrics["events"]
+    assert ranks.select("user_id", "session", "position").is_unique().all()
+    for group, part in (("all", ranks), ("first", ranks.filter(pl.col("position") == 0))):
+        rank = part["rank"]
+        assert metrics[group]["events"] == len(rank)
+        assert metrics[group]["recall@20"] == pytest.approx((rank <= 20).mean())
+        assert metrics[group]["mrr"] == pytest.approx((1 / rank).mean())
+        users = part.group_by("user_id").agg(mrr=(1 / pl.col("rank")).mean())
+        assert metrics["per_user"][group]["mrr"] == pytest.approx(users["mrr"].mean())
+    # The items are those of the log, and each is a known event of its user's last session.
+    histories = data.histories.__getitems__(range(len(data.histories)))
+    for history in histories[:5]:
+        items = history.item_ids[-history.session_lengths[-1] :]
+        known = items[items >= FIRST_ITEM_ID]
+        of_user = ranks.filter(pl.col("user_id") == history.user_id).sort("position")
+        assert of_user["item_id"].to_list() == list(data.vocabulary.decode(known))
+        assert set(of_user["session"]) <= {len(history.session_lengths) - 1}
+
+
+def test_evaluate_leaves_out_what_was_seen_where_asked(whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    plain = json.loads((workdir / "test.json").read_text())
+    evaluation_of(workdir, mask_seen="user")
+    masked = json.loads((workdir / "test.json").read_text())
+    assert (plain["mask_seen"], masked["mask_seen"]) == ("none", "user")
+    assert masked["events_hash"] == plain["events_hash"]
+    # Fewer items compete.
+    assert masked["all"]["mrr"] > plain["all"]["mrr"]
+
+
+def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before = (workdir / "test.json").read_text()
+    moved = tmp_path / "moved"
+    shutil.copytree(data.directory, moved)
+    evaluation_of(workdir, data_dir=str(moved))
+    assert (workdir / "test.json").read_text() == before
+
+    other = prepared(tmp_path / "other", users=20, seed=1)
+    for command in (
+        lambda: evaluation_of(workdir, data_dir=str(other.directory)),
+        lambda: embed.main(
+            embed.Settings(workdir, tmp_path / "u.parquet", "best", str(other.directory))
+        ),
+        lambda: run_train(other, workdir),
+    ):
+        with pytest.raises(CheckpointError, match="content_hash"):
+            command()
+    assert (workdir / "test.json").read_text() == before
+    with pytest.raises(DataError, match="no such file"):
+        evaluation_of(workdir, data_dir=str(tmp_path / "missing"))
+
+
+def test_what_was_not_trained_is_not_scored(whole, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no such directory; was .* trained\?"):
+        evaluation_of(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        evaluation_of(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 77 \(kept: "):
+        evaluation_of(whole, checkpoint="77")
+    with pytest.raises(CheckpointError, match="checkpoint=newest: must be best, last or a step"):
+        evaluation_of(whole, checkpoint="newest")
+
+
+def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    path = workdir / "checkpoints" / "10" / "config" / "metadata"
+    config = json.loads(path.read_text())
+    config["model"]["gru_colour"] = "blue"
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="gru_colour=blue: not a field of ModelConfig"):
+        evaluation_of(workdir, checkpoint="last")
+    del config["model"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="config cannot be used by this program: 'model'"):
+        evaluation_of(workdir, checkpoint="last")
+
+
+def test_an_embedding_is_the_prediction_for_a_session_after_all(data, whole, tmp_path):
+    output = tmp_path / "users.parquet"
+    embed.main(embed.Settings(whole, output, "last", None))
+    users = pl.read_parquet(output)
+    histories = data.histories.__getitems__(range(len(data.histories)))
+    assert users["user_id"].to_list() == [history.user_id for history in histories]
+    assert users.schema["embedding"] == pl.Array(pl.Float32, 4)
+
+    restored = restore_run(whole, "last")
+    for place in (0, 7):
+        history = histories[place]
+        sessions = np.split(history.item_ids, np.cumsum(history.session_lengths)[:-1])
+        u_nd = predictions(
+            restored.params["model"],
+            restored.config,
+            restored.params["items"].input_vd,
+            [*sessions, [UNKNOWN_ID]],
+            [0.0] * (len(sessions) + 1),
+        )
+        np.testing.assert_allclose(users["embedding"][place], u_nd[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_on_train_and_valid_is_not_validated(data, tmp_path):
+    settings = settings_of(data, tmp_path, "--fit_on=train_valid", "--steps=2")
+    loop.train(settings.run, data, tmp_path)
+    assert {line["kind"] for line in journal(tmp_path)} == {"train"}
+    assert restore_run(tmp_path, "best").step == 2
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_synthetic_log_is_prepared_where_there_is_none(tmp_path, monkeypatch, exists):
+    asked = []
+
+    def prepare(config):
+        asked.append((config.synthetic, config.output_dir))
+        raise DataError("stop")
+
+    monkeypatch.setattr(train, "prepare", prepare)
+    directory = tmp_path / "log"
+    if exists:
+        directory.mkdir()
+    arguments = (f"--data_dir={directory}", f"--workdir={tmp_path / 'run'}", "--synthetic=control")
+    with parsed(*arguments), pytest.raises(DataError):
+        train.main(train.read_settings())
+    assert asked == ([] if exists else [("control", str(directory))])
+
+
+def command(*arguments):
+    """A command in a process of its own; stderr is no terminal, so no progress bar."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_train_and_evaluate_as_processes_say_nothing_on_standard_error(data, whole, tmp_path):
+    flagfile = whole / "flags.txt"
+    done = command("experiments.train", f"--flagfile={flagfile}", f"--workdir={tmp_path}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "popularity" in done.stdout
+    assert journal(tmp_path) == journal(whole)
+    assert (tmp_path / "test.json").read_text() == (whole / "test.json").read_text()
+    done = command("experiments.evaluate", f"--workdir={tmp_path}", "--split=valid")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "code, arguments, message",
+    [
+        (2, ("--workdir=W", "--data_dir=D", "--kernel_size=0"), "flag --kernel_size=0: must be"),
+        (1, ("--workdir=W", "--data_dir=/nowhere"), "/nowhere/manifest.json: no such file"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_an_exit_code(code, arguments, message):
+    done = command("experiments.train", *arguments)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
