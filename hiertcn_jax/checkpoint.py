@@ -66,7 +66,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """Step of the best checkpoint, the newest of equals; the newest where none was validated."""
+        """Step of the best checkpoint, of equals the newest; the newest if none was validated."""
         best = self._manager.best_step()
         return self._manager.latest_step() if best is None else best
 
