@@ -175,6 +175,26 @@ def save_flags(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def flag_lines(run: RunConfig) -> list[str]:
+    """A flagfile's lines that say all configs of a run."""
+    lines = []
+    for config in run:
+        for field in dataclasses.fields(config):
+            name, value = _flag_name(type(config), field.name), getattr(config, field.name)
+            if isinstance(value, bool):
+                lines.append(f"--{name}" if value else f"--no{name}")
+            elif isinstance(value, tuple):
+                lines.append(f"--{name}={','.join(_as_text(item) for item in value)}")
+            else:
+                lines.append(f"--{name}={value}")
+    return lines
+
+
+def _as_text(item: Any) -> str:
+    """An item of a list flag as it is typed."""
+    return f"{item[0]}:{item[1]}" if isinstance(item, tuple) else str(item)
+
+
 def parse_negatives(items: list[str]) -> tuple[tuple[str, int], ...]:
     """`["popularity:2048", "in_batch:512"]` as (source, count) pairs.
 

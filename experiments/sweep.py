@@ -1,0 +1,315 @@
+"""Searches hyperparameters on valid.
+
+    python -m experiments.sweep --flagfile=F --data_dir=D --space=S.json --trials=20 --workdir=W
+
+All flags of experiments.train are what the trials share; S.json says which of them are drawn and
+from what (experiments.space). Each trial is a training run in W/trials/NNNN. With --ranker=stan the
+space is over that ranker's arguments instead. Trials are kept in --storage, by default
+W/sweep.db; started again, the command goes on. Any number of machines may run the same command
+against one PostgreSQL: --storage=postgresql://user@host/database.
+
+At the end: a leaderboard, the parameters' importance, W/leaderboard.json and .csv, W/best.flags for
+experiments.train and W/best.json for --settings of experiments.compare. --emit_flagfiles=DIR writes
+the trials as flagfiles for a cluster's scheduler, and runs nothing.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from absl import flags
+
+from data_pipelines.command import run_command
+from data_pipelines.errors import DataError
+from experiments import flags as flags_lib
+from experiments.data import Data, open_data
+from experiments.flags import RunConfig, flag_lines, override
+from experiments.leaderboard import (
+    importance_table,
+    importances,
+    leaderboard,
+    leaderboard_table,
+    write_leaderboard,
+)
+from experiments.results import print_table, write_json
+from experiments.space import Space, read_space
+from experiments.study import (
+    PRUNERS,
+    SAMPLERS,
+    SeededByTrial,
+    Stopped,
+    StudyConfig,
+    StudyError,
+    first_number,
+    open_study,
+    work,
+)
+from experiments.trials import TrialFailed, Validation, run_ranker, run_training
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.models.budget import fit_to_budget
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    run: RunConfig
+    data_dir: Path
+    workdir: Path
+    space: Space
+    study: StudyConfig
+    ranker: str | None
+    parameter_budget: int
+    emit_flagfiles: Path | None
+
+
+def define_flags() -> None:
+    """The flags of this command: those of training, and its own."""
+    flags_lib.define_train_flags()
+    flags.DEFINE_string("space", None, "JSON file of the search space.", required=True)
+    flags.DEFINE_integer("trials", 20, "Trials in all, over all workers.", lower_bound=1)
+    flags.DEFINE_string("storage", None, "Database URL of the trials; default W/sweep.db (SQLite).")
+    flags.DEFINE_string("study", None, "Name of the sweep in its storage; default: the workdir's.")
+    flags.DEFINE_enum("sampler", "tpe", SAMPLERS, "How trials are drawn.")
+    flags.DEFINE_enum(
+        "pruner",
+        "median",
+        PRUNERS,
+        "median stops a trial whose best validation so far is below the median of the others at "
+        "that validation; leave --epochs out of the space, or it compares unlike with unlike.",
+    )
+    flags.DEFINE_integer(
+        "retries", 2, "How often a trial is tried again that failed or was killed.", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "heartbeat_seconds",
+        60,
+        "A trial whose worker is silent for twice as long is taken over.",
+        lower_bound=1,
+    )
+    flags.DEFINE_enum("ranker", None, sorted(RANKERS), "Tune this ranker instead of --model.")
+    flags.DEFINE_integer(
+        "parameter_budget",
+        0,
+        "Non-embedding parameters that each trial's widths are fitted to; 0 leaves them.",
+        lower_bound=0,
+    )
+    flags.DEFINE_string(
+        "emit_flagfiles", None, "Write the trials as flagfiles here, and run nothing."
+    )
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: A value makes no sense, or two do not go together.
+    """
+    values = flags.FLAGS
+    workdir = Path(values.workdir)
+    settings = Settings(
+        run=flags_lib.read_run_config(),
+        data_dir=Path(values.data_dir),
+        workdir=workdir,
+        space=read_space(Path(values.space)),
+        study=StudyConfig(
+            storage=values.storage or f"sqlite:///{workdir / 'sweep.db'}",
+            name=values.study or workdir.resolve().name,
+            trials=values.trials,
+            sampler=values.sampler,
+            pruner=values.pruner,
+            seed=values.seed,
+            retries=values.retries,
+            heartbeat_seconds=values.heartbeat_seconds,
+        ),
+        ranker=values.ranker,
+        parameter_budget=values.parameter_budget,
+        emit_flagfiles=Path(values.emit_flagfiles) if values.emit_flagfiles else None,
+    )
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    if settings.run.train.fit_on != "train":
+        raise ValueError(
+            f"flag --fit_on={settings.run.train.fit_on}: a sweep chooses on valid, so it fits on "
+            "train"
+        )
+    if settings.emit_flagfiles and settings.ranker:
+        raise ValueError("flag --emit_flagfiles: a ranker has no flagfile")
+    if settings.emit_flagfiles and settings.study.sampler != "random":
+        raise ValueError(
+            "flag --emit_flagfiles: needs --sampler=random, since tpe learns from results"
+        )
+    for dimension in settings.space.dimensions:
+        for probe in dimension.probes():
+            try:
+                if settings.ranker is not None:
+                    _check_argument(settings.ranker, dimension.name, probe)
+                else:
+                    _check_flag(settings.run, dimension.name, probe)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"flag --space: {dimension.name}: {error}") from error
+
+
+def _check_flag(run: RunConfig, name: str, value: Any) -> None:
+    if name in flags.FLAGS:
+        flags.FLAGS[name].parser.parse(str(value))
+    override(run, {name: value})
+
+
+def _check_argument(ranker: str, name: str, value: Any) -> None:
+    known = [parameter for parameter in inspect.signature(RANKERS[ranker]).parameters][1:]
+    if name not in known:
+        raise ValueError(f"no such argument of {ranker}: {', '.join(known) or 'it has none'}")
+    RANKERS[ranker](3, **{name: value})
+
+
+def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:
+    """The configs of a trial.
+
+    Raises:
+      ValueError: What was drawn does not go together, or cannot be fitted to the budget.
+    """
+    run = override(settings.run, drawn)
+    if settings.parameter_budget:
+        run = run._replace(model=fit_to_budget(run.model, settings.parameter_budget))
+    return run
+
+
+def trial_lines(settings: Settings, run: RunConfig, workdir: Path) -> list[str]:
+    """The flagfile of a trial."""
+    return [*flag_lines(run), f"--data_dir={settings.data_dir}", f"--workdir={workdir}"]
+
+
+def main(settings: Settings) -> None:
+    """Runs this worker's share of the trials, then shows what all of them gave.
+
+    Raises:
+      StudyError: The storage cannot be used, or every trial failed.
+    """
+    data = open_data(settings.data_dir)
+    if settings.emit_flagfiles is not None:
+        _emit(settings, settings.emit_flagfiles)
+        return
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = open_study(settings.study, _made_with(settings, data))
+    try:
+        work(study, settings.study, lambda trial: _objective(settings, data, trial))
+    except Stopped as stopped:
+        print("stopped; the same command goes on")
+        raise SystemExit(stopped.code) from stopped
+    _conclude(settings, data, study)
+
+
+def _made_with(settings: Settings, data: Data) -> dict[str, Any]:
+    """What all trials share: with other values they could not be compared."""
+    return {
+        "space": settings.space.values,
+        "ranker": settings.ranker,
+        "parameter_budget": settings.parameter_budget,
+        "data_hash": data.content_hash,
+        **(
+            {"monitor": settings.run.train.monitor}
+            if settings.ranker
+            else {"flags": sorted(flag_lines(settings.run))}
+        ),
+    }
+
+
+def _objective(settings: Settings, data: Data, trial: optuna.Trial) -> float:
+    drawn = settings.space.suggest(trial)
+    directory = settings.workdir / "trials" / f"{first_number(trial):04d}"
+    trial.set_user_attr("workdir", str(directory.absolute()))
+    print(f"trial {first_number(trial)}: {drawn}", flush=True)
+    try:
+        metrics = _run(settings, data, trial, drawn, directory)
+    except TrialFailed as error:
+        trial.set_user_attr("error", str(error))
+        print(f"trial {first_number(trial)}: failed: {error}", flush=True)
+        raise
+    group, _, name = settings.run.train.monitor.partition("/")
+    value = metrics[group][name]
+    print(f"trial {first_number(trial)}: {settings.run.train.monitor} {value:.4f}", flush=True)
+    return value
+
+
+def _run(
+    settings: Settings, data: Data, trial: optuna.Trial, drawn: dict[str, Any], directory: Path
+) -> dict[str, Any]:
+    """The metrics of a trial on valid.
+
+    Raises:
+      TrialFailed: It has none.
+      optuna.TrialPruned: It was not worth going on.
+    """
+    if settings.ranker is not None:
+        return run_ranker(directory, settings.ranker, drawn, data)
+    try:
+        run = trial_run(settings, drawn)
+    except ValueError as error:
+        raise TrialFailed(str(error)) from error
+
+    def stops_after(validation: Validation) -> bool:
+        trial.report(validation.value, validation.index)
+        return trial.should_prune()
+
+    lines = trial_lines(settings, run, directory)
+    metrics = run_training(directory, lines, run.train.monitor, stops_after)
+    if metrics is None:
+        print(f"trial {first_number(trial)}: pruned", flush=True)
+        raise optuna.TrialPruned
+    return metrics
+
+
+def _emit(settings: Settings, directory: Path) -> None:
+    """Writes the trials that --sampler=random will draw, one flagfile each."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=SeededByTrial("random", settings.study.seed))
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(settings.study.trials):
+        drawn = settings.space.suggest(study.ask())
+        workdir = settings.workdir / "trials" / f"{number:04d}"
+        lines = trial_lines(settings, trial_run(settings, drawn), workdir)
+        path = directory / f"trial_{number:04d}.flags"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{settings.study.trials} flagfiles in {directory}")
+
+
+def _conclude(settings: Settings, data: Data, study: optuna.Study) -> None:
+    entries, shares = leaderboard(study), importances(study)
+    header = {
+        "model": settings.ranker or settings.run.model.name,
+        "monitor": settings.run.train.monitor,
+        "split": "valid",
+        "data_hash": data.content_hash,
+        "parameter_budget": settings.parameter_budget,
+        "space": settings.space.values,
+    }
+    write_leaderboard(settings.workdir, entries, shares, header)
+    title = f"{settings.workdir}, valid {settings.run.train.monitor}"
+    print_table(leaderboard_table(entries, title))
+    if shares:
+        print_table(importance_table(shares))
+    best = entries[0]
+    if best.state != "done":
+        raise StudyError(f"{settings.workdir}: no trial has a result")
+    _write_best(settings, best.params)
+
+
+def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:
+    """W/best.json and, of a training run, W/best.flags."""
+    if settings.ranker is not None:
+        write_json(settings.workdir / "best.json", {settings.ranker: drawn})
+        return
+    run = trial_run(settings, drawn)
+    write_json(settings.workdir / "best.json", {run.model.name: drawn})
+    lines = flag_lines(run)
+    (settings.workdir / "best.flags").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, StudyError, OSError))
