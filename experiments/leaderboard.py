@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from experiments.results import write_json
-from experiments.study import first_number
+from experiments.study import places
 
 _STATES = {
     TrialState.COMPLETE: "done",
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     """A trial, over all its attempts.
 
     Attributes:
-      number: Of the first attempt, and of its directory.
+      trial: Its place among the trials, and the name of its directory.
       state: done, pruned, failed, running or waiting, of the last attempt.
       value: The monitored metric; of a pruned trial the last that was reported; None without any.
       attempts: How many there were.
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
       error: Why it failed.
     """
 
-    number: int
+    trial: int
     state: str
     value: float | None
     attempts: int
@@ -49,16 +49,16 @@ class Entry(NamedTuple):
 
 def leaderboard(study: optuna.Study) -> list[Entry]:
     """All trials: those that are done, best first, then pruned ones, then the others."""
+    trials = study.get_trials(deepcopy=False)
     attempts: dict[int, list[optuna.trial.FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if "surplus" not in trial.user_attrs:
-            attempts.setdefault(first_number(trial), []).append(trial)
-    entries = [_entry(number, trials) for number, trials in attempts.items()]
+    for number, place in places(trials).items():
+        attempts.setdefault(place, []).append(trials[number])
+    entries = [_entry(place, trials) for place, trials in attempts.items()]
     order = list(_STATES.values())
-    return sorted(entries, key=lambda e: (order.index(e.state), -(e.value or 0.0), e.number))
+    return sorted(entries, key=lambda e: (order.index(e.state), -(e.value or 0.0), e.trial))
 
 
-def _entry(number: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:
+def _entry(place: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:
     last = trials[-1]
     reported = last.intermediate_values
     value = last.value if last.state == TrialState.COMPLETE else None
@@ -66,7 +66,7 @@ def _entry(number: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:
         value = reported[max(reported)]
     attributes = last.user_attrs
     return Entry(
-        number,
+        place,
         _STATES[last.state],
         value,
         len(trials),
@@ -99,9 +99,7 @@ def leaderboard_table(entries: list[Entry], title: str) -> Table:
         words = [f"{name}={_short(drawn)}" for name, drawn in entry.params.items()]
         if entry.error:
             words.append(f"[red]{entry.error}")
-        table.add_row(
-            str(entry.number), entry.state, value, str(entry.attempts), "  ".join(words)
-        )
+        table.add_row(str(entry.trial), entry.state, value, str(entry.attempts), "  ".join(words))
     return table
 
 

@@ -79,7 +79,9 @@ def _suggest(trial: Any, dimension: Dimension) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    suggest = (
+        trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    )
     options = {"log": distribution.log, "step": distribution.step}
     return suggest(name, distribution.low, distribution.high, **options)
 
@@ -95,7 +97,9 @@ def read_space(path: Path) -> Space:
     except (OSError, ValueError) as error:
         raise ValueError(f"flag --space={path}: not readable as JSON: {error}") from error
     if not isinstance(values, dict) or not values:
-        raise ValueError(f"flag --space={path}: expected {{flag: what it may be}} with one or more flags")
+        raise ValueError(
+            f"flag --space={path}: expected {{flag: what it may be}} with one or more flags"
+        )
     dimensions: list[Dimension] = []
     for name, entry in values.items():
         try:

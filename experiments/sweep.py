@@ -14,6 +14,7 @@ the trials as flagfiles for a cluster's scheduler, and runs nothing.
 """
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,14 +39,14 @@ from experiments.study import (
     PRUNERS,
     SAMPLERS,
     SeededByTrial,
-    Stopped,
+    StopError,
     StudyConfig,
     StudyError,
-    first_number,
     open_study,
+    place_of,
     work,
 )
-from experiments.trials import TrialFailed, Validation, run_ranker, run_training
+from experiments.trials import TrialError, Validation, run_ranker, run_training
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models.budget import fit_to_budget
 
@@ -160,7 +161,7 @@ def _check_flag(run: RunConfig, name: str, value: Any) -> None:
 
 
 def _check_argument(ranker: str, name: str, value: Any) -> None:
-    known = [parameter for parameter in inspect.signature(RANKERS[ranker]).parameters][1:]
+    known = list(inspect.signature(RANKERS[ranker]).parameters)[1:]
     if name not in known:
         raise ValueError(f"no such argument of {ranker}: {', '.join(known) or 'it has none'}")
     RANKERS[ranker](3, **{name: value})
@@ -176,6 +177,11 @@ def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:
     if settings.parameter_budget:
         run = run._replace(model=fit_to_budget(run.model, settings.parameter_budget))
     return run
+
+
+def trial_directory(settings: Settings, place: int) -> Path:
+    """The workdir of a trial."""
+    return settings.workdir / "trials" / f"{place:04d}"
 
 
 def trial_lines(settings: Settings, run: RunConfig, workdir: Path) -> list[str]:
@@ -195,19 +201,20 @@ def main(settings: Settings) -> None:
         return
     settings.workdir.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = open_study(settings.study, _made_with(settings, data))
-    try:
-        work(study, settings.study, lambda trial: _objective(settings, data, trial))
-    except Stopped as stopped:
-        print("stopped; the same command goes on")
-        raise SystemExit(stopped.code) from stopped
-    _conclude(settings, data, study)
+    with open_study(settings.study, _made_with(settings, data)) as study:
+        try:
+            work(study, settings.study, lambda trial: _objective(settings, data, trial))
+        except StopError as stopped:
+            print("stopped; the same command goes on")
+            raise SystemExit(stopped.code) from stopped
+        _conclude(settings, data, study)
 
 
 def _made_with(settings: Settings, data: Data) -> dict[str, Any]:
     """What all trials share: with other values they could not be compared."""
     return {
-        "space": settings.space.values,
+        # As text, so that an entry that is not there any more differs too.
+        "space": json.dumps(settings.space.values),
         "ranker": settings.ranker,
         "parameter_budget": settings.parameter_budget,
         "data_hash": data.content_hash,
@@ -221,18 +228,22 @@ def _made_with(settings: Settings, data: Data) -> dict[str, Any]:
 
 def _objective(settings: Settings, data: Data, trial: optuna.Trial) -> float:
     drawn = settings.space.suggest(trial)
-    directory = settings.workdir / "trials" / f"{first_number(trial):04d}"
+    place = place_of(trial.study, trial.number)
+    directory = trial_directory(settings, place)
     trial.set_user_attr("workdir", str(directory.absolute()))
-    print(f"trial {first_number(trial)}: {drawn}", flush=True)
+    print(f"trial {place}: {drawn}", flush=True)
     try:
         metrics = _run(settings, data, trial, drawn, directory)
-    except TrialFailed as error:
+    except optuna.TrialPruned:
+        print(f"trial {place}: pruned", flush=True)
+        raise
+    except TrialError as error:
         trial.set_user_attr("error", str(error))
-        print(f"trial {first_number(trial)}: failed: {error}", flush=True)
+        print(f"trial {place}: failed: {error}", flush=True)
         raise
     group, _, name = settings.run.train.monitor.partition("/")
     value = metrics[group][name]
-    print(f"trial {first_number(trial)}: {settings.run.train.monitor} {value:.4f}", flush=True)
+    print(f"trial {place}: {settings.run.train.monitor} {value:.4f}", flush=True)
     return value
 
 
@@ -242,7 +253,7 @@ def _run(
     """The metrics of a trial on valid.
 
     Raises:
-      TrialFailed: It has none.
+      TrialError: It has none.
       optuna.TrialPruned: It was not worth going on.
     """
     if settings.ranker is not None:
@@ -250,16 +261,15 @@ def _run(
     try:
         run = trial_run(settings, drawn)
     except ValueError as error:
-        raise TrialFailed(str(error)) from error
+        raise TrialError(str(error)) from error
 
     def stops_after(validation: Validation) -> bool:
-        trial.report(validation.value, validation.index)
+        trial.report(validation.value, validation.number)
         return trial.should_prune()
 
     lines = trial_lines(settings, run, directory)
     metrics = run_training(directory, lines, run.train.monitor, stops_after)
     if metrics is None:
-        print(f"trial {first_number(trial)}: pruned", flush=True)
         raise optuna.TrialPruned
     return metrics
 
@@ -271,8 +281,7 @@ def _emit(settings: Settings, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(settings.study.trials):
         drawn = settings.space.suggest(study.ask())
-        workdir = settings.workdir / "trials" / f"{number:04d}"
-        lines = trial_lines(settings, trial_run(settings, drawn), workdir)
+        lines = trial_lines(settings, trial_run(settings, drawn), trial_directory(settings, number))
         path = directory / f"trial_{number:04d}.flags"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{settings.study.trials} flagfiles in {directory}")

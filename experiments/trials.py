@@ -25,7 +25,7 @@ _STOP_SECONDS = 60.0
 """What a training run that was asked to stop has left to save."""
 
 
-class TrialFailed(Exception):
+class TrialError(Exception):
     """A trial that ended without a result; the message is its last word."""
 
 
@@ -33,11 +33,11 @@ class Validation(NamedTuple):
     """A validation of a training run.
 
     Attributes:
-      index: Counted from 1.
+      number: Counted from 1.
       value: The monitored metric.
     """
 
-    index: int
+    number: int
     value: float
 
 
@@ -59,7 +59,7 @@ def run_training(
       What the run wrote as valid.json; None if it was stopped by `stops_after`.
 
     Raises:
-      TrialFailed: The run failed, or was killed.
+      TrialError: The run failed, or was killed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     flagfile = directory / "trial.flags"
@@ -75,13 +75,13 @@ def run_training(
                 process.wait(_POLL_SECONDS)
             ended = process.returncode is not None
             for validation in _validations(directory / "metrics.jsonl", monitor)[seen:]:
-                seen = validation.index
+                seen = validation.number
                 if stops_after(validation) and not ended:
                     return None
             if ended:
                 break
     if process.returncode:
-        raise TrialFailed(_last_word(directory / "log.txt", process.returncode))
+        raise TrialError(_last_word(directory / "log.txt", process.returncode))
     return json.loads((directory / "valid.json").read_text(encoding="utf-8"))
 
 
@@ -98,12 +98,12 @@ def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data
       The metrics, as written to valid.json.
 
     Raises:
-      TrialFailed: The arguments do not go together.
+      TrialError: The arguments do not go together.
     """
     try:
         ranker = RANKERS[name](data.vocabulary.size, **arguments)
     except ValueError as error:
-        raise TrialFailed(str(error)) from error
+        raise TrialError(str(error)) from error
     ranker.fit(fitted_histories(data, "train"))
     metrics = evaluate_ranker(ranker, data, Split.VALID).metrics
     directory.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _validations(journal: Path, monitor: str) -> list[Validation]:
     whole, _, _ = journal.read_text(encoding="utf-8").rpartition("\n")
     lines = [json.loads(line) for line in whole.splitlines()]
     values = [line[monitor] for line in lines if line["kind"] == "valid"]
-    return [Validation(index, value) for index, value in enumerate(values, start=1)]
+    return [Validation(number, value) for number, value in enumerate(values, start=1)]
 
 
 def _last_word(log: Path, code: int) -> str:
