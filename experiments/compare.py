@@ -3,11 +3,12 @@
     python -m experiments.compare --data_dir=D --models=popularity,item_knn,hiertcn --seeds=0,1,2 \
         --workdir=W
 
-Neural models take all flags of experiments.train; --settings=FILE.json sets flags (of a neural
-model) or arguments (of a ranker) for one model: {"hiertcn": {"dropout": 0.3}}. Writes
-W/compare.json, W/compare.csv and W/compare.md; with --slices also W/<split>_slices.json and a plot
-of each slice, W/<split>_slices_<slice>.png; with --audit also W/audit.json, see experiments.audit.
-Cells that are done are kept: started again, the command goes on.
+Neural models take all flags of experiments.train; --settings=A.json,B.json sets flags (of a neural
+model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as the best.json of
+experiments.sweep does. Writes W/compare.json, W/compare.csv and W/compare.md; with --slices also
+W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png; with --audit also
+W/audit.json, see experiments.audit. Cells that are done are kept: started again, the command goes
+on.
 """
 
 import json
@@ -65,7 +66,7 @@ def define_flags() -> None:
         "Non-embedding parameters that each neural model's widths are fitted to; 0 leaves them.",
         lower_bound=0,
     )
-    flags.DEFINE_string("settings", None, "JSON file of flags or arguments by model.")
+    flags.DEFINE_list("settings", [], "JSON files of flags or arguments by model.")
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
     flags.DEFINE_bool("audit", False, "Also check that no score moves with what it must not know.")
 
@@ -79,7 +80,7 @@ def read_settings() -> Settings:
     values = flags.FLAGS
     if not all(seed.isdigit() for seed in values.seeds):
         raise ValueError(f"flag --seeds={','.join(values.seeds)}: must be whole numbers >= 0")
-    by_model = _read_model_settings(values.settings)
+    by_model = read_model_settings(values.settings)
     check_models(values.models, by_model)
     if values.slices:
         require_matplotlib()
@@ -97,16 +98,25 @@ def read_settings() -> Settings:
     )
 
 
-def _read_model_settings(path: str | None) -> dict[str, dict[str, Any]]:
-    if path is None:
-        return {}
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"flag --settings={path}: not readable as JSON: {error}") from error
-    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
-        raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
-    return values
+def read_model_settings(paths: list[str]) -> dict[str, dict[str, Any]]:
+    """By model: its flags or arguments, each model's of one file.
+
+    Raises:
+      ValueError: A file cannot be read, or two files set one model.
+    """
+    by_model: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"flag --settings={path}: not readable as JSON: {error}") from error
+        if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+            raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
+        twice = sorted(set(values) & set(by_model))
+        if twice:
+            raise ValueError(f"flag --settings={path}: {twice[0]} is set by a file before it too")
+        by_model |= values
+    return by_model
 
 
 def require_same_events(cells: list[Cell]) -> str:

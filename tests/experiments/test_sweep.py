@@ -1,0 +1,268 @@
+"""The sweep's command: trials are runs like others, and what it refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import optuna
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import sweep, trials
+from experiments.flags import read_run_config
+from experiments.study import SeededByTrial, StudyError
+from experiments.trials import TrialError, run_training
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.models import MODELS
+from tests.experiments.test_flags import parsed
+
+ROOT = Path(__file__).parents[2]
+SPACES = sorted((ROOT / "experiments" / "spaces").glob("*.json"))
+TINY = (
+    "--item_dim=4", "--gru_dim=8", "--tcn_channels=8", "--kernel_size=2", "--negatives=uniform:8",
+    "--steps=6", "--lanes=8", "--events=16", "--sessions=4", "--eval_every_epochs=0.4",
+    "--eval_lanes=8", "--eval_events=64", "--eval_sessions=32", "--schedule=constant",
+)  # fmt: skip
+SPACE = {
+    "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
+    "gap_decay": {"choices": ["none", "fixed"]},
+    "gap_decay_hours": {"low": 1.0, "high": 9.0, "when": {"gap_decay": "fixed"}},
+}
+EVENTS = {"events": {"low": 10, "high": 2000, "log": True}}
+
+
+def space_file(directory, values):
+    path = directory / "space.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+def settings_of(data, workdir, space, *more):
+    with flagsaver.flagsaver():
+        sweep.define_flags()
+        where = (f"--data_dir={data.directory}", f"--workdir={workdir}", f"--space={space}")
+        flags.FLAGS(["sweep", *where, *TINY, *more])
+        return sweep.read_settings()
+
+
+def ranker_sweep(data, tmp_path, *more, trials=4):
+    space = space_file(tmp_path, EVENTS)
+    arguments = ("--ranker=rolling_popularity", f"--trials={trials}", *more)
+    sweep.main(settings_of(data, tmp_path / "sweep", space, *arguments))
+    return json.loads((tmp_path / "sweep" / "leaderboard.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def swept(data, tmp_path_factory):
+    """A sweep of two training trials."""
+    directory = tmp_path_factory.mktemp("swept")
+    space = space_file(directory, SPACE)
+    settings = settings_of(data, directory / "sweep", space, "--trials=2", "--parameter_budget=900")
+    sweep.main(settings)
+    return settings
+
+
+def test_each_trial_is_a_workdir_that_its_flagfile_repeats(swept):
+    board = json.loads((swept.workdir / "leaderboard.json").read_text())
+    assert len(board["trials"]) == 2
+    for trial in board["trials"]:
+        workdir = Path(trial["workdir"])
+        assert workdir == swept.workdir / "trials" / f"{trial['trial']:04d}"
+        with parsed(f"--flagfile={workdir / 'flags.txt'}"):
+            run = read_run_config()
+            assert Path(flags.FLAGS.workdir) == workdir
+        assert run == sweep.trial_run(swept, trial["params"])
+        assert run.optimizer.learning_rate == trial["params"]["learning_rate"]
+        assert trial["value"] == json.loads((workdir / "valid.json").read_text())["all"]["mrr"]
+        assert trial["state"] == "done"
+
+
+def test_the_best_settings_are_written_for_train_and_for_compare(swept):
+    board = json.loads((swept.workdir / "leaderboard.json").read_text())
+    best = max(board["trials"], key=lambda trial: trial["value"])
+    assert board["trials"][0] == best
+    assert json.loads((swept.workdir / "best.json").read_text()) == {"hiertcn": best["params"]}
+    with parsed(f"--flagfile={swept.workdir / 'best.flags'}", "--data_dir=D", "--workdir=W"):
+        assert read_run_config() == sweep.trial_run(swept, best["params"])
+    with (swept.workdir / "leaderboard.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [json.loads(line["params"]) for line in lines] == [t["params"] for t in board["trials"]]
+
+
+def test_a_finished_sweep_is_shown_again_and_trains_nothing(swept, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "run_training", lambda *_: pytest.fail("trained again"))
+    before = (swept.workdir / "leaderboard.json").read_text()
+    sweep.main(swept)
+    assert (swept.workdir / "leaderboard.json").read_text() == before
+    assert "learning_rate=" in capsys.readouterr().out
+
+
+def test_other_fixed_flags_are_refused_by_name(swept):
+    other = swept._replace(parameter_budget=1000)
+    with pytest.raises(StudyError, match="parameter_budget: checkpoint 900, this run 1000"):
+        sweep.main(other)
+
+
+def test_emitted_flagfiles_are_the_trials_that_a_random_sweep_runs(data, tmp_path, monkeypatch):
+    space = space_file(tmp_path, SPACE)
+    options = ("--sampler=random", "--trials=3")
+    emitting = (*options, f"--emit_flagfiles={tmp_path / 'emitted'}")
+    sweep.main(settings_of(data, tmp_path / "sweep", space, *emitting))
+    assert not (tmp_path / "sweep").exists()
+    emitted = [path.read_text() for path in sorted((tmp_path / "emitted").iterdir())]
+    ran = []
+
+    def run(directory, lines, monitor, stops_after):
+        ran.append("\n".join(lines) + "\n")
+        return {"all": {"mrr": 0.5}}
+
+    monkeypatch.setattr(sweep, "run_training", run)
+    sweep.main(settings_of(data, tmp_path / "sweep", space, *options))
+    assert len(set(ran)) == 3
+    assert ran == emitted
+
+
+def test_a_trial_that_is_worse_is_pruned_and_its_run_told_to_stop(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "_POLL_SECONDS", 0.05)
+    lines = [*TINY, "--steps=100000", f"--data_dir={data.directory}", f"--workdir={tmp_path / 'w'}"]
+    seen = []
+
+    def stops_after(validation):
+        seen.append(validation)
+        return len(seen) == 2
+
+    assert run_training(tmp_path / "w", lines, "all/mrr", stops_after) is None
+    assert [validation.number for validation in seen] == [1, 2]
+    journal = (tmp_path / "w" / "metrics.jsonl").read_text()
+    values = [json.loads(line) for line in journal.splitlines()]
+    reported = [line["all/mrr"] for line in values if line["kind"] == "valid"]
+    assert [validation.value for validation in seen] == reported[:2]
+
+
+def test_a_trial_that_fails_tells_its_last_word(data, tmp_path):
+    lines = [*TINY, "--data_dir=/nowhere", f"--workdir={tmp_path / 'w'}"]
+    with pytest.raises(TrialError, match=r"exit code 1: error: /nowhere/manifest\.json"):
+        run_training(tmp_path / "w", lines, "all/mrr", lambda validation: False)
+
+
+def test_settings_that_do_not_go_together_fail_their_trial(data, tmp_path, capsys):
+    both = {"item_mode": {"choices": ["rows"]}, "loss": {"choices": ["cross_entropy"]}}
+    settings = settings_of(data, tmp_path / "sweep", space_file(tmp_path, both), "--trials=1")
+    with pytest.raises(StudyError, match="no trial has a result"):
+        sweep.main(settings)
+    (entry,) = json.loads((tmp_path / "sweep" / "leaderboard.json").read_text())["trials"]
+    assert (entry["state"], entry["attempts"]) == ("failed", 3)
+    assert "needs all" in entry["error"]
+    assert "failed" in capsys.readouterr().out
+
+
+def test_a_stopped_sweep_goes_on_with_its_trial(data, tmp_path):
+    """SIGTERM in a trial: the run stops too; the same command finishes it, and the others."""
+    space = space_file(tmp_path, {"learning_rate": {"low": 1e-3, "high": 1e-2}})
+    workdir = tmp_path / "sweep"
+    command = [
+        sys.executable, "-m", "experiments.sweep", f"--data_dir={data.directory}",
+        f"--workdir={workdir}", f"--space={space}", "--trials=1", *TINY, "--steps=400",
+        "--checkpoint_every_steps=10",
+    ]  # fmt: skip
+    environment = {**os.environ, "TERM": "dumb"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    checkpoints = workdir / "trials" / "0000" / "checkpoints"
+    while process.poll() is None and not any(p.name.isdigit() for p in checkpoints.glob("*")):
+        threading.Event().wait(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 143, output.decode()
+    assert b"the same command goes on" in output
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads((workdir / "leaderboard.json").read_text())["trials"]
+    assert (entry["state"], entry["attempts"]) == ("done", 2)
+    assert "going on from step" in (workdir / "trials" / "0000" / "log.txt").read_text()
+
+
+def test_a_ranker_is_tuned_over_its_own_arguments(data, tmp_path):
+    board = ranker_sweep(data, tmp_path)
+    assert [trial["state"] for trial in board["trials"]] == ["done"] * 4
+    best = board["trials"][0]
+    assert best["value"] == max(trial["value"] for trial in board["trials"])
+    assert len({trial["value"] for trial in board["trials"]}) > 1
+    expected = {"rolling_popularity": best["params"]}
+    assert json.loads((tmp_path / "sweep" / "best.json").read_text()) == expected
+    assert json.loads((Path(best["workdir"]) / "settings.json").read_text()) == expected
+
+
+def test_two_processes_share_a_postgresql_storage(data, tmp_path, postgresql):
+    """What two machines do: the same command, one storage."""
+    space = space_file(tmp_path, EVENTS)
+    command = [
+        sys.executable, "-m", "experiments.sweep", f"--data_dir={data.directory}",
+        f"--space={space}", "--ranker=rolling_popularity", "--trials=9", f"--storage={postgresql}",
+        "--study=shared", "--sampler=random",
+    ]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [*command, f"--workdir={tmp_path / name}"],
+            cwd=ROOT,
+            env={**os.environ, "TERM": "dumb"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for name in ("one", "other")
+    ]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    boards = [
+        json.loads((tmp_path / name / "leaderboard.json").read_text()) for name in ("one", "other")
+    ]
+    assert boards[0] == boards[1]
+    assert [trial["state"] for trial in boards[0]["trials"]] == ["done"] * 9
+    # Each trial ran once, on one of the two.
+    ran = sorted(path.parent.name for path in tmp_path.glob("*/trials/*/valid.json"))
+    assert ran == [f"{place:04d}" for place in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("space", "arguments", "message"),
+    [
+        ({"learning_rat": {"low": 1.0, "high": 2.0}}, (), "learning_rat=1.0: there is no such"),
+        ({"dropout": {"low": 0.5, "high": 1.5}}, (), r"dropout: dropout=1\.5: must be in"),
+        ({"epochs": {"low": 0.5, "high": 2}}, (), "epochs"),
+        ({"model": {"choices": ["hiertcn", "gru"]}}, (), "model"),
+        ({"negatives": {"choices": ["uniform"]}}, (), "negatives=uniform"),
+        (SPACE, ("--fit_on=train_valid",), "fit_on=train_valid: a sweep chooses on valid"),
+        (SPACE, ("--emit_flagfiles=X",), "needs --sampler=random"),
+        (EVENTS, ("--emit_flagfiles=X", "--ranker=rolling_popularity"), "has no flagfile"),
+        (SPACE, ("--ranker=rolling_popularity",), "no such argument of rolling_popularity: events"),
+        (SPACE, ("--ranker=popularity",), "it has none"),
+        ({"events": {"low": 0, "high": 9}}, ("--ranker=rolling_popularity",), "events=0"),
+    ],
+)
+def test_flags_and_spaces_that_make_no_sense_are_refused(data, tmp_path, space, arguments, message):
+    with pytest.raises((ValueError, flags.Error), match=message):
+        settings_of(data, tmp_path / "sweep", space_file(tmp_path, space), *arguments)
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_the_spaces_that_come_along_are_of_their_model(data, tmp_path, path):
+    name = path.stem
+    what = f"--ranker={name}" if name in RANKERS else f"--model={name}"
+    settings = settings_of(data, tmp_path / "sweep", path, what)
+    drawn = settings.space.suggest(optuna.create_study(sampler=SeededByTrial("random", 0)).ask())
+    if name in RANKERS:
+        assert RANKERS[name](9, **drawn).causal in (True, False)
+    else:
+        assert sweep.trial_run(settings, drawn).model.name == name
+
+
+def test_every_model_with_settings_has_a_space():
+    without = {"popularity", "session_popularity", "repeat_last", "markov"}
+    assert {path.stem for path in SPACES} == {*MODELS, *RANKERS} - without
