@@ -1,19 +1,36 @@
-"""Checkpoints of a run: {state, loader, config}, the newest and the best, through Orbax.
+"""Checkpoints of a run: {state, loader, config}, the newest two and the best, through Orbax.
 
-A checkpoint is written aside and renamed, so a folder with a step's name is whole. It holds the
-train state (parameters, moments, lane carries), the loader's state in front of the next batch, and
-the frozen configs. Restoring compares configs first and names every field that differs.
+A checkpoint is written aside, every file is hashed, and it is renamed: a folder with a step's name
+was whole. It holds the train state (parameters, moments, lane carries), the loader's state in front
+of the next batch, and the frozen configs. Before anything is restored the hashes are compared, and
+then the configs, and whatever differs is named.
 """
 
+import json
+import os
+import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-SCHEMA_VERSION = 1
+from hiertcn_jax.checkpoint_damage import (
+    SCHEMA_VERSION,
+    checkpoint_damage,
+    metrics_damage,
+    schema_difference,
+    step_folders,
+)
+from hiertcn_jax.checksums import write_checksums
+
+_WRITING = ".writing"
+"""Behind a step in the name of a folder that is not whole."""
+
+_REMOVED = "removed"
+"""Where a checkpoint goes before it is deleted: half of one is never in the way."""
 
 
 class CheckpointError(ValueError):
@@ -40,39 +57,65 @@ def _plain(value: Any) -> Any:
 
 
 class Checkpoints:
-    """The checkpoints below one directory: the newest is kept, and the best.
+    """The checkpoints below one directory: the newest two are kept, and the best.
 
     Args:
       directory: Made where it is missing, unless `read_only`.
       read_only: Never writes or removes anything.
 
     Raises:
-      CheckpointError: What is there cannot be read.
+      CheckpointError: The directory cannot be made, or what decides which checkpoint is the best is
+        not as it was written.
     """
 
     def __init__(self, directory: Path, read_only: bool = False) -> None:
         self._directory = Path(directory).absolute()
+        self._whole: set[int] = set()
+        self._checkpointer = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(
+                state=ocp.StandardCheckpointHandler(),
+                loader=ocp.JsonCheckpointHandler(),
+                config=ocp.JsonCheckpointHandler(),
+                metrics=ocp.JsonCheckpointHandler(),
+            )
+        )
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+        if read_only:
+            return
         try:
-            self._manager = _open(self._directory, read_only)
-            # Looks at what each checkpoint was worth: what cannot be read shows here, not later.
-            self._manager.best_step()
-        except Exception as error:
-            raise CheckpointError(
-                f"{self._directory}: cannot be read: {_one_line(error)}"
-            ) from error
+            self._directory.mkdir(exist_ok=True)
+            for aside in self._directory.glob(f"*{_WRITING}*"):
+                shutil.rmtree(aside)
+        except OSError as error:
+            raise CheckpointError(f"{self._directory}: cannot be opened: {error}") from error
+        self._tidy()
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
-        return self._manager.latest_step()
+        return max(step_folders(self._directory), default=None)
 
     def best_step(self) -> int | None:
-        """Step of the best checkpoint, of equals the newest; the newest if none was validated."""
-        best = self._manager.best_step()
-        return self._manager.latest_step() if best is None else best
+        """Step of the best checkpoint, of equals the newest; the newest if none was validated.
+
+        Raises:
+          CheckpointError: What a checkpoint was worth is not as it was written.
+        """
+        worth = {}
+        for step, folder in step_folders(self._directory).items():
+            damage = metrics_damage(folder)
+            if damage is not None:
+                raise CheckpointError(damage)
+            monitored = _read_json(folder, "metrics").get("monitored")
+            if monitored is not None:
+                worth[step] = float(monitored)
+        if not worth:
+            return self.latest_step()
+        return max(worth, key=lambda step: (worth[step], step))
 
     def steps(self) -> list[int]:
         """All kept steps, in order."""
-        return sorted(self._manager.all_steps())
+        return sorted(step_folders(self._directory))
 
     def save(
         self,
@@ -85,52 +128,45 @@ class Checkpoints:
         """Saves; returns when the device's arrays are copied, writing goes on behind.
 
         Args:
-          step: Steps done.
+          step: Steps done. A checkpoint of this step that is there is replaced.
           state: TrainState.
           loader: The loader's state in front of the next batch, JSON values.
           config: Configs, JSON values.
           monitored: The validation metric whose highest value makes the best checkpoint; None for
             a checkpoint that was not validated.
+
+        Raises:
+          CheckpointError: This checkpoint, or the one before, cannot be written.
         """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                loader=ocp.args.JsonSave(dict(loader)),
-                config=ocp.args.JsonSave({"schema_version": SCHEMA_VERSION, **config}),
-            ),
-            metrics=None if monitored is None else {"monitored": monitored},
-            force=True,
-        )
+        self.wait()
+        aside = self._directory / f"{step}{_WRITING}"
+        try:
+            self._checkpointer.save(
+                aside,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    loader=ocp.args.JsonSave(dict(loader)),
+                    config=ocp.args.JsonSave({"schema_version": SCHEMA_VERSION, **config}),
+                    metrics=ocp.args.JsonSave({"monitored": monitored}),
+                ),
+            )
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+        self._writing = self._thread.submit(self._finish, step, aside)
 
     def read(self, step: int, item: str) -> dict[str, Any]:
         """The JSON item `config` or `loader` of a checkpoint.
 
         Raises:
-          CheckpointError: There is no such step, the item cannot be read, or the checkpoint is of
+          CheckpointError: There is no such step, a file of it is not as it was written, or it is of
             another schema.
         """
-        if step not in self._manager.all_steps():
-            kept = ", ".join(str(kept) for kept in self.steps()) or "none"
-            raise CheckpointError(f"{self._directory}: no checkpoint of step {step} (kept: {kept})")
-        try:
-            value = dict(
-                self._manager.restore(
-                    step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()})
-                )[item]
-            )
-        # Orbax has no class for what it cannot read: a file cut off raises a plain Exception.
-        except Exception as error:
-            raise CheckpointError(
-                f"{self._directory}/{step}: {item} cannot be read: {_one_line(error)}"
-            ) from error
+        folder = self._require_whole(step)
+        value = _read_json(folder, item)
         if item == "config":
-            version = value.pop("schema_version", None)
-            if version != SCHEMA_VERSION:
-                raise CheckpointError(
-                    f"{self._directory}/{step}: schema_version={version}: this program reads "
-                    f"{SCHEMA_VERSION}"
-                )
+            difference = schema_difference(folder, value.pop("schema_version", None))
+            if difference is not None:
+                raise CheckpointError(difference)
         return value
 
     def restore(self, step: int, like: Any, config: Mapping[str, Any]) -> Any:
@@ -142,56 +178,101 @@ class Checkpoints:
           config: The parts of the saved config that must be equal.
 
         Raises:
-          CheckpointError: No such step, unreadable files, or a config that differs.
+          CheckpointError: No such step, a file that is not as it was written, or a config that
+            differs.
         """
-        saved = self.read(step, "config")
-        differing = config_differences(saved, config)
+        folder = self._require_whole(step)
+        differing = config_differences(self.read(step, "config"), config)
         if differing:
-            raise CheckpointError(
-                f"{self._directory}/{step}: made with other settings: {'; '.join(differing)}"
-            )
+            raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            )["state"]
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            return self._checkpointer.restore(folder, args=args)["state"]
+        # Orbax has no class for what it cannot read.
         except Exception as error:
-            raise CheckpointError(
-                f"{self._directory}/{step}: state cannot be read: {_one_line(error)}"
-            ) from error
+            raise CheckpointError(f"{folder}: state cannot be read: {_one_line(error)}") from error
+
+    def wait(self) -> None:
+        """Waits for what is being written.
+
+        Raises:
+          CheckpointError: It cannot be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is being written, and ends.
+
+        Raises:
+          CheckpointError: It cannot be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._checkpointer.close()
+
+    def _finish(self, step: int, aside: Path) -> None:
+        """Makes a checkpoint of what Orbax writes, once it is written; in a thread of its own."""
+        try:
+            self._checkpointer.wait_until_finished()
+            write_checksums(aside)
+            self._whole.discard(step)
+            if (self._directory / str(step)).exists():
+                self._remove(step)
+            os.rename(aside, self._directory / str(step))
+            self._tidy()
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+
+    def _unwritten(self, step: int, error: Exception) -> CheckpointError:
+        # On a full disk the rest of the run needs the room.
+        for aside in self._directory.glob(f"{step}{_WRITING}*"):
+            shutil.rmtree(aside, ignore_errors=True)
+        newest = self.latest_step()
+        kept = "no checkpoint is whole" if newest is None else f"that of step {newest} is whole"
+        return CheckpointError(
+            f"{self._directory}/{step}: cannot be written: {_one_line(error)}; {kept}"
+        )
+
+    def _tidy(self) -> None:
+        """Removes all but the newest two and the best."""
+        older = self.steps()[:-2]
+        if older:
+            for step in set(older) - {self.best_step()}:
+                self._remove(step)
+        shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
+
+    def _remove(self, step: int) -> None:
+        removed = self._directory / _REMOVED / str(step)
+        removed.parent.mkdir(exist_ok=True)
+        if removed.exists():
+            shutil.rmtree(removed)
+        os.rename(self._directory / str(step), removed)
+
+    def _require_whole(self, step: int) -> Path:
+        """The folder of a step; its files are compared with their checksums once."""
+        folder = self._directory / str(step)
+        if step not in step_folders(self._directory):
+            kept = ", ".join(map(str, self.steps())) or "none"
+            raise CheckpointError(f"{self._directory}: no checkpoint of step {step} (kept: {kept})")
+        if step not in self._whole:
+            damage = checkpoint_damage(folder)
+            if damage is not None:
+                raise CheckpointError(damage)
+            self._whole.add(step)
+        return folder
 
 
-def _open(directory: Path, read_only: bool) -> ocp.CheckpointManager:
-    best = preservation_policy.BestN(
-        get_metric_fn=_monitored, n=1, keep_checkpoints_without_metrics=False
-    )
-    return ocp.CheckpointManager(
-        directory,
-        options=ocp.CheckpointManagerOptions(
-            best_fn=_monitored,
-            best_mode="max",
-            preservation_policy=preservation_policy.AnyPreservationPolicy(
-                [preservation_policy.LatestN(1), best]
-            ),
-            create=not read_only,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,
-        ),
-        item_handlers={
-            "state": ocp.StandardCheckpointHandler(),
-            "loader": ocp.JsonCheckpointHandler(),
-            "config": ocp.JsonCheckpointHandler(),
-        },
-    )
-
-
-def _monitored(metrics: Mapping[str, float]) -> float:
-    return float(metrics["monitored"])
+def _read_json(folder: Path, item: str) -> dict[str, Any]:
+    """What `ocp.JsonCheckpointHandler` wrote."""
+    try:
+        return dict(json.loads((folder / item / "metadata").read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {item} cannot be read: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:
