@@ -36,6 +36,7 @@ class Comparison(NamedTuple):
       workdir: Cells lie in W/<model>/seed_<seed>, or W/<model> where no seed matters.
       parameter_budget: Non-embedding parameters that neural models are fitted to; 0 leaves them.
       settings: By model: flags of a neural model, or arguments of a ranker, and their values.
+      allow_older: Whether an older checkpoint serves where a cell's newest is damaged.
     """
 
     run: RunConfig
@@ -44,6 +45,7 @@ class Comparison(NamedTuple):
     workdir: Path
     parameter_budget: int
     settings: dict[str, dict[str, Any]]
+    allow_older: bool = False
 
 
 class Cell(NamedTuple):
@@ -157,7 +159,7 @@ def _train_and_score(
     comparison: Comparison, run: RunConfig, directory: Path
 ) -> tuple[Evaluation, dict[str, Any]]:
     data = comparison.data
-    train(run, data, directory)
+    train(run, data, directory, allow_older=comparison.allow_older)
     restored = restore_run(directory, "best")
     evaluator = Evaluator(
         restored.model, restored.config, restored.evaluation, data, comparison.split

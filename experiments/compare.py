@@ -52,6 +52,7 @@ class Settings(NamedTuple):
     settings: dict[str, dict[str, Any]]
     slices: bool = False
     audit: bool = False
+    allow_older: bool = False
 
 
 def define_flags() -> None:
@@ -95,6 +96,7 @@ def read_settings() -> Settings:
         settings=by_model,
         slices=values.slices,
         audit=values.audit,
+        allow_older=values.allow_older_checkpoint,
     )
 
 
@@ -151,6 +153,7 @@ def main(settings: Settings) -> None:
         settings.workdir,
         settings.parameter_budget,
         settings.settings,
+        settings.allow_older,
     )
     settings.workdir.mkdir(parents=True, exist_ok=True)
     flags_lib.save_flags(settings.workdir / "flags.txt")

@@ -42,6 +42,8 @@ _CHOICES = {
     (EvalConfig, "mask_seen"): config_lib.MASK_SEEN,
 }
 
+_ALLOW_OLDER = "allow_older_checkpoint"
+
 
 class RunConfig(NamedTuple):
     """The configs of one training run."""
@@ -159,17 +161,25 @@ def define_train_flags() -> None:
         ["planted", "control"],
         "Where --data_dir does not exist yet, prepare this synthetic log there first.",
     )
+    flags.DEFINE_bool(
+        _ALLOW_OLDER,
+        False,
+        "Where the newest checkpoint is damaged, move it aside and go on from the one before.",
+    )
     flags.mark_flags_as_required(["data_dir", "workdir"])
 
 
 def save_flags(path: Path) -> None:
-    """Writes every flag of the runners as a flagfile, with which the run can be repeated."""
+    """Writes every flag of the runners as a flagfile, with which the run can be repeated.
+
+    Leave to use an older checkpoint is given for one start, and not written.
+    """
     own = [
         flag
         for module, module_flags in FLAGS.flags_by_module_dict().items()
         if module.startswith("experiments")
         for flag in module_flags
-        if flag.value is not None
+        if flag.value is not None and flag.name != _ALLOW_OLDER
     ]
     lines = sorted({flag.serialize() for flag in own})
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

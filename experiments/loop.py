@@ -15,7 +15,9 @@ from experiments.data import Data
 from experiments.evaluation import Evaluator, flat_metrics
 from experiments.flags import RunConfig
 from experiments.journal import Journal
+from experiments.locking import lock_workdir
 from experiments.meter import Meter
+from experiments.resume import leave_whole
 from experiments.setup import Parts, assemble, binding_configs, saved_configs
 from hiertcn_jax.checkpoint import Checkpoints
 from hiertcn_jax.train_state import TrainState, init_train_state
@@ -47,7 +49,11 @@ class Progress:
 
 
 def train(
-    run: RunConfig, data: Data, workdir: Path, on_start: Callable[[], None] = lambda: None
+    run: RunConfig,
+    data: Data,
+    workdir: Path,
+    on_start: Callable[[], None] = lambda: None,
+    allow_older: bool = False,
 ) -> None:
     """Trains until the plan is done, or until validation stops getting better.
 
@@ -58,9 +64,12 @@ def train(
       data: What to train on.
       workdir: The run's directory.
       on_start: Called once it is certain that a run that is there goes on with these configs.
+      allow_older: Whether an older checkpoint serves where the newest is damaged.
 
     Raises:
-      CheckpointError: The checkpoint is of a run with other settings, or cannot be read.
+      BlockingIOError: Another process trains in `workdir`.
+      CheckpointError: The checkpoint is of a run with other settings, or damaged, or none can be
+        written.
       DataError: Nothing in valid can be monitored.
       ValueError: The data has nothing to train on.
     """
@@ -69,7 +78,10 @@ def train(
     validate = _validator(run, data, parts)
     # Whatever ends the run: what is being written is written to its end, and threads stop.
     with contextlib.ExitStack() as closing:
-        checkpoints = Checkpoints(workdir / "checkpoints")
+        closing.enter_context(lock_workdir(workdir))
+        directory = workdir / "checkpoints"
+        leave_whole(directory, allow_older)
+        checkpoints = Checkpoints(directory)
         closing.callback(checkpoints.close)
         batches = iter(parts.loader)
         closing.callback(batches.close)

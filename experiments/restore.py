@@ -1,5 +1,6 @@
 """A trained model, from the checkpoints of a workdir."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,18 @@ def restore_run(workdir: Path, checkpoint: str) -> Restored:
     directory = workdir / "checkpoints"
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such directory; was {workdir} trained?")
-    checkpoints = Checkpoints(directory, read_only=True)
+    with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
+        while True:
+            kept = checkpoints.steps()
+            try:
+                return _restore(checkpoints, checkpoint, directory)
+            except CheckpointError:
+                # A run that trains here may have removed it under our hands; then another serves.
+                if checkpoints.steps() == kept:
+                    raise
+
+
+def _restore(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> Restored:
     step = _step(checkpoints, checkpoint, directory)
     configs = checkpoints.read(step, "config")
     try:
@@ -64,7 +76,6 @@ def restore_run(workdir: Path, checkpoint: str) -> Restored:
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows)
     )
     state = checkpoints.restore(step, like, {"model": configs["model"]})
-    checkpoints.close()
     return Restored(model, config, evaluation, state.params, step, configs)
 
 

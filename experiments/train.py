@@ -36,13 +36,18 @@ class Settings(NamedTuple):
     data_dir: Path
     workdir: Path
     synthetic: Variant | None
+    allow_older: bool
 
 
 def read_settings() -> Settings:
     """The settings of the parsed flags."""
     values = flags.FLAGS
     return Settings(
-        flags_lib.read_run_config(), Path(values.data_dir), Path(values.workdir), values.synthetic
+        flags_lib.read_run_config(),
+        Path(values.data_dir),
+        Path(values.workdir),
+        values.synthetic,
+        values.allow_older_checkpoint,
     )
 
 
@@ -53,7 +58,13 @@ def main(settings: Settings) -> None:
     data = open_data(settings.data_dir)
     settings.workdir.mkdir(parents=True, exist_ok=True)
     flags_file = settings.workdir / "flags.txt"
-    train(settings.run, data, settings.workdir, lambda: flags_lib.save_flags(flags_file))
+    train(
+        settings.run,
+        data,
+        settings.workdir,
+        lambda: flags_lib.save_flags(flags_file),
+        settings.allow_older,
+    )
     restored = restore_run(settings.workdir, "best")
     evaluate_run(restored, data, Split.VALID, settings.workdir)
     evaluation = evaluate_run(restored, data, Split.TEST, settings.workdir)

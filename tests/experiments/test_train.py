@@ -20,6 +20,7 @@ from experiments import embed, evaluate, loop, train
 from experiments.restore import restore_run
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
 from hiertcn_jax.checkpoint import CheckpointError
+from hiertcn_jax.checksums import write_checksums
 from tests.experiments.conftest import prepared
 from tests.experiments.test_flags import parsed
 from tests.plain_hiertcn import predictions
@@ -78,7 +79,8 @@ def whole(data, tmp_path_factory):
 def test_a_run_leaves_what_the_design_says(data, whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
-        "flags.txt", "checkpoints", "metrics.jsonl", "tensorboard", "valid.json", "test.json"
+        "flags.txt", "checkpoints", "metrics.jsonl", "tensorboard", "valid.json", "test.json",
+        "lock",
     }  # fmt: skip
     metrics = {"events", "recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp"}
     for split in ("valid", "test"):
@@ -313,13 +315,19 @@ def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path)
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     path = workdir / "checkpoints" / "10" / "config" / "metadata"
+
+    def write(config):
+        path.write_text(json.dumps(config))
+        (path.parents[1] / "checksums.json").unlink()
+        write_checksums(path.parents[1])
+
     config = json.loads(path.read_text())
     config["model"]["gru_colour"] = "blue"
-    path.write_text(json.dumps(config))
+    write(config)
     with pytest.raises(CheckpointError, match="gru_colour=blue: not a field of ModelConfig"):
         evaluation_of(workdir, checkpoint="last")
     del config["model"]
-    path.write_text(json.dumps(config))
+    write(config)
     with pytest.raises(CheckpointError, match="config cannot be used by this program: 'model'"):
         evaluation_of(workdir, checkpoint="last")
 

@@ -1,0 +1,122 @@
+"""Going on: from a whole checkpoint, alone in the workdir; damage is named, never used."""
+
+import fcntl
+import os
+import shutil
+
+import pytest
+
+from experiments.locking import lock_workdir
+from experiments.restore import restore_run
+from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
+from tests.experiments.test_train import command, contents, journal, run_train
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    run_train(data, workdir)
+    return workdir
+
+
+@pytest.fixture
+def damaged(whole, tmp_path):
+    """A copy whose newest checkpoint has one bit flipped, and that file's path."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    path = max(
+        (workdir / "checkpoints" / "10" / "state").rglob("*"), key=lambda p: p.stat().st_size
+    )
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return workdir, path
+
+
+def test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes(data, damaged):
+    workdir, path = damaged
+    before = contents(workdir)
+    with pytest.raises(CheckpointError) as caught:
+        run_train(data, workdir)
+    assert str(caught.value) == (
+        f"{path}: changed since it was written: its SHA-256 differs; "
+        "--allow_older_checkpoint goes on from step 9"
+    )
+    with pytest.raises(CheckpointError, match="its SHA-256 differs"):
+        restore_run(workdir, "last")
+    assert contents(workdir) == before
+
+
+def test_leave_to_use_an_older_one_repeats_what_was_lost(data, whole, damaged, capsys):
+    workdir, path = damaged
+    run_train(data, workdir, "--allow_older_checkpoint")
+    said = capsys.readouterr().out
+    assert f"{path}: changed since" in said
+    assert f"moved to {workdir}/checkpoints/damaged/10\n" in said
+    assert "going on from step 9\n" in said
+    assert (workdir / "checkpoints" / "damaged" / "10" / path.relative_to(
+        workdir / "checkpoints" / "10")).exists()  # fmt: skip
+    assert journal(workdir) == journal(whole)
+    assert (workdir / "test.json").read_text() == (whole / "test.json").read_text()
+    # The leave was for one start.
+    assert "allow_older" not in (workdir / "flags.txt").read_text()
+
+
+def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(data, damaged):
+    workdir, _ = damaged
+    for folder in (workdir / "checkpoints").iterdir():
+        (folder / "checksums.json").unlink()
+    before = contents(workdir)
+    for more in ((), ("--allow_older_checkpoint",)):
+        with pytest.raises(CheckpointError, match=r"10/checksums.json: missing; no checkpoint in"):
+            run_train(data, workdir, *more)
+    assert contents(workdir) == before
+
+
+def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before = contents(workdir)
+    with (workdir / "lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match=r"run: process \d+ trains here"):
+            run_train(data, workdir)
+        done = command("experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={workdir}")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {workdir}: process ")
+        assert done.stderr.count("\n") == 1
+        # To look at it is no harm.
+        assert restore_run(workdir, "best").step == restore_run(whole, "best").step
+    assert contents(workdir) == before
+    run_train(data, workdir)
+
+
+def test_the_lock_names_who_holds_it_and_goes_with_them(tmp_path):
+    for _ in range(2):
+        with (
+            lock_workdir(tmp_path),
+            pytest.raises(BlockingIOError, match=f"process {os.getpid()} trains"),
+            lock_workdir(tmp_path),
+        ):
+            pass
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_harm(whole, tmp_path, monkeypatch):
+    """A run that trains in the workdir takes the old best away under the reader's hands."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    restore, tried = Checkpoints.restore, []
+
+    def restore_late(self, step, *arguments):
+        tried.append(step)
+        if len(tried) == 1:
+            shutil.rmtree(workdir / "checkpoints" / str(step))
+        return restore(self, step, *arguments)
+
+    monkeypatch.setattr(Checkpoints, "restore", restore_late)
+    first, second = sorted(Checkpoints(workdir / "checkpoints", read_only=True).steps())[-2:]
+    assert restore_run(workdir, "last").step == first
+    assert tried == [second, first]
+    # One that was asked for by its step and is gone is said.
+    with pytest.raises(CheckpointError, match=f"no checkpoint of step {second}"):
+        restore_run(workdir, str(second))
