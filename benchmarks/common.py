@@ -29,6 +29,13 @@ def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -
     Path(path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+def require_directory(path: Path | str) -> None:
+    """Raises a ValueError where `path` cannot be written: better before the minutes than behind."""
+    directory = Path(path).absolute().parent
+    if not directory.is_dir():
+        raise ValueError(f"json={path}: there is no directory {directory}")
+
+
 def describe_machine() -> dict[str, Any]:
     """The processor, how many cores of it this process may use, and the system."""
     return {

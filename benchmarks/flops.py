@@ -1,0 +1,91 @@
+"""Floating-point operations of a training step's matrix products, by formula (docs/performance.md).
+
+A product of [m, k] and [k, n] counts 2 m k n. Going back it is done twice more, once for each
+factor; once only where one factor is data (the one-hot products). What is not a matrix product is
+not counted: it is a few per cent, and a machine's peak is that of products.
+
+XLA's own count takes the body of a loop once, however often it runs. A test holds the formula
+against the products of the traced step, and against XLA's count of a step without loops.
+"""
+
+import itertools
+
+from hiertcn_jax.attention import block_length
+from hiertcn_jax.batch import Bucket
+from hiertcn_jax.config import ModelConfig
+
+_BOTH_WAYS = 3
+"""Forward, and back to either factor."""
+_TO_ONE = 2
+"""Forward, and back to the factor that is not data."""
+
+
+def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: bool) -> int:
+    """FLOPs of one training step with sampled softmax against shared negatives.
+
+    Args:
+      config: hiertcn, hiergru, gru_user, tcn_user or sasrec, with one GRU layer and no projection.
+      bucket: Lanes, slots in a row, and session slots.
+      negatives: `k`.
+      grid: hiergru's two loops of `HierGRUGrid` instead of the one of `HierGRU`.
+
+    Raises:
+      ValueError: There is no formula for this config.
+    """
+    if config.gru_layers != 1 or config.projection_dim:
+        raise ValueError("a formula is there for one GRU layer and no projection alone")
+    event, session = _model(config, bucket, grid)
+    softmax = _BOTH_WAYS * 2 * (negatives + 1) * config.item_dim
+    return bucket.lanes * (bucket.events * (event + softmax) + bucket.sessions * session)
+
+
+def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
+    """FLOPs of the model for an event slot and for a session slot, forward and back."""
+    if config.name == "hiertcn":
+        return _hiertcn(config, bucket.sessions)
+    if config.name == "tcn_user":
+        return _tcn(config), 0
+    if config.name == "hiergru":
+        return _hiergru(config, grid)
+    d, h = config.item_dim, config.gru_dim
+    if config.name == "gru_user":
+        return _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * d), 0
+    if config.name == "sasrec":
+        return _sasrec(config, bucket.events), 0
+    raise ValueError(f"model={config.name}: there is no formula for it")
+
+
+def _tcn(config: ModelConfig) -> int:
+    """Joining the item, the convolutions, and the output."""
+    widths = [config.tcn_channels[0], *config.tcn_channels]
+    macs = config.item_dim * widths[0] + widths[-1] * config.item_dim
+    for before, after in itertools.pairwise(widths):
+        macs += config.kernel_size * (before + (config.convs_per_block - 1) * after) * after
+        macs += before * after if config.residual and before != after else 0
+    return _BOTH_WAYS * 2 * macs
+
+
+def _hiertcn(config: ModelConfig, sessions: int) -> tuple[int, int]:
+    d, h, c = config.item_dim, config.gru_dim, config.tcn_channels[0]
+    # By one-hot matrices: items into the pools of their sessions, states to the events.
+    event = _tcn(config) + _TO_ONE * 2 * sessions * (d + c)
+    return event, _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * c)
+
+
+def _hiergru(config: ModelConfig, grid: bool) -> tuple[int, int]:
+    d, h = config.item_dim, config.gru_dim
+    session_level = d * 3 * h + h * 3 * h + h * d
+    user_level = h * 3 * h + h * 3 * h + h * h
+    if grid:
+        return _BOTH_WAYS * 2 * session_level, _BOTH_WAYS * 2 * user_level
+    return _BOTH_WAYS * 2 * (session_level + user_level), 0
+
+
+def _sasrec(config: ModelConfig, events: int) -> int:
+    d, c, window = config.item_dim, config.attention_dim, config.attention_window
+    block = block_length(events, window - 1)
+    # Rows are filled up to whole blocks; each query meets the keys of its block and reach.
+    filled = -(-events // block) * block / events
+    meetings = filled * c * (2 * (window - 1 + block) + window)
+    macs = d * c + c * d + config.attention_blocks * (3 * c * c + meetings + 2 * c * c)
+    return round(_BOTH_WAYS * 2 * macs)

@@ -1,0 +1,119 @@
+"""Batches on a padded grid of lanes x sessions x events, as the authors' release makes them.
+
+Each lane is a queue of sessions, user after user; a batch takes the next `sessions` of every queue,
+and of each session its first `events`: the rest is cut off. Every session has a slot of its own,
+filled up with padding. A slot is as long as a session may be (`hiertcn_grid`), or, `tight`, as the
+longest session that any lane has in it in this batch (the released loader pads that way too).
+
+A grid laid out row by row is a `Batch` with padding inside its rows, and HierTCN computes the same
+on it as on rows that are full: nothing it takes from one session to the next depends on places in
+a row. Each batch of a tight grid has a length of its own; lengths are rounded up to a multiple of
+`TIGHT_STEP`, for each length is a compilation.
+
+Reference: `Dataloader_hier_model_xing` in `data_loader.py` of JiaxuanYou/HierTCN.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+
+from data_pipelines.dealing import Shuffled
+from data_pipelines.distinct import ItemRows, with_item_rows
+from data_pipelines.histories.record import History
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch, BatchInfo, Bucket, LaneBatch
+
+TIGHT_STEP = 8
+"""Lengths of tight rows are multiples of this."""
+
+
+class _Session:
+    """A session as it stands in a queue: its first events, and where it stood in its history."""
+
+    def __init__(self, history: History, number: int, start: int, length: int, most: int) -> None:
+        kept = min(length, most)
+        self.item_ids = history.item_ids[start : start + kept]
+        self.user_position = start + np.arange(kept)
+        self.starts_user = number == 0
+        gap = 0 if number == 0 else history.times[start] - history.times[start - 1]
+        self.gap_hours = max(float(gap), 0.0) / 3600
+
+
+def grid_batches(
+    users: Sequence[History],
+    lanes: int,
+    sessions: int,
+    events: int,
+    *,
+    seed: int,
+    tight: bool = False,
+) -> Iterator[LaneBatch]:
+    """Batches without end; users come in the order in which `train_loader` deals them.
+
+    Args:
+      users: All of their sessions are trained on.
+      lanes: Queues.
+      sessions: Sessions that a batch takes of each.
+      events: Events of a session that are kept.
+      seed: Of the order of users.
+      tight: Whether slots are padded to their own longest session.
+    """
+    queues = [_queue(users, lane, lanes, events, seed) for lane in range(lanes)]
+    while True:
+        rows = [list(itertools.islice(queue, sessions)) for queue in queues]
+        longest = [max(len(row[slot].item_ids) for row in rows) for slot in range(sessions)]
+        widths = longest if tight else [events] * sessions
+        total = -(-sum(widths) // TIGHT_STEP) * TIGHT_STEP if tight else sum(widths)
+        yield _batch(rows, np.asarray(widths), total)
+
+
+def with_grid_rows(
+    batches: Sequence[LaneBatch], items: ItemRows, lanes: int, seed: int
+) -> list[LaneBatch]:
+    """These batches in `rows` mode, with room for as many distinct items as they have events."""
+    most = max(np.count_nonzero(batch.info.item_ids_bl) for batch in batches)
+    room = Bucket(lanes, -(-int(most) // lanes), 1)
+    dataset = grain.MapDataset.source(list(batches)).to_iter_dataset()
+    return list(with_item_rows(dataset, items, room, range(lanes), seed))
+
+
+def _queue(
+    users: Sequence[History], lane: int, lanes: int, events: int, seed: int
+) -> Iterator[_Session]:
+    deal = Shuffled(len(users), lanes, seed)
+    for turn in itertools.count():
+        history = users[int(deal.users(np.asarray([lane]), np.asarray([turn]))[0])]
+        ends = np.cumsum(history.session_lengths)
+        for number, (end, length) in enumerate(zip(ends, history.session_lengths, strict=True)):
+            yield _Session(history, number, int(end - length), int(length), events)
+
+
+def _batch(rows: list[list[_Session]], width_s: np.ndarray, total: int) -> LaneBatch:
+    lanes, sessions = len(rows), len(width_s)
+    first_s = np.cumsum(width_s) - width_s
+    item_ids_bl = np.full((lanes, total), PADDING_ID, np.int32)
+    position_bl, user_position_bl, session_bl = np.zeros((3, lanes, total), np.int32)
+    for lane, row in enumerate(rows):
+        for slot, session in enumerate(row):
+            place = first_s[slot] + np.arange(len(session.item_ids))
+            item_ids_bl[lane, place] = session.item_ids
+            position_bl[lane, place] = np.arange(len(place))
+            user_position_bl[lane, place] = session.user_position
+            session_bl[lane, place] = slot
+    weight_bl = (item_ids_bl >= FIRST_ITEM_ID).astype(np.float32)
+    batch = Batch(
+        item_ids_bl=item_ids_bl,
+        position_bl=position_bl,
+        user_position_bl=user_position_bl,
+        session_bl=session_bl,
+        starts_session_bs=np.ones((lanes, sessions), bool),
+        starts_user_bs=np.asarray([[session.starts_user for session in row] for row in rows]),
+        gap_hours_bs=np.asarray([[s.gap_hours for s in row] for row in rows], np.float32),
+        loss_weight_bl=weight_bl,
+        scored_bl=np.zeros(weight_bl.shape, bool),
+    )
+    nowhere = np.full((lanes, sessions), -1)
+    is_event_bl = item_ids_bl != PADDING_ID
+    info = BatchInfo(nowhere, nowhere, np.zeros_like(item_ids_bl), item_ids_bl, is_event_bl)
+    return LaneBatch(batch, info)

@@ -1,0 +1,226 @@
+"""Rows of the training benchmark: a model with its compiled step, its state and its batches."""
+
+import functools
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks.flops import train_step_flops
+from benchmarks.grid import grid_batches, with_grid_rows
+from benchmarks.hiergru_grid import HierGRUGrid
+from benchmarks.program import accessed_bytes, sequential_steps, temporary_bytes
+from benchmarks.users import Users
+from data_pipelines.distinct import ItemRows
+from data_pipelines.loaders import train_loader
+from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket, LaneBatch
+from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.models import build
+from hiertcn_jax.models.budget import count_parameters, fit_to_budget
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.objective import make_sources
+from hiertcn_jax.optimizer import Optimizer
+from hiertcn_jax.train_state import TrainState, init_train_state
+from hiertcn_jax.train_step import make_train_step
+
+ROWS = {
+    "hiertcn": "chunks",
+    "hiergru": "chunks",
+    "gru_user": "chunks",
+    "tcn_user": "chunks",
+    "sasrec": "chunks",
+    "hiertcn_grid": "grid",
+    "hiergru_grid": "grid",
+    "hiertcn_grid_tight": "tight",
+}
+"""Name of each row, and how its batches are laid out. What is before "_grid" is the model."""
+
+GRID_SESSIONS, GRID_EVENTS = 10, 20
+"""What the authors' release has by default."""
+
+_LEARNING_RATE = 1e-3
+SEED = 0
+
+
+class Settings(NamedTuple):
+    """What is measured.
+
+    Attributes:
+      models: Rows, of `ROWS`.
+      bucket: Of the rows on chunks.
+      grid_lanes: Of the rows on a grid.
+      items: Size of the catalogue.
+      negatives: Shared by the events of a batch.
+      config: Of hiertcn; the other models get its widths, scaled to as many parameters.
+      users: Drawn; batches go through them again and again.
+      batches: Different batches of each row.
+      rounds: Turns.
+      seconds: What a row runs in each turn, about.
+    """
+
+    models: tuple[str, ...]
+    bucket: Bucket
+    grid_lanes: int
+    items: int
+    negatives: int
+    config: ModelConfig
+    users: int
+    batches: int
+    rounds: int
+    seconds: float
+
+
+class Row:
+    """One model with its step, its state and its batches.
+
+    Attributes:
+      config: The model's.
+      layout: Of `ROWS`.
+      batches: Gone through in turns; of several shapes where the grid is tight.
+      step: The jitted step; its arguments are `arguments`.
+      compile_s: Seconds of tracing and compilation, of all shapes together; 0 before `compile`.
+    """
+
+    def __init__(self, name: str, settings: Settings, users: Users) -> None:
+        self.layout = ROWS[name]
+        self._settings = settings
+        self.config = equal_config(model_name(name), settings.config)
+        elements = make_batches(self.layout, self.config.item_mode, settings, users)
+        self.batches = [element.batch for element in elements]
+        self._events = [np.count_nonzero(element.info.item_ids_bl) for element in elements]
+        self._model = build_model(self.config, self.layout)
+        rows, lanes = settings.items + FIRST_ITEM_ID, self.batches[0].bucket.lanes
+        is_rows = self.config.item_mode == "rows"
+        schedule = optax.constant_schedule(_LEARNING_RATE)
+        optimizer = Optimizer(OptimizerConfig(), schedule, is_rows)
+        loss = LossConfig(negatives=(("uniform", settings.negatives),))
+        counts_v = np.ones(rows)
+        counts_v[:FIRST_ITEM_ID] = 0
+        self._sources = make_sources(loss, counts_v)
+        self.step: Any = make_train_step(self._model, self.config, loss, optimizer, SEED)
+        key = jax.random.key(SEED)
+        self._init = functools.partial(
+            init_train_state, key, self._model, self.config, optimizer, lanes, rows
+        )
+        # Shapes alone, until `compile`: whoever only looks at the step pays for no state.
+        self._state: TrainState = jax.eval_shape(self._init)
+        self._next = itertools.cycle(range(len(self.batches)))
+        self._programs: dict[Bucket, Any] = {}
+        self.compile_s = 0.0
+
+    def arguments(self, batch: Batch) -> tuple[TrainState, Batch, Any]:
+        """What the step takes; before `compile` the state is shapes alone."""
+        return self._state, batch, self._sources
+
+    def compile(self) -> None:
+        """Compiles the step for all shapes of the batches, and makes the state."""
+        clock = time.perf_counter()
+        for batch in self.batches:
+            if batch.bucket not in self._programs:
+                lowered = self.step.lower(*self.arguments(batch))
+                self._programs[batch.bucket] = lowered.compile()
+        self.compile_s = time.perf_counter() - clock
+        self._state = self._init()
+
+    def run(self, steps: int) -> tuple[int, float]:
+        """Real events of so many steps, and the seconds that they took."""
+        places = list(itertools.islice(self._next, steps))
+        clock = time.perf_counter()
+        for place in places:
+            batch = self.batches[place]
+            self._state, _ = self._programs[batch.bucket](self._state, batch, self._sources)
+        jax.block_until_ready(self._state)
+        return sum(self._events[place] for place in places), time.perf_counter() - clock
+
+    def warm_up(self) -> int:
+        """Runs each program once, and says how many steps fill the seconds of a turn."""
+        self.run(len(self.batches))
+        _, seconds = self.run(len(self.batches))
+        return max(1, round(self._settings.seconds * len(self.batches) / seconds))
+
+    def figures(self) -> dict[str, float]:
+        """What does not depend on the clock, and the time of compilation."""
+        events, slots, flops, moved = sum(self._events), 0, 0, 0.0
+        cost = {bucket: accessed_bytes(program) for bucket, program in self._programs.items()}
+        for batch in self.batches:
+            bucket = batch.bucket
+            slots += bucket.lanes * bucket.events
+            moved += cost[bucket]
+            flops += train_step_flops(
+                self.config, bucket, self._settings.negatives, self.layout != "chunks"
+            )
+        return {
+            "useful_slots": round(events / slots, 4),
+            "events_per_step": round(events / len(self.batches)),
+            "parameters": count_parameters(self.config),
+            "compile_s": round(self.compile_s, 2),
+            "flops_per_event": round(flops / events),
+            "bytes_per_event": round(moved / events),
+            "peak_bytes": max(map(temporary_bytes, self._programs.values())),
+            "sequential_steps": self.sequential_steps(),
+        }
+
+    def sequential_steps(self) -> int:
+        """Steps of a batch that wait for one another, going forward through the model."""
+        params, batch = self._state.params, self.batches[0]
+        batch = batch.replace(item_table_ud=params["items"].input_vd)
+        traced = jax.make_jaxpr(self._model.apply)(
+            {"params": params["model"]}, batch, self._state.carry
+        )
+        return sequential_steps(traced.jaxpr)
+
+
+def model_name(row: str) -> str:
+    """The model of a row."""
+    return row.partition("_grid")[0]
+
+
+def equal_config(name: str, hiertcn: ModelConfig) -> ModelConfig:
+    """The model's config with as many parameters as hiertcn's, beside the item table.
+
+    Raises:
+      ValueError: The smallest model of this name has more.
+    """
+    if name == "hiertcn":
+        return hiertcn
+    config = ModelConfig(
+        name=name,
+        item_dim=hiertcn.item_dim,
+        item_mode=hiertcn.item_mode,
+        dropout=hiertcn.dropout,
+        dtype=hiertcn.dtype,
+    )
+    return fit_to_budget(config, count_parameters(hiertcn))
+
+
+def build_model(config: ModelConfig, layout: str) -> SequenceModel:
+    """The model as it is cheapest on batches of this layout."""
+    if config.name == "hiergru" and layout != "chunks":
+        return HierGRUGrid(config)
+    return build(config)
+
+
+def make_batches(
+    layout: str, item_mode: str, settings: Settings, users: Users
+) -> Sequence[LaneBatch]:
+    """The batches of a row."""
+    rows = settings.items + FIRST_ITEM_ID
+    items = ItemRows(rows, settings.negatives) if item_mode == "rows" else None
+    if layout == "chunks":
+        loader = train_loader(users, settings.bucket, seed=SEED, item_rows=items, prefetch=0)
+        return list(itertools.islice(loader, settings.batches))
+    # A grid's batch holds fewer events: more of them, to meet as many sessions.
+    endless: Iterator[LaneBatch] = grid_batches(
+        users,
+        settings.grid_lanes,
+        GRID_SESSIONS,
+        GRID_EVENTS,
+        seed=SEED,
+        tight=layout == "tight",
+    )
+    batches = list(itertools.islice(endless, 2 * settings.batches))
+    return batches if items is None else with_grid_rows(batches, items, settings.grid_lanes, SEED)
