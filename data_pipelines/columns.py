@@ -9,6 +9,8 @@ from data_pipelines.bad_rows import BadRows
 from data_pipelines.errors import DataError
 from data_pipelines.times import LATEST_MS, UNPARSABLE_MS, TimeUnit, to_milliseconds
 
+_SHOWN_CHARACTERS = 80
+
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
@@ -107,14 +109,25 @@ class _Checker:
         """Reports and drops the rows where `bad` [n] holds."""
 
         def describe_first() -> str:
-            first = self.frame.row(int(np.argmax(bad)), named=True)
-            line = f" (line {first['line']})" if "line" in first else ""
-            got = "nothing" if first[column] in (None, "") else repr(first[column])
+            first = self.frame[int(np.argmax(bad))]
+            line = f" (line {first['line'].item()})" if "line" in first.columns else ""
             return (
-                f"{self._source}: row {first['row']}{line}, column {column!r}: "
-                f"expected {expected}, got {got}"
+                f"{self._source}: row {first['row'].item()}{line}, column {column!r}: "
+                f"expected {expected}, got {_shown(first[column])}"
             )
 
         self._bad_rows.report(reason, int(bad.sum()), describe_first)
         if bad.any():
             self.frame = self.frame.filter(~bad)
+
+
+def _shown(value: pl.Series) -> str:
+    """A value, alone in its series, as a message has it: cut where it is long."""
+    if value.dtype.is_temporal():
+        # As a count: it may be no date that Python has.
+        return f"{value.to_physical().item()} as {value.dtype}"
+    plain = value.item()
+    if plain is None or plain == "":
+        return "nothing"
+    text = repr(plain)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

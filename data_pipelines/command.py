@@ -64,8 +64,16 @@ def app_asks_for_help() -> bool:
 
 def fail(message: object, code: int) -> NoReturn:
     """Ends the program with one line on standard error."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    print("error:", one_line(str(message)), file=sys.stderr)
     sys.exit(code)
+
+
+def one_line(text: str) -> str:
+    """The text in one line of printable characters: files may name what steers a terminal."""
+    joined = " ".join(text.split())
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in joined
+    )
 
 
 def _stop(signal_number: int, frame: object) -> NoReturn:

@@ -98,7 +98,9 @@ class PrepareConfig:
         if self.gap_minutes is not None and self.session_column is not None:
             raise ValueError(f"gap_minutes={self.gap_minutes}: has no use with session_column")
         if self.separator is not None and not self._is_separator(self._separator()):
-            raise ValueError(f"separator={self.separator!r}: must be one ASCII character or 'tab'")
+            raise ValueError(
+                f"separator={self.separator!r}: must be one ASCII character, no letter or digit"
+            )
 
     def read_options(self) -> ReadOptions:
         """How the log is read."""
@@ -218,7 +220,9 @@ class PrepareConfig:
 
     @staticmethod
     def _is_separator(text: str | None) -> bool:
-        return text is not None and len(text) == 1 and text.isascii() and text not in '"\r\n'
+        if text is None or len(text) != 1:
+            return False
+        return text.isascii() and not text.isalnum() and text not in '"\r\n'
 
 
 def choices_of_fields() -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ Polars fills missing fields with nulls and does not tell where bytes are not UTF
 found here first (`text_rows`), the bad ones reported, and polars gets the others.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -17,6 +18,8 @@ import polars as pl
 from data_pipelines.bad_rows import BadRows
 from data_pipelines.errors import DataError
 from data_pipelines.text_rows import TextRows, find_rows
+
+_MISQUOTED = 'a quote (") stands where none belongs'
 
 BLOCK_BYTES = 16 << 20
 """Bytes read at once, so that memory does not grow with the file. No row may be longer."""
@@ -76,11 +79,15 @@ class DelimitedFile:
             raise DataError(f"{self._path}: the file is empty; expected a header and rows")
         block, rows, _ = first
         try:
-            text = rows[:1].text(block).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+            text = rows[:1].text(block).decode("utf-8")
+            if rows.misquoted[0]:
+                raise csv.Error(_MISQUOTED)
+            return next(csv.reader([text], delimiter=self._separator))
         except UnicodeDecodeError as error:
             got = error.object[error.start : error.start + 1].hex()
             raise DataError(f"{self._path}: header: expected UTF-8, got byte 0x{got}") from error
-        return next(csv.reader([text], delimiter=self._separator))
+        except csv.Error as error:
+            raise DataError(f"{self._path}: header: {error}") from error
 
     def _blocks(self) -> Iterator[tuple[bytes, TextRows, int]]:
         """Yields blocks of whole rows with the rows in them and their number of lines."""
@@ -88,6 +95,8 @@ class DelimitedFile:
         rest = b""
         try:
             with opener(self._path, "rb") as file:
+                if (mark := file.read(len(codecs.BOM_UTF8))) != codecs.BOM_UTF8:
+                    rest = mark
                 while chunk := file.read(BLOCK_BYTES):
                     rows, used, lines = find_rows(rest + chunk, self._separator)
                     block, rest = (rest + chunk)[:used], (rest + chunk)[used:]
@@ -123,12 +132,18 @@ class DelimitedFile:
             if not_utf8[first]:
                 column = self._broken_column(rows[first : first + 1].text(block))
                 return f"{place}, column {column!r}: expected UTF-8, got other bytes"
+            if rows.misquoted[first]:
+                return f"{place}: {_MISQUOTED}"
             return f"{place}: expected {expected} fields, got {rows.fields[first]}"
 
+        well_formed = ~not_utf8 & ~rows.misquoted
         for reason, wrong in (
+            # Programs do not agree on what a misquoted row holds; often it takes in lines that
+            # follow, which are lost with it.
             ("not UTF-8", not_utf8),
-            ("too few fields", (rows.fields < expected) & ~not_utf8),
-            ("too many fields", (rows.fields > expected) & ~not_utf8),
+            ("misplaced quote", rows.misquoted & ~not_utf8),
+            ("too few fields", (rows.fields < expected) & well_formed),
+            ("too many fields", (rows.fields > expected) & well_formed),
         ):
             self._bad_rows.report(reason, int(wrong.sum()), lambda w=wrong: describe_first(w))
             is_good &= ~wrong
@@ -136,32 +151,27 @@ class DelimitedFile:
 
     def _broken_column(self, row: bytes) -> str:
         """The first column of a row with bytes that are not UTF-8."""
-        # Each such byte becomes a surrogate, which no UTF-8 gives.
-        text = row.decode("utf-8", "surrogateescape")
-        fields = next(csv.reader([text], delimiter=self._separator))
-        is_broken = [_has_surrogate(field) for field in fields]
-        return (self.columns + ["behind the last"] * len(fields))[is_broken.index(True)]
+        try:
+            row.decode("utf-8")
+        except UnicodeDecodeError as error:
+            before = row[: error.start]
+        # What an even number of quotes precedes is outside of quotes.
+        parts = before.split(b'"')[::2]
+        column = sum(part.count(self._separator.encode()) for part in parts)
+        return [*self.columns, "behind the last"][min(column, len(self.columns))]
 
     def _parse(self, block: bytes, rows: TextRows, columns: list[str]) -> pl.DataFrame:
         if not len(rows):
             return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-        places = sorted({self.columns.index(column) for column in columns})
-        malformed = f'{self._path}: a quote (") stands where none belongs'
-        try:
-            frame = pl.read_csv(
-                io.BytesIO(rows.text(block)),
-                has_header=False,
-                infer_schema=False,
-                separator=self._separator,
-                columns=places,
-            )
-        except pl.exceptions.ComputeError as error:
-            raise DataError(malformed) from error
+        places = {column: self.columns.index(column) for column in columns}
+        # Polars takes a byte order mark off the first row: it gets a header, of the places.
+        header = self._separator.join(map(str, range(len(self.columns)))).encode()
+        frame = pl.read_csv(
+            io.BytesIO(header + b"\n" + rows.text(block)),
+            infer_schema=False,
+            separator=self._separator,
+            columns=[str(place) for place in places.values()],
+        )
         if len(frame) != len(rows):
-            raise DataError(malformed)
-        frame.columns = [self.columns[place] for place in places]
-        return frame
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+            raise AssertionError(f"{self._path}: {len(rows)} rows, parsed as {len(frame)}")
+        return frame.select(pl.col(str(place)).alias(name) for name, place in places.items())

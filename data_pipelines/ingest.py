@@ -13,6 +13,9 @@ from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
 from data_pipelines.log import Log, encode_log
 
+# What a message shows of a header that may be anything.
+_LISTED_NAMES, _LISTED_CHARACTERS = 30, 60
+
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
@@ -46,9 +49,15 @@ def require_columns(source: str, found: list[str], options: ReadOptions) -> None
     for name in options.needed():
         if found.count(name) != 1:
             problem = "is missing" if name not in found else "is there more than once"
-            raise DataError(
-                f"{source}: header: column {name!r} {problem}; found {', '.join(found)}"
-            )
+            raise DataError(f"{source}: header: column {name!r} {problem}; found {_listed(found)}")
+
+
+def _listed(names: list[str]) -> str:
+    shown = [name if name.isprintable() else repr(name) for name in names[:_LISTED_NAMES]]
+    rest = len(names) - len(shown)
+    return ", ".join(name[:_LISTED_CHARACTERS] for name in shown) + (
+        f" and {rest} more" if rest else ""
+    )
 
 
 def collect_log(

@@ -12,6 +12,7 @@ from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
 from data_pipelines.ingest import ReadOptions, collect_log, require_columns
 from data_pipelines.log import Log
+from data_pipelines.parquet import read_parquet
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -62,18 +63,9 @@ def _frames(file: Path, options: ReadOptions, bad_rows: BadRows) -> Iterator[pl.
 
 
 def _parquet_frames(file: Path, options: ReadOptions) -> Iterator[pl.DataFrame]:
-    if file.stat().st_size == 0:
-        raise DataError(f"{file}: the file is empty; expected Parquet")
-    try:
-        found = list(pl.read_parquet_schema(file))
-        require_columns(str(file), found, options)
-        frame = pl.read_parquet(file, columns=options.needed(), glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{file}: not readable as Parquet: {_first_line(error)}") from error
+    frame = read_parquet(
+        file, options.needed(), lambda found: require_columns(str(file), found, options)
+    )
     if frame.is_empty():
         raise DataError(f"{file}: no rows in it")
     yield frame.with_columns(row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

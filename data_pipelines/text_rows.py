@@ -16,19 +16,21 @@ class TextRows:
       ends: int64 [n]. Place behind its newline.
       fields: int64 [n]. Fields of each row.
       lines: int64 [n]. Line of the block on which it starts, from 0.
+      misquoted: bool [n]. It has a quote that makes its fields doubtful, see `find_rows`.
     """
 
     starts: np.ndarray
     ends: np.ndarray
     fields: np.ndarray
     lines: np.ndarray
+    misquoted: np.ndarray
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, which: slice | np.ndarray) -> "TextRows":
         """The rows of a slice or a mask."""
-        parts = (self.starts, self.ends, self.fields, self.lines)
+        parts = (self.starts, self.ends, self.fields, self.lines, self.misquoted)
         return TextRows(*(part[which] for part in parts))
 
     def text(self, block: bytes) -> bytes:
@@ -41,24 +43,31 @@ class TextRows:
     def not_utf8(self, block: bytes) -> np.ndarray:
         """True for each row that holds bytes that are not UTF-8."""
         broken = np.zeros(len(self), bool)
-        place = 0
-        while place < len(block):
-            try:
-                block[place:].decode("utf-8")
-            except UnicodeDecodeError as error:
-                row = np.searchsorted(self.starts, place + error.start, "right") - 1
-                broken[row] = True
-                place = int(self.ends[row])
-            else:
-                break
+        if _is_utf8(block):
+            return broken
+        # Row by row, and not on from each error: that would read a file in Latin-1 again and again.
+        places = np.flatnonzero(np.frombuffer(block, np.uint8) >= 128)
+        suspects = np.unique(np.searchsorted(self.starts, places, "right") - 1)
+        for row in suspects.tolist():
+            broken[row] = not _is_utf8(block[self.starts[row] : self.ends[row]])
         return broken
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
     """Finds the complete rows of a block that starts outside of quotes.
 
     A quote opens or closes a quoted part, in which newlines and separators are text. A doubled
-    one does both, and so changes nothing.
+    one does both, and so changes nothing. A row is misquoted where text follows a field's closing
+    quote, or where a quoted part that does not begin its field holds a newline or a separator:
+    programs differ in what they read there. Other quotes within a field are text.
 
     Args:
       block: Text in any encoding that keeps ASCII, such as UTF-8.
@@ -71,19 +80,40 @@ def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
     octets = np.frombuffer(block, np.uint8)
     newlines = np.flatnonzero(octets == _NEWLINE)
     separators = np.flatnonzero(octets == ord(separator))
-    row_ends = newlines
+    row_ends, misquoted = newlines, np.zeros(0, np.int64)
     if b'"' in block:
+        misquoted = _misplaced_quotes(octets, ord(separator))
         # Sums modulo 256 keep their parity, in an eighth of the memory.
         quoted = np.cumsum(octets == _QUOTE, dtype=np.uint8) & 1
         row_ends = newlines[quoted[newlines] == 0]
         separators = separators[quoted[separators] == 0]
     if not len(row_ends):
         nothing = np.zeros(0, np.int64)
-        return TextRows(nothing, nothing, nothing, nothing), 0, 0
+        return TextRows(nothing, nothing, nothing, nothing, nothing.astype(bool)), 0, 0
     starts = np.concatenate([[0], row_ends[:-1] + 1])
     fields = np.searchsorted(separators, row_ends) - np.searchsorted(separators, starts) + 1
-    rows = TextRows(starts, row_ends + 1, fields, np.searchsorted(newlines, starts))
+    is_misquoted = np.searchsorted(misquoted, row_ends) > np.searchsorted(misquoted, starts)
+    lines = np.searchsorted(newlines, starts)
+    rows = TextRows(starts, row_ends + 1, fields, lines, is_misquoted)
     lengths = row_ends - starts
     is_blank = (lengths == 0) | ((lengths == 1) & (octets[starts] == _CARRIAGE_RETURN))
-    lines = int(np.searchsorted(newlines, row_ends[-1])) + 1
-    return rows[~is_blank], int(row_ends[-1]) + 1, lines
+    used_lines = int(np.searchsorted(newlines, row_ends[-1])) + 1
+    return rows[~is_blank], int(row_ends[-1]) + 1, used_lines
+
+
+def _misplaced_quotes(octets: np.ndarray, separator: int) -> np.ndarray:
+    """Places of quotes that make a row misquoted, in order; `octets` is the block, uint8 [n]."""
+    quotes = np.flatnonzero(octets == _QUOTE)
+    opening, closing = quotes[: len(quotes) // 2 * 2].reshape(-1, 2).T
+    if not len(opening):
+        return opening
+    # Quoted parts with nothing in between are one, with a doubled quote in it.
+    joins = opening[1:] == closing[:-1] + 1
+    opening, closing = opening[np.append(True, ~joins)], closing[np.append(~joins, True)]
+    borders = (octets == _NEWLINE) | (octets == separator)
+    begins_field = (opening == 0) | borders[opening - 1]
+    next_one, next_two = (np.minimum(closing + k, len(octets) - 1) for k in (1, 2))
+    ends_row = (octets[next_one] == _CARRIAGE_RETURN) & (octets[next_two] == _NEWLINE)
+    ends_field = borders[next_one] | ends_row | (closing == len(octets) - 1)
+    spans_border = np.diff(np.searchsorted(np.flatnonzero(borders), (opening, closing)), axis=0)[0]
+    return opening[np.where(begins_field, ~ends_field, spans_border > 0)]

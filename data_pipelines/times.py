@@ -12,6 +12,9 @@ TimeUnit = Literal["s", "ms"]
 MILLISECONDS = {"s": 1000, "ms": 1}
 """Milliseconds in one unit."""
 
+_COUNTS_IN_MILLISECOND = {"ms": 1, "us": 1_000, "ns": 1_000_000}
+_DAY_MS = 86_400_000
+
 LATEST_MS = 253_402_300_799_999
 """The end of the year 9999. Beyond it a unit was mistaken: milliseconds read as seconds, say."""
 
@@ -60,15 +63,23 @@ def to_milliseconds(values: pl.Series, unit: TimeUnit) -> np.ndarray:
       int64 [n], milliseconds since the epoch, rounded down. `UNPARSABLE_MS` for what is no time;
       what is too large for 64 bits becomes larger than `LATEST_MS`. The caller judges the range.
     """
-    if values.dtype == pl.String:
-        return _from_text(values, unit)
-    if values.dtype.is_temporal() and values.dtype not in (pl.Time, pl.Duration):
-        return values.cast(pl.Datetime("ms")).cast(pl.Int64).to_numpy()
+    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return _from_text(values.cast(pl.String), unit)
+    if values.dtype in (pl.Date, pl.Datetime):
+        return _from_dates(values)
     if values.dtype.is_integer():
         return _scale(values.cast(pl.Int64, strict=False), unit)
-    if values.dtype.is_float():
+    if values.dtype.is_float() or values.dtype.is_decimal():
         return _from_floats(values.cast(pl.Float64).to_numpy(), unit)
     return np.full(len(values), UNPARSABLE_MS)
+
+
+def _from_dates(values: pl.Series) -> np.ndarray:
+    """Dates and datetimes, which polars itself cannot convert where they are far from our time."""
+    counts = values.to_physical().cast(pl.Int64).to_numpy()
+    if isinstance(values.dtype, pl.Datetime):
+        return counts // _COUNTS_IN_MILLISECOND[values.dtype.time_unit]
+    return counts * _DAY_MS
 
 
 def _scale(values: pl.Series, unit: TimeUnit) -> np.ndarray:
@@ -80,7 +91,9 @@ def _scale(values: pl.Series, unit: TimeUnit) -> np.ndarray:
 def _from_floats(values: np.ndarray, unit: TimeUnit) -> np.ndarray:
     """float64 [n] in `unit` to milliseconds."""
     limit = float(LATEST_MS + 1)
-    held = np.clip(np.nan_to_num(values * MILLISECONDS[unit], posinf=limit), -limit, limit)
+    # 1.001 * 1000 is a little less than 1001: to a hundredth first, then down.
+    scaled = np.round(np.nan_to_num(values * MILLISECONDS[unit], posinf=limit), 2)
+    held = np.clip(scaled, -limit, limit)
     return np.where(np.isnan(values), UNPARSABLE_MS, np.floor(held).astype(np.int64))
 
 

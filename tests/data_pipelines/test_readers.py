@@ -105,6 +105,9 @@ BAD_ROWS = [
     ("1,2,noon", "unparsable time", "column 'timestamp': expected a number (s) or ISO 8601, got"),
     ("1,2,-5", "negative time", "column 'timestamp': expected a time since 1970, got '-5'"),
     ("1,2,1500000000000", "time out of range", "is --time_unit right?"),
+    ('1,a "b,c" d,3', "misplaced quote", 'a quote (") stands where none belongs'),
+    ('1,"a"b,3', "misplaced quote", 'a quote (") stands where none belongs'),
+    ('1,"a"\r,3', "misplaced quote", 'a quote (") stands where none belongs'),
 ]
 
 
@@ -149,7 +152,9 @@ def test_bad_parquet_values(tmp_path, column, values, message):
         ("a.csv", b"user_id,user_id,item_id,timestamp\n", "'user_id' is there more than once"),
         ("a.csv", b"\xff\xfe,item_id\n1,2\n", "header: expected UTF-8, got byte 0xff"),
         ("a.csv", HEADER.encode() + b'\n1,"2,3\n4,5,6\n', 'a quote (") in the last rows'),
-        ("a.csv", HEADER.encode() + b'\n1,a"b,3\n1,a"b,3\n', 'a quote (") stands where none'),
+        ("a.csv", HEADER.encode() + b',"a"b\n1,2,3,4\n', 'header: a quote (") stands where none'),
+        ("a.csv", HEADER.encode() + b"\r1,2,3\r", "header: new-line character seen in unquoted"),
+        ("a.csv", b"x" * 200_000 + b"\n1\n", "header: field larger than field limit"),
         ("a.csv.gz", b"no gzip", "cannot be unzipped"),
         ("a.csv.gz", gzip.compress(b"x" * 1000, mtime=0)[:-9], "cannot be unzipped"),
         ("a.parquet", b"no parquet", "not readable as Parquet"),
@@ -171,6 +176,31 @@ def test_a_quote_that_is_never_closed_does_not_read_the_whole_file(tmp_path, mon
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 100)
     path = write_csv(tmp_path / "a.csv", '1,"2,3', *(["4,5,6"] * 100))
     with pytest.raises(DataError, match="no end to the row that starts '1,"):
+        read_files([path], ReadOptions())
+
+
+def test_quotes_within_a_field_are_text(tmp_path):
+    path = write_csv(tmp_path / "a.csv", '1,the "best" one,3', '1,"the ""best"" one",3', '1,"""",3')
+    items = [item for _, item, _ in events(read_files([path], ReadOptions())[0])]
+    assert items == ['the "best" one', 'the "best" one', '"']
+
+
+def test_an_id_may_begin_like_a_file(tmp_path):
+    path = write_csv(tmp_path / "a.csv", "\ufeff1,2,3")
+    assert events(read_files([path], ReadOptions())[0]) == [("\ufeff1", "2", 3_000)]
+
+
+def test_a_long_value_is_cut_in_a_message(tmp_path):
+    path = write_csv(tmp_path / "a.csv", f"1,2,{'9' * 100_000}x")
+    with pytest.raises(DataError, match=r"got '9+\.\.\.$") as caught:
+        read_files([path], ReadOptions())
+    assert len(str(caught.value)) < 400
+
+
+def test_a_header_of_many_columns_is_cut_in_a_message(tmp_path):
+    header = ",".join(f"column {k}" for k in range(5_000))
+    path = write_csv(tmp_path / "a.csv", "1", header=header)
+    with pytest.raises(DataError, match=r"found column 0, .* column 29 and 4970 more$"):
         read_files([path], ReadOptions())
 
 

@@ -41,3 +41,28 @@ def test_rows_that_are_not_utf8():
     block = "é,1\n".encode() + b"\xff,2\nc,\xc3\nd,4\n"
     rows, _, _ = find_rows(block, ",")
     assert rows.not_utf8(block).tolist() == [False, True, True, False]
+
+
+def test_many_rows_that_are_not_utf8_are_each_read_once():
+    class Counted(bytes):
+        """Bytes that count what is sliced out of them."""
+
+        sliced = 0
+
+        def __getitem__(self, key):
+            part = super().__getitem__(key)
+            Counted.sliced += len(part)
+            return part
+
+    block = Counted(b"\xff,1\n" * 500)
+    rows, _, _ = find_rows(block, ",")
+    assert rows.not_utf8(block).all()
+    assert Counted.sliced <= len(block)
+
+
+def test_misquoted_rows():
+    good = ['a,"b"', 'a,"b""c"', '"a\n",b', "a", '""', '"a"\r', 'a"b"c,d', 'a""b']
+    bad = ['"a"b', 'a"b,c"', 'a"\n"', '"a" ,b', '"a"\r,b', ' "a,b"', '"a""b"c']
+    quoted = dict.fromkeys(good, False) | dict.fromkeys(bad, True)
+    rows, _, _ = find_rows("".join(f"{row}\n" for row in quoted).encode(), ",")
+    assert dict(zip(quoted, rows.misquoted.tolist(), strict=True)) == quoted

@@ -11,6 +11,9 @@ from data_pipelines.times import LATEST_MS, UNPARSABLE_MS, parse_time, to_millis
         ("12", 12_000),
         ("12.5", 12_500),
         ("1e3", 1_000_000),
+        ("1.001", 1_001),
+        ("1445617130.289", 1_445_617_130_289),
+        ("1.0009", 1_000),
         ("-3", -3_000),
         ("1970-01-02", 86_400_000),
         ("1970-01-01 00:00:01", 1_000),
@@ -39,6 +42,8 @@ def test_typed_columns_agree_with_text():
         pl.Series([0, 1_500]),
         pl.Series([0, 1_500], dtype=pl.UInt64),
         pl.Series([0.0, 1_500.0], dtype=pl.Float32),
+        pl.Series([0, 1_500]).cast(pl.Decimal(20, 3)),
+        pl.Series(["0", "1500"], dtype=pl.Categorical),
         pl.Series([0, 1_500]).cast(pl.Datetime("ms")),
         pl.Series([0, 1_500_000]).cast(pl.Datetime("us", "Europe/Berlin")),
     ):

@@ -1,0 +1,73 @@
+"""Parquet files that may be damaged or made by anyone.
+
+Arrow reads them, not polars, which ends with a panic on some damaged files; and Arrow checks the
+checksums of pages where a file has them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipelines.errors import DataError
+
+
+def read_parquet(
+    path: Path, columns: Sequence[str], check_header: Callable[[list[str]], None]
+) -> pl.DataFrame:
+    """Reads columns of text, numbers or times.
+
+    Args:
+      path: The file.
+      columns: Those to read, each once.
+      check_header: Is given the names of all columns; raises where they will not do.
+
+    Raises:
+      DataError: The file is empty, damaged or no Parquet file, or holds another type.
+    """
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; expected Parquet")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            check_header(file.schema_arrow.names)
+            # Arrow also gives columns whose names go on behind a dot.
+            table = file.read(columns=list(columns)).select(list(columns))
+        table.validate(full=True)
+    except DataError:
+        raise
+    # UnicodeDecodeError: the name of a column. KeyError, ...: what Arrow's errors are, too.
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise DataError(f"{path}: not readable as Parquet: {line}") from error
+    for field in table.schema:
+        if not _is_plain(field.type):
+            raise DataError(
+                f"{path}: column {field.name!r}: expected text, numbers or times, got {field.type}"
+            )
+    # Other programs' metadata may be any bytes, and their time zones may be unknown to polars.
+    bare = pa.schema([pa.field(field.name, _in_utc(field.type)) for field in table.schema])
+    frame = pl.from_arrow(table.cast(bare))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _is_plain(dtype: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(dtype):
+        return _is_plain(dtype.value_type)
+    return (
+        types.is_primitive(dtype)  # Numbers, booleans and times.
+        or types.is_decimal128(dtype)
+        or types.is_null(dtype)
+        or types.is_string(dtype)
+        or types.is_large_string(dtype)
+        or types.is_string_view(dtype)
+    )
+
+
+def _in_utc(dtype: pa.DataType) -> pa.DataType:
+    """The same moments, whatever zone they are shown in."""
+    has_zone = pa.types.is_timestamp(dtype) and dtype.tz is not None
+    return pa.timestamp(dtype.unit, "UTC") if has_zone else dtype

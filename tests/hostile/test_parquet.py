@@ -1,0 +1,185 @@
+"""Parquet logs of every type and make, and damaged ones."""
+
+import collections
+import datetime
+import decimal
+import io
+from random import Random
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipelines.errors import DataError
+from data_pipelines.ingest import ReadOptions
+from data_pipelines.readers import read_files
+from tests.hostile.damage import damaged, flipped
+from tests.hostile.outcomes import Outcomes
+from tests.hostile.test_readers import events_of
+
+PATH = r"/\S+\.parquet"
+KINDS = {
+    "empty": PATH + r": the file is empty; expected Parquet",
+    "damaged": PATH + r": not readable as Parquet: .+",
+    "column": PATH + r": header: column '\w+' (is missing|is there more than once); found .*",
+    "type": PATH + r": column '\w+': expected text, numbers or times, got .+",
+    "id type": PATH + r": column '\w+': expected text or integers, got .+",
+    "null": PATH + r": row \d+, column '\w+': expected a value, got nothing",
+    "time": PATH + r": row \d+, column 'timestamp': expected a (number|time) .+, got .+",
+    "no rows": PATH + r": no rows in it",
+}
+IDS = (0, 7, 12, 100)
+SECONDS = (0, 1, 1_445_617_130, 4_000_000_000)
+
+
+def id_column(rng, ids):
+    """An Arrow array of these ids in some type."""
+    text = [str(value) for value in ids]
+    return rng.choice(
+        (
+            lambda: pa.array(text),
+            lambda: pa.array(text, pa.large_string()),
+            lambda: pa.array(text, pa.string_view()),
+            lambda: pa.array(text).dictionary_encode(),
+            lambda: pa.array(ids, rng.choice((pa.int8(), pa.int64(), pa.uint16(), pa.uint64()))),
+        )
+    )()
+
+
+def time_column(rng, seconds):
+    """An Arrow array of these times in some type that has room for them."""
+    moments = [datetime.datetime.fromtimestamp(value, datetime.UTC) for value in seconds]
+    zone = rng.choice((None, "UTC", "Europe/Berlin", "Nowhere/Land", "+05:30"))
+    counts = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
+    unit = rng.choice(tuple(counts))
+    return rng.choice(
+        (
+            lambda: pa.array(seconds, pa.int64()),
+            lambda: pa.array(seconds, pa.uint32()),
+            lambda: pa.array(seconds, pa.float64()),
+            lambda: pa.array([decimal.Decimal(value) for value in seconds]),
+            lambda: pa.array([str(value) for value in seconds]),
+            lambda: pa.array([moment.isoformat() for moment in moments]).dictionary_encode(),
+            lambda: pa.array([value * counts[unit] for value in seconds], pa.int64()).cast(
+                pa.timestamp(unit, zone)
+            ),
+        )
+    )()
+
+
+BAD_COLUMNS = (
+    ("user_id", [1.5]), ("item_id", [True]), ("user_id", [b"a"]), ("item_id", [[1]]),
+    ("user_id", [{"a": 1}]), ("item_id", [None]), ("user_id", [""]), ("timestamp", [-1]),
+    ("timestamp", [float("nan")]), ("timestamp", [10**18]), ("timestamp", ["noon"]),
+    ("timestamp", [datetime.date(1969, 1, 1)]), ("timestamp", [datetime.time(12)]),
+    ("timestamp", [decimal.Decimal(10) ** 60]), ("timestamp", [None]), ("timestamp", [[1]]),
+)  # fmt: skip
+
+
+def parquet_log(rng, bad=False):
+    """The bytes of a Parquet log, and its events, or None for one that is to be refused."""
+    rows = rng.randint(1, 40)
+    users = [rng.choice(IDS) for _ in range(rows)]
+    items = [rng.choice(IDS) for _ in range(rows)]
+    seconds = [rng.choice(SECONDS) for _ in range(rows)]
+    columns = {
+        "user_id": id_column(rng, users),
+        "item_id": id_column(rng, items),
+        "timestamp": time_column(rng, seconds),
+        "nested": pa.array([{"user_id": [1]}] * rows),
+        "user_id.x": pa.array(range(rows)),
+    }
+    events = [
+        (str(user), str(item), value * 1000)
+        for user, item, value in zip(users, items, seconds, strict=True)
+    ]
+    if bad:
+        name, values = rng.choice(BAD_COLUMNS)
+        columns[name], events = pa.array(values * rows), None
+        if rng.random() < 0.2:
+            del columns[name]
+        if rng.random() < 0.1:
+            columns = {name: column[:0] for name, column in columns.items()}
+    order = rng.sample(sorted(columns), len(columns))
+    table = pa.table({name: columns[name] for name in order})
+    if rng.random() < 0.3:
+        table = table.replace_schema_metadata({b"\xff": b"\xfe"})
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        compression=rng.choice(("none", "snappy", "gzip", "zstd", "lz4", "brotli")),
+        row_group_size=rng.choice((3, 1000)),
+        write_page_checksum=rng.random() < 0.5,
+        use_dictionary=rng.random() < 0.5,
+        data_page_version=rng.choice(("1.0", "2.0")),
+        store_schema=rng.random() < 0.7,
+    )
+    return buffer.getvalue(), events
+
+
+def read(path, data):
+    path.write_bytes(data)
+    return events_of(read_files([str(path)], ReadOptions())[0])
+
+
+def test_every_type_and_make_is_read_and_what_is_no_log_is_refused(tmp_path):
+    outcomes = Outcomes(KINDS)
+    for seed in range(300):
+        rng = Random(seed)
+        data, events = parquet_log(rng, bad=rng.random() < 0.5)
+        try:
+            got = read(tmp_path / "log.parquet", data)
+        except DataError as error:
+            outcomes.refused(error)
+            assert events is None, (seed, error)
+        else:
+            assert got == events, seed
+            outcomes.right()
+    outcomes.require(300, never=("empty", "damaged"))
+
+
+def test_damaged_files(tmp_path):
+    """What is read all the same is what polars reads in the same bytes."""
+    outcomes = Outcomes(KINDS)
+    changed = collections.Counter()
+    for seed in range(700):
+        rng = Random(seed)
+        data, events = parquet_log(rng)
+        data = rng.choice((damaged, flipped, flipped))(rng, data)
+        try:
+            got = read(tmp_path / "log.parquet", data)
+        except DataError as error:
+            outcomes.refused(error)
+            continue
+        if got != events:
+            changed[agrees_with_polars(data, got)] += 1
+        outcomes.right()
+    outcomes.require(700, never=("type", "id type", "null", "no rows"))
+    assert not changed["differs"]
+    assert changed.total() < 20, "most damage must be noticed"
+
+
+def agrees_with_polars(data, got):
+    """Whether polars reads the same: a flipped bit may make another whole file of a file."""
+    try:
+        frame = pl.read_parquet(io.BytesIO(data))
+    except BaseException as error:
+        # It panics on some files that Arrow reads.
+        assert isinstance(error, pl.exceptions.PolarsError) or "Panic" in type(error).__name__
+        return "unreadable"
+    users, items = (frame[name].cast(pl.String).to_list() for name in ("user_id", "item_id"))
+    return (
+        "same"
+        if [event[:2] for event in got] == list(zip(users, items, strict=True))
+        else "differs"
+    )
+
+
+@pytest.mark.parametrize("days", [2**31 - 1, -(2**31)])
+def test_dates_that_python_does_not_have(tmp_path, days):
+    table = {"user_id": ["a"], "item_id": ["b"], "timestamp": pa.array([days], pa.date32())}
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=rf"row 1, column 'timestamp': expected .* got {days} as"):
+        read_files([str(tmp_path / "log.parquet")], ReadOptions())

@@ -1,0 +1,154 @@
+"""Readers against a plain second reader, on thousands of odd, bad and damaged files."""
+
+import collections
+from random import Random
+
+from data_pipelines import delimited
+from data_pipelines.errors import DataError
+from data_pipelines.ingest import ReadOptions
+from data_pipelines.readers import read_files
+from tests.hostile.damage import damaged
+from tests.hostile.log_files import log_file
+from tests.hostile.outcomes import RIGHT, Outcomes
+from tests.hostile.plain_reader import read_plain
+
+PATH = r"/\S+/log\.[a-z.]+"
+ROW = PATH + r": row \d+ \(line \d+\)"
+BAD_ROWS = {
+    "not UTF-8": ROW + r", column .+: expected UTF-8, got other bytes",
+    "misplaced quote": ROW + r': a quote \("\) stands where none belongs',
+    "too few fields": ROW + r": expected (\d+) fields, got \d+",
+    "null user_id": ROW + r", column 'user_id': expected a value, got nothing",
+    "null item_id": ROW + r", column 'item_id': expected a value, got nothing",
+    "null timestamp": ROW + r", column 'timestamp': expected a value, got nothing",
+    "unparsable time": ROW + r", column 'timestamp': expected a number \(s\) or ISO 8601, got .+",
+    "negative time": ROW + r", column 'timestamp': expected a time since 1970, got '.+'",
+    "time out of range": ROW + r", column 'timestamp': expected a time before the year 10000 .+",
+}
+WHOLE_FILES = {
+    "unzip": PATH + r": cannot be unzipped: .+",
+    "empty": PATH + r": the file is empty; expected a header and rows",
+    "header not UTF-8": PATH + r": header: expected UTF-8, got byte 0x..",
+    "header misplaced quote": PATH + r": header: a quote \(\"\) stands where none belongs",
+    "header carriage return": PATH + r": header: .*new-line character seen in unquoted field.*",
+    "column": PATH + r": header: column '\w+' (is missing|is there more than once); found .*",
+    "no rows": PATH + r": no rows behind the header",
+    "unclosed": PATH + r': a quote \("\) in the last rows is never closed',
+    "nothing left": r"no rows are left of the log \(.+\)",
+}
+KINDS = {**BAD_ROWS, **WHOLE_FILES}
+
+
+def place_of(message):
+    """Row and line that a message names."""
+    row, _, rest = message.partition(": row ")[2].partition(" (line ")
+    return int(row), int(rest.partition(")")[0])
+
+
+def events_of(log):
+    users, items = log.user_ids.gather(log.users), log.item_ids.gather(log.items)
+    return list(zip(users, items, log.times_ms.tolist(), strict=True))
+
+
+def assert_events(log, rows):
+    """The events are those of the plain reader's rows; decimals may be a millisecond off."""
+    got, wanted = events_of(log), [row.event for row in rows]
+    assert [event[:2] for event in got] == [event[:2] for event in wanted]
+    for (_, _, got_ms), row in zip(got, rows, strict=True):
+        assert abs(got_ms - row.event[2]) <= row.rounded, row
+
+
+def check(path, data, separator, outcomes):
+    """Reads a file with and without its bad rows, and compares with the plain reader."""
+    path.write_bytes(data)
+    plain = read_plain(data, gzipped=path.suffix == ".gz", separator=separator)
+    good = [row for row in plain.rows if row.event]
+    bad = [row for row in plain.rows if row.problem]
+    try:
+        log, drops = read_files([str(path)], ReadOptions(on_bad_row="skip"))
+    except DataError as error:
+        kind = outcomes.refused(error)
+        expected = plain.problem or ("unclosed" if plain.unclosed else "nothing left")
+        assert kind == expected, (kind, plain)
+        assert kind != "nothing left" or not good
+    else:
+        assert plain.problem is None and not plain.unclosed, plain
+        assert_events(log, good)
+        counted = {drop.reason: drop.events for drop in drops}
+        assert counted == collections.Counter(row.problem for row in bad)
+        outcomes.right()
+    try:
+        log, drops = read_files([str(path)], ReadOptions())
+    except DataError as error:
+        kind = outcomes.refused(error)
+        if kind in BAD_ROWS:
+            kind = "too many fields" if kind == "too few fields" and _too_many(error) else kind
+            assert (*place_of(str(error)), kind) in [(b.row, b.line, b.problem) for b in bad]
+        else:
+            assert kind == (plain.problem or "unclosed"), (kind, plain)
+    else:
+        assert plain.problem is None and not plain.unclosed and not bad, plain
+        assert_events(log, good)
+        outcomes.right()
+
+
+def _too_many(error):
+    expected, got = str(error).rpartition(": expected ")[2].split(" fields, got ")
+    return int(got) > int(expected)
+
+
+def test_odd_files_and_bad_rows_are_read_as_the_plain_reader_reads_them(tmp_path):
+    outcomes = Outcomes(KINDS)
+    for seed in range(700):
+        rng = Random(seed)
+        log = log_file(rng, bad_rows=rng.choice((0.0, 0.4)))
+        check(tmp_path / log.name, log.data, log.separator, outcomes)
+    outcomes.require(1400, never=WHOLE_FILES)
+
+
+def test_what_was_written_is_what_is_read(tmp_path):
+    """Against the events that were put in: the two readers do not err alike."""
+    for seed in range(300):
+        log = log_file(Random(seed))
+        path = tmp_path / log.name
+        path.write_bytes(log.data)
+        assert events_of(read_files([str(path)], ReadOptions())[0]) == log.events
+
+
+def test_damaged_files(tmp_path):
+    outcomes = Outcomes(KINDS)
+    for seed in range(1300):
+        rng = Random(seed)
+        log = log_file(rng, bad_rows=rng.choice((0.0, 0.2)), damage=damaged)
+        check(tmp_path / log.name, log.data, log.separator, outcomes)
+    outcomes.require(2600)
+
+
+def test_blocks_of_any_size_change_nothing_but_the_length_of_a_row(tmp_path, monkeypatch):
+    endless = PATH + r": no end to the row that starts .+"
+    outcomes = Outcomes({"endless": endless, **KINDS})
+    for seed in range(200):
+        rng = Random(seed)
+        log = log_file(rng, bad_rows=0.2, damage=rng.choice((None, damaged)))
+        path = tmp_path / log.name
+        path.write_bytes(log.data)
+        monkeypatch.setattr(delimited, "BLOCK_BYTES", 1 << 24)
+        whole = _skipping(path)
+        monkeypatch.setattr(delimited, "BLOCK_BYTES", rng.choice((8, 64, 512)))
+        in_blocks = _skipping(path)
+        if isinstance(in_blocks, DataError):
+            if outcomes.refused(in_blocks) != "endless":
+                assert isinstance(whole, DataError), (whole, in_blocks)
+        else:
+            assert in_blocks == whole
+            outcomes.right()
+    assert min(outcomes.counts[kind] for kind in (RIGHT, "endless", "unzip", "unclosed")) > 0
+
+
+def _skipping(path):
+    """Events and drops of a file, or its error."""
+    try:
+        log, drops = read_files([str(path)], ReadOptions(on_bad_row="skip"))
+    except DataError as error:
+        return error
+    return events_of(log), sorted(drops, key=str)
