@@ -40,6 +40,16 @@ class Events:
             self.users[kept], self.items[kept], self.times_ms[kept], _starts_of_runs(sessions)
         )
 
+    def in_order(self) -> "Events":
+        """Sessions in order of their first event, which may not be the one that they once had."""
+        first = np.flatnonzero(self.starts_session)
+        place = np.empty(len(first), np.int64)
+        place[np.lexsort((self.times_ms[first], self.users[first]))] = np.arange(len(first))
+        order = np.argsort(place[self.sessions], kind="stable")
+        return Events(
+            self.users[order], self.items[order], self.times_ms[order], self.starts_session[order]
+        )
+
 
 def by_gap(log: Log, gap_minutes: float) -> Events:
     """A user's next event starts a session where it comes more than `gap_minutes` later."""

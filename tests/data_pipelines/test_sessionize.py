@@ -95,3 +95,12 @@ def test_keep_leaves_the_sessions_that_have_events(rows, data):
 def test_a_log_without_session_ids_has_no_sessions_by_column():
     with pytest.raises(ValueError, match="sessions=None"):
         by_column(codes_log([0], [0], [0]))
+
+
+def test_sessions_in_order_of_the_first_event_that_is_left():
+    # Session 0 begins at time 1 with item 9; without it, behind session 1.
+    log = codes_log([0, 0, 0, 0], [9, 5, 6, 7], [1, 2, 3, 4], [0, 1, 0, 1])
+    events = by_column(log)
+    assert as_lists(events.in_order()) == [(0, [(9, 1), (6, 3)]), (0, [(5, 2), (7, 4)])]
+    left = events.keep(events.items != 9)
+    assert as_lists(left.in_order()) == [(0, [(5, 2), (7, 4)]), (0, [(6, 3)])]

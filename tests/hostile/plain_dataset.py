@@ -1,0 +1,149 @@
+"""A second preparation, from the events of a log to histories: loops over users and sessions."""
+
+import collections
+import hashlib
+from typing import NamedTuple
+
+
+class PlainEvent(NamedTuple):
+    """An event of a log; `session` is an id, or None for a log without them."""
+
+    user: str
+    item: str
+    time_ms: int
+    session: str | None
+
+
+class PlainOptions(NamedTuple):
+    """What is asked for, as the flags have it."""
+
+    gap_minutes: float | None
+    collapse_repeats: bool
+    min_item_events: int
+    min_user_events: int
+    max_user_events: int
+    min_sessions: int
+    split: str
+    valid_fraction: float
+    test_fraction: float
+    bounds_ms: tuple[int, int] | None
+
+
+class PlainDataset(NamedTuple):
+    """Each user's sessions as (part, [(row of the item table, seconds), ...]), by user id."""
+
+    histories: dict[str, list[tuple[int, list[tuple[int, int]]]]]
+    vocabulary: list[str]
+    users_too_short: int
+
+
+Sessions = dict[str, list[list[PlainEvent]]]
+
+
+def prepare_plain(events: list[PlainEvent], options: PlainOptions) -> PlainDataset | str:
+    """The histories, or the reason why there are none."""
+    sessions = _sessions(events, options.gap_minutes)
+    if options.collapse_repeats:
+        sessions = {user: [_collapsed(s) for s in own] for user, own in sessions.items()}
+    sessions = _filtered(sessions, options)
+    if not sessions:
+        return "filters"
+    parts = _parts(sessions, options)
+    for part in range(3):
+        if not any(part in own for own in parts.values()):
+            return "empty part"
+    return _encoded(sessions, parts, options.split)
+
+
+def _sessions(events: list[PlainEvent], gap_minutes: float | None) -> Sessions:
+    sessions: Sessions = {}
+    for user in sorted({event.user for event in events}):
+        own = sorted((e for e in events if e.user == user), key=lambda event: event.time_ms)
+        by_id: dict[object, list[PlainEvent]] = {}
+        last, number = None, 0
+        for event in own:
+            if gap_minutes is not None:
+                number += last is not None and event.time_ms - last > gap_minutes * 60_000
+                last = event.time_ms
+            by_id.setdefault(event.session if gap_minutes is None else number, []).append(event)
+        sessions[user] = list(by_id.values())
+    return sessions
+
+
+def _collapsed(session: list[PlainEvent]) -> list[PlainEvent]:
+    return [e for k, e in enumerate(session) if k == 0 or session[k - 1].item != e.item]
+
+
+def _filtered(sessions: Sessions, options: PlainOptions) -> Sessions:
+    before = None
+    while before != sessions:
+        before = sessions
+        counts = collections.Counter(e.item for own in sessions.values() for s in own for e in s)
+        sessions = {
+            user: [
+                kept
+                for session in own
+                if (kept := [e for e in session if counts[e.item] >= options.min_item_events])
+            ]
+            for user, own in sessions.items()
+        }
+        for stays in (
+            lambda own: sum(map(len, own)) >= max(1, options.min_user_events),
+            lambda own: (
+                not options.max_user_events or sum(map(len, own)) <= options.max_user_events
+            ),
+            lambda own: len(own) >= options.min_sessions,
+        ):
+            sessions = {user: own for user, own in sessions.items() if stays(own)}
+    # A session that lost its first event may now begin later than another.
+    return {user: sorted(own, key=lambda s: s[0].time_ms) for user, own in sessions.items()}
+
+
+def _parts(sessions: Sessions, options: PlainOptions) -> dict[str, list[int]]:
+    if options.split == "last_session":
+        return {
+            user: [0] * (len(own) - 2) + [1, 2] if len(own) >= 3 else [0] * len(own)
+            for user, own in sessions.items()
+        }
+    if options.split == "user":
+        parts = {}
+        for user, own in sessions.items():
+            digest = hashlib.blake2b(user.encode(), digest_size=8).hexdigest()
+            share = int(digest, 16) / 2**64
+            held_out = options.test_fraction + options.valid_fraction
+            part = 2 if share < options.test_fraction else 1 if share < held_out else 0
+            parts[user] = [part] * len(own)
+        return parts
+    starts = sorted(session[0].time_ms for own in sessions.values() for session in own)
+    bounds = options.bounds_ms
+    if bounds is None:
+        shares = (1 - options.test_fraction - options.valid_fraction, 1 - options.test_fraction - 0)
+        last = len(starts) - 1
+        bounds = tuple(starts[min(round(share * len(starts)), last)] for share in shares)
+    return {
+        user: [sum(session[0].time_ms >= bound for bound in bounds) for session in own]
+        for user, own in sessions.items()
+    }
+
+
+def _encoded(sessions: Sessions, parts: dict[str, list[int]], split: str) -> PlainDataset:
+    counts = collections.Counter(
+        event.item
+        for user, own in sessions.items()
+        for part, session in zip(parts[user], own, strict=True)
+        for event in session
+        if part == 0
+    )
+    vocabulary = sorted(counts, key=lambda item: (-counts[item], item))
+    rows = {item: row for row, item in enumerate(vocabulary, 2)}
+    histories = {
+        user: [
+            (part, [(rows.get(event.item, 1), event.time_ms // 1000) for event in session])
+            for part, session in zip(parts[user], own, strict=True)
+        ]
+        for user, own in sessions.items()
+    }
+    too_short = split == "last_session"
+    return PlainDataset(
+        histories, vocabulary, sum(too_short and len(own) < 3 for own in sessions.values())
+    )

@@ -1,0 +1,110 @@
+"""Sessions, filters, splits and vocabulary against a plain second preparation."""
+
+from random import Random
+
+import polars as pl
+
+from data_pipelines.config import PrepareConfig
+from data_pipelines.dataset import build_dataset
+from data_pipelines.errors import DataError
+from data_pipelines.filters import FilterOptions, apply_filters
+from data_pipelines.log import TYPED_SCHEMA, encode_log
+from data_pipelines.sessionize import by_column, by_gap, collapse_repeats
+from data_pipelines.splits import SplitOptions
+from tests.hostile.outcomes import Outcomes
+from tests.hostile.plain_dataset import PlainEvent, PlainOptions, prepare_plain
+
+KINDS = {
+    "filters": r"the filters leave nothing: \w+=\d+ dropped \d+ events.*",
+    "empty part": r"split=\w+: the (train|valid|test) part is left empty \(\d+ sessions of \d+ .+",
+}
+# Ids that sort by bytes other than by letters or numbers; times with ties and at both ends.
+IDS = ("10", "9", "a", "B", "é", "", "\x00", "🎈", "a\nb", *"cdefghijklm")
+TIMES = (0, 1, 60_000, 60_001, 120_000, 86_400_000, 253_402_300_799_999)
+
+
+def random_log(rng):
+    users, items = rng.sample(IDS, rng.randint(1, 12)), rng.sample(IDS, rng.randint(1, 6))
+    return [
+        PlainEvent(
+            rng.choice(users),
+            rng.choice(items),
+            rng.choice(TIMES) if rng.random() < 0.3 else rng.randrange(10) * 60_000,
+            rng.choice("xyz12"),
+        )
+        for _ in range(rng.randint(1, 60))
+    ]
+
+
+def random_options(rng):
+    split = rng.choice(("last_session", "user", "time"))
+    by_clock = split == "time" and rng.random() < 0.5
+    return PlainOptions(
+        gap_minutes=rng.choice((None, 0.001, 1, 1.5, 30, 1e9, float("inf"))),
+        collapse_repeats=rng.random() < 0.3,
+        min_item_events=rng.choice((1, 1, 2, 5)),
+        min_user_events=rng.choice((1, 1, 1, 3, 9)),
+        max_user_events=rng.choice((0, 0, 0, 25)),
+        min_sessions=rng.choice((1, 1, 1, 2)),
+        split=split,
+        valid_fraction=rng.choice((0.1, 0.3, 0.001)),
+        test_fraction=rng.choice((0.1, 0.3, 0.001)),
+        bounds_ms=tuple(sorted(rng.sample(range(600_000), 2))) if by_clock else None,
+    )
+
+
+def dataset_of(events, options):
+    """What the preparation makes of a log."""
+    frame = pl.DataFrame(
+        {
+            "user_id": [event.user for event in events],
+            "item_id": [event.item for event in events],
+            "time_ms": [event.time_ms for event in events],
+            "session_id": [event.session for event in events],
+        },
+        schema=TYPED_SCHEMA,
+    )
+    log = encode_log([frame], has_sessions=options.gap_minutes is None)
+    found = by_column(log) if options.gap_minutes is None else by_gap(log, options.gap_minutes)
+    found = collapse_repeats(found) if options.collapse_repeats else found
+    names = ("min_item_events", "min_user_events", "max_user_events", "min_sessions")
+    found, _ = apply_filters(found, FilterOptions(*(getattr(options, name) for name in names)))
+    bounds = options.bounds_ms or (None, None)
+    fractions = (options.valid_fraction, options.test_fraction)
+    return build_dataset(log, found, SplitOptions(options.split, *fractions, *bounds))
+
+
+def histories_of(dataset):
+    """The histories as the plain preparation has them."""
+    histories = {}
+    for history in dataset:
+        pairs = list(zip(history.item_ids.tolist(), history.times.tolist(), strict=True))
+        ends = history.session_lengths.cumsum().tolist()
+        sessions = [pairs[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        histories[history.user_id] = list(
+            zip(history.session_splits.tolist(), sessions, strict=True)
+        )
+    return histories
+
+
+def test_random_logs_become_what_the_plain_preparation_makes_of_them():
+    outcomes = Outcomes(KINDS)
+    splits = {"last_session": 0, "user": 0, "time": 0}
+    for seed in range(2000):
+        rng = Random(seed)
+        events, options = random_log(rng), random_options(rng)
+        expected = prepare_plain(events, options)
+        try:
+            dataset = dataset_of(events, options)
+        except DataError as error:
+            assert outcomes.refused(error) == expected, (seed, options)
+            continue
+        assert not isinstance(expected, str), (seed, expected, options)
+        assert histories_of(dataset.histories()) == expected.histories, (seed, options)
+        assert dataset.vocabulary.item_ids.to_list() == expected.vocabulary
+        assert dataset.users_too_short == expected.users_too_short
+        assert list(expected.histories) == dataset.user_ids.to_list()
+        outcomes.right()
+        splits[options.split] += 1
+    outcomes.require(2000, least=100)
+    assert min(splits.values()) > 50, splits
