@@ -1,6 +1,7 @@
 """Directories that appear whole or not at all."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ def require_vacant(directory: Path) -> None:
 def written_aside(directory: Path) -> Iterator[Path]:
     """A new directory beside `directory`, which it becomes where the block ends well.
 
-    Where it does not, everything made is removed. A process that is killed outright can leave the
-    directory beside, whose name starts with a dot; never a part of `directory`.
+    Where it does not, everything made is removed. A process that is killed outright leaves the
+    directory beside, whose name starts with a dot; never a part of `directory`. What such
+    processes left of this `directory` is removed at the start.
 
     Raises:
       DataError: `directory` exists and is not empty.
@@ -35,9 +37,15 @@ def written_aside(directory: Path) -> Iterator[Path]:
     """
     require_vacant(directory)
     made = [parent for parent in directory.absolute().parents if not parent.exists()]
-    beside = directory.absolute().with_name(f".{directory.name}.partial-{os.getpid()}")
+    beside = directory.absolute().with_name(f"{_prefix(directory)}{os.getpid()}")
+    _remove_abandoned(directory)
     beside.mkdir(parents=True)
+    lock = os.open(beside, os.O_RDONLY)
     try:
+        # The system takes the lock back when this process ends, however it ends. Where it gives
+        # none, as on some network disks, nobody removes what he could not lock.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield beside
         require_vacant(directory)
         beside.replace(directory)
@@ -47,3 +55,26 @@ def written_aside(directory: Path) -> Iterator[Path]:
             for parent in made:
                 parent.rmdir()
         raise
+    finally:
+        os.close(lock)
+
+
+def _prefix(directory: Path) -> str:
+    return f".{directory.name}.partial-"
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Removes what killed processes left beside: directories that no process holds locked."""
+    parent = directory.absolute().parent
+    names = os.listdir(parent) if parent.is_dir() else []
+    for name in names:
+        path = parent / name
+        suffix = name.removeprefix(_prefix(directory))
+        if suffix == name or not suffix.isdigit() or path.is_symlink() or not path.is_dir():
+            continue
+        lock = os.open(path, os.O_RDONLY)
+        # It cannot be locked where another process is writing it.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path)
+        os.close(lock)

@@ -27,6 +27,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.dataset import Dataset, build_dataset
 from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
+from data_pipelines.files import describe_files
 from data_pipelines.filters import apply_filters
 from data_pipelines.histories.store import write_histories
 from data_pipelines.ingest import collect_log
@@ -91,6 +92,7 @@ def _write(directory: Path, dataset: Dataset, drops: Sequence[Drop], config: Pre
         "content_hash": dataset.content_hash(),
         "counts": dataset.counts(),
         "drops": [dataclasses.asdict(drop) for drop in drops],
+        "files": describe_files(directory),
         "flags": dataclasses.asdict(config),
     }
     save_manifest(directory, manifest)

@@ -1,6 +1,7 @@
 """A TFDS dataset that is already prepared, as the source of a log."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 
@@ -9,6 +10,7 @@ from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
 from data_pipelines.ingest import ReadOptions, collect_log, require_columns
 from data_pipelines.log import Log
+from data_pipelines.tfds_metadata import require_plain_metadata
 
 _RECORDS_AT_ONCE = 10_000
 
@@ -41,6 +43,9 @@ def _frames(
     import tensorflow_datasets as tfds
 
     place = data_dir or tfds.core.constants.DATA_DIR
+    found = Path(place).expanduser() / name.partition(":")[0]
+    for info in sorted(found.rglob("dataset_info.json")):
+        require_plain_metadata(info.parent)
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, FileNotFoundError) as error:
@@ -48,18 +53,33 @@ def _frames(
             f"TFDS dataset {name!r} is not prepared in {place}; prepare it where TensorFlow is "
             f"installed (tfds build {name} --file_format=array_record), then give --tfds_data_dir"
         ) from error
+    # TFDS has no class for what it cannot read.
+    except Exception as error:
+        raise DataError(f"TFDS dataset {name!r} cannot be opened: {_one_line(error)}") from error
     require_columns(f"TFDS dataset {name!r}", list(builder.info.features), options)
     for split in sorted(builder.info.splits):
         try:
             records = builder.as_data_source(split)
-        except (NotImplementedError, ValueError) as error:
+        except Exception as error:
             raise DataError(
                 f"TFDS dataset {name!r}: split {split!r} cannot be read without TensorFlow; "
-                "prepare it with --file_format=array_record"
+                f"prepare it with --file_format=array_record ({_one_line(error)})"
             ) from error
         for start in range(0, len(records), _RECORDS_AT_ONCE):
             places = range(start, min(start + _RECORDS_AT_ONCE, len(records)))
-            yield f"{name} {split}", _frame(records.__getitems__(list(places)), start, options)
+            try:
+                frame = _frame(records.__getitems__(list(places)), start, options)
+            except Exception as error:
+                raise DataError(
+                    f"TFDS dataset {name!r}: split {split!r}: one of the records "
+                    f"{start + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}"
+                ) from error
+            yield f"{name} {split}", frame
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:300] or type(error).__name__
 
 
 def _frame(records: list[dict], start: int, options: ReadOptions) -> pl.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.errors import DataError
+from data_pipelines.parquet import read_parquet
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
 
 FILE_NAME = "vocabulary.parquet"
@@ -94,18 +95,27 @@ class Vocabulary:
           DataError: The file is missing, or is not a vocabulary.
         """
         path = Path(directory) / FILE_NAME
-        try:
-            frame = pl.read_parquet(path, glob=False)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such file; was {directory} prepared?") from error
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"{path}: not readable as Parquet") from error
-        rows = np.arange(FIRST_ITEM_ID, FIRST_ITEM_ID + len(frame))
-        if frame.schema != _SCHEMA or not np.array_equal(frame["index"], rows):
-            raise DataError(f"{path}: expected the columns {', '.join(_SCHEMA)}, rows from 2 on")
-        return cls(
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; was {directory} prepared?")
+
+        def check_header(found: list[str]) -> None:
+            if found != list(_SCHEMA):
+                raise DataError(f"{path}: expected the columns {', '.join(_SCHEMA)}")
+
+        frame = read_parquet(path, list(_SCHEMA), check_header)
+        if frame.schema != _SCHEMA or sum(frame.null_count().row(0)):
+            raise DataError(f"{path}: expected the types {_SCHEMA}, without nulls")
+        vocabulary = cls(
             frame["item_id"], frame["train_events"].to_numpy(), frame["valid_events"].to_numpy()
         )
+        rows = np.arange(FIRST_ITEM_ID, vocabulary.size)
+        if not np.array_equal(frame["index"], rows):
+            raise DataError(f"{path}: index: expected {FIRST_ITEM_ID}, {FIRST_ITEM_ID + 1}, ...")
+        if vocabulary.item_ids.n_unique() < len(rows):
+            raise DataError(f"{path}: item_id: an item is there twice")
+        if np.any(vocabulary.train_events < 1) or np.any(vocabulary.valid_events < 0):
+            raise DataError(f"{path}: expected train_events >= 1 and valid_events >= 0")
+        return vocabulary
 
 
 def build_vocabulary(

@@ -8,9 +8,11 @@ import numpy as np
 from data_pipelines.caching import CachedHistories
 from data_pipelines.errors import DataError
 from data_pipelines.events import HistorySource
+from data_pipelines.files import verify_files
 from data_pipelines.histories.store import open_histories
 from data_pipelines.manifest import load_manifest
 from data_pipelines.vocabulary import Vocabulary
+from hiertcn_jax.batch import FIRST_ITEM_ID
 
 
 class Data(NamedTuple):
@@ -54,16 +56,32 @@ def open_data(directory: str | Path) -> Data:
     """Opens a prepared directory.
 
     Raises:
-      DataError: It is missing, incomplete, or of another schema version.
+      DataError: It is missing, incomplete, changed, or of another schema version.
     """
     directory = Path(directory)
     manifest = load_manifest(directory)
+    verify_files(directory, manifest["files"])
     vocabulary = Vocabulary.load(directory)
-    histories = CachedHistories(open_histories(directory))
-    users = manifest["counts"]["users"]
-    if len(histories) != users:
-        raise DataError(
-            f"{directory}: {len(histories)} histories, but manifest.json counts {users} users; "
-            "prepare it again"
-        )
+    histories = CachedHistories(open_histories(directory, vocabulary.size))
+    _require_counts(directory, manifest["counts"], vocabulary, len(histories))
     return Data(directory, histories, vocabulary, manifest)
+
+
+def _require_counts(
+    directory: Path, counts: dict[str, Any], vocabulary: Vocabulary, histories: int
+) -> None:
+    """Checks that a directory holds what its manifest counts."""
+    parts = counts["splits"]
+    known = {
+        name: part["events"]["all"] - part["unknown_items"]["all"] for name, part in parts.items()
+    }
+    for what, found, counted in (
+        ("histories", histories, counts["users"]),
+        ("items in vocabulary.parquet", vocabulary.size - FIRST_ITEM_ID, counts["items"]),
+        ("train events in vocabulary.parquet", int(vocabulary.train_events.sum()), known["train"]),
+        ("valid events in vocabulary.parquet", int(vocabulary.valid_events.sum()), known["valid"]),
+    ):
+        if found != counted:
+            raise DataError(
+                f"{directory}: {found} {what}, but manifest.json counts {counted}; prepare it again"
+            )

@@ -2,8 +2,11 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 
 import numpy as np
+
+from hiertcn_jax.batch import UNKNOWN_ID
 
 
 class Split(enum.IntEnum):
@@ -36,3 +39,40 @@ class History:
     times: np.ndarray
     session_lengths: np.ndarray
     session_splits: np.ndarray
+
+
+def find_problem(histories: Sequence[History], item_rows: int | None) -> str | None:
+    """What is wrong with any of these histories; None where all are what they should be.
+
+    They are looked at together: numpy's calls on one history would take longer than to read it.
+
+    Args:
+      histories: What was read.
+      item_rows: Rows of the item table, which `item_ids` are below; None: not checked.
+    """
+    if not histories:
+        return None
+    for one in histories:
+        for name, other in (("item_ids", "times"), ("session_lengths", "session_splits")):
+            if len(getattr(one, name)) != len(getattr(one, other)):
+                return f"{name} and {other} differ in length"
+        if not len(one.session_lengths):
+            return "no sessions"
+    items, times, lengths, splits = (
+        np.concatenate([getattr(one, name) for one in histories])
+        for name in ("item_ids", "times", "session_lengths", "session_splits")
+    )
+    first = np.cumsum([0, *(len(one.session_lengths) for one in histories[:-1])])
+    if lengths.min() < 1 or np.any(
+        np.add.reduceat(lengths.astype(np.int64), first) != [len(one.times) for one in histories]
+    ):
+        return "session_lengths do not add up to the events"
+    if items.min() < UNKNOWN_ID or (item_rows is not None and items.max() >= item_rows):
+        return f"item_ids: {items.min()} to {items.max()} are not all rows of the item table"
+    if times.min() < 0:
+        return f"times: expected seconds since 1970, got {times.min()}"
+    falls = np.diff(splits.astype(np.int8)) < 0
+    falls[first[1:] - 1] = False
+    if splits.max() > max(Split) or falls.any():
+        return "session_splits: expected train, then valid, then test"
+    return None

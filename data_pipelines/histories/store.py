@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from data_pipelines.errors import DataError
-from data_pipelines.histories.record import History
+from data_pipelines.files import require_within
+from data_pipelines.histories.record import History, find_problem
+from data_pipelines.tfds_metadata import require_plain_metadata
 
 _RECORDS_PER_SHARD = 250_000
 
@@ -35,11 +38,15 @@ def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
     writer.close_all()
 
 
-def open_histories(data_dir: Path | str) -> "HistorySource":
+def open_histories(data_dir: Path | str, item_rows: int | None = None) -> "HistorySource":
     """Opens the histories that `write_histories` wrote, for random access.
 
+    Args:
+      data_dir: Where it wrote them.
+      item_rows: Rows of the item table, which item ids are below; None: not checked.
+
     Raises:
-      DataError: There are none, or they are of another version.
+      DataError: There are none, they are of another version, or a file is missing.
     """
     import tensorflow_datasets as tfds
 
@@ -49,21 +56,34 @@ def open_histories(data_dir: Path | str) -> "HistorySource":
     directory = Path(data_dir) / name / version
     if not (directory / "dataset_info.json").is_file():
         raise DataError(f"{directory}: no histories of version {version}; was it prepared?")
-    records = tfds.builder_from_directory(directory).as_data_source(
+    require_plain_metadata(directory)
+    try:
+        dataset = builder.Histories(data_dir=data_dir, file_format="array_record")
+        shards = [Path(path) for path in dataset.info.splits[builder.SPLIT].filepaths]
+    except Exception as error:  # TFDS has no class for what it cannot read.
+        raise DataError(f"{directory}: cannot be read: {_first_line(error)}") from error
+    for shard in shards:
+        if not shard.is_file():
+            raise DataError(f"{shard}: no such file; prepare it again")
+        require_within(Path(data_dir), shard)
+    records = dataset.as_data_source(
         builder.SPLIT, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-    return HistorySource(records)
+    return HistorySource(records, directory, item_rows)
 
 
 class HistorySource:
     """Histories by index, in order of the user id as text.
 
     Records are decoded here and not by TFDS, which takes ten times as long; what is read is the
-    same. Arrays are read-only views of the record.
+    same. Arrays are read-only views of the record. Reading raises a DataError that names the
+    history where a record is damaged, or is no history.
     """
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Any, directory: Path, item_rows: int | None) -> None:
         self._records = records
+        self._directory = directory
+        self._item_rows = item_rows
 
     def __len__(self) -> int:
         return len(self._records)
@@ -71,11 +91,22 @@ class HistorySource:
     def __getitem__(self, index: SupportsIndex) -> History:
         if not 0 <= index.__index__() < len(self):
             raise IndexError(f"index={index}: must be in [0, {len(self)})")
-        return _decode(self._records[index])
+        return self.__getitems__([index.__index__()])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[History]:
         """Reads many at once: several times as fast as one by one."""
-        return [_decode(record) for record in self._records.__getitems__(list(indices))]
+        try:
+            histories = [_decode(record) for record in self._records.__getitems__(list(indices))]
+            problem = find_problem(histories, self._item_rows)
+        # ArrayRecord raises RuntimeError and IndexError, protobuf a class of its own.
+        except (RuntimeError, LookupError, ValueError, DecodeError) as error:
+            problem = _first_line(error)
+        if problem is None:
+            return histories
+        if len(indices) > 1:
+            # One of them is at fault.
+            return [history for index in indices for history in self.__getitems__([index])]
+        raise DataError(f"{self._directory}: history {indices[0]}: {problem}; prepare it again")
 
 
 _DTYPES = {
@@ -93,3 +124,7 @@ def _decode(record: bytes) -> History:
     values = {name: features[name].bytes_list.value[0] for name in features}
     arrays = {name: np.frombuffer(values[name], dtype) for name, dtype in _DTYPES.items()}
     return History(user_id=values["user_id"].decode("utf-8"), **arrays)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

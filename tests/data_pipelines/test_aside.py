@@ -1,5 +1,9 @@
+import fcntl
+import os
+
 import pytest
 
+from data_pipelines import aside
 from data_pipelines.aside import written_aside
 from data_pipelines.errors import DataError
 
@@ -44,3 +48,34 @@ def test_what_came_in_between_stays(tmp_path):
         target.mkdir()
         (target / "b").write_text("b")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    kept = [
+        ".out.partial-",
+        ".out.partial-x",
+        ".other.partial-5",
+        "out.partial-5",
+        ".out.partial-7",
+    ]
+    for name in (".out.partial-1", ".out.partial-99999999", *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("a")
+    (tmp_path / ".out.partial-8").write_text("a file")
+    (tmp_path / ".out.partial-9").symlink_to(tmp_path / ".other.partial-5")
+    # As a process that is at work on it would.
+    lock = os.open(tmp_path / ".out.partial-7", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with written_aside(tmp_path / "out") as beside:
+        (beside / "b").write_text("b")
+    os.close(lock)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out", ".out.partial-8", ".out.partial-9", *kept}
+
+
+def test_a_process_at_work_holds_its_lock(tmp_path):
+    with written_aside(tmp_path / "out") as beside:
+        (beside / "a").write_text("a")
+        # A second one, in the same process; the lock is that of the open directory.
+        aside._remove_abandoned(tmp_path / "out")
+        assert (beside / "a").exists()

@@ -197,6 +197,17 @@ def test_stopped_by_a_signal_it_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_killed_it_leaves_no_output_and_the_next_one_cleans_up(tmp_path):
+    script = _STOPS_WHILE_WRITING.replace("SIGTERM", "SIGKILL")
+    command = [sys.executable, "-c", script, str(tmp_path / "D")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".D.partial-")
+    prepare(config_of(tmp_path, synthetic="planted", synthetic_users=50))
+    assert [path.name for path in tmp_path.iterdir()] == ["D"]
+
+
 _STOPS_WHILE_WRITING = """
 import os, signal, sys
 from absl import flags

@@ -91,3 +91,43 @@ def test_bad_record(tmp_path):
     build(tmp_path, {"train": [{"user_id": "", "movie_id": 1, "timestamp": 1}]})
     with pytest.raises(DataError, match="ratings/tiny train: row 1, column 'user_id'"):
         read_tfds("ratings/tiny", str(tmp_path), OPTIONS)
+
+
+RATING = {"user_id": "u", "movie_id": 1, "timestamp": 1}
+
+
+def refusal(directory, name="ratings/tiny"):
+    with pytest.raises(DataError) as caught:
+        read_tfds(name, str(directory), OPTIONS)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_classes_from_elsewhere_are_not_imported(tmp_path, monkeypatch):
+    build(tmp_path / "data", {"train": [RATING]})
+    (tmp_path / "elsewhere.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "data" / "ratings" / "tiny" / "1.0.0" / "features.json"
+    text = path.read_text()
+    assert "tensorflow_datasets.core.features.text_feature.Text" in text
+    path.write_text(
+        text.replace("tensorflow_datasets.core.features.text_feature.Text", "elsewhere.Text")
+    )
+    message = refusal(tmp_path / "data")
+    assert message.endswith("features.json: 'elsewhere.Text' is no class of tensorflow_datasets")
+    # It would have been.
+    with pytest.raises(SystemExit, match="imported"):
+        tfds.builder_from_directory(path.parent)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "ratings-train.array"])
+def test_damaged_files_are_one_line(tmp_path, name):
+    build(tmp_path, {"train": [RATING]})
+    (path,) = (tmp_path / "ratings" / "tiny" / "1.0.0").glob(f"{name}*")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert str(path) in (message := refusal(tmp_path)) or "cannot be read: " in message
+
+
+@pytest.mark.parametrize("name", ["", "a:b:c", "../ratings", "ratings/tiny:x", "\0"])
+def test_a_name_that_is_none_is_one_line(data_dir, name):
+    assert "TFDS dataset" in refusal(data_dir, name)

@@ -4,7 +4,6 @@ from random import Random
 
 import polars as pl
 
-from data_pipelines.config import PrepareConfig
 from data_pipelines.dataset import build_dataset
 from data_pipelines.errors import DataError
 from data_pipelines.filters import FilterOptions, apply_filters

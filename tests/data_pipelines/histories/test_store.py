@@ -76,7 +76,7 @@ def test_long_histories(tmp_path):
     events = 100_000
     history = History(
         user_id="u",
-        item_ids=np.arange(events, dtype=np.int32),
+        item_ids=np.arange(1, events + 1, dtype=np.int32),
         times=np.arange(events),
         session_lengths=np.ones(events, np.int32),
         session_splits=np.zeros(events, np.uint8),

@@ -1,0 +1,99 @@
+"""The files of a prepared directory: what they were when it was made, and that they lie in it."""
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from data_pipelines.errors import DataError
+
+_RECORDS = ".array_record-"
+
+
+def describe_files(directory: Path) -> dict[str, Any]:
+    """{path: {"bytes", "sha256"}} of all files below a directory, paths with / and in order."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {
+        path.relative_to(directory).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in files
+    }
+
+
+def verify_files(directory: Path, files: dict[str, Any]) -> None:
+    """Checks that files are those that `describe_files` described.
+
+    Of ArrayRecord files only the size is looked at: they may be large, and each piece of them
+    carries a hash that is checked as it is read.
+
+    Args:
+      directory: Where they are.
+      files: What it gave.
+
+    Raises:
+      DataError: One is missing, has changed, or does not lie in the directory; or there is one
+        that was not described, but might be read: a Parquet file, or any in a folder.
+    """
+    for path in sorted([*directory.glob("*.parquet"), *directory.glob("*/**/*")]):
+        name = path.relative_to(directory).as_posix()
+        if name not in files and not path.is_dir() and not path.name.startswith("."):
+            raise DataError(f"{path}: is not in manifest.json; prepare it again")
+    for name, described in files.items():
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or parts[0] == "/" or "\\" in name or "\0" in name:
+            raise DataError(f"{directory}: manifest.json: files: {name!r} is no path in it")
+        path = directory / name
+        if not path.is_file():
+            raise DataError(f"{path}: no such file, but manifest.json has it; prepare it again")
+        require_within(directory, path)
+        size = path.stat().st_size
+        if size != described["bytes"]:
+            raise DataError(
+                f"{path}: expected {described['bytes']} bytes, got {size}; prepare it again"
+            )
+        if _RECORDS not in path.name and _sha256(path) != described["sha256"]:
+            raise DataError(
+                f"{path}: has changed: its SHA-256 is not that of manifest.json; prepare it again"
+            )
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+      DataError: It is no file, no JSON, has a key twice, or is nested too deeply.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as JSON: {error}") from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {double[:60]!r} is there twice")
+    return values
+
+
+def require_within(directory: Path, path: Path) -> None:
+    """Checks that a path below a directory does not lead out of it by a link.
+
+    The directory itself may be reached by links.
+
+    Raises:
+      DataError: It does.
+    """
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise DataError(f"{path}: is a link to {path.resolve()}, out of {directory}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,0 +1,220 @@
+"""Manifests edited by hand, damaged, and made to lead elsewhere."""
+
+import copy
+import json
+import os
+import shutil
+from random import Random
+
+import pytest
+
+from data_pipelines.errors import DataError
+from data_pipelines.files import verify_files
+from data_pipelines.manifest import load_manifest
+from tests.hostile.damage import damaged
+from tests.hostile.outcomes import Outcomes
+
+PATH = r"/\S+/manifest\.json"
+AGAIN = "; prepare it again"
+KINDS = {
+    "no file": PATH + r": no such file; is .+ the output of data_pipelines.prepare\?",
+    "key twice": PATH + r": not readable as JSON: the key '.*' is there twice",
+    "JSON": PATH + r": not readable as JSON: .+",
+    "version": PATH + r": expected schema_version 1, got .+" + AGAIN,
+    "missing": PATH + r": \S+ is missing" + AGAIN,
+    "form": PATH + r": \S.*: expected (a whole number|sha256|text|an object|a list).*" + AGAIN,
+    "sum": PATH + r": counts\.\S+ is not the sum over its splits" + AGAIN,
+    "part": PATH + r": counts\.splits\.\w+: (all|events\.first|more unknown_items) .+" + AGAIN,
+    "link": PATH + r": is a link to .+, out of .+",
+    "path": r"/.+: manifest\.json: files: '.*' is no path in it",
+    "not in it": r"/.+: is not in manifest\.json" + AGAIN,
+    "file": r"/.+: no such file, but manifest\.json has it" + AGAIN,
+    "size": r"/.+: expected \d+ bytes, got \d+" + AGAIN,
+    "hash": r"/.+: has changed: its SHA-256 is not that of manifest\.json" + AGAIN,
+}
+
+
+def places(value, prefix=()):
+    """The place of every value in a JSON value, but of the whole."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        yield (*prefix, key)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*prefix, key))
+
+
+ODD_VALUES = (
+    None, True, False, 0, 1, -1, 1.0, 1.5, 10**30, 2**63, "", "1", "sha256:", "\x1b[31m", [], {},
+    [1], {"all": 1}, float("nan"), "../../etc/passwd", "x" * 5000,
+)  # fmt: skip
+
+
+ODD_NAMES = ("a", "../a", "/etc/passwd", "", "a/../../b", "a\\b", "\0", ".", "histories/./1.0.0")
+
+
+def edited(rng, manifest):
+    """A manifest with one to three values changed, removed, renamed, added or moved by one."""
+    manifest = copy.deepcopy(manifest)
+    if rng.random() < 0.1:
+        manifest["files"][rng.choice(ODD_NAMES)] = rng.choice([*manifest["files"].values()])
+        return manifest
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        where = rng.choice(list(places(manifest)))
+        inner = manifest
+        for key in where[:-1]:
+            inner = inner[key]
+        kind, value = rng.random(), inner[where[-1]]
+        if kind < 0.5 or isinstance(inner, list):
+            inner[where[-1]] = rng.choice(ODD_VALUES)
+        elif kind < 0.65:
+            del inner[where[-1]]
+        elif kind < 0.8:
+            inner[rng.choice(ODD_NAMES)] = inner.pop(where[-1])
+        elif type(value) is int:
+            inner[where[-1]] = value + rng.choice((-1, 1))
+        elif isinstance(value, str) and value:
+            inner[where[-1]] = value[:-1] + ("0" if value[-1] != "0" else "1")
+    return manifest
+
+
+COUNTS = ("users", "items", "sessions", "events", "users_too_short")
+
+
+def is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def is_hash(value):
+    digits = value.removeprefix("sha256:") if isinstance(value, str) else ""
+    return isinstance(value, str) and len(value) == 71 and set(digits) <= set("0123456789abcdef")
+
+
+def is_valid(manifest):
+    """Whether a value is a manifest, said once more and in another way."""
+    try:
+        if type(manifest["schema_version"]) is not int or manifest["schema_version"] != 1:
+            return False
+        counts, parts = manifest["counts"], manifest["counts"]["splits"]
+        numbers = [counts[name] for name in COUNTS]
+        events, sessions = [], []
+        for part in (parts["train"], parts["valid"], parts["test"]):
+            groups = [part["events"], part["unknown_items"]]
+            numbers += [part["users"], part["sessions"]]
+            numbers += [group[name] for group in groups for name in ("all", "first", "next")]
+            if not all(map(is_count, numbers)):
+                return False
+            sums = all(group["all"] == group["first"] + group["next"] for group in groups)
+            unknown = all(groups[1][name] <= groups[0][name] for name in ("all", "first", "next"))
+            if not (sums and unknown and part["sessions"] == part["events"]["first"]):
+                return False
+            events.append(part["events"]["all"])
+            sessions.append(part["sessions"])
+        for drop in manifest["drops"]:
+            numbers += [drop["events"], drop["users"], drop["items"]]
+            if not isinstance(drop["reason"], str):
+                return False
+        for described in manifest["files"].values():
+            numbers.append(described["bytes"])
+            if not is_hash(described["sha256"]):
+                return False
+        kinds = isinstance(manifest["drops"], list) and isinstance(manifest["flags"], dict)
+        sums = (counts["sessions"], counts["events"]) == (sum(sessions), sum(events))
+        return kinds and sums and is_hash(manifest["content_hash"]) and all(map(is_count, numbers))
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
+def pairs_without_doubles(pairs):
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def plain_manifest(data):
+    """The manifest in these bytes, None where there is none."""
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=pairs_without_doubles)
+    except (ValueError, AssertionError):
+        return None
+    return value if is_valid(value) else None
+
+
+def what_is_verified(files):
+    """Sizes, and the hashes that are compared: those of what has none of its own."""
+    return {
+        name: (described["bytes"], "array_record" in name or described["sha256"])
+        for name, described in files.items()
+    }
+
+
+@pytest.fixture
+def copied(prepared_dir, tmp_path):
+    return shutil.copytree(prepared_dir, tmp_path / "D")
+
+
+def test_thousands_of_edited_and_damaged_manifests(copied):
+    path = copied / "manifest.json"
+    original = json.loads(path.read_text())
+    original["drops"] = [{"reason": "x", "events": 1, "users": 0, "items": 0}]
+    outcomes = Outcomes(KINDS)
+    for seed in range(2000):
+        rng = Random(seed)
+        manifest = edited(rng, original) if rng.random() < 0.8 else original
+        data = json.dumps(manifest, indent=rng.choice((None, 2))).encode()
+        if manifest is original:
+            data = damaged(rng, data)
+        if rng.random() < 0.02:
+            data = data.replace(b'"valid"', b'"test"')
+        path.write_bytes(data)
+        expected = plain_manifest(data)
+        try:
+            got = load_manifest(copied)
+        except DataError as error:
+            outcomes.refused(error)
+            assert expected is None, (seed, error)
+            continue
+        # As text: NaN, which the flags may hold, differs from itself.
+        assert json.dumps(got) == json.dumps(expected), seed
+        try:
+            verify_files(copied, got["files"])
+        except DataError as error:
+            outcomes.refused(error)
+            assert got["files"] != original["files"], seed
+        else:
+            assert what_is_verified(got["files"]) == what_is_verified(original["files"]), seed
+            outcomes.right()
+    outcomes.require(2000, never=("link", "no file"))
+
+
+def test_what_lies_elsewhere_is_not_opened(copied, tmp_path):
+    """Links that lead out, and what is no file at all, are refused before they are read."""
+    outside = tmp_path / "outside"
+    shutil.move(copied / "manifest.json", outside)
+    outcomes = Outcomes(KINDS)
+    with pytest.raises(DataError) as caught:
+        load_manifest(copied)
+    outcomes.refused(caught.value)
+    for make in (
+        lambda path: path.symlink_to(outside),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+    ):
+        path = copied / "manifest.json"
+        make(path)
+        with pytest.raises(DataError) as caught:
+            load_manifest(copied)
+        outcomes.refused(caught.value)
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert outcomes.counts == {"no file": 5, "link": 1}
+
+
+def test_the_directory_itself_may_be_a_link(copied, tmp_path):
+    (tmp_path / "link").symlink_to(copied)
+    manifest = load_manifest(tmp_path / "link")
+    verify_files(tmp_path / "link", manifest["files"])
+    vocabulary = copied / "vocabulary.parquet"
+    shutil.move(vocabulary, tmp_path / "vocabulary.parquet")
+    vocabulary.symlink_to(tmp_path / "vocabulary.parquet")
+    with pytest.raises(DataError, match=r"vocabulary.parquet: is a link to .+, out of .+/link"):
+        verify_files(tmp_path / "link", manifest["files"])
