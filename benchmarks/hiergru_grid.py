@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.hiergru import StackedStep
 
@@ -107,7 +108,7 @@ class HierGRUGrid(SequenceModel):
         batch = jax.tree.map(jnp.asarray, batch)
         lanes, sessions = batch.starts_session_bs.shape
         _, items_blc = self.read_items(batch, train)
-        items_blc = nn.Dropout(config.input_dropout, deterministic=not train)(items_blc)
+        items_blc = Dropout(config.input_dropout)(items_blc, train)
         gates_blg = nn.Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
             items_blc
         ).astype(jnp.float32)
@@ -129,5 +130,5 @@ class HierGRUGrid(SequenceModel):
             ),
         )
         hidden_blh = hidden_bsth.reshape(lanes, -1, hidden_bsth.shape[-1])
-        hidden_blh = nn.Dropout(config.dropout, deterministic=not train)(hidden_blh)
+        hidden_blh = Dropout(config.dropout)(hidden_blh, train)
         return self.predict(hidden_blh), carry

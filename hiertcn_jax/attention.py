@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.tcn import kept_tail
 
 
@@ -126,7 +127,7 @@ class WindowAttention(nn.Module):
         mask_bgqm = near_qm & (age_qm <= position_bgq[..., None])
         # An event always sees itself, so that no row of the softmax is empty, padding's neither.
         weights = nn.softmax(jnp.where(mask_bgqm[:, :, None], logits_bgaqm, -jnp.inf))
-        weights = nn.Dropout(self.dropout, deterministic=not train)(weights).astype(self.dtype)
+        weights = Dropout(self.dropout)(weights, train).astype(self.dtype)
         out_bgqae = jnp.einsum("bgaqm,bgmae->bgqae", weights, seen[..., 1, :, :])
         out_blc = out_bgqae.reshape(lanes, -1, width)[:, :length]
         return out_blc, kept_tail(joined_bmc, events_b, reach)

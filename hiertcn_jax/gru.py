@@ -14,17 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.gru_scan import Slots, Weights, gru_gates, gru_scan
 
 
 class GRUStep(nn.Module):
-    """One session of one GRU layer, for all lanes.
-
-    Cho et al. 2014, in the form whose candidate gates the recurrent product:
-
-        r = sigmoid(x_r + W_r h)
-        z = sigmoid(x_z + W_z h)
-        n = tanh(x_n + r * (W_n h + b_n))
-        h' = (1 - z) * n + z * h
+    """One step of one GRU layer, for all lanes; for stacks whose levels wait for each other.
 
     Attributes:
       features: `h`.
@@ -36,37 +30,26 @@ class GRUStep(nn.Module):
 
     @nn.compact
     def __call__(
-        self, state_bh: Array, inputs: tuple[Array, Array, Array, Array, Array]
-    ) -> tuple[Array, tuple[Array, Array]]:
-        """Steps where a session starts.
+        self,
+        state_bh: Float[Array, "b h"],
+        gates_bg: Float[Array, "b g"],
+        steps_b: Bool[Array, " b"],
+        resets_b: Bool[Array, " b"],
+        start_bh: Float[Array, "b h"],
+    ) -> Float[Array, "b h"]:
+        """The state behind one step.
 
         Args:
-          state_bh: State in front of this slot.
-          inputs: The inputs' gates [b, 3h], whether a session and a user start here [b], the factor
-            of the decay [b], and the state of a new user [b, h].
-
-        Returns:
-          The state behind the slot, and (that state, the state before hold and decay).
+          state_bh: The state in front of it.
+          gates_bg: The inputs' gates, g = 3h.
+          steps_b: False holds the state.
+          resets_b: True takes the start state instead.
+          start_bh: The start state.
         """
-        gates_b3h, starts_session_b, starts_user_b, decay_b, start_bh = inputs
-        recurrent_b3h = nn.Dense(
-            3 * self.features,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.orthogonal(),
-            name="recurrent",
-        )(state_bh).astype(jnp.float32)
-        bias_h = self.param("candidate_bias", nn.initializers.zeros, (self.features,))
-        x_r, x_z, x_n = jnp.split(gates_b3h, 3, axis=-1)
-        w_r, w_z, w_n = jnp.split(recurrent_b3h, 3, axis=-1)
-        r_bh = nn.sigmoid(x_r + w_r)
-        z_bh = nn.sigmoid(x_z + w_z)
-        n_bh = nn.tanh(x_n + r_bh * (w_n + bias_h))
-        new_bh = (1 - z_bh) * n_bh + z_bh * state_bh
-        new_bh = jnp.where(starts_user_b[:, None], start_bh, new_bh)
-        decayed_bh = new_bh * decay_b[:, None]
-        held_bh = jnp.where(starts_session_b[:, None], decayed_bh, state_bh)
-        return held_bh, (held_bh, new_bh)
+        gates = gru_gates(gates_bg, state_bh, *recurrent_weights(self, self.features), self.dtype)
+        new_bh = (1 - gates.z) * gates.n + gates.z * state_bh
+        new_bh = jnp.where(resets_b[:, None], start_bh, new_bh)
+        return jnp.where(steps_b[:, None], new_bh, state_bh)
 
 
 class GRULayer(nn.Module):
@@ -96,26 +79,21 @@ class GRULayer(nn.Module):
           decay, which is what a further layer reads.
         """
         # The inputs' product does not wait for the state: one product for all sessions.
-        gates_bsh = nn.Dense(3 * self.features, dtype=self.dtype, name="input")(inputs_bsd)
-        start_h = self.param("start_state", nn.initializers.zeros, (self.features,))
-        scan = nn.scan(
-            GRUStep,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=((1, 1, 1, 1, nn.broadcast),),
-            out_axes=1,
+        gates_bsg = nn.Dense(3 * self.features, dtype=self.dtype, name="input")(inputs_bsd)
+        slots = Slots(gates_bsg.astype(jnp.float32), starts_session_bs, starts_user_bs, decay_bs)
+        weights = Weights(
+            *recurrent_weights(self, self.features),
+            self.param("start_state", nn.initializers.zeros, (self.features,)),
         )
-        state_bh, (held_bsh, new_bsh) = scan(self.features, self.dtype, name="step")(
-            state_bh,
-            (
-                gates_bsh.astype(jnp.float32),
-                starts_session_bs,
-                starts_user_bs,
-                decay_bs,
-                jnp.broadcast_to(start_h, state_bh.shape),
-            ),
-        )
-        return state_bh, held_bsh, new_bsh
+        return gru_scan(state_bh, slots, weights, self.dtype)
+
+
+def recurrent_weights(module: nn.Module, features: int) -> tuple[Array, Array]:
+    """A module's parameters of the recurrence, W [h, 3h] and the candidate's bias [h]."""
+    return (
+        module.param("recurrent", nn.initializers.orthogonal(), (features, 3 * features)),
+        module.param("candidate_bias", nn.initializers.zeros, (features,)),
+    )
 
 
 class SessionGRU(nn.Module):

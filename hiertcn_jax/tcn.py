@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dropout import Dropout
 
 
 def receptive_field(config: ModelConfig) -> int:
@@ -111,7 +112,7 @@ class TemporalBlock(nn.Module):
             hidden, tail = CausalConv(
                 self.features, self.config.kernel_size, self.dilation, dtype, name=f"conv_{index}"
             )(hidden, tail, position_bl, events_b)
-            hidden = nn.Dropout(self.config.dropout, deterministic=not train)(nn.relu(hidden))
+            hidden = Dropout(self.config.dropout)(nn.relu(hidden), train)
             new_tails.append(tail)
         if self.config.residual:
             if inputs_blc.shape[-1] != self.features:

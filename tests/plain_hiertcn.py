@@ -13,9 +13,9 @@ def _dense(params, x):
 
 def _gru(params, x, h):
     x_r, x_z, x_n = np.split(_dense(params["input"], x), 3)
-    w_r, w_z, w_n = np.split(_dense(params["step"]["recurrent"], h), 3)
+    w_r, w_z, w_n = np.split(h @ np.asarray(params["recurrent"], np.float64), 3)
     r, z = _sigmoid(x_r + w_r), _sigmoid(x_z + w_z)
-    n = np.tanh(x_n + r * (w_n + np.asarray(params["step"]["candidate_bias"])))
+    n = np.tanh(x_n + r * (w_n + np.asarray(params["candidate_bias"])))
     return (1 - z) * n + z * h
 
 

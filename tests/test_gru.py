@@ -11,6 +11,7 @@ import pytest
 
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.gru import SessionGRU
+from hiertcn_jax.gru_scan import Slots, Weights, gru_scan
 
 LANES, SLOTS, WIDTH, FEATURES = 3, 5, 4, 3
 CONFIG = ModelConfig(gru_dim=FEATURES, gru_layers=2)
@@ -64,11 +65,11 @@ def flax_cell_params(layer):
     names = ("r", "z", "n")
     kernels = jnp.split(layer["input"]["kernel"], 3, axis=1)
     biases = jnp.split(layer["input"]["bias"], 3)
-    recurrent = jnp.split(layer["step"]["recurrent"]["kernel"], 3, axis=1)
+    recurrent = jnp.split(layer["recurrent"], 3, axis=1)
     cell = {f"h{name}": {"kernel": w} for name, w in zip(names, recurrent, strict=True)}
     for name, kernel, bias in zip(names, kernels, biases, strict=True):
         cell[f"i{name}"] = {"kernel": kernel, "bias": bias}
-    cell["hn"]["bias"] = layer["step"]["candidate_bias"]
+    cell["hn"]["bias"] = layer["candidate_bias"]
     return cell
 
 
@@ -186,6 +187,72 @@ def test_the_gradient_reaches_tau_and_the_start_state_where_they_matter():
     with_neither = of(starts_user_bs=no_user, gap_hours_bs=no_gap)
     assert with_neither["log_tau_hours"] == 0
     assert all((with_neither[f"layer_{layer}"]["start_state"] == 0).all() for layer in range(2))
+
+
+def plain_scan(state_bh, slots, weights):
+    """The equations of `gru_scan` in a Python loop, whose gradient JAX makes by itself."""
+    held, new = [], []
+    for slot in range(SLOTS):
+        x_r, x_z, x_n = jnp.split(slots.gates_bsg[:, slot], 3, axis=-1)
+        w_r, w_z, w_n = jnp.split(state_bh @ weights.recurrent_hg, 3, axis=-1)
+        r, z = nn.sigmoid(x_r + w_r), nn.sigmoid(x_z + w_z)
+        n = nn.tanh(x_n + r * (w_n + weights.candidate_bias_h))
+        stepped_bh = (1 - z) * n + z * state_bh
+        starts_user_b1 = slots.starts_user_bs[:, slot, None]
+        new.append(jnp.where(starts_user_b1, weights.start_h, stepped_bh))
+        decayed_bh = new[-1] * slots.decay_bs[:, slot, None]
+        state_bh = jnp.where(slots.starts_session_bs[:, slot, None], decayed_bh, state_bh)
+        held.append(state_bh)
+    return state_bh, jnp.stack(held, 1), jnp.stack(new, 1)
+
+
+def test_the_scan_and_its_gradient_equal_a_plain_loop():
+    rng = np.random.default_rng(2)
+    arrays = arrays_of()
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    state_bh = normal(LANES, FEATURES)
+    gates_bsg, decay_bs = normal(LANES, SLOTS, 3 * FEATURES), jnp.exp(-(normal(LANES, SLOTS) ** 2))
+    starts = arrays["starts_session_bs"], arrays["starts_user_bs"]
+    weights = Weights(normal(FEATURES, 3 * FEATURES), normal(FEATURES), normal(FEATURES))
+    # Each output counts, and differently in each place, also where no session starts.
+    factors = normal(LANES, FEATURES), *(normal(LANES, SLOTS, FEATURES) for _ in range(2))
+
+    def total(scan, state_bh, gates_bsg, decay_bs, weights):
+        outputs = scan(state_bh, Slots(gates_bsg, *starts, decay_bs), weights)
+        return sum(jnp.sum(f * x) for f, x in zip(factors, outputs, strict=True)), outputs
+
+    def of(scan):
+        gradient = jax.value_and_grad(functools.partial(total, scan), (0, 1, 2, 3), has_aux=True)
+        return jax.jit(gradient)(state_bh, gates_bsg, decay_bs, weights)
+
+    ours, plain = of(lambda *arguments: gru_scan(*arguments, jnp.dtype("float32"))), of(plain_scan)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        assert np.abs(other).max() > 0.01
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_the_loop_of_the_gradient_makes_one_product():
+    """Sums over the slots are made behind it, and gates in front of it."""
+    slots = Slots(
+        jnp.zeros((LANES, SLOTS, 3 * FEATURES)),
+        *(jnp.zeros((LANES, SLOTS), bool) for _ in range(2)),
+        jnp.zeros((LANES, SLOTS)),
+    )
+    weights = Weights(jnp.zeros((FEATURES, 3 * FEATURES)), jnp.zeros(FEATURES), jnp.zeros(FEATURES))
+
+    def total(weights):
+        state_bh = jnp.zeros((LANES, FEATURES))
+        return jnp.sum(gru_scan(state_bh, slots, weights, jnp.dtype("float32"))[1])
+
+    jaxpr = jax.make_jaxpr(jax.grad(total))(weights)
+    loops = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
+    assert len(loops) == 2
+    for loop in loops:
+        products = str(loop.params["jaxpr"]).count("dot_general")
+        assert (products, loop.params["length"]) == (1, SLOTS)
 
 
 def test_bfloat16_keeps_the_state_in_float32():

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.gru import GRULayer
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
@@ -66,13 +67,13 @@ class FlatGRU(SequenceModel):
         _, items_blc = self.read_items(batch, train)
         hidden_blh, last_bc = previous_items(items_blc, carry.last_bc, events_in_row(batch))
 
-        hidden_blh = nn.Dropout(config.input_dropout, deterministic=not train)(hidden_blh)
+        hidden_blh = Dropout(config.input_dropout)(hidden_blh, train)
         no_decay_bl = jnp.ones(position_bl.shape)
         states = []
         for layer, state_bh in enumerate(jnp.split(carry.state_bh, config.gru_layers, axis=-1)):
             state_bh, _, hidden_blh = GRULayer(
                 config.gru_dim, self.compute_dtype, name=f"layer_{layer}"
             )(state_bh, hidden_blh, is_event_bl, position_bl == 0, no_decay_bl)
-            hidden_blh = nn.Dropout(config.dropout, deterministic=not train)(hidden_blh)
+            hidden_blh = Dropout(config.dropout)(hidden_blh, train)
             states.append(state_bh)
         return self.predict(hidden_blh), FlatGRUCarry(jnp.concatenate(states, axis=-1), last_bc)

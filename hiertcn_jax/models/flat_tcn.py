@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import Batch
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 from hiertcn_jax.tcn import TCN, init_tails
 
@@ -65,7 +66,7 @@ class FlatTCN(SequenceModel):
         inputs_blc = nn.Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
             previous_blc
         )
-        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(inputs_blc)
+        inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)
         hidden_blc, tails = TCN(config, name="tcn")(
             inputs_blc, carry.tails, position_bl, events_b, train
         )

@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.gru import GRUStep
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
@@ -71,7 +72,6 @@ class StackedStep(nn.Module):
           start_bh: Start state of all layers side by side.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        no_decay_b = jnp.ones(steps_b.shape)
         starts = jnp.split(start_bh, config.gru_layers, axis=-1)
         states: list[Array] = []
         for layer, layer_bh in enumerate(jnp.split(state_bh, config.gru_layers, axis=-1)):
@@ -79,8 +79,8 @@ class StackedStep(nn.Module):
                 gates_bg = nn.Dense(3 * config.gru_dim, dtype=dtype, name=f"input_{layer}")(
                     states[-1]
                 ).astype(jnp.float32)
-            layer_bh, _ = GRUStep(config.gru_dim, dtype, name=f"layer_{layer}")(
-                layer_bh, (gates_bg, steps_b, resets_b, no_decay_b, starts[layer])
+            layer_bh = GRUStep(config.gru_dim, dtype, name=f"layer_{layer}")(
+                layer_bh, gates_bg, steps_b, resets_b, starts[layer]
             )
             states.append(layer_bh)
         return jnp.concatenate(states, axis=-1)
@@ -161,7 +161,7 @@ class HierGRU(SequenceModel):
         is_event_bl = batch.item_ids_bl != PADDING_ID
         _, items_blc = self.read_items(batch, train)
         inputs_blc, last_bc = previous_items(items_blc, carry.last_bc, events_in_row(batch))
-        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(inputs_blc)
+        inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)
 
         # One product for all events: the gates' share of the items does not wait for the states.
         gates_blg = nn.Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
@@ -185,5 +185,5 @@ class HierGRU(SequenceModel):
                 jnp.broadcast_to(start_h, carry.user_bh.shape),
             ),
         )
-        hidden_blh = nn.Dropout(config.dropout, deterministic=not train)(hidden_blh)
+        hidden_blh = Dropout(config.dropout)(hidden_blh, train)
         return self.predict(hidden_blh), HierGRUCarry(session_bh, user_bh, last_bc)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax import masking, pooling
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.gru import SessionGRU
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 from hiertcn_jax.tcn import TCN, init_tails
@@ -91,9 +92,7 @@ class HierTCN(SequenceModel):
             previous_blc
         )
         state_bh, pool, context_blc = self._context(batch, carry, items_blc, ids_bl, events_b)
-        inputs_blc = nn.Dropout(config.input_dropout, deterministic=not train)(
-            inputs_blc + context_blc
-        )
+        inputs_blc = Dropout(config.input_dropout)(inputs_blc + context_blc, train)
         hidden_blc, tails = TCN(config, name="tcn")(
             inputs_blc, carry.tails, batch.position_bl, events_b, train
         )

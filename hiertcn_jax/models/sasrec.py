@@ -16,6 +16,7 @@ met by the query (Shaw, Uszkoreit, Vaswani 2018, arXiv 1803.02155), not the plac
 width is the model's own: W_in and W lead to it and back.
 """
 
+import functools
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -26,6 +27,7 @@ from jaxtyping import Array, Float, Int
 from hiertcn_jax.attention import WindowAttention, init_attention_tail
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
 
@@ -62,7 +64,7 @@ class AttentionBlock(nn.Module):
         """The block's output and its keys and values for the next row."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         width = inputs_blc.shape[-1]
-        drop = nn.Dropout(config.dropout, deterministic=not train)
+        drop = functools.partial(Dropout(config.dropout), train=train)
         attended_blc, tail = WindowAttention(
             config.attention_heads, config.attention_window, config.dropout, dtype, name="attention"
         )(
@@ -114,7 +116,7 @@ class SASRec(SequenceModel):
         hidden_blc = nn.Dense(config.attention_dim, dtype=self.compute_dtype, name="join_item")(
             previous_blc
         )
-        hidden_blc = nn.Dropout(config.input_dropout, deterministic=not train)(hidden_blc)
+        hidden_blc = Dropout(config.input_dropout)(hidden_blc, train)
         tails = []
         for block, tail in enumerate(carry.tails):
             hidden_blc, tail = AttentionBlock(config, name=f"block_{block}")(

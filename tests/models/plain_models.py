@@ -18,7 +18,7 @@ def layer_norm(params, x):
 
 def gru(params, gates, h):
     x_r, x_z, x_n = np.split(gates, 3)
-    w_r, w_z, w_n = np.split(dense(params["recurrent"], h), 3)
+    w_r, w_z, w_n = np.split(h @ np.asarray(params["recurrent"], np.float64), 3)
     r, z = sigmoid(x_r + w_r), sigmoid(x_z + w_z)
     n = np.tanh(x_n + r * (w_n + np.asarray(params["candidate_bias"])))
     return (1 - z) * n + z * h
@@ -45,7 +45,7 @@ def flat_gru(params, config, table_vd, sequence):
         out.append(prediction(params, config, states[-1]))
         x = embed(params, config, table_vd, item)
         for i, layer in enumerate(layers):
-            x = states[i] = gru(layer["step"], dense(layer["input"], x), states[i])
+            x = states[i] = gru(layer, dense(layer["input"], x), states[i])
     return out
 
 
