@@ -1,17 +1,33 @@
 """How every command starts and ends: flags checked first, one clear line, an exit code.
 
 Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad
-flags, 143 and 130 stopped by SIGTERM and SIGINT.
+flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on.
 """
 
+import logging
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 Config = TypeVar("Config")
+
+
+class StoppedError(SystemExit):
+    """The program ends because a signal asks it to; clean-up is that of any error.
+
+    Args:
+      signal_number: SIGTERM or SIGINT.
+      where: Where it was, to say.
+    """
+
+    def __init__(self, signal_number: int, where: str = "") -> None:
+        super().__init__(128 + signal_number)
+        self.line = " ".join(["stopped by", signal.Signals(signal_number).name, where]).strip()
 
 
 def run_command(
@@ -42,13 +58,14 @@ def run_command(
 
     def guarded(arguments: Any) -> None:
         del arguments  # All are flags.
-        signal.signal(signal.SIGTERM, _stop)
-        # The libraries' warnings are about their own workings; ours are exceptions.
-        logging.set_verbosity(logging.ERROR)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        _silence_libraries()
         try:
             main(configs[0])
-        except KeyboardInterrupt:
-            sys.exit(130)
+        except StoppedError as stopped:
+            print(f"{stopped.line}; go on with: {shlex.join(sys.orig_argv)}", file=sys.stderr)
+            raise
         except mendable as error:
             fail(error, 1)
 
@@ -76,6 +93,22 @@ def one_line(text: str) -> str:
     )
 
 
+def _silence_libraries() -> None:
+    """What libraries log is about their own workings; ours are exceptions, and told in one line.
+
+    Orbax logs the traceback of an error in its threads, and raises it too. Its event loop ends,
+    and what else was being written then finds none to report to.
+    """
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    for name in ("asyncio", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    def tell(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = tell
+
+
 def _stop(signal_number: int, frame: object) -> NoReturn:
-    """Ends the program through the same clean-up as any error."""
-    sys.exit(128 + signal_number)
+    raise StoppedError(signal_number)

@@ -1,6 +1,6 @@
 """Scores a model on a split: exact ranks over the whole catalogue, every event once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -121,8 +121,14 @@ class Evaluator:
         self._eval_step = make_eval_step(model)
         self._rank_step = make_rank_step(model_config, config.rank_chunk)
 
-    def __call__(self, params: dict[str, Any]) -> Evaluation:
+    def __call__(
+        self, params: dict[str, Any], between_batches: Callable[[], None] = lambda: None
+    ) -> Evaluation:
         """Every scored event's rank, and the metrics.
+
+        Args:
+          params: Parameters of the model.
+          between_batches: Called before each batch; what it raises ends the evaluation.
 
         Raises:
           ValueError: A score is NaN.
@@ -131,6 +137,7 @@ class Evaluator:
         collector = Collector(self._data)
         waiting: list[tuple[LaneBatch, ScoredEvents, list[RankCounts]]] = []
         for element in self._loader:
+            between_batches()
             u_bld, carry = self._eval_step(params, element.batch, carry)
             events = scored_events(element)
             waiting.append((element, events, self._rank(params, u_bld, events)))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from absl import flags
 
+from experiments.files import whole_file
 from hiertcn_jax import config as config_lib
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from hiertcn_jax.models import MODELS
@@ -182,7 +183,8 @@ def save_flags(path: Path) -> None:
         if flag.value is not None and flag.name != _ALLOW_OLDER
     ]
     lines = sorted({flag.serialize() for flag in own})
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with whole_file(path) as aside:
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def flag_lines(run: RunConfig) -> list[str]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from experiments.curves import Curves
+from experiments.files import naming, whole_file
 
 
-def keep_lines_until(path: Path, step: int) -> None:
+def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> None:
     """Drops what a killed run wrote behind the checkpoint that it goes on from.
 
     Lines of later steps would stand there twice; a last line that was cut off is dropped too. The
@@ -18,20 +19,23 @@ def keep_lines_until(path: Path, step: int) -> None:
     Args:
       path: metrics.jsonl; nothing happens where it is missing.
       step: The last step to keep.
+      validation_due: Whether the validation of that step is still to come: then a line of it, which
+        was written behind the checkpoint, is dropped too.
     """
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             values = json.loads(line)
-        except ValueError:
+            place = values["step"], values["kind"]
+            earlier = place[0] <= step and not (validation_due and place == (step, "valid"))
+        except (ValueError, TypeError, KeyError):
             continue
-        if line.endswith("\n") and values["step"] <= step:
+        if line.endswith("\n") and earlier:
             kept.append(line)
-    aside = path.with_suffix(".jsonl.partial")
-    aside.write_text("".join(kept), encoding="utf-8")
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        aside.write_text("".join(kept), encoding="utf-8")
 
 
 class Journal:
@@ -40,13 +44,17 @@ class Journal:
     Args:
       workdir: The run's directory.
       step: The step that the run starts from.
+      validation_due: Whether its validation is still to come.
     """
 
-    def __init__(self, workdir: Path, step: int) -> None:
+    def __init__(self, workdir: Path, step: int, validation_due: bool = False) -> None:
         path = workdir / "metrics.jsonl"
-        keep_lines_until(path, step)
-        self._file = path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=step)
+        keep_lines_until(path, step, validation_due)
+        self._workdir = workdir
+        with naming(workdir):
+            # Unbuffered: closing has nothing left to write that may fail.
+            self._file = path.open("ab", buffering=0)
+            self._curves = Curves(workdir / "tensorboard", step)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """One line {"step", "kind", values}; numbers go to TensorBoard as kind/name.
@@ -55,14 +63,34 @@ class Journal:
           step: Steps done.
           kind: `train` or `valid`.
           values: JSON values by name.
+
+        Raises:
+          OSError: It cannot be written; the workdir is named.
         """
-        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
+        rest = (json.dumps({"step": step, "kind": kind, **values}) + "\n").encode()
+        with naming(self._workdir):
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._curves.add(f"{kind}/{name}", value, step)
+
+    def sync(self) -> None:
+        """Every line so far is on the disk: a checkpoint never knows of one that is not.
+
+        Raises:
+          OSError: As for `write`.
+        """
+        with naming(self._workdir):
+            os.fsync(self._file.fileno())
+            self._curves.flush()
 
     def close(self) -> None:
-        """Writes what is still held back."""
-        self._file.close()
-        self._writer.close()
+        """Writes what is still held back.
+
+        Raises:
+          OSError: As for `write`.
+        """
+        with naming(self._workdir):
+            self._file.close()
+            self._curves.close()

@@ -1,7 +1,6 @@
 """Results as people read them (tables) and as programs do (JSON, Parquet)."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from experiments.data import Data
 from experiments.evaluation import Evaluation
+from experiments.files import whole_file
 
 _COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
 
@@ -44,9 +44,8 @@ def print_table(table: Table) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes aside and renames: the file is whole or not there."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
@@ -66,6 +65,5 @@ def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Writes aside and renames: the file is whole or not there."""
-    aside = path.with_name(path.name + ".partial")
-    frame.write_parquet(aside)
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        frame.write_parquet(aside)

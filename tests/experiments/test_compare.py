@@ -2,10 +2,12 @@
 
 import csv
 import json
+import signal
 
 import pytest
 from absl import flags
 
+from data_pipelines.command import StoppedError
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
@@ -14,6 +16,7 @@ from experiments import compare
 from experiments.cells import Cell
 from experiments.flags import RunConfig, override
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from tests.experiments.runs import signal_in_step
 
 MODELS = ["popularity", "session_popularity", "hiertcn"]
 
@@ -98,6 +101,20 @@ def test_cells_that_are_done_are_kept(settings, compared, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     compare.main(settings)
     assert json.loads((settings.workdir / "compare.json").read_text()) == compared
+
+
+def test_a_stopped_comparison_goes_on_with_its_cell(settings, compared, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    one = settings._replace(workdir=tmp_path, models=["hiertcn"], seeds=[1])
+    with monkeypatch.context() as patch:
+        signal_in_step(patch, 3, signal.SIGTERM)
+        with pytest.raises(StoppedError, match="143") as caught:
+            compare.main(one)
+    assert caught.value.line == "stopped by SIGTERM at step 3, which is saved"
+    assert not (tmp_path / "hiertcn" / "seed_1" / "cell.json").exists()
+    compare.main(one)
+    (cell,) = json.loads((tmp_path / "compare.json").read_text())["models"]["hiertcn"]
+    assert cell["metrics"] == compared["models"]["hiertcn"][1]["metrics"]
 
 
 def test_a_cell_of_other_settings_is_refused_by_name(settings, compared, monkeypatch):

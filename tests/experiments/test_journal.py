@@ -1,6 +1,9 @@
 """metrics.jsonl: what stands behind the step that a run goes on from is dropped."""
 
 import json
+import struct
+
+from tensorboardX.proto.event_pb2 import Event
 
 from experiments.journal import Journal, keep_lines_until
 
@@ -50,3 +53,46 @@ def test_a_fresh_run_starts_an_empty_journal(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kind": "train"}\n')
     Journal(tmp_path, 0).close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_a_validation_that_is_still_to_come_has_no_line_yet(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    text = [json.dumps({"step": step, "kind": kind}) for step, kind in (
+        (5, "valid"), (10, "train"), (10, "valid"))]  # fmt: skip
+    path.write_text("\n".join(text) + "\n")
+    keep_lines_until(path, 10)
+    assert lines(path)[-1] == {"step": 10, "kind": "valid"}
+    keep_lines_until(path, 10, validation_due=True)
+    assert path.read_text() == "\n".join(text[:2]) + "\n"
+
+
+def test_lines_that_are_none_of_ours_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(
+        b'7\n[]\n{"kind": "train"}\n{"step": "x", "kind": 1}\n\xff\x00\n{"step": 1, "kind": "a"}\n'
+    )
+    keep_lines_until(path, 10)
+    assert lines(path) == [{"step": 1, "kind": "a"}]
+
+
+def test_the_curves_are_those_of_the_lines_and_go_on_behind_the_step(tmp_path):
+    for start in (0, 2):
+        journal = Journal(tmp_path, start)
+        journal.write(start + 1, "train", {"loss": 0.5, "note": "text", "nothing": None})
+        journal.sync()
+        journal.close()
+    # A file of its own for each start, though both are of one second.
+    paths = sorted((tmp_path / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    events = [event for path in paths for event in read_events(path)]
+    assert [event.session_log.status for event in events if event.HasField("session_log")]
+    points = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+    assert points == [(1, "train/loss", 0.5), (3, "train/loss", 0.5)]
+
+
+def read_events(path):
+    """The records of an event file: length, its check, the event, its check."""
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack_from("Q", content, at)
+        yield Event.FromString(content[at + 12 : at + 12 + length])
+        at += 16 + length

@@ -9,14 +9,7 @@ import pytest
 from experiments.locking import lock_workdir
 from experiments.restore import restore_run
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
-from tests.experiments.test_train import command, contents, journal, run_train
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    run_train(data, workdir)
-    return workdir
+from tests.experiments.runs import command, contents, journal, run_train
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -22,58 +19,16 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
 from hiertcn_jax.checkpoint import CheckpointError
 from hiertcn_jax.checksums import write_checksums
 from tests.experiments.conftest import prepared
+from tests.experiments.runs import command, contents, journal, run_train, settings_of
 from tests.experiments.test_flags import parsed
 from tests.plain_hiertcn import predictions
 
-FLAGS = (
-    "--item_dim=4", "--gru_dim=3", "--tcn_channels=3", "--kernel_size=2", "--dropout=0.1",
-    "--negatives=popularity:16", "--learning_rate=0.01", "--schedule=constant", "--steps=10",
-    "--lanes=8", "--events=16", "--sessions=2", "--log_every_steps=2", "--eval_every_epochs=0.4",
-    "--checkpoint_every_steps=3", "--eval_lanes=8", "--eval_events=64", "--eval_sessions=32",
-)  # fmt: skip
 GROUPS = ("all", "first", "next")
-
-
-def settings_of(data, workdir, *more):
-    with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
-        return train.read_settings()
-
-
-def run_train(data, workdir, *more):
-    """experiments.train in this process."""
-    with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
-        train.main(train.read_settings())
 
 
 def evaluation_of(workdir, **changes):
     defaults = evaluate.Settings(workdir, Split.TEST, "best", None, None, None)
     evaluate.main(defaults._replace(**changes))
-
-
-def journal(workdir):
-    """The lines of metrics.jsonl without what tells the time."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [
-        {name: value for name, value in json.loads(line).items() if name != "events_per_s"}
-        for line in lines
-    ]
-
-
-def contents(workdir):
-    """Every file but TensorBoard's, of which each start makes one."""
-    return {
-        path.relative_to(workdir): path.read_bytes()
-        for path in sorted(workdir.rglob("*"))
-        if path.is_file() and "tensorboard" not in path.parts
-    }
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """The workdir of a run from beginning to end."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    run_train(data, workdir)
-    return workdir
 
 
 def test_a_run_leaves_what_the_design_says(data, whole):
@@ -158,11 +113,11 @@ def kill_in_validation(monkeypatch, number):
     """The validation of this number does not come to its end."""
     evaluate_split, done = loop.Evaluator.__call__, []
 
-    def call(self, params):
+    def call(self, params, between_batches):
         done.append(1)
         if len(done) == number:
             raise KilledError
-        return evaluate_split(self, params)
+        return evaluate_split(self, params, between_batches)
 
     monkeypatch.setattr(loop.Evaluator, "__call__", call)
 
@@ -285,7 +240,7 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
     assert (workdir / "test.json").read_text() == before
 
     other = prepared(tmp_path / "other", users=20, seed=1)
-    for command in (
+    for refused in (
         lambda: evaluation_of(workdir, data_dir=str(other.directory)),
         lambda: embed.main(
             embed.Settings(workdir, tmp_path / "u.parquet", "best", str(other.directory))
@@ -293,7 +248,7 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
         lambda: run_train(other, workdir),
     ):
         with pytest.raises(CheckpointError, match="content_hash"):
-            command()
+            refused()
     assert (workdir / "test.json").read_text() == before
     with pytest.raises(DataError, match="no such file"):
         evaluation_of(workdir, data_dir=str(tmp_path / "missing"))
@@ -377,17 +332,6 @@ def test_a_synthetic_log_is_prepared_where_there_is_none(tmp_path, monkeypatch, 
     with parsed(*arguments), pytest.raises(DataError):
         train.main(train.read_settings())
     assert asked == ([] if exists else [("control", str(directory))])
-
-
-def command(*arguments):
-    """A command in a process of its own; stderr is no terminal, so no progress bar."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-    )
 
 
 def test_train_and_evaluate_as_processes_say_nothing_on_standard_error(data, whole, tmp_path):

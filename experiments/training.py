@@ -1,0 +1,169 @@
+"""A training run under way: its state, and what it reads, writes and saves."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from experiments.data import Data
+from experiments.flags import RunConfig
+from experiments.journal import Journal
+from experiments.meter import Meter, Sums
+from experiments.setup import Parts, binding_configs, saved_configs
+from experiments.stopping import StopSignals
+from hiertcn_jax.checkpoint import Checkpoints
+from hiertcn_jax.train_state import TrainState, init_train_state
+
+Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
+"""From the state, and what is called between batches, to validation metrics."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the loop has to remember besides the state; saved with the loader's.
+
+    Attributes:
+      best: Best value of the monitored metric so far.
+      evaluations_since_best: Validations since then.
+      validation_due: Whether the last step's validation was cut short: it comes before the next.
+    """
+
+    best: float | None = None
+    evaluations_since_best: int = 0
+    validation_due: bool = False
+
+    def judge(self, value: float) -> None:
+        """Takes in the monitored metric of a validation."""
+        better = self.best is None or value > self.best
+        self.best = value if better else self.best
+        self.evaluations_since_best = 0 if better else self.evaluations_since_best + 1
+
+    def stops(self, patience: int) -> bool:
+        """Whether validation has not got better for `patience` times."""
+        return 0 < patience <= self.evaluations_since_best
+
+
+class Training:
+    """A run under way: its state, and what it reads and writes.
+
+    Attributes:
+      step: Steps done.
+      progress: What is saved besides the state.
+    """
+
+    def __init__(
+        self, run: RunConfig, data: Data, parts: Parts, workdir: Path, closing: contextlib.ExitStack
+    ) -> None:
+        """Begins afresh from the seed, or from the newest checkpoint, if its settings are the same.
+
+        Args:
+          run: The configs.
+          data: What to train on.
+          parts: What the run is made of.
+          workdir: The run's directory.
+          closing: Gets what has to be closed at the end.
+        """
+        self._run, self._data, self._parts = run, data, parts
+        self._checkpoints = Checkpoints(workdir / "checkpoints")
+        closing.callback(self._checkpoints.close)
+        self._batches = iter(parts.loader)
+        closing.callback(self._batches.close)
+        key, rows = jax.random.key(run.train.seed), data.vocabulary.size
+        self._state = init_train_state(
+            key, parts.model, run.model, parts.optimizer, run.train.lanes, rows
+        )
+        self.progress, self._sums = Progress(), Sums()
+        step = self._checkpoints.latest_step()
+        if step is not None:
+            self._restore(step)
+            print(f"going on from step {step}")
+        self.step = self._saved = int(self._state.step)
+
+    def _restore(self, step: int) -> None:
+        binding = binding_configs(self._run, self._data)
+        self._state = self._checkpoints.restore(step, self._state, binding)
+        saved = self._checkpoints.read(step, "loader")
+        self._batches.set_state(saved["batches"])
+        self.progress, self._sums = Progress(**saved["progress"]), Sums(**saved["sums"])
+
+    def open_journal(self, workdir: Path, closing: contextlib.ExitStack) -> None:
+        """Drops from the journal what lies behind the step, and goes on writing there."""
+        self._journal = Journal(workdir, self.step, self.progress.validation_due)
+        closing.callback(self._journal.close)
+        bar = closing.enter_context(_progress_bar(self.step, self._parts.plan.total_steps))
+        self._meter = Meter(self._journal, bar, self._parts.plan.steps_per_epoch, self._sums)
+
+    def goes_on(self) -> bool:
+        """Whether there is something left to do."""
+        ended = self.progress.stops(self._run.train.patience)
+        return self.progress.validation_due or (
+            self.step < self._parts.plan.total_steps and not ended
+        )
+
+    def advance(self, validates: bool) -> bool:
+        """One step, unless a validation is due; returns whether it is to be saved.
+
+        Args:
+          validates: Whether there is something to validate on.
+        """
+        if self.progress.validation_due:
+            return False
+        plan, config = self._parts.plan, self._run.train
+        batch = next(self._batches).batch
+        self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
+        self.step += 1
+        self._meter.add(metrics)
+        ends = self.step % plan.eval_every == 0 or self.step == plan.total_steps
+        every = config.checkpoint_every_steps
+        saves = ends or (every > 0 and self.step % every == 0)
+        if saves or self.step % config.log_every_steps == 0:
+            self._meter.write(self.step)
+        self.progress.validation_due = ends and validates
+        return saves
+
+    def judge(self, validate: Validator, stop: StopSignals) -> float | None:
+        """Validates; returns the monitored metric, None if a stop cut it short."""
+
+        def between_batches() -> None:
+            if stop.asked:
+                raise _CutShortError
+
+        try:
+            values = validate(self._state, between_batches)
+        except _CutShortError:
+            return None
+        monitor = self._run.train.monitor
+        self.progress.validation_due = False
+        self.progress.judge(values[monitor])
+        self._journal.write(self.step, "valid", values)
+        tqdm.write(f"step {self.step}: valid {monitor} {values[monitor]:.4f}")
+        return values[monitor]
+
+    def save(self, monitored: float | None = None) -> None:
+        """Saves, before the next batch is drawn: so the loader's state is that of this step."""
+        loader = {
+            "batches": self._batches.get_state(),
+            "progress": dataclasses.asdict(self.progress),
+            "sums": dataclasses.asdict(self._meter.read()),
+        }
+        self._journal.sync()
+        configs = saved_configs(self._run, self._data)
+        self._checkpoints.save(self.step, self._state, loader, configs, monitored)
+        self._saved = self.step
+        self._meter.resume()
+
+    def save_if_behind(self) -> None:
+        """Saves the last step, if it is not."""
+        if self._saved != self.step:
+            self.save()
+
+
+class _CutShortError(Exception):
+    """A validation does not go on."""
+
+
+def _progress_bar(step: int, total: int) -> tqdm:
+    return tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
