@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.hiergru import StackedStep
@@ -48,13 +49,13 @@ class SessionStep(nn.Module):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         session_bh, user_bh = carry
         gates_btg, is_event_bt, starts_user_b, start_bh = inputs
-        user_gates_bg = nn.Dense(3 * config.gru_dim, dtype=dtype, name="user_input")(
+        user_gates_bg = Dense(3 * config.gru_dim, dtype=dtype, name="user_input")(
             session_bh[:, -config.gru_dim :]
         ).astype(jnp.float32)
         user_bh = StackedStep(config, name="user")(
             user_bh, user_gates_bg, jnp.ones_like(starts_user_b), starts_user_b, start_bh
         )
-        begun_bh = nn.Dense(session_bh.shape[-1], dtype=dtype, name="session_start")(
+        begun_bh = Dense(session_bh.shape[-1], dtype=dtype, name="session_start")(
             user_bh[:, -config.gru_dim :]
         ).astype(jnp.float32)
 
@@ -109,7 +110,7 @@ class HierGRUGrid(SequenceModel):
         lanes, sessions = batch.starts_session_bs.shape
         _, items_blc = self.read_items(batch, train)
         items_blc = Dropout(config.input_dropout)(items_blc, train)
-        gates_blg = nn.Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
+        gates_blg = Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
             items_blc
         ).astype(jnp.float32)
         start_h = self.param("start_state", nn.initializers.zeros, (carry[1].shape[-1],))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.tcn import kept_tail
 
@@ -111,8 +112,8 @@ class WindowAttention(nn.Module):
         lanes, length, width = inputs_blc.shape
         reach = self.window - 1
         block = block_length(length, reach)
-        queries_blc = nn.Dense(width, dtype=self.dtype, name="query")(inputs_blc)
-        row_blc = nn.Dense(2 * width, dtype=self.dtype, name="key_value")(inputs_blc)
+        queries_blc = Dense(width, dtype=self.dtype, name="query")(inputs_blc)
+        row_blc = Dense(2 * width, dtype=self.dtype, name="key_value")(inputs_blc)
         joined_bmc = jnp.concatenate([tail_btc.astype(row_blc.dtype), row_blc], axis=1)
 
         seen_bgmc = key_blocks(joined_bmc, reach, block)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.gru_scan import Slots, Weights, gru_gates, gru_scan
 
 
@@ -79,7 +80,7 @@ class GRULayer(nn.Module):
           decay, which is what a further layer reads.
         """
         # The inputs' product does not wait for the state: one product for all sessions.
-        gates_bsg = nn.Dense(3 * self.features, dtype=self.dtype, name="input")(inputs_bsd)
+        gates_bsg = Dense(3 * self.features, dtype=self.dtype, name="input")(inputs_bsd)
         slots = Slots(gates_bsg.astype(jnp.float32), starts_session_bs, starts_user_bs, decay_bs)
         weights = Weights(
             *recurrent_weights(self, self.features),

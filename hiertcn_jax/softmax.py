@@ -43,7 +43,8 @@ def shared_softmax(
     """
     if chunk is None:
         chunk = max(CHUNK_SCORES // rows_kd.shape[0], 8)
-    chunk = max(min(chunk, weight.size), 1)
+    # As many chunks, but equal ones: what fills up the last one is computed too.
+    chunk = max(-(-weight.size // max(-(-weight.size // chunk), 1)), 1)
     counts = weight > 0
     # A NaN in what does not count would reach the gradients of the rows through a product with 0.
     events = (

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 
 
@@ -76,9 +77,9 @@ class CausalConv(nn.Module):
             taps.append(jnp.where((position_bl >= offset)[..., None], tap_blc, 0))
         # All taps side by side are one matrix product instead of kernel_size small ones.
         stacked_blc = jnp.concatenate([*taps, inputs_blc], axis=-1)
-        out_blf = nn.Dense(
-            self.features, dtype=self.dtype, kernel_init=nn.initializers.he_normal()
-        )(stacked_blc)
+        out_blf = Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.he_normal())(
+            stacked_blc
+        )
         return out_blf, kept_tail(joined_bmc, events_b, reach)
 
 
@@ -116,7 +117,7 @@ class TemporalBlock(nn.Module):
             new_tails.append(tail)
         if self.config.residual:
             if inputs_blc.shape[-1] != self.features:
-                inputs_blc = nn.Dense(self.features, dtype=dtype, name="skip")(inputs_blc)
+                inputs_blc = Dense(self.features, dtype=dtype, name="skip")(inputs_blc)
             hidden = nn.relu(hidden + inputs_blc)
         return hidden, tuple(new_tails)
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from hiertcn_jax import masking
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.tcn import kept_tail
 
 
@@ -64,7 +65,7 @@ class SequenceModel(nn.Module):
         items_bld = jnp.take(batch.item_table_ud, ids_bl, axis=0).astype(self.compute_dtype)
         if not self.config.projection_dim:
             return ids_bl, items_bld
-        projection = nn.Dense(
+        projection = Dense(
             self.config.projection_dim, use_bias=False, dtype=self.compute_dtype, name="projection"
         )
         return ids_bl, projection(items_bld)
@@ -78,7 +79,7 @@ class SequenceModel(nn.Module):
 
     def predict(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l d"]:
         """`u_bld`, float32, from the outputs of the model."""
-        output = nn.Dense(self.config.item_dim, dtype=self.compute_dtype, name="output")
+        output = Dense(self.config.item_dim, dtype=self.compute_dtype, name="output")
         u_bld = output(hidden_blc).astype(jnp.float32)
         if self.config.normalize != "none":
             u_bld = masking.safe_l2_normalize(u_bld)

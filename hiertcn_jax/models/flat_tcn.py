@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import Batch
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 from hiertcn_jax.tcn import TCN, init_tails
@@ -63,7 +64,7 @@ class FlatTCN(SequenceModel):
         previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
         previous_blc = self.with_start_token(previous_blc, position_bl == 0)
 
-        inputs_blc = nn.Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
+        inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
             previous_blc
         )
         inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)

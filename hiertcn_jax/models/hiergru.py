@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.gru import GRUStep
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
@@ -76,7 +77,7 @@ class StackedStep(nn.Module):
         states: list[Array] = []
         for layer, layer_bh in enumerate(jnp.split(state_bh, config.gru_layers, axis=-1)):
             if layer:
-                gates_bg = nn.Dense(3 * config.gru_dim, dtype=dtype, name=f"input_{layer}")(
+                gates_bg = Dense(3 * config.gru_dim, dtype=dtype, name=f"input_{layer}")(
                     states[-1]
                 ).astype(jnp.float32)
             layer_bh = GRUStep(config.gru_dim, dtype, name=f"layer_{layer}")(
@@ -113,19 +114,19 @@ class HierGRUStep(nn.Module):
         session_bh, user_bh = carry
         gates_bg, is_event_b, starts_session_b, starts_user_b, start_bh = inputs
         if config.hiergru_feed == "all":
-            gates_bg += nn.Dense(gates_bg.shape[-1], use_bias=False, dtype=dtype, name="feed")(
+            gates_bg += Dense(gates_bg.shape[-1], use_bias=False, dtype=dtype, name="feed")(
                 user_bh[:, -config.gru_dim :]
             ).astype(jnp.float32)
         stepped_bh = StackedStep(config, name="session")(
             session_bh, gates_bg, is_event_b, jnp.zeros_like(is_event_b), jnp.zeros_like(session_bh)
         )
-        user_gates_bg = nn.Dense(3 * config.gru_dim, dtype=dtype, name="user_input")(
+        user_gates_bg = Dense(3 * config.gru_dim, dtype=dtype, name="user_input")(
             stepped_bh[:, -config.gru_dim :]
         ).astype(jnp.float32)
         user_bh = StackedStep(config, name="user")(
             user_bh, user_gates_bg, starts_session_b, starts_user_b, start_bh
         )
-        begun_bh = nn.Dense(session_bh.shape[-1], dtype=dtype, name="session_start")(
+        begun_bh = Dense(session_bh.shape[-1], dtype=dtype, name="session_start")(
             user_bh[:, -config.gru_dim :]
         ).astype(jnp.float32)
         session_bh = jnp.where(starts_session_b[:, None], nn.tanh(begun_bh), stepped_bh)
@@ -164,7 +165,7 @@ class HierGRU(SequenceModel):
         inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)
 
         # One product for all events: the gates' share of the items does not wait for the states.
-        gates_blg = nn.Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
+        gates_blg = Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
             inputs_blc
         ).astype(jnp.float32)
         start_h = self.param("start_state", nn.initializers.zeros, (carry.user_bh.shape[-1],))

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax import masking, pooling
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.gru import SessionGRU
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
@@ -88,7 +89,7 @@ class HierTCN(SequenceModel):
         previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
         previous_blc = self.with_start_token(previous_blc, batch.position_bl == 0)
 
-        inputs_blc = nn.Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
+        inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
             previous_blc
         )
         state_bh, pool, context_blc = self._context(batch, carry, items_blc, ids_bl, events_b)
@@ -145,7 +146,7 @@ class HierTCN(SequenceModel):
             batch.starts_user_bs,
             batch.gap_hours_bs,
         )
-        context_bsc = nn.Dense(
+        context_bsc = Dense(
             config.tcn_channels[0], use_bias=False, dtype=self.compute_dtype, name="join_state"
         )(state_bsh)
         session_bls = jax.nn.one_hot(batch.session_bl, sessions, dtype=self.compute_dtype)

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int
 from hiertcn_jax.attention import WindowAttention, init_attention_tail
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.dense import Dense
 from hiertcn_jax.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
@@ -76,8 +77,8 @@ class AttentionBlock(nn.Module):
         )
         inputs_blc = inputs_blc + drop(attended_blc)
         hidden_blc = nn.LayerNorm(dtype=dtype, name="feed_forward_norm")(inputs_blc)
-        hidden_blc = drop(nn.relu(nn.Dense(width, dtype=dtype, name="inner")(hidden_blc)))
-        return inputs_blc + drop(nn.Dense(width, dtype=dtype, name="outer")(hidden_blc)), tail
+        hidden_blc = drop(nn.relu(Dense(width, dtype=dtype, name="inner")(hidden_blc)))
+        return inputs_blc + drop(Dense(width, dtype=dtype, name="outer")(hidden_blc)), tail
 
 
 class SASRec(SequenceModel):
@@ -113,7 +114,7 @@ class SASRec(SequenceModel):
         previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
         previous_blc = self.with_start_token(previous_blc, batch.user_position_bl == 0)
 
-        hidden_blc = nn.Dense(config.attention_dim, dtype=self.compute_dtype, name="join_item")(
+        hidden_blc = Dense(config.attention_dim, dtype=self.compute_dtype, name="join_item")(
             previous_blc
         )
         hidden_blc = Dropout(config.input_dropout)(hidden_blc, train)
