@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from experiments.files import whole_file
-from hiertcn_jax.checkpoint_damage import checkpoint_damage, step_folders, survey
-from tests.experiments.runs import ROOT, contents, journal, train_in
+from hiertcn_jax.checkpoint_damage import step_folders, survey
+from tests.experiments.runs import ROOT, contents, train_in
 
 MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 """A shell that may mount, in a name space of its own; what it mounts is gone with it."""
@@ -52,31 +53,47 @@ def assert_one_line(done, start, *parts):
     assert all(part in done.stderr for part in parts)
 
 
+def assert_same_checkpoints(one, other):
+    """What could not be written may have left something aside; the next start removes it."""
+    assert list(step_folders(one / "checkpoints")) == list(step_folders(other / "checkpoints"))
+    for step in step_folders(other / "checkpoints"):
+        place = Path("checkpoints") / str(step)
+        assert contents(one / place) == contents(other / place)
+
+
+_FULL_DISK = """
+mount -t tmpfs tmpfs "$MOUNTED" && cp -r "$WHOLE/." "$MOUNTED" || exit 9
+used=$(df --output=used -B1 "$MOUNTED" | tail -1)
+mount -o remount,size=$((used + 80000)) "$MOUNTED" || exit 9
+"$@"
+code=$?
+cp -r "$MOUNTED" "$KEPT"
+exit $code
+"""
+
+
 def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay_whole(
     data, whole, tmp_path, may_mount
 ):
+    """The room that is left is less than a checkpoint's."""
     mounted, kept = tmp_path / "mounted", tmp_path / "kept"
     mounted.mkdir()
-    one = sum(4096 + path.stat().st_blocks * 512 for path in (whole / "checkpoints/10").rglob("*"))
-    script = (
-        f"mount -t tmpfs -o size={int(1.7 * one)} tmpfs {mounted} || exit 9\n"
-        f'"$@"; code=$?; cp -r {mounted} {kept}; exit $code'
+    command = [*MOUNTS, _FULL_DISK, *TRAIN, *flags_of(whole, mounted, "--steps=13")]
+    done = run(command, MOUNTED=str(mounted), WHOLE=str(whole), KEPT=str(kept))
+    assert_one_line(
+        done, f"{mounted}/checkpoints/12: cannot be written: ", "No space left on device"
     )
-    done = run([*MOUNTS, script, *TRAIN, *flags_of(whole, mounted)])
-    assert_one_line(done, f"{mounted}/checkpoints/", "cannot be written", "No space left on device")
-    found = survey(kept / "checkpoints")
-    assert found.damaged == {}
-    assert f"; that of step {found.newest_whole} is whole\n" in done.stderr
+    assert "; that of step 10 is whole\n" in done.stderr
+    assert_same_checkpoints(kept, whole)
     # On a disk with room it goes on.
-    train_in(data, kept)
-    assert journal(kept) == journal(whole)
+    train_in(data, kept, "--steps=13")
+    assert survey(kept / "checkpoints") == (13, {})
 
 
 def test_files_that_may_not_grow_are_one_line_and_what_was_there_stays(data, whole, tmp_path):
     """As a full disk, without leave to mount one."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
-    before = contents(workdir / "checkpoints")
     limit = (workdir / "metrics.jsonl").stat().st_size + 6000
 
     command = [sys.executable, "-c", _LIMITED, str(limit), *flags_of(whole, workdir, "--steps=12")]
@@ -84,8 +101,7 @@ def test_files_that_may_not_grow_are_one_line_and_what_was_there_stays(data, who
     done = run(command, PYTHONWARNINGS="ignore")
     assert_one_line(done, f"{workdir}/checkpoints/12: cannot be written: ", "File too large")
     assert "; that of step 10 is whole\n" in done.stderr
-    assert contents(workdir / "checkpoints") == before
-    assert not any(checkpoint_damage(f) for f in step_folders(workdir / "checkpoints").values())
+    assert_same_checkpoints(workdir, whole)
 
 
 def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
