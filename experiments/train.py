@@ -6,9 +6,11 @@ W gets flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboa
 test.json. The same command goes on where a killed run stopped.
 """
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 from absl import flags
 
 from data_pipelines.command import run_command
@@ -25,6 +27,7 @@ from experiments.loop import train
 from experiments.rankers import evaluate_ranker, fitted_histories
 from experiments.restore import restore_run
 from experiments.results import metrics_table, print_table
+from experiments.tiling import tiling_warning
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.checkpoint import CheckpointError
 
@@ -56,6 +59,8 @@ def main(settings: Settings) -> None:
     if settings.synthetic is not None and not settings.data_dir.exists():
         prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
     data = open_data(settings.data_dir)
+    if warning := tiling_warning(settings.run, jax.default_backend()):
+        print(warning, file=sys.stderr)
     settings.workdir.mkdir(parents=True, exist_ok=True)
     flags_file = settings.workdir / "flags.txt"
     train(
