@@ -316,7 +316,7 @@ class EvalConfig(_Config):
       lanes, events, sessions: The bucket of evaluation.
       mask_seen: Items left out of the ranking because they were seen: `none`, those of the
         `session` so far, or of the `user` so far. The target always takes part.
-      rank_events: Events ranked by one call.
+      rank_events: Events ranked by one call. Few, so that on CPU their scores stay in the caches.
       rank_chunk: Catalogue rows scored at once; with `rank_events` it bounds the memory.
     """
 
@@ -324,7 +324,7 @@ class EvalConfig(_Config):
     events: int = 64
     sessions: int = 32
     mask_seen: str = "none"
-    rank_events: int = 512
+    rank_events: int = 64
     rank_chunk: int = 65536
 
     def __post_init__(self) -> None:
