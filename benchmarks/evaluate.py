@@ -1,0 +1,120 @@
+"""How long an evaluation takes: all scored events of a split, ranked over the whole catalogue.
+
+    python -m benchmarks.evaluate --flagfile=experiments/flagfiles/globo.flags --data_dir=D --json=F
+
+The model is fresh from its seed: how well it ranks does not change what ranking costs. Histories
+are in memory and programs compiled behind the first evaluation (`first_s`); `seconds` is the median
+of those after it, from fresh carries to the metrics.
+"""
+
+import statistics
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import flags
+
+from benchmarks.common import require_directory, write_report
+from data_pipelines.command import run_command
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from experiments.data import Data, open_data
+from experiments.evaluation import Evaluator
+from experiments.flags import RunConfig, define_config_flags, read_run_config
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.models import build
+from hiertcn_jax.optimizer import Optimizer
+from hiertcn_jax.train_state import init_train_state
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    run: RunConfig
+    data_dir: Path
+    split: Split
+    repeats: int
+    json: str
+
+
+def measure(run: RunConfig, data: Data, split: Split, repeats: int) -> dict[str, float]:
+    """Figures of evaluating one model on one split, so many times after the first."""
+    model, rows = build(run.model), data.vocabulary.size
+    optimizer = Optimizer(run.optimizer, optax.constant_schedule(0.0), rows=False)
+    params = init_train_state(jax.random.key(0), model, run.model, optimizer, 1, rows).params
+    evaluator = Evaluator(model, run.model, run.evaluation, data, split)
+    clock = time.perf_counter()
+    evaluation = evaluator(params)
+    first = time.perf_counter() - clock
+    seconds = []
+    for _ in range(repeats):
+        clock = time.perf_counter()
+        evaluation = evaluator(params)
+        seconds.append(time.perf_counter() - clock)
+    events = len(evaluation.rank_n)
+    median = statistics.median(seconds)
+    return {
+        "seconds": round(median, 3),
+        "seconds_lowest": round(min(seconds), 3),
+        "seconds_highest": round(max(seconds), 3),
+        "first_s": round(first, 3),
+        "scored_events": events,
+        "scored_events_per_s": round(events / median),
+        "read_events": _read_events(data, split),
+        "catalogue_items": rows - FIRST_ITEM_ID,
+    }
+
+
+def _read_events(data: Data, split: Split) -> int:
+    """Events that are gone through: the scored sessions, and all before them."""
+    histories = data.histories.__getitems__(range(len(data.histories)))
+    return sum(
+        int(np.sum(history.session_lengths[history.session_splits <= split]))
+        for history in histories
+        if np.any(history.session_splits == split)
+    )
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    define_config_flags(ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+    flags.DEFINE_string("data_dir", None, "Directory that data_pipelines.prepare made.")
+    flags.DEFINE_string("json", None, "The file to write.")
+    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
+    flags.DEFINE_integer("repeats", 5, "Evaluations behind the first.", lower_bound=1)
+    flags.mark_flags_as_required(["data_dir", "json"])
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: The file cannot be written.
+    """
+    values = flags.FLAGS
+    require_directory(values.json)
+    return Settings(
+        read_run_config(),
+        Path(values.data_dir),
+        Split[values.split.upper()],
+        values.repeats,
+        values.json,
+    )
+
+
+def main(settings: Settings) -> None:
+    """Measures, prints and writes down."""
+    data = open_data(settings.data_dir)
+    name = f"{settings.run.model.name}_{settings.split.name.lower()}"
+    cases = {name: measure(settings.run, data, settings.split, settings.repeats)}
+    print(name, *(f"{figure}={value:,}" for figure, value in cases[name].items()))
+    write_report(settings.json, "cases", cases, data_hash=data.content_hash)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, OSError))
