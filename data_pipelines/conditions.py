@@ -1,6 +1,7 @@
 """Conditions on rows, such as `interaction_type=4`: parsed, never evaluated as code."""
 
 import dataclasses
+import math
 import operator
 import re
 
@@ -14,7 +15,9 @@ _COMPARISONS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_CONDITION = re.compile(r"\s*(?P<column>[^=!<>]+?)\s*(?P<sign>!=|<=|>=|=|<|>)\s*(?P<value>.*?)\s*")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_LONGEST_WHOLE = 38
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +40,25 @@ class Condition:
     def holds(self) -> pl.Expr:
         """Rows where the condition holds.
 
-        It never does where the column is null. Text that is no number is != any number.
+        It never does where the column is null or empty. Text that is no number is != any number.
         """
         compare = _COMPARISONS[self.sign]
-        column = pl.col(self.column)
+        text = pl.col(self.column).cast(pl.String)
         number = _number(self.value)
         if number is None:
-            return compare(column.cast(pl.String), self.value).fill_null(False)
-        held = compare(column.cast(pl.Float64, strict=False), number)
-        return held.fill_null(column.is_not_null() if self.sign == "!=" else False)
+            held = compare(text, pl.lit(self.value))
+        else:
+            held = compare(
+                text.cast(pl.Float64, strict=False).fill_nan(None), pl.lit(float(number))
+            )
+            if isinstance(number, int):
+                # Not as floats: beyond 2**53 they take neighbours for the same.
+                whole = text.cast(pl.Int128, strict=False)
+                exact = compare(whole, pl.lit(number, pl.Int128))
+                held = pl.when(whole.is_null()).then(held).otherwise(exact)
+        return pl.when(text == "").then(False).otherwise(held.fill_null(self.sign == "!=")) & (
+            text.is_not_null()
+        )
 
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:
@@ -61,17 +74,19 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
 
 
 def _parse(text: str) -> Condition:
-    match = _CONDITION.fullmatch(text)
-    if match is None or not match["value"] or re.match("[=!<>]", match["value"]):
+    place = next((place for place, character in enumerate(text) if character in "=!<>"), 0)
+    sign = text[place : place + 2] if text[place : place + 2] in _COMPARISONS else text[place:][:1]
+    column, value = text[:place].strip(), text[place + len(sign) :].strip()
+    if not column or sign not in _COMPARISONS or not value or value[0] in "=!<>":
         raise ValueError(f"expected 'column sign value' with sign in = != < <= > >=, got {text!r}")
-    condition = Condition(match["column"], match["sign"], match["value"])
-    if condition.sign in "<=>=" and condition.sign != "=" and _number(condition.value) is None:
-        raise ValueError(f"{condition.sign} needs a number, got {condition.value!r}")
-    return condition
+    if sign not in ("=", "!=") and _number(value) is None:
+        raise ValueError(f"{sign} needs a number, got {value!r}")
+    return Condition(column, sign, value)
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _number(text: str) -> int | float | None:
+    """The number that a text is, in the digits of ASCII; None where it is none, or too large."""
+    if _WHOLE.fullmatch(text) and len(text) <= _LONGEST_WHOLE:
+        return int(text)
+    number = float(text) if _DECIMAL.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else None

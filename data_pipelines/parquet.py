@@ -58,7 +58,7 @@ def _is_plain(dtype: pa.DataType) -> bool:
     if types.is_dictionary(dtype):
         return _is_plain(dtype.value_type)
     return (
-        types.is_primitive(dtype)  # Numbers, booleans and times.
+        (types.is_primitive(dtype) and not types.is_duration(dtype))
         or types.is_decimal128(dtype)
         or types.is_null(dtype)
         or types.is_string(dtype)

@@ -48,3 +48,24 @@ def test_several_conditions():
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(ValueError, match=r"expected 'column sign value'|needs a number"):
         parse_conditions(text)
+
+
+def test_whole_numbers_beyond_those_of_floats_are_told_apart():
+    ids = ["9007199254740992", "9007199254740993", "9007199254740994"]
+    for values in (ids, [int(value) for value in ids]):
+        assert holds("c=9007199254740993", values) == [False, True, False]
+        assert holds("c>9007199254740993", values) == [False, False, True]
+
+
+def test_categories_compare_as_their_text():
+    assert holds("c=4", ["4", "x", None], pl.Categorical) == [True, False, False]
+    assert holds("c!=x", ["4", "x", None], pl.Categorical) == [True, False, False]
+
+
+def test_nothing_holds_of_an_empty_field():
+    assert holds("c!=4", ["", "5"]) == [False, True]
+    assert holds("c!=x", ["", "5"]) == [False, True]
+
+
+def test_nan_is_no_number():
+    assert holds("c>4", [float("nan"), float("inf"), 5.0]) == [False, True, True]
