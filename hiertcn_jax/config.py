@@ -6,8 +6,8 @@ too. `TrainConfig` and `EvalConfig` say how a run is run, and may differ from on
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, TypeVar
+
+from hiertcn_jax.config_fields import JsonFields, above, at_least, bounded, one_of, share
 
 LOSSES = (
     "cross_entropy",
@@ -33,63 +33,8 @@ MONITOR_GROUPS = ("all", "first", "next")
 MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 
 
-def _at_least(config: Any, low: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not value >= low:
-            raise ValueError(f"{name}={value}: must be >= {low}")
-
-
-def _above(config: Any, low: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not value > low:
-            raise ValueError(f"{name}={value}: must be > {low}")
-
-
-def _share(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not 0 <= value < 1:
-            raise ValueError(f"{name}={value}: must be in [0, 1)")
-
-
-def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in choices:
-        raise ValueError(f"{name}={value}: must be one of {', '.join(choices)}")
-
-
-ConfigT = TypeVar("ConfigT", bound="_Config")
-
-
-class _Config:
-    """To and from plain JSON values."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
-
-    @classmethod
-    def from_dict(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-        """The config of these JSON values.
-
-        Raises:
-          ValueError: A field is unknown, missing without a default, or out of range.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"{unknown[0]}={values[unknown[0]]}: not a field of {cls.__name__}")
-
-        def tupled(value: Any) -> Any:
-            return tuple(tupled(v) for v in value) if isinstance(value, list | tuple) else value
-
-        return cls(**{name: tupled(value) for name, value in values.items()})
-
-
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(_Config):
+class ModelConfig(JsonFields):
     """What decides the shape and meaning of the parameters.
 
     Attributes:
@@ -154,19 +99,20 @@ class ModelConfig(_Config):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "item_dim", "gru_dim", "gru_layers", "kernel_size", "dilation_base")
-        _at_least(
+        bounded(self)
+        at_least(self, 1, "item_dim", "gru_dim", "gru_layers", "kernel_size", "dilation_base")
+        at_least(
             self, 1, "attention_dim", "attention_window", "attention_blocks", "attention_heads"
         )
-        _at_least(self, 0, "projection_dim")
-        _above(self, 0, "gap_decay_hours", "temperature")
-        _share(self, "dropout", "input_dropout", "unknown_rate")
-        _one_of(self, "pooling", POOLINGS)
-        _one_of(self, "gap_decay", GAP_DECAYS)
-        _one_of(self, "hiergru_feed", HIERGRU_FEEDS)
-        _one_of(self, "normalize", NORMALIZE)
-        _one_of(self, "item_mode", ITEM_MODES)
-        _one_of(self, "dtype", DTYPES)
+        at_least(self, 0, "projection_dim")
+        above(self, 0, "gap_decay_hours", "temperature")
+        share(self, "dropout", "input_dropout", "unknown_rate")
+        one_of(self, "pooling", POOLINGS)
+        one_of(self, "gap_decay", GAP_DECAYS)
+        one_of(self, "hiergru_feed", HIERGRU_FEEDS)
+        one_of(self, "normalize", NORMALIZE)
+        one_of(self, "item_mode", ITEM_MODES)
+        one_of(self, "dtype", DTYPES)
         if not self.tcn_channels or min(self.tcn_channels) < 1:
             raise ValueError(f"tcn_channels={self.tcn_channels}: must be one or more sizes >= 1")
         if self.convs_per_block not in (1, 2):
@@ -179,7 +125,7 @@ class ModelConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(_Config):
+class LossConfig(JsonFields):
     """What is minimised, and against which negatives.
 
     Attributes:
@@ -204,8 +150,9 @@ class LossConfig(_Config):
     per_user: bool = False
 
     def __post_init__(self) -> None:
-        _one_of(self, "name", LOSSES)
-        _at_least(self, 0, "popularity_alpha", "hinge_delta", "nce_weight")
+        bounded(self)
+        one_of(self, "name", LOSSES)
+        at_least(self, 0, "popularity_alpha", "hinge_delta", "nce_weight")
         for source, count in self.negatives:
             if source not in NEGATIVE_SOURCES:
                 raise ValueError(
@@ -232,7 +179,7 @@ def require_compatible(model: ModelConfig, loss: LossConfig) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(_Config):
+class OptimizerConfig(JsonFields):
     """Adam and its learning rate over the steps.
 
     Attributes:
@@ -259,14 +206,15 @@ class OptimizerConfig(_Config):
     adam_eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _above(self, 0, "learning_rate", "decay_factor", "adam_eps")
-        _at_least(self, 0, "warmup_steps", "final_rate", "clip_norm")
-        _share(self, "adam_b1", "adam_b2")
-        _one_of(self, "schedule", SCHEDULES)
+        bounded(self)
+        above(self, 0, "learning_rate", "decay_factor", "adam_eps")
+        at_least(self, 0, "warmup_steps", "final_rate", "clip_norm")
+        share(self, "adam_b1", "adam_b2")
+        one_of(self, "schedule", SCHEDULES)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(_Config):
+class TrainConfig(JsonFields):
     """How a training run is run.
 
     Attributes:
@@ -296,10 +244,11 @@ class TrainConfig(_Config):
     log_every_steps: int = 20
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "epochs", "lanes", "events", "sessions", "log_every_steps")
-        _at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
-        _above(self, 0, "eval_every_epochs")
-        _one_of(self, "fit_on", FIT_ON)
+        bounded(self)
+        at_least(self, 1, "epochs", "lanes", "events", "sessions", "log_every_steps")
+        at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
+        above(self, 0, "eval_every_epochs")
+        one_of(self, "fit_on", FIT_ON)
         group, _, metric = self.monitor.partition("/")
         if group not in MONITOR_GROUPS or metric not in MONITOR_METRICS:
             raise ValueError(
@@ -309,7 +258,7 @@ class TrainConfig(_Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalConfig(_Config):
+class EvalConfig(JsonFields):
     """How a model is scored.
 
     Attributes:
@@ -328,5 +277,6 @@ class EvalConfig(_Config):
     rank_chunk: int = 65536
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "lanes", "events", "sessions", "rank_events", "rank_chunk")
-        _one_of(self, "mask_seen", MASK_SEEN)
+        bounded(self)
+        at_least(self, 1, "lanes", "events", "sessions", "rank_events", "rank_chunk")
+        one_of(self, "mask_seen", MASK_SEEN)

@@ -108,7 +108,43 @@ REJECTED = [
     (EvalConfig, {"rank_events": 0}, "rank_events=0: must be >= 1"),
     (EvalConfig, {"rank_chunk": 0}, "rank_chunk=0: must be >= 1"),
     (EvalConfig, {"mask_seen": "all"}, "mask_seen=all: must be one of none, session, user"),
+    (ModelConfig, {"item_dim": 2**31}, "item_dim=2147483648: must be below 2**31"),
+    (
+        ModelConfig,
+        {"tcn_channels": (8, 2**31)},
+        "tcn_channels=(8, 2147483648): must be below 2**31",
+    ),
+    (ModelConfig, {"temperature": math.inf}, "temperature=inf: must be finite"),
+    (TrainConfig, {"seed": 2**32}, "seed=4294967296: must be below 2**31"),
+    (TrainConfig, {"eval_every_epochs": math.inf}, "eval_every_epochs=inf: must be finite"),
 ]
+
+MISTYPED = [
+    (ModelConfig, {"item_dim": True}, "item_dim=True: must be a whole number"),
+    (ModelConfig, {"item_dim": 8.0}, "item_dim=8.0: must be a whole number"),
+    (ModelConfig, {"pooling": None}, "pooling=None: must be text"),
+    (ModelConfig, {"name": ["hiertcn"]}, "name=('hiertcn',): must be text"),
+    (ModelConfig, {"residual": 1}, "residual=1: must be true or false"),
+    (ModelConfig, {"dropout": "0.1"}, "dropout=0.1: must be a number"),
+    (ModelConfig, {"tcn_channels": 8}, "tcn_channels=8: must be a list of whole numbers"),
+    (ModelConfig, {"tcn_channels": [8, "8"]}, "tcn_channels=(8, '8'): must be a list of whole"),
+    (OptimizerConfig, {"decay_epochs": [1.5]}, "decay_epochs=(1.5,): must be a list of whole"),
+    (
+        LossConfig,
+        {"negatives": ["uniform", 3]},
+        "negatives=('uniform', 3): must be a list of sourc",
+    ),
+    (LossConfig, {"negatives": [[3, "uniform"]]}, "negatives=((3, 'uniform'),): must be a list of"),
+    (TrainConfig, [], "TrainConfig=[]: must be fields with their values"),
+    (TrainConfig, None, "TrainConfig=None: must be fields with their values"),
+    (TrainConfig, {"lane": 3}, "lane=3: not a field of TrainConfig"),
+]
+
+
+@pytest.mark.parametrize("config, values, message", MISTYPED)
+def test_json_of_another_type_is_said_by_field(config, values, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        config.from_dict(values)
 
 
 @pytest.mark.parametrize("config, changes, message", REJECTED)

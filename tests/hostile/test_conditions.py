@@ -1,4 +1,4 @@
-"""--drop_where: any text is a condition or refused, and a condition is what a plain loop makes it."""
+"""--drop_where: any text is refused or a condition, which holds where a plain loop says so."""
 
 import collections
 import fractions
@@ -17,7 +17,7 @@ KINDS = {
     "no number": r"(<|<=|>|>=) needs a number, got .+",
 }
 NUMBERS = ("4", "+4", "4.0", "-0", "0", "4e0", ".5", "1e400", "9007199254740993", "9" * 30)
-TEXTS = ("4 ", "four", "４", "nan", "inf", "1_0", "0x4", "é", "'; drop", "true", "\x00", "")
+TEXTS = ("4 ", "four", "\uff14", "nan", "inf", "1_0", "0x4", "é", "'; drop", "true", "\x00", "")
 VALUES = st.sampled_from([*NUMBERS, *TEXTS]) | st.text(max_size=4)
 SIGNS = ("=", "!=", "<", "<=", ">", ">=")
 
