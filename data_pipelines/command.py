@@ -14,6 +14,8 @@ from typing import Any, NoReturn, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
+from data_pipelines.flagfiles import expand_flagfiles
+
 Config = TypeVar("Config")
 
 
@@ -47,7 +49,7 @@ def run_command(
 
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
-            rest = flags.FLAGS(list(arguments))
+            rest = flags.FLAGS(expand_flagfiles(arguments))
             if rest[1:]:
                 raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
             if not app_asks_for_help():
@@ -86,11 +88,15 @@ def fail(message: object, code: int) -> NoReturn:
 
 
 def one_line(text: str) -> str:
-    """The text in one line of printable characters: files may name what steers a terminal."""
-    joined = " ".join(text.split())
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in joined
+    """The text in one line of printable characters, without its middle where it is long.
+
+    Files and values may be of any length, and hold what steers a terminal.
+    """
+    line = "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in " ".join(text.split())
     )
+    return line if len(line) <= 2000 else f"{line[:1000]} ... {line[-900:]}"
 
 
 def _silence_libraries() -> None:

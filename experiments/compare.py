@@ -79,7 +79,7 @@ def read_settings() -> Settings:
       ValueError: A model, a seed or a setting makes no sense, or plots cannot be made.
     """
     values = flags.FLAGS
-    if not all(seed.isdigit() for seed in values.seeds):
+    if not all(seed.isdecimal() for seed in values.seeds):
         raise ValueError(f"flag --seeds={','.join(values.seeds)}: must be whole numbers >= 0")
     by_model = read_model_settings(values.settings)
     check_models(values.models, by_model)

@@ -121,11 +121,13 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         for field in dataclasses.fields(config):
             name = _flag_name(type(config), field.name)
             if name in left:
-                changes[field.name] = _as_field(field, left.pop(name))
+                changes[field.name] = _as_field(type(config), field, left.pop(name))
         parts.append(dataclasses.replace(config, **changes))
     if left:
         raise ValueError(f"{next(iter(left))}={next(iter(left.values()))}: there is no such flag")
     overridden = RunConfig(*parts)
+    if overridden.model.name not in MODELS:
+        raise ValueError(f"model={overridden.model.name}: must be one of {', '.join(MODELS)}")
     config_lib.require_compatible(overridden.model, overridden.loss)
     return overridden
 
@@ -139,15 +141,21 @@ def _whole_numbers(flag: str, items: list[str]) -> tuple[int, ...]:
         ) from error
 
 
-def _as_field(field: dataclasses.Field, value: Any) -> Any:
-    """A JSON value, or a flag's text, as a field holds it."""
-    if isinstance(field.default, tuple):
+def _as_field(config: type, field: dataclasses.Field, value: Any) -> Any:
+    """A JSON value, or a flag's text, as a field holds it.
+
+    Raises:
+      ValueError: It cannot be.
+    """
+    if isinstance(field.default, tuple) and isinstance(value, str | list | tuple):
         items = value.split(",") if isinstance(value, str) else list(value)
         if field.name == "negatives":
-            return parse_negatives([item for item in items if item])
-        return tuple(int(item) for item in items)
-    if isinstance(field.default, float) and isinstance(value, int):
-        return float(value)
+            value = parse_negatives([str(item) for item in items if item])
+        else:
+            value = _whole_numbers(_flag_name(config, field.name), [str(item) for item in items])
+    elif isinstance(field.default, float) and type(value) is int:
+        value = float(value)
+    config.require_types({field.name: value})  # type: ignore[attr-defined]
     return value
 
 
@@ -216,7 +224,7 @@ def parse_negatives(items: list[str]) -> tuple[tuple[str, int], ...]:
     pairs = []
     for item in items:
         source, _, count = item.partition(":")
-        if not count.isdigit():
+        if not count.isdecimal():
             raise flags.IllegalFlagValueError(
                 f"flag --negatives={item}: expected source:count, such as popularity:2048"
             )

@@ -102,7 +102,7 @@ def open_run_data(restored: Restored, data_dir: str | None) -> Data:
 
 def _step(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> int:
     named = {"best": checkpoints.best_step, "last": checkpoints.latest_step}
-    if checkpoint not in named and not checkpoint.isdigit():
+    if checkpoint not in named and not checkpoint.isdecimal():
         raise CheckpointError(f"checkpoint={checkpoint}: must be best, last or a step")
     step = named[checkpoint]() if checkpoint in named else int(checkpoint)
     if step is None:

@@ -1,0 +1,82 @@
+"""Flagfiles: arguments in files, read so that whatever is wrong is said with file and line.
+
+absl would read them too, but names no file where one is not UTF-8, and goes on where one includes
+itself.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from absl import flags
+
+_DIRECTIVE = re.compile(r"--?flagfile(=(?P<path>.*))?", re.DOTALL)
+_FLAG = re.compile(r"--?\w")
+_MOST_FILES = 100
+_MOST_BYTES = 1 << 20
+
+
+def expand_flagfiles(arguments: Sequence[str]) -> list[str]:
+    """Puts what stands in flagfiles in their place.
+
+    A flagfile has one flag a line; blank lines and those that begin with # or // are none. Of a
+    flag that comes twice, the later counts.
+
+    Args:
+      arguments: A command line: the program, then its arguments.
+
+    Returns:
+      The same without --flagfile.
+
+    Raises:
+      flags.IllegalFlagValueError: A flagfile cannot be read, includes itself, or has a line that is
+        no flag.
+    """
+    expanded, rest = [], list(arguments)
+    read: list[Path] = []
+    while rest:
+        argument = rest.pop(0)
+        directive = _DIRECTIVE.fullmatch(argument)
+        if argument == "--":
+            return [*expanded, argument, *rest]
+        if directive is None:
+            expanded.append(argument)
+        elif directive["path"] is not None:
+            expanded += _lines(directive["path"], (), read)
+        elif rest:
+            expanded += _lines(rest.pop(0), (), read)
+        else:
+            raise flags.IllegalFlagValueError("flag --flagfile: expected the name of a file")
+    return expanded
+
+
+def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[str]:
+    """The arguments in a flagfile that is included by those of `within`."""
+    place = f"flag --flagfile={name}"
+    try:
+        with Path(name).expanduser().open("rb") as file:
+            octets = file.read(_MOST_BYTES + 1)
+        text = octets.decode("utf-8-sig")
+        path = Path(name).expanduser().resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise flags.IllegalFlagValueError(f"{place}: cannot be read: {reason}") from error
+    if len(octets) > _MOST_BYTES:
+        raise flags.IllegalFlagValueError(f"{place}: has more than {_MOST_BYTES:,} bytes")
+    if path in within:
+        raise flags.IllegalFlagValueError(f"{place}: includes itself")
+    read.append(path)
+    if len(read) > _MOST_FILES:
+        raise flags.IllegalFlagValueError(f"{place}: more than {_MOST_FILES} files are included")
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        if not line or line.startswith(("#", "//")):
+            continue
+        directive = _DIRECTIVE.fullmatch(line)
+        if not _FLAG.match(line) or "\0" in line or (directive and directive["path"] is None):
+            raise flags.IllegalFlagValueError(
+                f"{place}: line {number}: expected --flag=value, got {line[:80]!r}"
+            )
+        if directive is None:
+            yield line
+        else:
+            yield from _lines(directive["path"], (*within, path), read)
