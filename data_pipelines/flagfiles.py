@@ -32,7 +32,8 @@ def expand_flagfiles(arguments: Sequence[str]) -> list[str]:
       flags.IllegalFlagValueError: A flagfile cannot be read, includes itself, or has a line that is
         no flag.
     """
-    expanded, rest = [], list(arguments)
+    expanded: list[str] = []
+    rest = list(arguments)
     read: list[Path] = []
     while rest:
         argument = rest.pop(0)

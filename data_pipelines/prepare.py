@@ -110,14 +110,15 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
         unknown = part["unknown_items"]["all"]
         cells = (part["users"], part["sessions"], *events.values(), unknown)
         table.add_row(name, *(f"{cell:,}" for cell in cells))
-    console = Console()
+    # A path may look like markup.
+    console = Console(markup=False, emoji=False)
     console.print(table)
     console.print(
         f"{counts['users']:,} users, {counts['items']:,} items, {counts['sessions']:,} sessions, "
         f"{counts['events']:,} events; {counts['users_too_short']:,} users too short to split"
     )
     for drop in manifest["drops"]:
-        console.print(f"dropped by {drop['reason']}: {drop['events']:,} events", markup=False)
+        console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
 
 
 def read_config() -> PrepareConfig:

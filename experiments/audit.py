@@ -33,11 +33,11 @@ from experiments.audit_checks import (
     sample_targets,
 )
 from experiments.audit_fits import check_batches, check_causal, check_ranker_fit, fit
-from experiments.cells import Cell, Comparison, run_config
+from experiments.cells import Cell, Comparison, cell_config
+from experiments.rankers import make_ranker
 from experiments.restore import restore_run
 from experiments.results import print_table, write_json
 from experiments.scorers import model_scorer, ranker_scorer
-from hiertcn_jax.baselines.registry import RANKERS
 
 _EVENTS = 32
 """Events that are sampled, each of another user."""
@@ -83,7 +83,7 @@ def audit_ranker(comparison: Comparison, cell: Cell, targets: list[Target]) -> d
     """The checks of a ranker."""
     data, fit_on, tolerance = comparison.data, comparison.run.train.fit_on, _RANKER_TOLERANCE
     settings = comparison.settings.get(cell.model, {})
-    make = functools.partial(RANKERS[cell.model], data.vocabulary.size, **settings)
+    make = functools.partial(make_ranker, cell.model, data.vocabulary.size, settings)
     ranker = fit(make, data, fit_on)
     score = ranker_scorer(ranker)
     results = check_frozen(score, targets, fit_on, data.vocabulary.size, tolerance)
@@ -97,7 +97,7 @@ def audit_ranker(comparison: Comparison, cell: Cell, targets: list[Target]) -> d
 def audit_model(comparison: Comparison, cell: Cell, targets: list[Target]) -> dict[str, Result]:
     """The checks of a neural model."""
     data, tolerance = comparison.data, _MODEL_TOLERANCE
-    run = run_config(comparison, cell.model, cell.seed or 0)
+    run = cell_config(comparison, cell.model, cell.seed or 0)
     # Some devices round the factors of products otherwise.
     with jax.default_matmul_precision("highest"):
         score = model_scorer(restore_run(cell.directory, "best"))

@@ -7,23 +7,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from absl import flags
 
 from data_pipelines.errors import DataError
+from data_pipelines.files import read_json
 from data_pipelines.histories.record import Split
 from experiments.data import Data
 from experiments.evaluation import Evaluation, Evaluator
 from experiments.flags import RunConfig, override
 from experiments.loop import train
-from experiments.rankers import evaluate_ranker, fitted_histories
+from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
 from experiments.restore import restore_run
 from experiments.results import write_json, write_ranks
 from experiments.setup import saved_configs
 from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.checkpoint import config_differences
 from hiertcn_jax.models import MODELS
 from hiertcn_jax.models.budget import count_parameters, fit_to_budget
 
 RANKS_FILE = "ranks.parquet"
+
+_FIGURES = ("parameters", "train_events_per_s", "score_events_per_s", "causal", "metrics")
+_VALUES = {"made_with", *_FIGURES}
 
 
 class Comparison(NamedTuple):
@@ -77,6 +83,31 @@ def check_models(models: list[str], settings: dict[str, Any]) -> None:
             raise ValueError(f"models={model}: must be one of {', '.join(known)}")
 
 
+def check_settings(
+    run: RunConfig,
+    models: list[str],
+    seeds: list[int],
+    settings: dict[str, dict[str, Any]],
+    parameter_budget: int,
+) -> None:
+    """Checks the settings of every cell before anything is trained.
+
+    Raises:
+      ValueError: There is no such flag or argument of a model, a value cannot be used, or the model
+        cannot be fitted to the budget; the model is named.
+    """
+    for model in dict.fromkeys([*models, *settings]):
+        own = settings.get(model, {})
+        try:
+            if model in RANKERS:
+                make_ranker(model, FIRST_ITEM_ID, own)
+            else:
+                for seed in seeds:
+                    _run_config(run, own, parameter_budget, model, seed)
+        except (flags.Error, ValueError) as error:
+            raise ValueError(f"{model}: {error}") from error
+
+
 def run_cells(comparison: Comparison, model: str, seeds: list[int]) -> list[Cell]:
     """The cells of one model; those that are done already are read.
 
@@ -95,10 +126,12 @@ def run_cells(comparison: Comparison, model: str, seeds: list[int]) -> list[Cell
 def _cell(comparison: Comparison, model: str, seed: int | None, directory: Path) -> Cell:
     path = directory / "cell.json"
     settings = comparison.settings.get(model, {})
-    run = None if seed is None else run_config(comparison, model, seed)
+    run = None if seed is None else cell_config(comparison, model, seed)
     made_with = _made_with(comparison, run, settings)
     if path.exists():
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
+        if not isinstance(values, dict) or not values.keys() >= _VALUES:
+            raise DataError(f"{path}: is not what a comparison writes; remove it to make it again")
         differing = config_differences(values["made_with"], made_with)
         if differing:
             raise DataError(f"{path}: made with other settings: {'; '.join(differing)}")
@@ -114,12 +147,18 @@ def _cell(comparison: Comparison, model: str, seed: int | None, directory: Path)
     return Cell(model, seed, directory, values)
 
 
-def run_config(comparison: Comparison, model: str, seed: int) -> RunConfig:
+def cell_config(comparison: Comparison, model: str, seed: int) -> RunConfig:
     """The settings of a neural model's cell."""
-    run = override(comparison.run, {"model": model, "seed": seed})
-    run = override(run, comparison.settings.get(model, {}))
-    if comparison.parameter_budget:
-        run = run._replace(model=fit_to_budget(run.model, comparison.parameter_budget))
+    own, budget = comparison.settings.get(model, {}), comparison.parameter_budget
+    return _run_config(comparison.run, own, budget, model, seed)
+
+
+def _run_config(
+    base: RunConfig, own: dict[str, Any], parameter_budget: int, model: str, seed: int
+) -> RunConfig:
+    run = override(override(base, {"model": model, "seed": seed}), own)
+    if parameter_budget:
+        run = run._replace(model=fit_to_budget(run.model, parameter_budget))
     return run
 
 
@@ -141,7 +180,7 @@ def _fit_and_score(
     comparison: Comparison, model: str, settings: dict[str, Any]
 ) -> tuple[Evaluation, dict[str, Any]]:
     data, fit_on = comparison.data, comparison.run.train.fit_on
-    ranker = RANKERS[model](data.vocabulary.size, **settings)
+    ranker = make_ranker(model, data.vocabulary.size, settings)
     started = time.perf_counter()
     ranker.fit(fitted_histories(data, fit_on))
     fitted = time.perf_counter()
@@ -190,5 +229,4 @@ def _train_speed(directory: Path) -> float:
 
 def finished_figures(cell: Cell) -> dict[str, Any]:
     """A cell as the comparison's JSON has it."""
-    kept = ("parameters", "train_events_per_s", "score_events_per_s", "causal", "metrics")
-    return {"seed": cell.seed, **{name: cell.values[name] for name in kept}}
+    return {"seed": cell.seed, **{name: cell.values[name] for name in _FIGURES}}

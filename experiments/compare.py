@@ -11,7 +11,6 @@ W/audit.json, see experiments.audit. Cells that are done are kept: started again
 on.
 """
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +19,18 @@ from absl import flags
 
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
+from data_pipelines.files import read_json
 from data_pipelines.histories.record import Split
 from experiments import flags as flags_lib
 from experiments.audit import AuditError, audit
-from experiments.cells import Cell, Comparison, check_models, finished_figures, run_cells
+from experiments.cells import (
+    Cell,
+    Comparison,
+    check_models,
+    check_settings,
+    finished_figures,
+    run_cells,
+)
 from experiments.comparison_tables import (
     comparison_frame,
     comparison_markdown,
@@ -85,12 +92,14 @@ def read_settings() -> Settings:
     check_models(values.models, by_model)
     if values.slices:
         require_matplotlib()
+    seeds, run = [int(seed) for seed in values.seeds], flags_lib.read_run_config()
+    check_settings(run, values.models, seeds, by_model, values.parameter_budget)
     return Settings(
-        run=flags_lib.read_run_config(),
+        run=run,
         data_dir=Path(values.data_dir),
         workdir=Path(values.workdir),
         models=values.models,
-        seeds=[int(seed) for seed in values.seeds],
+        seeds=seeds,
         split=Split[values.split.upper()],
         parameter_budget=values.parameter_budget,
         settings=by_model,
@@ -109,9 +118,9 @@ def read_model_settings(paths: list[str]) -> dict[str, dict[str, Any]]:
     by_model: dict[str, dict[str, Any]] = {}
     for path in paths:
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"flag --settings={path}: not readable as JSON: {error}") from error
+            values = read_json(Path(path))
+        except DataError as error:
+            raise ValueError(f"flag --settings={error}") from error
         if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
             raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
         twice = sorted(set(values) & set(by_model))

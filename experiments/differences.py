@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from experiments.cells import RANKS_FILE, Cell
+from experiments.results import read_ranks
 from experiments.significance import paired_bootstrap
 
 _BEST = 3
@@ -59,7 +60,7 @@ def _group(frame: pl.DataFrame, group: str) -> np.ndarray:
 
 def _event_metrics(cells: list[Cell]) -> pl.DataFrame:
     """Each event's metrics, means over the seeds, in one order for all models."""
-    frames = [pl.read_parquet(cell.directory / RANKS_FILE).sort(_KEYS) for cell in cells]
+    frames = [read_ranks(cell.directory / RANKS_FILE) for cell in cells]
     ranks = [frame["rank"].to_numpy() for frame in frames]
     columns = {
         name: np.mean([f(rank_n) for rank_n in ranks], axis=0) for name, f in _METRICS.items()

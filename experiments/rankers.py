@@ -1,6 +1,8 @@
 """Fits and scores rankers without a neural network, on the very events of the neural models."""
 
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from data_pipelines.loaders import eval_loader
 from experiments.data import Data
 from experiments.evaluation import Collector, Evaluation, scored_events
 from hiertcn_jax.baselines import Context, FittedHistory, Ranker
+from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
 
 _READ_USERS = 1024
@@ -16,6 +19,36 @@ _READ_USERS = 1024
 
 _BUCKET = Bucket(lanes=64, events=256, sessions=256)
 """Rankers see one event at a time; the bucket only decides how many are listed at once."""
+
+_GIVEN = ("rows", "return")
+_JSON_TYPES: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+    str: (str,),
+}
+
+
+def make_ranker(name: str, rows: int, arguments: Mapping[str, Any]) -> Ranker:
+    """A ranker with arguments that come from a file.
+
+    Args:
+      name: One of RANKERS.
+      rows: `v`, rows of the item table.
+      arguments: By name, JSON values.
+
+    Raises:
+      ValueError: There is no such argument, or a value is of another type or out of range.
+    """
+    hints = typing.get_type_hints(RANKERS[name].__init__)  # type: ignore[misc]
+    known = {argument: hint for argument, hint in hints.items() if argument not in _GIVEN}
+    for argument, value in arguments.items():
+        if argument not in known:
+            names = ", ".join(known) or "it has none"
+            raise ValueError(f"{argument}: no such argument of {name}: {names}")
+        if type(value) not in _JSON_TYPES[known[argument]]:
+            raise ValueError(f"{argument}={value}: must be {known[argument].__name__}")
+    return RANKERS[name](rows, **arguments)
 
 
 def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:

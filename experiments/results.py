@@ -8,10 +8,15 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from data_pipelines.errors import DataError
+from data_pipelines.parquet import read_parquet
 from experiments.data import Data
 from experiments.evaluation import Evaluation
 from experiments.files import whole_file
+
+_RANKS = ["user_id", "session", "position", "item_id", "rank"]
 
 _COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
 
@@ -37,6 +42,8 @@ def metrics_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
 
 def print_table(table: Table) -> None:
     """Prints a table whole: wider than a narrow or unknown terminal rather than cut off."""
+    # A title holds a path, which may look like markup.
+    table.title = None if table.title is None else Text(str(table.title))
     console = Console()
     console.width = max(console.width, 120)
     console.print(table)
@@ -61,6 +68,23 @@ def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
         }
     )
     write_parquet(path, frame)
+
+
+def read_ranks(path: Path) -> pl.DataFrame:
+    """What `write_ranks` wrote, in an order that is the same for all models.
+
+    Raises:
+      DataError: The file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    frame = read_parquet(path, _RANKS, lambda names: _require_ranks(path, names))
+    return frame.sort("user_id", "session", "position")
+
+
+def _require_ranks(path: Path, names: list[str]) -> None:
+    if names != _RANKS:
+        raise DataError(f"{path}: expected the columns {', '.join(_RANKS)}")
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:

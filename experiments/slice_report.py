@@ -11,7 +11,7 @@ from data_pipelines.histories.record import Split
 from experiments.cells import RANKS_FILE, Cell
 from experiments.data import Data
 from experiments.evaluation import Evaluation, ScoredEvents
-from experiments.results import write_json
+from experiments.results import read_ranks, write_json
 from experiments.slice_plots import plot_slices
 from experiments.slices import cut, slice_metrics
 
@@ -47,7 +47,7 @@ def report_comparison(
       fit_on: What they were fitted on.
       directory: Where <split>_slices.json and <split>_slices_<slice>.png go.
     """
-    frames = [_read_ranks(cell.directory) for cell in cells]
+    frames = [read_ranks(cell.directory / RANKS_FILE) for cell in cells]
     events = _events_of(frames[0], data)
     cut_by = cut(events, data, fit_on)
     models: dict[str, list[dict[str, Any]]] = {}
@@ -56,11 +56,6 @@ def report_comparison(
         models.setdefault(cell.model, []).append({"seed": cell.seed, "slices": values})
     events_hash = cells[0].values["metrics"]["events_hash"]
     _write(models, data, split, fit_on, events_hash, directory)
-
-
-def _read_ranks(directory: Path) -> pl.DataFrame:
-    """The ranks of a cell, in an order that is the same for all."""
-    return pl.read_parquet(directory / RANKS_FILE).sort("user_id", "session", "position")
 
 
 def _events_of(ranks: pl.DataFrame, data: Data) -> ScoredEvents:

@@ -13,7 +13,6 @@ experiments.train and W/best.json for --settings of experiments.compare. --emit_
 the trials as flagfiles for a cluster's scheduler, and runs nothing.
 """
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from experiments.leaderboard import (
     leaderboard_table,
     write_leaderboard,
 )
+from experiments.rankers import make_ranker
 from experiments.results import print_table, write_json
 from experiments.space import Space, read_space
 from experiments.study import (
@@ -147,7 +147,7 @@ def _check(settings: Settings) -> None:
         for probe in dimension.probes():
             try:
                 if settings.ranker is not None:
-                    _check_argument(settings.ranker, dimension.name, probe)
+                    make_ranker(settings.ranker, 3, {dimension.name: probe})
                 else:
                     _check_flag(settings.run, dimension.name, probe)
             except (TypeError, ValueError) as error:
@@ -158,13 +158,6 @@ def _check_flag(run: RunConfig, name: str, value: Any) -> None:
     if name in flags.FLAGS:
         flags.FLAGS[name].parser.parse(str(value))
     override(run, {name: value})
-
-
-def _check_argument(ranker: str, name: str, value: Any) -> None:
-    known = list(inspect.signature(RANKERS[ranker]).parameters)[1:]
-    if name not in known:
-        raise ValueError(f"no such argument of {ranker}: {', '.join(known) or 'it has none'}")
-    RANKERS[ranker](3, **{name: value})
 
 
 def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:

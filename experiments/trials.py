@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 from data_pipelines.histories.record import Split
 from experiments.data import Data
-from experiments.rankers import evaluate_ranker, fitted_histories
+from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
 from experiments.results import write_json
-from hiertcn_jax.baselines.registry import RANKERS
 
 _POLL_SECONDS = 1.0
 """Between two looks at what a training run has reported."""
@@ -101,7 +100,7 @@ def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data
       TrialError: The arguments do not go together.
     """
     try:
-        ranker = RANKERS[name](data.vocabulary.size, **arguments)
+        ranker = make_ranker(name, data.vocabulary.size, arguments)
     except ValueError as error:
         raise TrialError(str(error)) from error
     ranker.fit(fitted_histories(data, "train"))

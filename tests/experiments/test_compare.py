@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 
 import pytest
@@ -164,3 +165,25 @@ def test_settings_of_several_files_are_one_and_no_model_is_in_two(tmp_path):
     (tmp_path / "a.json").write_text('{"item_knn": 3}')
     with pytest.raises(ValueError, match=r"a\.json: expected \{model"):
         compare.read_model_settings(paths)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cell.json", b'{"metrics":', r"cell.json: not readable as JSON"),
+        ("cell.json", b"[]", r"cell.json: is not what a comparison writes; remove it"),
+        ("cell.json", b"{}", r"cell.json: is not what a comparison writes; remove it"),
+        ("ranks.parquet", b"PAR1", r"ranks.parquet: not readable as Parquet"),
+        ("ranks.parquet", None, r"ranks.parquet: no such file"),
+    ],
+)
+def test_a_damaged_cell_is_named(settings, compared, tmp_path, monkeypatch, name, content, message):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    copied = settings._replace(workdir=tmp_path / "W")
+    shutil.copytree(settings.workdir, copied.workdir)
+    path = copied.workdir / "popularity" / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        compare.main(copied)

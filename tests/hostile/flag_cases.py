@@ -63,14 +63,19 @@ TRAIN = {
     "residual": switch(),
     "loss": choice("sampled_softmax", "bpr", "l2"),
     "negatives": Case(
-        [("uniform:3", (("uniform", 3),)), ("uniform:3,in_batch:2", (("uniform", 3), ("in_batch", 2)))],
+        [
+            ("uniform:3", (("uniform", 3),)),
+            ("uniform:3,in_batch:2", (("uniform", 3), ("in_batch", 2))),
+        ],
         ["uniform", "uniform:", "uniform:-1", "hard:3", "uniform:0", "uniform:\u00b2", ":3"],
     ),
     "learning_rate": number(0.001, 1.0, bad=("0", "-1", "nan", "inf")),
     "decay_epochs": Case([("6,12", (6, 12)), ("6", (6,))], ["6,x", "1.5"]),
     "epochs": whole(1, 3, bad=("0", "-1", str(10**20))),
     "seed": whole(0, 5, bad=("-1", str(2**32), str(2**64))),
-    "monitor": Case([("all/mrr", "all/mrr"), ("next/recall@20", "next/recall@20")], ["mrr", "", "a/b"]),
+    "monitor": Case(
+        [("all/mrr", "all/mrr"), ("next/recall@20", "next/recall@20")], ["mrr", "", "a/b"]
+    ),
     "eval_every_epochs": number(0.5, 2.0, bad=("0", "nan", "inf")),
     "eval_lanes": whole(1, 16, bad=("0",)),
     "mask_seen": choice("none", "session", "user"),
