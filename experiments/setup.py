@@ -11,6 +11,7 @@ from data_pipelines.loaders import train_loader, useful_slots
 from experiments.data import Data
 from experiments.flags import RunConfig
 from hiertcn_jax.batch import Bucket, LaneBatch
+from hiertcn_jax.config import choose_item_mode
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.negatives import Source
 from hiertcn_jax.objective import make_sources
@@ -61,7 +62,7 @@ def assemble(run: RunConfig, data: Data) -> Parts:
     Raises:
       ValueError: A config is out of range, or the data has nothing to train on.
     """
-    config = run.train
+    run, config = _with_item_mode(run, data), run.train
     loader = train_loader(
         data.histories,
         Bucket(config.lanes, config.events, config.sessions),
@@ -80,6 +81,7 @@ def assemble(run: RunConfig, data: Data) -> Parts:
 
 def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
     """All configs of a run, as a checkpoint keeps them."""
+    run = _with_item_mode(run, data)
     return {
         "model": run.model.to_dict(),
         "loss": run.loss.to_dict(),
@@ -102,6 +104,10 @@ def binding_configs(run: RunConfig, data: Data) -> dict[str, Any]:
         "train": {name: configs["train"][name] for name in ("lanes", "seed", "fit_on")},
         "data": {"content_hash": data.content_hash},
     }
+
+
+def _with_item_mode(run: RunConfig, data: Data) -> RunConfig:
+    return run._replace(model=choose_item_mode(run.model, run.loss, data.vocabulary.size))
 
 
 def _make_plan(run: RunConfig, data: Data, loader: grain.IterDataset[LaneBatch]) -> Plan:

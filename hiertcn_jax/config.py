@@ -24,7 +24,9 @@ POOLINGS = ("mean", "max", "last")
 HIERGRU_FEEDS = ("init", "all")
 GAP_DECAYS = ("none", "fixed", "learned")
 NORMALIZE = ("none", "prediction", "both")
-ITEM_MODES = ("dense", "rows")
+ITEM_MODES = ("auto", "dense", "rows")
+DENSE_ITEMS = 100_000
+"""Up to this many items `dense` mode is as quick as `rows` (docs/performance.md)."""
 SCHEDULES = ("constant", "step", "cosine")
 DTYPES = ("float32", "bfloat16")
 FIT_ON = ("train", "train_valid")
@@ -66,7 +68,8 @@ class ModelConfig(JsonFields):
       item_bias: Whether each item has a bias in its score.
       tied_output: Whether items are scored by their input embeddings; False learns a second table.
       unknown_rate: Share of training inputs replaced by the unknown item, which trains its row.
-      item_mode: `dense` holds and updates the whole table; `rows` only the rows of a batch.
+      item_mode: `dense` updates the whole item table in each step, `rows` only the rows of a batch;
+        `auto` is the quicker of the two for the run's catalogue and loss, see `choose_item_mode`.
       dtype: Type that matrix products are computed in; parameters and losses stay float32.
     """
 
@@ -95,7 +98,7 @@ class ModelConfig(JsonFields):
     item_bias: bool = True
     tied_output: bool = True
     unknown_rate: float = 0.01
-    item_mode: str = "dense"
+    item_mode: str = "auto"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -167,6 +170,20 @@ class LossConfig(JsonFields):
     def needs_negatives(self) -> bool:
         """Whether the loss compares the target with sampled items."""
         return self.name not in ("cross_entropy", "l2")
+
+
+def choose_item_mode(model: ModelConfig, loss: LossConfig, rows: int) -> ModelConfig:
+    """The model's config with `auto` made `dense` or `rows`.
+
+    Args:
+      model: Its config.
+      loss: The loss; cross_entropy needs all items.
+      rows: `v`, rows of the item table.
+    """
+    if model.item_mode != "auto":
+        return model
+    rows_are_quicker = rows > DENSE_ITEMS and loss.name != "cross_entropy"
+    return dataclasses.replace(model, item_mode="rows" if rows_are_quicker else "dense")
 
 
 def require_compatible(model: ModelConfig, loss: LossConfig) -> None:

@@ -8,11 +8,13 @@ import re
 import pytest
 
 from hiertcn_jax.config import (
+    DENSE_ITEMS,
     EvalConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
+    choose_item_mode,
     require_compatible,
 )
 
@@ -34,7 +36,7 @@ REJECTED = [
     (ModelConfig, {"pooling": "sum"}, "pooling=sum: must be one of mean, max, last"),
     (ModelConfig, {"gap_decay": "no"}, "gap_decay=no: must be one of none, fixed, learned"),
     (ModelConfig, {"normalize": ""}, "normalize=: must be one of none, prediction, both"),
-    (ModelConfig, {"item_mode": "row"}, "item_mode=row: must be one of dense, rows"),
+    (ModelConfig, {"item_mode": "row"}, "item_mode=row: must be one of auto, dense, rows"),
     (ModelConfig, {"dtype": "float16"}, "dtype=float16: must be one of float32, bfloat16"),
     (ModelConfig, {"tcn_channels": ()}, "tcn_channels=(): must be one or more sizes >= 1"),
     (ModelConfig, {"tcn_channels": (4, 0)}, "tcn_channels=(4, 0): must be one or more sizes >= 1"),
@@ -204,3 +206,19 @@ def test_a_loss_over_all_items_needs_the_whole_table():
         require_compatible(ModelConfig(item_mode="rows"), loss)
     require_compatible(ModelConfig(item_mode="dense"), loss)
     require_compatible(ModelConfig(item_mode="rows"), LossConfig(name="sampled_softmax"))
+
+
+def test_auto_is_rows_for_a_large_catalogue_where_the_loss_can():
+    auto, sampled = ModelConfig(item_dim=3), LossConfig()
+    assert auto.item_mode == "auto"
+
+    def chosen(model, loss, rows):
+        return choose_item_mode(model, loss, rows).item_mode
+
+    assert chosen(auto, sampled, DENSE_ITEMS) == "dense"
+    assert chosen(auto, sampled, DENSE_ITEMS + 1) == "rows"
+    assert chosen(auto, LossConfig(name="cross_entropy"), 10**9) == "dense"
+    for mode in ("dense", "rows"):
+        assert chosen(ModelConfig(item_mode=mode), sampled, 10**9) == mode
+        assert chosen(ModelConfig(item_mode=mode), sampled, 10) == mode
+    assert choose_item_mode(auto, sampled, 3) == ModelConfig(item_dim=3, item_mode="dense")
