@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.dense import Dense
-from hiertcn_jax.gru_scan import Slots, Weights, gru_gates, gru_scan
+from hiertcn_jax.gru_scan import Slots, Weights, gru_scan, gru_step
 
 
 class GRUStep(nn.Module):
@@ -47,8 +47,7 @@ class GRUStep(nn.Module):
           resets_b: True takes the start state instead.
           start_bh: The start state.
         """
-        gates = gru_gates(gates_bg, state_bh, *recurrent_weights(self, self.features), self.dtype)
-        new_bh = (1 - gates.z) * gates.n + gates.z * state_bh
+        new_bh = gru_step(gates_bg, state_bh, *recurrent_weights(self, self.features), self.dtype)
         new_bh = jnp.where(resets_b[:, None], start_bh, new_bh)
         return jnp.where(steps_b[:, None], new_bh, state_bh)
 

@@ -234,27 +234,6 @@ def test_the_scan_and_its_gradient_equal_a_plain_loop():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_the_loop_of_the_gradient_makes_one_product():
-    """Sums over the slots are made behind it, and gates in front of it."""
-    slots = Slots(
-        jnp.zeros((LANES, SLOTS, 3 * FEATURES)),
-        *(jnp.zeros((LANES, SLOTS), bool) for _ in range(2)),
-        jnp.zeros((LANES, SLOTS)),
-    )
-    weights = Weights(jnp.zeros((FEATURES, 3 * FEATURES)), jnp.zeros(FEATURES), jnp.zeros(FEATURES))
-
-    def total(weights):
-        state_bh = jnp.zeros((LANES, FEATURES))
-        return jnp.sum(gru_scan(state_bh, slots, weights, jnp.dtype("float32"))[1])
-
-    jaxpr = jax.make_jaxpr(jax.grad(total))(weights)
-    loops = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
-    assert len(loops) == 2
-    for loop in loops:
-        products = str(loop.params["jaxpr"]).count("dot_general")
-        assert (products, loop.params["length"]) == (1, SLOTS)
-
-
 def test_bfloat16_keeps_the_state_in_float32():
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     last_bh, held_bsh = run(config, arrays_of(), random_params(CONFIG))
