@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-Figures = Mapping[str, Mapping[str, float]]
-"""{case: {figure: value}}; figures carry their unit in the name."""
+Figures = Mapping[str, Mapping[str, Any]]
+"""{case: {figure: value}}; figures carry their unit in the name. Versions and settings of a case
+may stand beside them."""
 
 
 def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -> None:

@@ -1,0 +1,245 @@
+"""Training speed of HierTCN beside what users would pick instead, in one run on the same log.
+
+    python -m benchmarks.peers.run --data_dir=D --env=torch=PYTHON --env=recbole=PYTHON \
+        --env=gru4rec=PYTHON --gru4rec_dir=CHECKOUT --json=FILE
+
+benchmarks/peers/README.md says how the environments are made and what is counted.
+"""
+
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from benchmarks.common import write_report
+from benchmarks.peers.events import labels_per_epoch
+from benchmarks.peers.export import read_train_part, write_recbole
+from benchmarks.peers.grid import Grid
+from benchmarks.peers.workers import Slice, Worker, WorkerError
+from data_pipelines.command import run_command
+from data_pipelines.errors import DataError
+from experiments.data import open_data
+
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "hiertcn": ("hiertcn", ("--loss=sampled_softmax",)),
+    "hiertcn_full_softmax": ("hiertcn", ("--loss=cross_entropy",)),
+    "torch_hiertcn_grid": ("torch", ()),
+    "torch_hiertcn_grid_tight": ("torch", ("--tight",)),
+    "gru4rec_official": ("gru4rec", ()),
+    "recbole_gru4rec": ("recbole", ("--model=GRU4Rec",)),
+    "recbole_sasrec": ("recbole", ("--model=SASRec",)),
+    "recbole_nextitnet": ("recbole", ("--model=NextItNet",)),
+}
+"""What is measured: the worker (and environment) of each row, and its arguments."""
+
+OURS = ("hiertcn", "hiertcn_full_softmax")
+TRIES = 20
+ENVIRONMENTS = ("torch", "gru4rec", "recbole")
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    data_dir: Path
+    json: Path
+    environments: dict[str, str]
+    gru4rec_dir: Path | None
+    rounds: int
+    seconds: float
+    other_cores: float
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("data_dir", None, "Prepared data.", required=True)
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    define_environment_flag()
+    flags.DEFINE_string("gru4rec_dir", None, "Checkout of hidasib/GRU4Rec_PyTorch_Official.")
+    flags.DEFINE_integer("rounds", 3, "Slices of each row, in turns.", lower_bound=1)
+    flags.DEFINE_float("seconds", 4.0, "Seconds of a slice.", lower_bound=0.1)
+    flags.DEFINE_float(
+        "other_cores",
+        0.2,
+        "Cores that other processes may keep busy: a slice with more is taken again, up to "
+        f"{TRIES} times. What else runs slows the peers more than it slows JAX.",
+        lower_bound=0.0,
+    )
+
+
+def define_environment_flag() -> None:
+    """Defines --env."""
+    flags.DEFINE_multi_string(
+        "env",
+        [],
+        f"name=python, the Python of a peer's environment; names: {', '.join(ENVIRONMENTS)}. "
+        "Peers without one are left out.",
+    )
+
+
+def read_environments() -> dict[str, str]:
+    """The Python of each environment that --env names.
+
+    Raises:
+      ValueError: A name is unknown or comes twice, or its Python is no program.
+    """
+    environments: dict[str, str] = {}
+    for item in flags.FLAGS.env:
+        name, _, python = item.partition("=")
+        if name not in ENVIRONMENTS or name in environments:
+            raise ValueError(f"flag --env={item}: expected one of {', '.join(ENVIRONMENTS)}, once")
+        if not (Path(python).is_file() and os.access(python, os.X_OK)):
+            raise ValueError(f"flag --env={item}: {python or 'nothing'} is no program")
+        environments[name] = os.path.abspath(python)
+    return environments
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: A value makes no sense.
+    """
+    values = flags.FLAGS
+    environments = read_environments()
+    gru4rec_dir = None if values.gru4rec_dir is None else Path(values.gru4rec_dir).absolute()
+    if "gru4rec" in environments and gru4rec_dir is None:
+        raise ValueError("flag --gru4rec_dir: --env=gru4rec needs it")
+    if gru4rec_dir is not None and not (gru4rec_dir / "gru4rec_pytorch.py").is_file():
+        raise ValueError(f"flag --gru4rec_dir={gru4rec_dir}: has no gru4rec_pytorch.py")
+    if not Path(values.json).absolute().parent.is_dir():
+        raise ValueError(f"flag --json={values.json}: its directory does not exist")
+    return Settings(
+        Path(values.data_dir).absolute(),
+        Path(values.json),
+        environments,
+        gru4rec_dir,
+        values.rounds,
+        values.seconds,
+        values.other_cores,
+    )
+
+
+def measure(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Starts all workers, lets them train in turns, and sums up.
+
+    Raises:
+      DataError: The prepared data is missing or has no train part.
+      WorkerError: A worker ended, or counts other labels than it should.
+    """
+    with contextlib.ExitStack() as closing:
+        scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="peers_")))
+        labels = _export(settings, scratch)
+        workers: dict[str, Worker] = {}
+        descriptions: dict[str, dict[str, Any]] = {}
+        for name, (kind, arguments) in ROWS.items():
+            if kind != "hiertcn" and kind not in settings.environments:
+                continue
+            directory = scratch / name
+            directory.mkdir()
+            command = [*_program(kind, settings, scratch), *arguments]
+            workers[name] = Worker(name, command, directory)
+            closing.callback(workers[name].close)
+            # One at a time: a worker that starts would disturb those that warm up.
+            description = workers[name].wait_until_ready()
+            if description["labels_per_epoch"] != labels[kind]:
+                raise WorkerError(
+                    f"{name}: counts {description['labels_per_epoch']:,} labels an epoch, "
+                    f"the log has {labels[kind]:,} for it"
+                )
+            descriptions[name] = description
+            print(f"{name}: ready, {description['parameters']:,} parameters", flush=True)
+        rounds = [
+            {name: train_undisturbed(worker, settings) for name, worker in workers.items()}
+            for _ in range(settings.rounds)
+        ]
+    return {name: {**summarise(name, rounds), **descriptions[name]} for name in workers}
+
+
+def train_undisturbed(worker: Worker, settings: Settings) -> Slice:
+    """A slice during which the machine did little else.
+
+    Raises:
+      WorkerError: It ended, or the machine stayed busy.
+    """
+    for _ in range(TRIES):
+        piece = worker.train(settings.seconds)
+        if piece.other_cpu_seconds <= settings.other_cores * piece.seconds:
+            return piece
+    busy = piece.other_cpu_seconds / piece.seconds
+    raise WorkerError(
+        f"other processes keep {busy:.1f} cores busy, more than other_cores="
+        f"{settings.other_cores}, in each of {TRIES} slices"
+    )
+
+
+def _export(settings: Settings, directory: Path) -> dict[str, int]:
+    """Writes what the peers read; the labels of an epoch for each worker."""
+    data = open_data(settings.data_dir)
+    try:
+        events = read_train_part(data.histories, data.vocabulary.size)
+    except DataError as error:
+        raise DataError(f"{settings.data_dir}: {error}") from error
+    events.save(directory)
+    write_recbole(events, directory)
+    return labels_per_epoch(events, Grid().events)
+
+
+def _program(kind: str, settings: Settings, exported: Path) -> list[str]:
+    """The command of a worker, without what tells its rows apart."""
+    python = settings.environments.get(kind, sys.executable)
+    program = [python, "-m", f"benchmarks.peers.worker_{kind}"]
+    if kind == "hiertcn":
+        return [*program, f"--data_dir={settings.data_dir}"]
+    if kind == "gru4rec":
+        program.append(f"--gru4rec_dir={settings.gru4rec_dir}")
+    return [*program, f"--events={exported}"]
+
+
+def summarise(name: str, rounds: Sequence[Mapping[str, Slice]]) -> dict[str, Any]:
+    """The figures of one row.
+
+    Args:
+      name: The row.
+      rounds: For each round the slice of every row.
+
+    Returns:
+      events_per_s: labels a second, the median over the rounds; its lowest and highest; batches a
+      second; processor time of the worker and of all else a second of the clock (cores); and how
+      many times as fast each of our rows was: the median of the ratios within a round.
+    """
+    slices = [slices_of_round[name] for slices_of_round in rounds]
+    rates = [piece.labels_per_s for piece in slices]
+    figures = {
+        "events_per_s": round(statistics.median(rates)),
+        "events_per_s_min": round(min(rates)),
+        "events_per_s_max": round(max(rates)),
+        "batches_per_s": round(statistics.median(s.batches / s.seconds for s in slices), 2),
+        "cores": round(statistics.median(s.cpu_seconds / s.seconds for s in slices), 2),
+        "other_cores_max": round(max(s.other_cpu_seconds / s.seconds for s in slices), 2),
+    }
+    for ours in OURS:
+        ratios = [pieces[ours].labels_per_s / pieces[name].labels_per_s for pieces in rounds]
+        figures[f"{ours}_times"] = round(statistics.median(ratios), 2)
+    return figures
+
+
+def main(settings: Settings) -> None:
+    """Measures, prints, writes."""
+    rows = measure(settings)
+    for name, row in rows.items():
+        print(
+            f"{name:26} {row['events_per_s']:>7,} events/s, hiertcn is {row['hiertcn_times']} "
+            f"times as fast; {row['other_cores_max']} cores busy with other things"
+        )
+    write_report(settings.json, "models", rows, data_dir=str(settings.data_dir))
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, WorkerError, OSError))

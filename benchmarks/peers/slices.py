@@ -1,0 +1,144 @@
+"""The worker's side: a training loop that runs as long as it is told to, and says how far it came.
+
+A worker trains in its own loop, unchanged. Its batches pass through `Slices.watch`, which counts
+labels and looks at the clock between two batches; when a slice is over it reports, and holds the
+loop until the next command. So what is timed is whatever happens from one batch to the next: making
+the batch, the step, and what a peer does between epochs.
+
+One JSON object a line:
+
+    worker  {"ready": DESCRIPTION}                     after the first, untimed batches
+    runner  {"seconds": S}                             train for a slice of that long
+    worker  {"labels": N, "batches": B, "seconds": T, "cpu_seconds": C, "other_cpu_seconds": O}
+    runner  end of file                                the worker ends
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+Element = TypeVar("Element")
+
+FIRST_BATCHES = 3
+"""Batches before a worker is ready: programs are compiled, memory is allocated."""
+
+SLICE_BATCHES = 1
+"""Batches before the clock of each slice starts: caches and prefetched batches are in their
+steady state again."""
+
+
+def open_channel() -> tuple[TextIO, TextIO]:
+    """Standard input, and standard output for messages alone: what others print goes to stderr."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return sys.stdin, replies
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of these packages in this environment."""
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **versions}
+
+
+class Slices:
+    """Times the training loop that draws its batches through `watch`.
+
+    Args:
+      commands: Where commands come from.
+      replies: Where messages go.
+      describe: Makes the description, when the first batches are done.
+      finish: Waits for work that was started but may not be done.
+      clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        commands: TextIO,
+        replies: TextIO,
+        describe: Callable[[], dict[str, Any]],
+        finish: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._commands, self._replies = commands, replies
+        self._describe, self._finish, self._clock = describe, finish, clock
+        self._labels, self._batches = 0, 0
+        self._course = self._run_course()
+
+    def watch(
+        self, batches: Iterable[Element], count_labels: Callable[[Element], int]
+    ) -> Iterator[Element]:
+        """The batches, as the training loop draws them. Called once an epoch, or once for all.
+
+        Args:
+          batches: The peer's own.
+          count_labels: Events that a batch predicts with a loss.
+
+        Raises:
+          SystemExit: There are no more commands.
+        """
+        iterator = iter(batches)
+        while True:
+            next(self._course)
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._labels += count_labels(batch)
+            self._batches += 1
+            yield batch
+
+    def _run_course(self) -> Iterator[None]:
+        """What happens between batches; stands still at each yield, where a batch comes."""
+        yield from self._let_through(FIRST_BATCHES)
+        self._finish()
+        self._send({"ready": self._describe()})
+        while True:
+            length = self._read_command()
+            yield from self._let_through(SLICE_BATCHES)
+            self._finish()
+            start, cpu_start, busy_start = self._clock(), time.process_time(), _busy_seconds()
+            yield from self._let_through(1)
+            while self._clock() - start < length:
+                yield
+            self._finish()
+            seconds, cpu_seconds = self._clock() - start, time.process_time() - cpu_start
+            self._send(
+                {
+                    "labels": self._labels,
+                    "batches": self._batches,
+                    "seconds": seconds,
+                    "cpu_seconds": cpu_seconds,
+                    "other_cpu_seconds": max(_busy_seconds() - busy_start - cpu_seconds, 0.0),
+                }
+            )
+
+    def _let_through(self, batches: int) -> Iterator[None]:
+        """Starts to count, and waits for so many; more than one step where an epoch ends."""
+        self._labels, self._batches = 0, 0
+        while self._batches < batches:
+            yield
+
+    def _read_command(self) -> float:
+        line = self._commands.readline()
+        if not line:
+            sys.exit(0)
+        return float(json.loads(line)["seconds"])
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._replies.write(json.dumps(message) + "\n")
+        self._replies.flush()
+
+
+def _busy_seconds() -> float:
+    """Processor time of all processes since the machine started; 0 where Linux does not tell."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, *_ = map(int, stat.read_text().split()[1:9])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
