@@ -25,7 +25,7 @@ from typing import Any, TextIO, TypeVar
 
 Element = TypeVar("Element")
 
-FIRST_BATCHES = 3
+FIRST_BATCHES = 2
 """Batches before a worker is ready: programs are compiled, memory is allocated."""
 
 SLICE_BATCHES = 1
