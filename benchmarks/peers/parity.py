@@ -97,8 +97,8 @@ def torch_parameters(params: dict[str, Any]) -> dict[str, np.ndarray]:
         "log_tau_hours": model["gru"]["log_tau_hours"],
         "gru_input.weight": gru["input"]["kernel"].T,
         "gru_input.bias": gru["input"]["bias"],
-        "gru_recurrent.weight": gru["step"]["recurrent"]["kernel"].T,
-        "candidate_bias": gru["step"]["candidate_bias"],
+        "gru_recurrent.weight": gru["recurrent"].T,
+        "candidate_bias": gru["candidate_bias"],
         "join_item.weight": model["join_item"]["kernel"].T,
         "join_item.bias": model["join_item"]["bias"],
         "join_state.weight": model["join_state"]["kernel"].T,
@@ -124,7 +124,8 @@ def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict
     carry = model.init_carry(GRID.lanes)
     items = init_item_table(jax.random.key(0), ROWS, config)
     chunks = [as_chunks(batch).replace(item_table_ud=items.input_vd) for batch in batches]
-    params = {"model": model.init(jax.random.key(1), chunks[0], carry)["params"], "items": items}
+    variables = jax.jit(model.init)(jax.random.key(1), chunks[0], carry)
+    params = {"model": variables["params"], "items": items}
     # Nothing may be 0 that would hide a difference: start states, biases.
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from benchmarks.common import write_report
+from benchmarks.common import require_directory, write_report
 from benchmarks.peers.events import labels_per_epoch
 from benchmarks.peers.export import read_train_part, write_recbole
 from benchmarks.peers.grid import Grid
@@ -112,8 +112,7 @@ def read_settings() -> Settings:
         raise ValueError("flag --gru4rec_dir: --env=gru4rec needs it")
     if gru4rec_dir is not None and not (gru4rec_dir / "gru4rec_pytorch.py").is_file():
         raise ValueError(f"flag --gru4rec_dir={gru4rec_dir}: has no gru4rec_pytorch.py")
-    if not Path(values.json).absolute().parent.is_dir():
-        raise ValueError(f"flag --json={values.json}: its directory does not exist")
+    require_directory(values.json)
     return Settings(
         Path(values.data_dir).absolute(),
         Path(values.json),
