@@ -10,6 +10,9 @@ import numpy as np
 
 FILE_NAME = "events.npz"
 
+RECBOLE_DATASET = "peers"
+"""Name of the dataset for RecBole: its file is `<name>/<name>.inter`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Events:

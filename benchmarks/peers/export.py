@@ -5,13 +5,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.peers.events import Events
+from benchmarks.peers.events import RECBOLE_DATASET, Events
 from data_pipelines.errors import DataError
 from data_pipelines.events import EVENT, HistorySource, encode
 from data_pipelines.loaders import FIT_STREAMS
-
-RECBOLE_DATASET = "peers"
-"""Name of the dataset for RecBole: its files are `<name>/<name>.inter`."""
 
 _USERS_AT_A_TIME = 4096
 
@@ -46,7 +43,7 @@ def read_train_part(histories: HistorySource, rows: int) -> Events:
 
 
 def write_recbole(events: Events, directory: Path) -> None:
-    """Writes RecBole's atomic file of interactions, `RECBOLE_DATASET` under `directory`.
+    """Writes RecBole's atomic file of interactions of its dataset `RECBOLE_DATASET`.
 
     RecBole sorts a user's interactions by a float32 time stamp, which cannot tell seconds since
     the epoch apart: it gets the event's place in its user's history, and so the order that all

@@ -24,7 +24,7 @@ from benchmarks.peers.grid import Grid
 from benchmarks.peers.workers import Slice, Worker, WorkerError
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
-from experiments.data import open_data
+from experiments.data import Data, open_data
 
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hiertcn": ("hiertcn", ("--loss=sampled_softmax",)),
@@ -124,16 +124,16 @@ def read_settings() -> Settings:
     )
 
 
-def measure(settings: Settings) -> dict[str, dict[str, Any]]:
+def measure(settings: Settings, data: Data) -> dict[str, dict[str, Any]]:
     """Starts all workers, lets them train in turns, and sums up.
 
     Raises:
-      DataError: The prepared data is missing or has no train part.
-      WorkerError: A worker ended, or counts other labels than it should.
+      DataError: The log has no train part.
+      WorkerError: A worker ended, counts other labels than it should, or was always disturbed.
     """
     with contextlib.ExitStack() as closing:
         scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="peers_")))
-        labels = _export(settings, scratch)
+        labels = _export(data, scratch)
         workers: dict[str, Worker] = {}
         descriptions: dict[str, dict[str, Any]] = {}
         for name, (kind, arguments) in ROWS.items():
@@ -145,19 +145,21 @@ def measure(settings: Settings) -> dict[str, dict[str, Any]]:
             workers[name] = Worker(name, command, directory)
             closing.callback(workers[name].close)
             # One at a time: a worker that starts would disturb those that warm up.
-            description = workers[name].wait_until_ready()
-            if description["labels_per_epoch"] != labels[kind]:
-                raise WorkerError(
-                    f"{name}: counts {description['labels_per_epoch']:,} labels an epoch, "
-                    f"the log has {labels[kind]:,} for it"
-                )
-            descriptions[name] = description
-            print(f"{name}: ready, {description['parameters']:,} parameters", flush=True)
+            descriptions[name] = workers[name].wait_until_ready()
+            _require_labels(name, descriptions[name]["labels_per_epoch"], labels[kind])
+            print(f"{name}: ready", flush=True)
         rounds = [
             {name: train_undisturbed(worker, settings) for name, worker in workers.items()}
             for _ in range(settings.rounds)
         ]
     return {name: {**summarise(name, rounds), **descriptions[name]} for name in workers}
+
+
+def _require_labels(name: str, counted: int, expected: int) -> None:
+    if counted != expected:
+        raise WorkerError(
+            f"{name}: counts {counted:,} labels an epoch, the log has {expected:,} for it"
+        )
 
 
 def train_undisturbed(worker: Worker, settings: Settings) -> Slice:
@@ -177,13 +179,12 @@ def train_undisturbed(worker: Worker, settings: Settings) -> Slice:
     )
 
 
-def _export(settings: Settings, directory: Path) -> dict[str, int]:
+def _export(data: Data, directory: Path) -> dict[str, int]:
     """Writes what the peers read; the labels of an epoch for each worker."""
-    data = open_data(settings.data_dir)
     try:
         events = read_train_part(data.histories, data.vocabulary.size)
     except DataError as error:
-        raise DataError(f"{settings.data_dir}: {error}") from error
+        raise DataError(f"{data.directory}: {error}") from error
     events.save(directory)
     write_recbole(events, directory)
     return labels_per_epoch(events, Grid().events)
@@ -230,13 +231,14 @@ def summarise(name: str, rounds: Sequence[Mapping[str, Slice]]) -> dict[str, Any
 
 def main(settings: Settings) -> None:
     """Measures, prints, writes."""
-    rows = measure(settings)
+    data = open_data(settings.data_dir)
+    rows = measure(settings, data)
     for name, row in rows.items():
         print(
-            f"{name:26} {row['events_per_s']:>7,} events/s, hiertcn is {row['hiertcn_times']} "
-            f"times as fast; {row['other_cores_max']} cores busy with other things"
+            f"{name:26} {row['events_per_s']:>7,} events/s, {row['parameters']:,} parameters; "
+            f"hiertcn is {row['hiertcn_times']} times as fast"
         )
-    write_report(settings.json, "models", rows, data_dir=str(settings.data_dir))
+    write_report(settings.json, "models", rows, data=data.content_hash)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.peers.events import RECBOLE_DATASET
 from benchmarks.peers.slices import Slices, installed_versions, open_channel
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -68,7 +69,7 @@ def main() -> None:
 
     config = Config(
         arguments.model,
-        "peers",
+        RECBOLE_DATASET,
         config_dict={**_RUN, "data_path": arguments.events, **MODELS[arguments.model]},
     )
     init_seed(config["seed"], config["reproducibility"])

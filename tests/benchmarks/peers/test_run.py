@@ -9,6 +9,7 @@ import pytest
 from benchmarks.peers import run
 from benchmarks.peers.grid import Grid
 from benchmarks.peers.workers import ROOT, Slice, Worker, WorkerError
+from experiments.data import open_data
 from tests.experiments.conftest import prepared
 
 # Speaks as worker_torch does and draws its batches, but trains nothing and needs no PyTorch.
@@ -66,19 +67,21 @@ def test_from_a_log_to_the_report(tmp_path, data_dir, monkeypatch, capsys):
     manifest = json.loads((data_dir / "manifest.json").read_text())
     events = manifest["counts"]["splits"]["train"]["events"]["all"]
     assert hiertcn["labels_per_epoch"] == events
+    assert report["machine"]["data"] == manifest["content_hash"]
     assert hiertcn["parameters"] > 128 * manifest["counts"]["items"]
     assert hiertcn["hiertcn_times"] == 1
     assert {"python", "jax", "flax", "numpy"} == set(hiertcn["versions"])
     assert peer["parameters"] == 7
     assert 0 < peer["events_per_s_min"] <= peer["events_per_s"] <= peer["events_per_s_max"]
     printed = capsys.readouterr().out
-    assert re.search(r"torch_hiertcn_grid +[\d,]+ events/s, hiertcn is [\d.]+ times", printed)
+    assert re.search(r"torch_hiertcn_grid +[\d,]+ events/s, 7 parameters; hiertcn is", printed)
 
 
 def test_a_worker_that_counts_otherwise_is_refused(tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr(run, "ROWS", {"torch_hiertcn_grid": ("torch", ())})
+    lying = settings(tmp_path, data_dir, torch=fake_python(tmp_path, lie=1))
     with pytest.raises(WorkerError, match=r"torch_hiertcn_grid: counts [\d,]+ labels an epoch"):
-        run.measure(settings(tmp_path, data_dir, torch=fake_python(tmp_path, lie=1)))
+        run.measure(lying, open_data(data_dir))
 
 
 def test_a_worker_that_ends_is_named_with_its_last_line(tmp_path):
