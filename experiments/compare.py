@@ -23,6 +23,7 @@ from data_pipelines.files import read_json
 from data_pipelines.histories.record import Split
 from experiments import flags as flags_lib
 from experiments.audit import AuditError, audit
+from experiments.bad_steps import NonFiniteError
 from experiments.cells import (
     Cell,
     Comparison,
@@ -220,4 +221,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, CheckpointError, AuditError, OSError))
+    run_command(
+        read_settings, main, (DataError, CheckpointError, NonFiniteError, AuditError, OSError)
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
+from experiments.bad_steps import BadStepsError
 from experiments.data import Data
 from experiments.evaluation import Evaluator, flat_metrics
 from experiments.flags import RunConfig
@@ -41,6 +42,8 @@ def train(
       CheckpointError: The checkpoint is of a run with other settings, or damaged, or none can be
         written.
       DataError: Nothing in valid can be monitored.
+      NonFiniteError: The loss or the gradient was not finite in too many steps in a row. Nothing is
+        saved behind the checkpoint before.
       StoppedError: A signal asked to stop; the last step is saved.
       ValueError: The data has nothing to train on.
     """
@@ -54,16 +57,25 @@ def train(
         training = Training(run, data, parts, workdir, closing)
         on_start()
         training.open_journal(workdir, closing)
-        while training.goes_on() and not stop.asked:
-            saves = training.advance(validates=validate is not None)
-            monitored = None
-            if validate is not None and training.progress.validation_due:
-                monitored = training.judge(validate, stop)
-            if saves or monitored is not None:
-                training.save(monitored)
+        try:
+            _go_through(training, validate, stop)
+        except BadStepsError as error:
+            raise training.explain(error) from error
         if stop.asked:
-            training.save_if_behind()
             stop.end(training.step)
+
+
+def _go_through(training: Training, validate: Validator | None, stop: StopSignals) -> None:
+    """All steps that are left, until a signal asks to stop; the last step is saved."""
+    while training.goes_on() and not stop.asked:
+        saves = training.advance(validates=validate is not None)
+        monitored = None
+        if validate is not None and training.progress.validation_due:
+            monitored = training.judge(validate, stop)
+        if saves or monitored is not None:
+            training.save(monitored)
+    if stop.asked:
+        training.save_if_behind()
 
 
 def _validator(run: RunConfig, data: Data, parts: Parts) -> Validator | None:

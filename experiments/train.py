@@ -20,6 +20,7 @@ from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import Variant
 from experiments import flags as flags_lib
+from experiments.bad_steps import NonFiniteError
 from experiments.data import open_data
 from experiments.evaluate import evaluate_run
 from experiments.flags import RunConfig
@@ -85,4 +86,4 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     flags_lib.define_train_flags()
-    run_command(read_settings, main, (DataError, CheckpointError, OSError))
+    run_command(read_settings, main, (DataError, CheckpointError, NonFiniteError, OSError))

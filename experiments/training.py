@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
+from experiments.bad_steps import BadStepsError, NonFiniteError
 from experiments.data import Data
 from experiments.flags import RunConfig
 from experiments.journal import Journal
@@ -94,7 +95,8 @@ class Training:
         self._journal = Journal(workdir, self.step, self.progress.validation_due)
         closing.callback(self._journal.close)
         bar = closing.enter_context(_progress_bar(self.step, self._parts.plan.total_steps))
-        self._meter = Meter(self._journal, bar, self._parts.plan.steps_per_epoch, self._sums)
+        per_epoch, bad_steps = self._parts.plan.steps_per_epoch, self._run.train.max_bad_steps
+        self._meter = Meter(self._journal, bar, per_epoch, self._sums, bad_steps)
 
     def goes_on(self) -> bool:
         """Whether there is something left to do."""
@@ -108,14 +110,17 @@ class Training:
 
         Args:
           validates: Whether there is something to validate on.
+
+        Raises:
+          BadStepsError: Too many steps in a row were skipped.
         """
         if self.progress.validation_due:
             return False
         plan, config = self._parts.plan, self._run.train
-        batch = next(self._batches).batch
+        batch, info = next(self._batches)
         self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
         self.step += 1
-        self._meter.add(metrics)
+        self._meter.add(self.step, metrics, info.user_bs)
         ends = self.step % plan.eval_every == 0 or self.step == plan.total_steps
         every = config.checkpoint_every_steps
         saves = ends or (every > 0 and self.step % every == 0)
@@ -143,7 +148,11 @@ class Training:
         return values[monitor]
 
     def save(self, monitored: float | None = None) -> None:
-        """Saves, before the next batch is drawn: so the loader's state is that of this step."""
+        """Saves, before the next batch is drawn: so the loader's state is that of this step.
+
+        Raises:
+          BadStepsError: Too many steps in a row were skipped; nothing is saved.
+        """
         loader = {
             "batches": self._batches.get_state(),
             "progress": dataclasses.asdict(self.progress),
@@ -159,6 +168,10 @@ class Training:
         """Saves the last step, if it is not."""
         if self._saved != self.step:
             self.save()
+
+    def explain(self, error: BadStepsError) -> NonFiniteError:
+        """What there is to say about steps that were skipped."""
+        return error.explain(self._data, self._state.params)
 
 
 class _CutShortError(Exception):

@@ -245,6 +245,8 @@ class TrainConfig(JsonFields):
       eval_every_epochs: Epochs between validations.
       checkpoint_every_steps: Steps between checkpoints besides those at validations; 0 for none.
       log_every_steps: Steps between lines of metrics.jsonl.
+      max_bad_steps: Steps in a row with a loss or gradient that is not finite before the run stops,
+        as soon as its metrics are read. Each of them is skipped.
     """
 
     epochs: int = 10
@@ -259,10 +261,12 @@ class TrainConfig(JsonFields):
     eval_every_epochs: float = 1.0
     checkpoint_every_steps: int = 0
     log_every_steps: int = 20
+    max_bad_steps: int = 10
 
     def __post_init__(self) -> None:
         bounded(self)
-        at_least(self, 1, "epochs", "lanes", "events", "sessions", "log_every_steps")
+        at_least(self, 1, "epochs", "lanes", "events", "sessions")
+        at_least(self, 1, "log_every_steps", "max_bad_steps")
         at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
         above(self, 0, "eval_every_epochs")
         one_of(self, "fit_on", FIT_ON)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from hiertcn_jax.config import OptimizerConfig
 from hiertcn_jax.embedding import ItemTable
@@ -79,9 +79,8 @@ class Optimizer(NamedTuple):
     schedule: optax.Schedule
     rows: bool
 
-    def _adam(self) -> optax.GradientTransformation:
-        config = self.config
-        return optax.adam(self.schedule, config.adam_b1, config.adam_b2, config.adam_eps)
+    def _adam(self) -> optax.GradientTransformationExtraArgs:
+        return optax.chain(_steady_adam(self.config), optax.scale_by_learning_rate(self.schedule))
 
     def init(self, params: dict[str, Any]) -> OptimizerState:
         """Fresh moments."""
@@ -100,8 +99,9 @@ class Optimizer(NamedTuple):
         params: dict[str, Any],
         step: Int[Array, ""],
         distinct_u: Int[Array, " u"] | None,
+        finite: Bool[Array, ""],
     ) -> tuple[dict[str, Any], OptimizerState]:
-        """One step.
+        """One step; where the gradient is not finite, nothing moves but the count of steps.
 
         Args:
           grads: As `params`; in `rows` mode `grads["items"]` has a row for each of `distinct_u`.
@@ -109,21 +109,28 @@ class Optimizer(NamedTuple):
           params: `{"model", "items"}`.
           step: Steps done before this one.
           distinct_u: Rows of the table, each once, PADDING_ID for none; `rows` mode only.
+          finite: Whether the step is done.
         """
         if self.config.clip_norm:
             clip = optax.clip_by_global_norm(self.config.clip_norm)
             grads, _ = clip.update(grads, clip.init(grads))
         if not self.rows:
-            updates, dense = self._adam().update(grads, state.dense, params)
-            return optax.apply_updates(params, updates), OptimizerState(dense, None)
-        updates, dense = self._adam().update(grads["model"], state.dense, params["model"])
-        model = optax.apply_updates(params["model"], updates)
+            params, dense = self._update_dense(grads, state.dense, params, finite)
+            return params, OptimizerState(dense, None)
+        model, dense = self._update_dense(grads["model"], state.dense, params["model"], finite)
         if state.rows is None or distinct_u is None:
             raise ValueError("distinct_u: an optimizer of rows needs the rows of each batch")
         items, rows = self._update_rows(
-            grads["items"], state.rows, params["items"], step, distinct_u
+            grads["items"], state.rows, params["items"], step, distinct_u, finite
         )
         return {"model": model, "items": items}, OptimizerState(dense, rows)
+
+    def _update_dense(
+        self, grads: Any, state: Any, params: Any, finite: jax.Array
+    ) -> tuple[Any, Any]:
+        """Adam on a tree."""
+        updates, state = self._adam().update(grads, state, params, finite=finite)
+        return _where(finite, optax.apply_updates(params, updates), params), state
 
     def _update_rows(
         self,
@@ -132,12 +139,14 @@ class Optimizer(NamedTuple):
         items: ItemTable,
         step: jax.Array,
         distinct_u: jax.Array,
+        finite: jax.Array,
     ) -> tuple[ItemTable, LazyAdamState]:
         """Adam on the touched rows; the filling of `distinct_u` is written nowhere."""
         config, count = self.config, step + 1
         rows = items.input_vd.shape[0]
         # Out of range is dropped by the scatter. Each at its own place keeps the indices unique.
-        to_u = jnp.where(distinct_u > 0, distinct_u, rows + jnp.arange(distinct_u.shape[0]))
+        moves_u = finite & (distinct_u > 0)
+        to_u = jnp.where(moves_u, distinct_u, rows + jnp.arange(distinct_u.shape[0]))
 
         def gather(tree: ItemTable) -> ItemTable:
             return tree.rows(distinct_u)
@@ -160,3 +169,30 @@ class Optimizer(NamedTuple):
 
         moved = jax.tree.map(move, gather(items), mu, nu)
         return scatter(items, moved), LazyAdamState(scatter(state.mu, mu), scatter(state.nu, nu))
+
+
+def _steady_adam(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+    """`optax.scale_by_adam`, whose moments stand still where the argument `finite` is False.
+
+    The step is made of the moments that were chosen. Were it made of those before the choice, XLA
+    would compute them twice, and copy the old ones.
+    """
+    adam = optax.scale_by_adam(config.adam_b1, config.adam_b2, config.adam_eps)
+
+    def update(
+        grads: Any, state: Any, params: Any = None, *, finite: jax.Array, **_: Any
+    ) -> tuple[Any, Any]:
+        _, moved = adam.update(grads, state, params)
+        mu, nu = _where(finite, moved.mu, state.mu), _where(finite, moved.nu, state.nu)
+        updates = jax.tree.map(
+            lambda m, n: m / (jnp.sqrt(n) + config.adam_eps),
+            optax.tree.bias_correction(mu, config.adam_b1, moved.count),
+            optax.tree.bias_correction(nu, config.adam_b2, moved.count),
+        )
+        return updates, moved._replace(mu=mu, nu=nu)
+
+    return optax.GradientTransformationExtraArgs(adam.init, update)
+
+
+def _where(finite: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)

@@ -32,7 +32,12 @@ def make_train_step(
     """The jitted step `(state, batch, sources) -> (state, metrics)`; the old state is donated.
 
     Metrics are scalars that stay on the device: `loss_sum` and `weight` of the batch, `events` in
-    it, `grad_norm` before clipping, `learning_rate`.
+    it, `grad_norm` before clipping, `learning_rate`, and `finite`.
+
+    Where the loss or the gradient is not finite, the step is skipped: `finite` is False, and
+    parameters and moments are those of before. It is still counted, so that dropout, negatives and
+    the learning rate of later steps do not depend on it. The carry goes on, since the lanes do: the
+    next batch begins behind this one's events. A lane whose new carry is not finite keeps its old.
 
     Args:
       model: The model.
@@ -68,22 +73,43 @@ def make_train_step(
             )
             return loss_sum / jnp.maximum(weight, 1e-6), (loss_sum, weight, carry)
 
-        (_, (loss_sum, weight, carry)), grads = jax.value_and_grad(objective, has_aux=True)(
+        (loss, (loss_sum, weight, carry)), grads = jax.value_and_grad(objective, has_aux=True)(
             {"model": state.params["model"], "items": items}
         )
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         params, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, state.step, distinct_u
+            grads, state.opt_state, state.params, state.step, distinct_u, finite
         )
         metrics = {
             "loss_sum": loss_sum,
             "weight": weight,
             "events": jnp.sum(batch.item_ids_bl > 0),
-            "grad_norm": optax.tree.norm(grads),
+            "grad_norm": grad_norm,
             "learning_rate": jnp.asarray(optimizer.schedule(state.step), jnp.float32),
+            "finite": finite,
         }
+        carry = finite_lanes(carry, state.carry)
         return TrainState(state.step + 1, params, opt_state, carry), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def finite_lanes(new: Any, old: Any) -> Any:
+    """A carry with the lanes of `new` that are finite throughout, and those of `old` elsewhere.
+
+    Args:
+      new: Arrays whose first axis is `b`.
+      old: Likewise.
+    """
+    finite_b = jnp.ones((), bool)
+    for leaf in jax.tree.leaves(new):
+        finite_b &= jnp.isfinite(leaf).all(axis=range(1, leaf.ndim))
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(finite_b.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, new, old)
 
 
 EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[jax.Array, Any]]

@@ -93,6 +93,7 @@ REJECTED = [
     (TrainConfig, {"patience": -1}, "patience=-1: must be >= 0"),
     (TrainConfig, {"checkpoint_every_steps": -1}, "checkpoint_every_steps=-1: must be >= 0"),
     (TrainConfig, {"log_every_steps": 0}, "log_every_steps=0: must be >= 1"),
+    (TrainConfig, {"max_bad_steps": 0}, "max_bad_steps=0: must be >= 1"),
     (TrainConfig, {"eval_every_epochs": 0.0}, "eval_every_epochs=0.0: must be > 0"),
     (TrainConfig, {"fit_on": "test"}, "fit_on=test: must be one of train, train_valid"),
     *(

@@ -74,12 +74,13 @@ def optimizer(config=CONSTANT, rows=True):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _update(config, rows, grads, state, params, step, distinct_u):
-    return optimizer(config, rows).update(grads, state, params, step, distinct_u)
+def _update(config, rows, grads, state, params, step, distinct_u, finite):
+    return optimizer(config, rows).update(grads, state, params, step, distinct_u, finite)
 
 
-def update(grads, state, params, step, distinct_u=None, config=CONSTANT, rows=True):
-    return _update(config, rows, grads, state, params, jnp.int32(step), distinct_u)
+def update(grads, state, params, step, distinct_u=None, config=CONSTANT, rows=True, finite=True):
+    finite = jnp.asarray(finite)
+    return _update(config, rows, grads, state, params, jnp.int32(step), distinct_u, finite)
 
 
 def test_with_every_row_touched_each_step_is_adam():
@@ -177,6 +178,41 @@ def test_dense_mode_is_adam_over_everything():
         expected,
     )
     assert state.rows is None
+
+
+def test_dense_mode_is_adam_at_every_step():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=2)
+    params = expected = tree(0)
+    state = optimizer(config, rows=False).init(params)
+    adam = optax.adam(learning_rate_schedule(config, 100, 10))
+    adam_state, adam_update = adam.init(params), jax.jit(adam.update)
+    for step in range(6):
+        params, state = update(tree(step + 1), state, params, step, None, config, False)
+        updates, adam_state = adam_update(tree(step + 1), adam_state)
+        expected = optax.apply_updates(expected, updates)
+        jax.tree.map(
+            lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7),
+            (params, state.dense),
+            (expected, adam_state),
+        )
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_moves_nothing_but_the_count(rows, value):
+    distinct_u = jnp.arange(ROWS) if rows else None
+    params, state = update(
+        tree(1), optimizer(rows=rows).init(tree(0)), tree(0), 0, distinct_u, rows=rows
+    )
+    bad = jax.tree.map(lambda g: g.at[-1].set(value), tree(2))
+    got, after = update(bad, state, params, 1, distinct_u, rows=rows, finite=False)
+    jax.tree.map(np.testing.assert_array_equal, got, params)
+    for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(now, before + (before.dtype == jnp.int32))
+    # The step behind it is the one that it would be.
+    moved, _ = update(tree(3), after, got, 2, distinct_u, rows=rows)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
+    assert (np.asarray(moved["model"]["w"]) != params["model"]["w"]).any()
 
 
 def test_rows_need_to_know_which():

@@ -115,6 +115,7 @@ def test_metrics_stay_on_the_device_and_say_what_was_done(trained):
     rates = [0, 0.01, 0.02, 0.03] + [0.04] * (STEPS - 4)
     np.testing.assert_allclose([v["learning_rate"] for v in values], rates, rtol=1e-6)
     assert all(np.isfinite(v["loss_sum"]) and v["grad_norm"] > 0 for v in values)
+    assert all(v["finite"] for v in values)
 
 
 def test_the_program_calls_nothing_on_the_host(trained):
@@ -140,6 +141,65 @@ def test_steps_count_and_the_padding_never_moves(trained):
             np.testing.assert_array_equal(after[0], before[0])
     # A share of inputs becomes the unknown item, which trains its row.
     assert (state.params["items"].input_vd[1] != fresh.input_vd[1]).all()
+
+
+def moving(state):
+    """What a skipped step must not move: parameters, and moments without their counts."""
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.float32]
+    return jax.device_get((state.params, moments))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on(trained, value):
+    run, _, _, _ = trained
+    first, second, third = itertools.islice(run.loader, 3)
+    state, _ = run.steps(run.fresh(), [first], 1)
+    before = moving(state)
+    good, _ = run.steps(jax.tree.map(jnp.copy, state), [second], 1)
+    weight_bl = second.batch.loss_weight_bl.copy()
+    weight_bl[np.nonzero(weight_bl)[0][0], np.nonzero(weight_bl)[1][0]] = value
+    bad = LaneBatch(second.batch.replace(loss_weight_bl=weight_bl), second.info)
+
+    state, (metrics,) = run.steps(state, [bad], 1)
+    assert not metrics["finite"]
+    assert_same(moving(state), before)
+    assert state.step == 2
+    # The next batch begins behind the events of this one.
+    assert_same(state.carry, good.carry)
+    state, (metrics,) = run.steps(state, [third], 1)
+    assert metrics["finite"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert differs(state.params, before[0])
+    # What is trained behind it has the rate of its step, whatever was skipped.
+    counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.int32]
+    assert counts
+    assert all(count == 3 for count in counts)
+
+
+def test_a_carry_that_is_not_finite_stays_out_of_its_lane():
+    run = Run(dataclasses.replace(MODEL, gap_decay="fixed"))
+    for element in run.loader:
+        starts = element.batch.starts_session_bs & ~element.batch.starts_user_bs
+        if starts[:, -1].any() or starts.any():
+            break
+    state, _ = run.steps(run.fresh(), run.loader, 2)
+    (lane, *_), (slot, *_) = np.nonzero(starts)
+    gap_hours_bs = element.batch.gap_hours_bs.copy()
+    gap_hours_bs[lane, slot:] = np.nan
+    bad = LaneBatch(element.batch.replace(gap_hours_bs=gap_hours_bs), element.info)
+    old = jax.device_get(state.carry)
+    good, _ = run.steps(jax.tree.map(jnp.copy, state), [element], 1)
+    state, (metrics,) = run.steps(state, [bad], 1)
+    assert not metrics["finite"]
+    others = np.arange(BUCKET.lanes) != lane
+    for now, before, expected in zip(
+        *map(jax.tree.leaves, (state.carry, old, good.carry)), strict=True
+    ):
+        np.testing.assert_array_equal(now[lane], before[lane])
+        np.testing.assert_array_equal(now[others], expected[others])
+    assert differs(
+        jax.tree.map(lambda x: x[others], state.carry), jax.tree.map(lambda x: x[others], old)
+    )
 
 
 @pytest.mark.parametrize("mode", ["dense", "rows"])
