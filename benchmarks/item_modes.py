@@ -143,7 +143,7 @@ def main(command: Command) -> None:
     cases = measure(command.settings, command.items)
     for name, case in cases.items():
         print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
-    write_report(command.json, "cases", cases)
+    write_report(command.json, "cases", cases, settings=command.settings.to_json())
 
 
 if __name__ == "__main__":

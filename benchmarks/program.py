@@ -1,5 +1,6 @@
 """What a compiled program moves, keeps and waits for, read off the program."""
 
+import itertools
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from jaxlib import _hlo, _jax  # type: ignore[attr-defined]
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = ")
 _CALLED = re.compile(r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _WHILE = re.compile(r" while\(.*body=%?([\w.\-]+)")
@@ -51,6 +53,11 @@ def sequential_steps(jaxpr: Any) -> int:
     return total
 
 
+def matrix_products(text: str) -> set[str]:
+    """Instructions of an HLO text that are a matrix product, or a fusion around one."""
+    return _Program(text).instructions_around(" dot(")
+
+
 class _Program:
     """The computations of an HLO text, and what they cost with their loops."""
 
@@ -69,6 +76,20 @@ class _Program:
     def cost(self, figure: str) -> float:
         """One figure of XLA's cost analysis, the bodies of loops taken as often as they run."""
         return self._with_loops(self._entry, figure)
+
+    def instructions_around(self, operation: str) -> set[str]:
+        """Instructions that are this operation, or a fusion that holds it."""
+        holders = {
+            name for name, lines in self._lines.items() if any(operation in line for line in lines)
+        }
+        found = set()
+        for match in map(_INSTRUCTION.match, itertools.chain.from_iterable(self._lines.values())):
+            if match is None:
+                continue
+            fused = " fusion(" in match.string and set(_CALLED.findall(match.string)) & holders
+            if operation in match.string or fused:
+                found.add(match.group(1))
+        return found
 
     def _with_loops(self, name: str, figure: str) -> float:
         once = self._once(name, figure)

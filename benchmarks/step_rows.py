@@ -1,5 +1,6 @@
 """Rows of the training benchmark: a model with its compiled step, its state and its batches."""
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -73,6 +74,11 @@ class Settings(NamedTuple):
     rounds: int
     seconds: float
 
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        values = {"bucket": dataclasses.asdict(self.bucket), "config": self.config.to_dict()}
+        return self._asdict() | values
+
 
 class Row:
     """One model with its step, its state and its batches.
@@ -125,6 +131,10 @@ class Row:
                 self._programs[batch.bucket] = lowered.compile()
         self.compile_s = time.perf_counter() - clock
         self._state = self._init()
+
+    def program_texts(self) -> list[str]:
+        """The compiled programs as HLO, one for each shape."""
+        return [program.as_text() for program in self._programs.values()]
 
     def run(self, steps: int) -> tuple[int, float]:
         """Real events of so many steps, and the seconds that they took."""

@@ -11,9 +11,8 @@ turns, so that what slows the machine down slows all of them; figures are median
 docs/performance.md explains the figures.
 """
 
-import dataclasses
 import importlib.metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -143,15 +142,6 @@ def read_command() -> Command:
     return Command(settings, values.json)
 
 
-def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """The settings for the report."""
-    values = settings._asdict()
-    return values | {
-        "bucket": dataclasses.asdict(settings.bucket),
-        "config": settings.config.to_dict(),
-    }
-
-
 def main(command: Command) -> None:
     """Measures all rows, prints them and writes them down."""
     figures, peak = measure(command.settings)
@@ -164,7 +154,7 @@ def main(command: Command) -> None:
         jax=importlib.metadata.version("jax"),
         device=jax.devices()[0].device_kind,
         matmul_flops_per_s=round(peak),
-        settings=settings_as_json(command.settings),
+        settings=command.settings.to_json(),
     )
 
 

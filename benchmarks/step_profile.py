@@ -1,0 +1,176 @@
+"""Where a training step of HierTCN spends its time, part by part.
+
+    export XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
+    taskset -c 0 python -m benchmarks.step_profile --json=FILE [--item_mode=rows] [--dropout=0.5]
+
+The profiler times every operation of the compiled step; what an operation belongs to is in its name
+in the program. With several threads operations run beside one another and times do not add up, so
+a profile is taken on one core. Matrix products are told from all else: what they take is near to
+what the machine needs, the rest is what could be saved.
+"""
+
+import collections
+import gzip
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from absl import flags
+
+from benchmarks.common import require_directory, write_report
+from benchmarks.program import matrix_products
+from benchmarks.step_rows import SEED, Row, Settings
+from benchmarks.users import draw_users
+from data_pipelines.command import run_command
+from hiertcn_jax.batch import Bucket
+from hiertcn_jax.config import ITEM_MODES, ModelConfig
+
+PARTS = {
+    "random_numbers": r"random|threefry|bernoulli|randint|fold_in|searchsorted",
+    "tcn": r"/tcn/",
+    "gru": r"/gru/",
+    "pooling_and_context": r"_context",
+    "join_and_output": r"/join_item/|/output/|HierTCN\.predict",
+    "item_rows": r"gather|scatter|/take|_take",
+    "model_rest": r"HierTCN",
+    "loss": r"jvp\(",
+    "optimizer_and_rest": r"",
+}
+"""Patterns of an operation's name; the first that is found decides."""
+
+_NAMED = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', re.MULTILINE)
+
+
+class Command(NamedTuple):
+    """What the flags say."""
+
+    settings: Settings
+    steps: int
+    json: str
+
+
+def part_of(operation: str) -> str:
+    """The part that an operation belongs to, by its name in the program."""
+    return next(part for part, pattern in PARTS.items() if re.search(pattern, operation))
+
+
+def operation_names(program: str) -> dict[str, str]:
+    """The name of each instruction of an HLO text in the traced function; loops left out.
+
+    The time of a loop is that of its body's instructions, which have names of their own.
+    """
+    return {
+        name: operation
+        for name, operation in _NAMED.findall(program)
+        if not name.startswith(("while", "call"))
+    }
+
+
+def sum_by_part(
+    microseconds: Mapping[str, float], operations: Mapping[str, str], products: set[str]
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of each part, and the share of all parts.
+
+    Args:
+      microseconds: Of each instruction, a step.
+      operations: Of `operation_names`.
+      products: Instructions that are matrix products.
+    """
+    total, of_products = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0.0)
+    for instruction, spent in microseconds.items():
+        part = part_of(operations[instruction])
+        total[part] += spent
+        of_products[part] += spent if instruction in products else 0
+    everything = sum(total.values())
+    cases = {
+        part: {
+            "ms_per_step": round(total[part] / 1e3, 2),
+            "products_ms_per_step": round(of_products[part] / 1e3, 2),
+            "share": round(total[part] / everything, 4),
+        }
+        for part in PARTS
+        if total[part]
+    }
+    cases["all"] = {
+        "ms_per_step": round(everything / 1e3, 2),
+        "products_ms_per_step": round(sum(of_products.values()) / 1e3, 2),
+        "share": 1.0,
+    }
+    return cases
+
+
+def measure(settings: Settings, steps: int) -> dict[str, dict[str, float]]:
+    """Figures of all parts of hiertcn's step."""
+    row = Row("hiertcn", settings, draw_users(settings.users, settings.items, SEED))
+    row.compile()
+    row.run(len(row.batches))
+    with tempfile.TemporaryDirectory() as directory:
+        with jax.profiler.trace(directory, create_perfetto_trace=True):
+            row.run(steps)
+        events = _trace_events(Path(directory))
+    (program,) = row.program_texts()
+    operations = operation_names(program)
+    microseconds: dict[str, float] = collections.defaultdict(float)
+    for event in events:
+        if event.get("ph") == "X" and event["name"] in operations:
+            microseconds[event["name"]] += event["dur"] / steps
+    return sum_by_part(microseconds, operations, matrix_products(program))
+
+
+def _trace_events(directory: Path) -> list[dict[str, Any]]:
+    (path,) = directory.rglob("perfetto_trace.json.gz")
+    with gzip.open(path) as file:
+        return json.load(file)["traceEvents"]
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_enum("item_mode", "dense", ITEM_MODES, "Of the item table.")
+    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
+    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
+    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
+    flags.DEFINE_float("dropout", 0.0, "Share of activations dropped.", 0.0, 1.0)
+    flags.DEFINE_integer("steps", 8, "Steps that are looked at.", lower_bound=1)
+
+
+def read_command() -> Command:
+    """The parsed flags.
+
+    Raises:
+      ValueError: A config is out of range, or the file cannot be written.
+    """
+    values = flags.FLAGS
+    require_directory(values.json)
+    settings = Settings(
+        ("hiertcn",),
+        Bucket(values.lanes, values.events, values.sessions),
+        1,
+        values.items,
+        values.negatives,
+        ModelConfig(item_mode=values.item_mode, dropout=values.dropout),
+        4000,
+        4,
+        1,
+        0.0,
+    )
+    return Command(settings, values.steps, values.json)
+
+
+def main(command: Command) -> None:
+    """Measures, prints and writes down."""
+    cases = measure(command.settings, command.steps)
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    write_report(command.json, "cases", cases, settings=command.settings.to_json())
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_command, main, (OSError,))
