@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed with one line on standard error for what the user c
 flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on.
 """
 
+import inspect
 import logging
 import shlex
 import signal
@@ -110,7 +111,8 @@ def _silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def tell(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        late = inspect.iscoroutine(unraisable.object)  # Other reads that fail after the first.
+        if not late and str(unraisable.exc_value) != "Event loop is closed":
             sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = tell

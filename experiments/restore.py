@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.data import Data, open_data
+from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
-from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.optimizer import Optimizer
 from hiertcn_jax.train_state import init_train_state
@@ -65,8 +66,9 @@ def _restore(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> Rest
         config = ModelConfig.from_dict(configs["model"])
         optimizer_config = OptimizerConfig.from_dict(configs["optimizer"])
         evaluation = EvalConfig.from_dict(configs["evaluation"])
+        lanes = TrainConfig.from_dict(configs["train"]).lanes
+        rows = _rows(configs["data"])
         model = build(config)
-        lanes, rows = configs["train"]["lanes"], configs["data"]["rows"]
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{directory}/{step}: config cannot be used by this program: {error}"
@@ -76,7 +78,20 @@ def _restore(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> Rest
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows)
     )
     state = checkpoints.restore(step, like, {"model": configs["model"]})
+    if int(state.step) != step:
+        raise CheckpointError(f"{directory}/{step}: holds step {int(state.step)}: was it renamed?")
     return Restored(model, config, evaluation, state.params, step, configs)
+
+
+def _rows(data: Any) -> int:
+    """Rows of the item table, of the saved description of the data."""
+    texts = ("content_hash", "directory")
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), str) for name in texts):
+        raise ValueError(f"data={data}: must have content_hash, directory and rows")
+    rows = data.get("rows")
+    if type(rows) is not int or not FIRST_ITEM_ID < rows < 2**31:
+        raise ValueError(f"data.rows={rows}: must be a whole number above {FIRST_ITEM_ID}")
+    return rows
 
 
 def open_run_data(restored: Restored, data_dir: str | None) -> Data:

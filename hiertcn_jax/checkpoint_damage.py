@@ -82,10 +82,11 @@ def schema_difference(folder: Path, version: object) -> str | None:
 
 def _old_schema(folder: Path) -> str | None:
     """The same of a checkpoint from before there were checksums."""
-    if (folder / CHECKSUMS_FILE).exists():
+    path = folder / "config" / "metadata"
+    if (folder / CHECKSUMS_FILE).exists() or not path.is_file():
         return None
     try:
-        config = json.loads((folder / "config" / "metadata").read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
         version = config["schema_version"]
     except (OSError, ValueError, TypeError, KeyError):
         return None

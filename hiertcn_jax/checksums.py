@@ -69,10 +69,11 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _listed(path: Path) -> dict[str, Any] | str:
     """The checksums by file, or one line that says why there are none."""
+    # A pipe in its place would never end.
+    if not path.is_file():
+        return f"{path}: missing"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except FileNotFoundError:
-        return f"{path}: missing"
     except (OSError, ValueError, TypeError, KeyError):
         return f"{path}: not readable as checksums"
 
