@@ -21,14 +21,18 @@ class LogFile(NamedTuple):
 
 
 def log_file(
-    rng: Random, bad_rows: float = 0.0, damage: Callable[[Random, bytes], bytes] | None = None
+    rng: Random,
+    bad_rows: float = 0.0,
+    damage: Callable[[Random, bytes], bytes] | None = None,
+    rows: int = 8,
 ) -> LogFile:
-    """A log of a few rows.
+    """A log of at most `rows` rows.
 
     Args:
       rng: Decides everything.
       bad_rows: Share of rows that are broken in some way; they are not among the events.
       damage: What is then done to the bytes: to the text, or to what it is compressed to.
+      rows: At most so many.
     """
     separator, suffix = rng.choice(((",", "csv"), ("\t", "tsv")))
     names = [*NAMES, *("extra", 'of "all"', "a\nb", "")[: rng.randint(0, 4)]]
@@ -36,7 +40,7 @@ def log_file(
     newline = rng.choice((b"\n", b"\n", b"\r\n"))
     lines = [_line(rng, [(name, False) for name in names], separator)]
     events = []
-    for _ in range(rng.randint(1, 8)):
+    for _ in range(rng.randint(1, rows)):
         user, item, (time, milliseconds) = _id(rng), _id(rng), _time(rng)
         values = dict(zip(NAMES, (user, item, time), strict=True))
         fields = [(values.get(name, _text(rng)), name in NAMES) for name in names]

@@ -4,14 +4,20 @@ from random import Random
 
 import polars as pl
 
+from data_pipelines.config import PrepareConfig
 from data_pipelines.dataset import build_dataset
 from data_pipelines.errors import DataError
 from data_pipelines.filters import FilterOptions, apply_filters
 from data_pipelines.log import TYPED_SCHEMA, encode_log
+from data_pipelines.prepare import prepare
 from data_pipelines.sessionize import by_column, by_gap, collapse_repeats
 from data_pipelines.splits import SplitOptions
+from experiments.data import open_data
+from tests.hostile.damage import damaged
+from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import Outcomes
 from tests.hostile.plain_dataset import PlainEvent, PlainOptions, prepare_plain
+from tests.hostile.plain_reader import read_plain
 
 KINDS = {
     "filters": r"the filters leave nothing: \w+=\d+ dropped \d+ events.*",
@@ -107,3 +113,49 @@ def test_random_logs_become_what_the_plain_preparation_makes_of_them():
         splits[options.split] += 1
     outcomes.require(2000, least=100)
     assert min(splits.values()) > 50, splits
+
+
+READER_KINDS = {**KINDS, "log": r"/.+/log\.\S+: .+|no rows are left of the log \(.+\)"}
+
+
+def test_damaged_logs_become_whole_directories_or_none(tmp_path):
+    """All the way, from bytes to histories on disk, against both plain programs."""
+    outcomes = Outcomes(READER_KINDS)
+    for seed in range(150):
+        rng, room = Random(seed), tmp_path / str(seed)
+        log = log_file(rng, bad_rows=0.05, damage=rng.choice((None, None, damaged)), rows=60)
+        room.mkdir()
+        (room / log.name).write_bytes(log.data)
+        plain = read_plain(
+            log.data, gzipped=log.name.endswith(".gz"), separator=log.separator
+        )
+        events = [PlainEvent(*row.event, None) for row in plain.rows if row.event]
+        gap_minutes = rng.choice((0.001, 1e5))
+        options = PlainOptions(gap_minutes, False, 1, 1, 0, 1, "last_session", 0.1, 0.1, None)
+        try:
+            manifest = prepare(
+                PrepareConfig(
+                    input=(str(room / log.name),),
+                    output_dir=str(room / "made" / "D"),
+                    gap_minutes=gap_minutes,
+                    on_bad_row="skip",
+                )
+            )
+        except DataError as error:
+            outcomes.refused(error)
+            assert plain.problem or plain.unclosed or isinstance(
+                prepare_plain(events, options), str
+            ), (seed, error)
+            assert [path.name for path in room.iterdir()] == [log.name]
+        else:
+            expected = prepare_plain(events, options)
+            data = open_data(room / "made" / "D")
+            assert histories_of(data.histories.__getitems__(range(len(data.histories)))) == (
+                expected.histories
+            ), seed
+            assert data.vocabulary.item_ids.to_list() == expected.vocabulary
+            assert manifest["counts"]["events"] == len(events)
+            assert [path.name for path in (room / "made").iterdir()] == ["D"]
+            outcomes.right()
+    print(outcomes.counts)
+    outcomes.require(150, never=("filters",))
