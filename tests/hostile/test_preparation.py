@@ -126,9 +126,7 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
         log = log_file(rng, bad_rows=0.05, damage=rng.choice((None, None, damaged)), rows=60)
         room.mkdir()
         (room / log.name).write_bytes(log.data)
-        plain = read_plain(
-            log.data, gzipped=log.name.endswith(".gz"), separator=log.separator
-        )
+        plain = read_plain(log.data, gzipped=log.name.endswith(".gz"), separator=log.separator)
         events = [PlainEvent(*row.event, None) for row in plain.rows if row.event]
         gap_minutes = rng.choice((0.001, 1e5))
         options = PlainOptions(gap_minutes, False, 1, 1, 0, 1, "last_session", 0.1, 0.1, None)
@@ -143,8 +141,8 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
             )
         except DataError as error:
             outcomes.refused(error)
-            assert plain.problem or plain.unclosed or isinstance(
-                prepare_plain(events, options), str
+            assert (
+                plain.problem or plain.unclosed or isinstance(prepare_plain(events, options), str)
             ), (seed, error)
             assert [path.name for path in room.iterdir()] == [log.name]
         else:
