@@ -6,7 +6,6 @@ The second is a checkout of github hidasib/GRU4Rec_PyTorch_Official.
 """
 
 import argparse
-import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +41,8 @@ def main() -> None:
     channel = open_channel()
 
     sys.path.insert(0, arguments.gru4rec_dir)
-    gru4rec_pytorch: Any = importlib.import_module("gru4rec_pytorch")
+    import gru4rec_pytorch
+
     torch.manual_seed(0)
     model = gru4rec_pytorch.GRU4Rec(**SETTINGS, device=torch.device("cpu"))
 

@@ -117,11 +117,11 @@ def test_what_was_written_is_what_is_read(tmp_path):
 
 def test_damaged_files(tmp_path):
     outcomes = Outcomes(KINDS)
-    for seed in range(1300):
+    for seed in range(2000):
         rng = Random(seed)
         log = log_file(rng, bad_rows=rng.choice((0.0, 0.2)), damage=damaged)
         check(tmp_path / log.name, log.data, log.separator, outcomes)
-    outcomes.require(2600)
+    outcomes.require(4000)
 
 
 def test_blocks_of_any_size_change_nothing_but_the_length_of_a_row(tmp_path, monkeypatch):
