@@ -6,6 +6,7 @@ of its first attempt, and with it the directory, so a training run goes on where
 """
 
 import contextlib
+import random
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ PRUNERS = ("median", "none")
 
 _STARTUP_TRIALS = 4
 """Trials drawn at random before TPE learns from them, and not pruned."""
+
+_OPENING_TRIES = 20
+"""How often a worker looks again while another one makes the tables of a storage."""
 
 _POLL_SECONDS = 1.0
 """Between two looks at the trials of the other workers."""
@@ -203,12 +207,16 @@ def _storage(url: str, config: StudyConfig) -> optuna.storages.RDBStorage:
 def _first_that_works(
     load: Callable[[], optuna.storages.RDBStorage],
 ) -> optuna.storages.RDBStorage:
-    """Two workers that start at once may both try to make the tables; one of them then fails."""
-    for _ in range(2):
+    """Two workers that start at once both try to make the tables: one of them fails, and waits."""
+    for _ in range(_OPENING_TRIES):
         try:
             return load()
-        except sqlalchemy.exc.SQLAlchemyError:
-            continue
+        except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
+            # Tables without rows, or with half of them, are of no version that Optuna knows.
+            made_by_another = isinstance(error, sqlalchemy.exc.IntegrityError | RuntimeError)
+            if not made_by_another and "already exists" not in str(error):
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
     return load()
 
 
