@@ -149,7 +149,7 @@ def measure(settings: Settings, data: Data) -> dict[str, dict[str, Any]]:
             _require_labels(name, descriptions[name]["labels_per_epoch"], labels[kind])
             print(f"{name}: ready", flush=True)
         rounds = [
-            {name: train_undisturbed(worker, settings) for name, worker in workers.items()}
+            {name: train_undisturbed(name, worker, settings) for name, worker in workers.items()}
             for _ in range(settings.rounds)
         ]
     return {name: {**summarise(name, rounds), **descriptions[name]} for name in workers}
@@ -162,17 +162,18 @@ def _require_labels(name: str, counted: int, expected: int) -> None:
         )
 
 
-def train_undisturbed(worker: Worker, settings: Settings) -> Slice:
-    """A slice during which the machine did little else.
+def train_undisturbed(name: str, worker: Worker, settings: Settings) -> Slice:
+    """A slice during which the machine did little else; prints what came of each.
 
     Raises:
       WorkerError: It ended, or the machine stayed busy.
     """
     for _ in range(TRIES):
         piece = worker.train(settings.seconds)
-        if piece.other_cpu_seconds <= settings.other_cores * piece.seconds:
+        busy = piece.other_cpu_seconds / piece.seconds
+        print(f"{name}: {piece.labels_per_s:,.0f} events/s, {busy:.2f} cores busy otherwise")
+        if busy <= settings.other_cores:
             return piece
-    busy = piece.other_cpu_seconds / piece.seconds
     raise WorkerError(
         f"other processes keep {busy:.1f} cores busy, more than other_cores="
         f"{settings.other_cores}, in each of {TRIES} slices"

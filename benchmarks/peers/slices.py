@@ -28,10 +28,6 @@ Element = TypeVar("Element")
 FIRST_BATCHES = 2
 """Batches before a worker is ready: programs are compiled, memory is allocated."""
 
-SLICE_BATCHES = 1
-"""Batches before the clock of each slice starts: caches and prefetched batches are in their
-steady state again."""
-
 
 def open_channel() -> tuple[TextIO, TextIO]:
     """Standard input, and standard output for messages alone: what others print goes to stderr."""
@@ -100,8 +96,6 @@ class Slices:
         self._send({"ready": self._describe()})
         while True:
             length = self._read_command()
-            yield from self._let_through(SLICE_BATCHES)
-            self._finish()
             start, cpu_start, busy_start = self._clock(), time.process_time(), _busy_seconds()
             yield from self._let_through(1)
             while self._clock() - start < length:

@@ -72,10 +72,14 @@ def main() -> None:
         },
         finish=lambda: jax.block_until_ready(state),
     )
+    in_flight = None
     for element in slices.watch(
         parts.loader, lambda element: int(np.count_nonzero(element.batch.loss_weight_bl))
     ):
-        state, _ = parts.step(state, element.batch, parts.sources)
+        state, metrics = parts.step(state, element.batch, parts.sources)
+        # One step ahead of the device and no more: otherwise a slice goes on long behind its end.
+        jax.block_until_ready(in_flight)
+        in_flight = metrics
 
 
 if __name__ == "__main__":

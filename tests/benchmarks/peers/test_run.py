@@ -109,11 +109,11 @@ class BusyMachine:
 def test_a_disturbed_slice_is_taken_again(tmp_path):
     quiet = settings(tmp_path, tmp_path)._replace(other_cores=0.1)
     worker = BusyMachine(disturbed=3)
-    assert run.train_undisturbed(worker, quiet).other_cpu_seconds < 0.1
+    assert run.train_undisturbed("peer", worker, quiet).other_cpu_seconds < 0.1
     assert worker.slices == 4
     worker = BusyMachine(disturbed=run.TRIES)
     with pytest.raises(WorkerError, match=r"keep 0\.9 cores busy"):
-        run.train_undisturbed(worker, quiet)
+        run.train_undisturbed("peer", worker, quiet)
     assert worker.slices == run.TRIES
 
 
