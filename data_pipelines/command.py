@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
+from data_pipelines.allocator import keep_freed_memory
 from data_pipelines.flagfiles import expand_flagfiles
 
 Config = TypeVar("Config")
@@ -64,6 +65,7 @@ def run_command(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         _silence_libraries()
+        keep_freed_memory()
         try:
             main(configs[0])
         except StoppedError as stopped:

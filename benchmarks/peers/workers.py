@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 
+KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+"""What `data_pipelines.allocator` does for our commands, for all workers alike."""
+
 
 class WorkerError(Exception):
     """A worker ended, or said something that cannot be; the message is one line."""
@@ -55,7 +62,7 @@ class Worker:
             self._process = subprocess.Popen(
                 command,
                 cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **KEEP_FREED_MEMORY, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
