@@ -10,6 +10,13 @@ SPLIT = "users"
 """The one split of the dataset. Train, valid and test are parts of a user's history."""
 
 
+class LocalInfo(tfds.core.DatasetInfo):
+    """What is known of a dataset that is made here, and nowhere else."""
+
+    def initialize_from_bucket(self) -> None:
+        """Asks no server for it, and leaves no temporary folder, as TFDS does for new datasets."""
+
+
 class Histories(tfds.core.GeneratorBasedBuilder):
     """One record a user, see `record.History`. Arrays are kept as their bytes.
 
@@ -21,7 +28,7 @@ class Histories(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "Item rows, times, session lengths and splits."}  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return LocalInfo(
             builder=self,
             description="Histories of users: sessions of events, in order of time.",
             features=tfds.features.FeaturesDict(

@@ -1,9 +1,11 @@
 import dataclasses
 import pickle
+import tempfile
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import gcs_utils
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories import builder
@@ -70,6 +72,18 @@ def test_several_shards_keep_the_order(tmp_path, monkeypatch):
     assert len(list((tmp_path / "histories" / "1.0.0").glob("*array_record*"))) == 3
     for read, written in zip(open_histories(tmp_path), make_histories(20), strict=True):
         assert_same(read, written)
+
+
+def test_no_server_is_asked_and_nothing_is_left_beside_them(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(gcs_utils, "gcs_dataset_info_files", asked.append)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    write_histories(tmp_path / "data", make_histories(3))
+    open_histories(tmp_path / "data")
+    assert asked == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_long_histories(tmp_path):
