@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
+from benchmarks.users import UserSource
 from data_pipelines.dealing import Shuffled
 from data_pipelines.distinct import ItemRows, with_item_rows
 from data_pipelines.histories.record import History
@@ -41,7 +42,7 @@ class _Session:
 
 
 def grid_batches(
-    users: Sequence[History],
+    users: UserSource,
     lanes: int,
     sessions: int,
     events: int,
@@ -78,9 +79,7 @@ def with_grid_rows(
     return list(with_item_rows(dataset, items, room, range(lanes), seed))
 
 
-def _queue(
-    users: Sequence[History], lane: int, lanes: int, events: int, seed: int
-) -> Iterator[_Session]:
+def _queue(users: UserSource, lane: int, lanes: int, events: int, seed: int) -> Iterator[_Session]:
     deal = Shuffled(len(users), lanes, seed)
     for turn in itertools.count():
         history = users[int(deal.users(np.asarray([lane]), np.asarray([turn]))[0])]

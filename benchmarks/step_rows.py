@@ -15,7 +15,7 @@ from benchmarks.flops import train_step_flops
 from benchmarks.grid import grid_batches, with_grid_rows
 from benchmarks.hiergru_grid import HierGRUGrid
 from benchmarks.program import accessed_bytes, sequential_steps, temporary_bytes
-from benchmarks.users import Users
+from benchmarks.users import UserSource
 from data_pipelines.distinct import ItemRows
 from data_pipelines.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket, LaneBatch
@@ -91,7 +91,7 @@ class Row:
       compile_s: Seconds of tracing and compilation, of all shapes together; 0 before `compile`.
     """
 
-    def __init__(self, name: str, settings: Settings, users: Users) -> None:
+    def __init__(self, name: str, settings: Settings, users: UserSource) -> None:
         self.layout = ROWS[name]
         self._settings = settings
         self.config = equal_config(model_name(name), settings.config)
@@ -215,7 +215,7 @@ def build_model(config: ModelConfig, layout: str) -> SequenceModel:
 
 
 def make_batches(
-    layout: str, item_mode: str, settings: Settings, users: Users
+    layout: str, item_mode: str, settings: Settings, users: UserSource
 ) -> Sequence[LaneBatch]:
     """The batches of a row."""
     rows = settings.items + FIRST_ITEM_ID

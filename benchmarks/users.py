@@ -8,7 +8,7 @@ Zipf's law with exponent 1, and times are made up. Nothing can be learned here.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +46,22 @@ def globo_lengths() -> tuple[Lengths, Lengths]:
         return Lengths(np.asarray(list(counts)), np.asarray(list(counts.values())) / total)
 
     return lengths("users_by_sessions"), lengths("sessions_by_events")
+
+
+class UserSource(Protocol):
+    """What rows of benchmarks read: histories one by one, or several at once."""
+
+    def __len__(self) -> int:
+        """Number of users."""
+        ...
+
+    def __getitem__(self, index: int, /) -> History:
+        """The history of this user."""
+        ...
+
+    def __getitems__(self, indices: Sequence[int], /) -> Sequence[History]:
+        """The histories of these users, in this order."""
+        ...
 
 
 class Users(list[History]):

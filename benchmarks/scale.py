@@ -1,0 +1,246 @@
+"""What an event costs as the log grows, and what the log of the paper would take.
+
+    python -m benchmarks.scale --json=FILE [--sizes=1000000,10000000,100000000]
+
+Logs of each size, whose histories are drawn as they are read and kept nowhere
+(`benchmarks.streamed_users`), with an item for every 100 events. One thread makes batches in `rows`
+mode from the first event to the last; the compiled training step runs on the first of them. Loaders
+take turns over equal numbers of events, steps over equal seconds, so that a slow moment of the
+machine meets all sizes. Then the figures of the largest log are taken to 1.6 billion events of 6
+million users (You et al. 2019): an epoch at the pace of this machine's loader and of its step, and
+on accelerators by their published figures. docs/scale.md has the assumptions.
+"""
+
+import importlib.metadata
+import itertools
+import math
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks.accelerators import ACCELERATORS, projected_hours
+from benchmarks.common import require_directory, write_report
+from benchmarks.loader import Meter
+from benchmarks.step_rows import SEED, Row, Settings
+from benchmarks.streamed_users import StreamedUsers
+from data_pipelines.command import run_command
+from data_pipelines.distinct import ItemRows
+from data_pipelines.loaders import train_loader
+from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models import build
+
+PAPER_EVENTS, PAPER_USERS = 1_600_000_000, 6_000_000
+UTILISATIONS = (0.2, 0.4)
+EVENTS_PER_ITEM = 100
+
+
+class Command(NamedTuple):
+    """What the flags say.
+
+    Attributes:
+      sizes: Events of each log.
+      settings: Of the step; `items` is set by the size.
+      turn_events: Events that a loader makes in a turn.
+      json: The file to write.
+    """
+
+    sizes: tuple[int, ...]
+    settings: Settings
+    turn_events: int
+    json: str
+
+
+class Log:
+    """A log of one size: its loader, and the training step on its first batches."""
+
+    def __init__(self, events: int, settings: Settings) -> None:
+        self.events, self.items = events, max(1, events // EVENTS_PER_ITEM)
+        self._settings = settings._replace(items=self.items)
+        self.source = StreamedUsers(events, self.items, SEED)
+        rows = ItemRows(self.items + FIRST_ITEM_ID, settings.negatives)
+        loader = train_loader(self.source, settings.bucket, seed=SEED, item_rows=rows, prefetch=0)
+        self._batches = iter(loader)
+        self._speeds: list[float] = []
+        self._meter = Meter()
+
+    def read(self, events: int) -> None:
+        """Makes batches of so many more events, and notes how fast."""
+        before = (self._meter.events, self._meter.seconds)
+        self._meter.read(self._batches, self._meter.events + events)
+        speed = (self._meter.events - before[0]) / (self._meter.seconds - before[1])
+        self._speeds.append(speed)
+
+    def read_on(self) -> int:
+        """Makes the batches of the rest of the log; bytes by which the process grew meanwhile."""
+        before = _resident_bytes()
+        self._meter.read(self._batches, self.events)
+        return _resident_bytes() - before
+
+    def figures(self) -> dict[str, float]:
+        """Of the loader so far."""
+        first = next(self._batches).batch
+        item_ids = int(np.count_nonzero(first.item_ids_bl))
+        return {
+            "users": len(self.source),
+            "items": self.items,
+            "events_read": self._meter.events,
+            "loader_events_per_s": round(float(np.median(self._speeds))),
+            "loader_events_per_s_whole_log": round(self._meter.events / self._meter.seconds),
+            "loader_useful_slots": round(self._meter.events / self._meter.slots, 4),
+            "batch_bytes_per_event": round(_nbytes(first) / item_ids),
+        }
+
+    def make_step(self) -> Row:
+        """The compiled step on the log's first batches."""
+        row = Row("hiertcn", self._settings, self.source)
+        row.compile()
+        return row
+
+
+def measure(command: Command) -> dict[str, dict[str, Any]]:
+    """The figures of each log, and the projections."""
+    logs = {f"{events:,} events": Log(events, command.settings) for events in command.sizes}
+    rounds = command.settings.rounds
+    for _, log in itertools.product(range(rounds), logs.values()):
+        log.read(command.turn_events)
+    grown = {name: log.read_on() for name, log in logs.items()}
+    cases: dict[str, dict[str, Any]] = {}
+    for (name, log), step in zip(
+        logs.items(), _measure_steps(list(logs.values()), rounds), strict=True
+    ):
+        cases[name] = log.figures() | {"resident_growth_bytes": grown[name]} | step
+    first = next(iter(cases.values()))
+    for case in cases.values():
+        for speed in ("loader_events_per_s", "step_events_per_s"):
+            case[speed.replace("events_per_s", "times_first")] = round(
+                case[speed] / first[speed], 3
+            )
+    bytes_kept = kept_bytes(command.settings.config)
+    return cases | {"bytes kept": bytes_kept} | project(case, bytes_kept["per_user_bytes"])
+
+
+def kept_bytes(config: ModelConfig) -> dict[str, int]:
+    """Bytes that a user and an item keep between batches.
+
+    A user: the carry that serving needs. An item: its row where it is learned, with Adam's two
+    moments, and where it is given as float16.
+    """
+    carry = jax.eval_shape(lambda: build(config).init_carry(1))
+    return {
+        "per_user_bytes": sum(
+            math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry)
+        ),
+        "per_learned_item_bytes": 3 * 4 * config.item_dim,
+        "per_given_item_bytes": 2 * config.item_dim,
+    }
+
+
+def project(case: dict[str, Any], user_bytes: int) -> dict[str, dict[str, float]]:
+    """One epoch over the paper's log, from the figures of a log."""
+    hours = {
+        name: {"hours_an_epoch": round(PAPER_EVENTS / case[speed] / 3600, 3)}
+        for name, speed in (
+            ("paper: loader of this machine, one thread", "loader_events_per_s"),
+            ("paper: training step on this machine", "step_events_per_s"),
+        )
+    }
+    for (name, chip), share in itertools.product(ACCELERATORS.items(), UTILISATIONS):
+        costs = (case["flops_per_event"], case["bytes_per_event"])
+        hours[f"paper: {name} at {share:.0%}"] = {
+            "hours_an_epoch": round(projected_hours(chip, share, PAPER_EVENTS, *costs), 3)
+        }
+    return hours | {"paper: all users": {"kept_bytes": PAPER_USERS * user_bytes}}
+
+
+def _measure_steps(logs: list[Log], rounds: int) -> list[dict[str, Any]]:
+    """The figures of the logs' steps, which run in turns."""
+    rows = [log.make_step() for log in logs]
+    steps = [row.warm_up() for row in rows]
+    speeds: list[list[float]] = [[] for _ in rows]
+    for _ in range(rounds):
+        for row, count, found in zip(rows, steps, speeds, strict=True):
+            events, seconds = row.run(count)
+            found.append(events / seconds)
+    return [
+        {"step_events_per_s": round(float(np.median(found)))} | row.figures()
+        for row, found in zip(rows, speeds, strict=True)
+    ]
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_list("sizes", ["1000000", "10000000", "100000000"], "Events of each log.")
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
+    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
+    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
+    flags.DEFINE_integer("dim", 128, "Widths of items, states and channels.", lower_bound=8)
+    flags.DEFINE_integer("turn_events", 500_000, "Events of a loader's turn.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 7, "Turns.", lower_bound=1)
+    flags.DEFINE_float("seconds", 1.5, "What a step runs in each turn, about.", lower_bound=0.0)
+
+
+def read_command() -> Command:
+    """The parsed flags.
+
+    Raises:
+      ValueError: A size is no positive number, a config is out of range, or the file cannot be
+        written.
+    """
+    values = flags.FLAGS
+    for size in values.sizes:
+        if not size.isdecimal() or int(size) < 1:
+            raise ValueError(f"sizes={size}: must be whole numbers >= 1")
+    if not values.sizes:
+        raise ValueError("sizes=: must name a size")
+    require_directory(values.json)
+    dim = values.dim
+    settings = Settings(
+        models=("hiertcn",),
+        bucket=Bucket(values.lanes, values.events, values.sessions),
+        grid_lanes=1,
+        items=0,
+        negatives=values.negatives,
+        config=ModelConfig(item_dim=dim, gru_dim=dim, tcn_channels=(dim,) * 3, item_mode="rows"),
+        users=0,
+        batches=4,
+        rounds=values.rounds,
+        seconds=values.seconds,
+    )
+    return Command(tuple(map(int, values.sizes)), settings, values.turn_events, values.json)
+
+
+def main(command: Command) -> None:
+    """Measures all sizes, prints the figures and writes them down."""
+    cases = measure(command)
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    write_report(
+        command.json,
+        "cases",
+        cases,
+        jax=importlib.metadata.version("jax"),
+        device=jax.devices()[0].device_kind,
+        accelerators={name: chip._asdict() for name, chip in ACCELERATORS.items()},
+        utilisations=list(UTILISATIONS),
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_command, main, (OSError,))
