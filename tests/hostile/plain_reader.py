@@ -51,9 +51,10 @@ def read_plain(data: bytes, *, gzipped: bool, separator: str = ",") -> PlainFile
         return PlainFile("unclosed" if unclosed else "empty", [])
     header_bytes, _ = rows.pop(0)
     names, problem = _fields(header_bytes, separator)
-    outside = re.sub(rb'"[^"]*"', b"", header_bytes)
-    if problem is None and b"\r" in outside.removesuffix(b"\r"):
-        problem = "carriage return"
+    if problem is None:
+        raw = _raw_fields(header_bytes.decode().rstrip("\r"), separator)
+        if any("\r" in field and not field.startswith('"') for field in raw):
+            problem = "carriage return"
     if problem is not None:
         return PlainFile(f"header {problem}", [])
     for name in ("user_id", "item_id", "timestamp"):
@@ -86,12 +87,8 @@ def _split_rows(data: bytes) -> tuple[list[tuple[bytes, int]], bool]:
     return rows, quoted
 
 
-def _fields(content: bytes, separator: str) -> tuple[list[str], str | None]:
-    """The fields of a row, or what is wrong with it."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        return [], "not UTF-8"
+def _raw_fields(text: str, separator: str) -> list[str]:
+    """The fields of a row, their quotes as they stand."""
     raw, quoted = [""], False
     for character in text:
         if character == '"':
@@ -100,6 +97,16 @@ def _fields(content: bytes, separator: str) -> tuple[list[str], str | None]:
             raw.append("")
         else:
             raw[-1] += character
+    return raw
+
+
+def _fields(content: bytes, separator: str) -> tuple[list[str], str | None]:
+    """The fields of a row, or what is wrong with it."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        return [], "not UTF-8"
+    raw = _raw_fields(text, separator)
     fields = []
     for place, field in enumerate(raw, 1):
         is_last = place == len(raw)

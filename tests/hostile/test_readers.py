@@ -1,7 +1,13 @@
 """Readers against a plain second reader, on thousands of odd, bad and damaged files."""
 
 import collections
+import json
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
+
+import pytest
 
 from data_pipelines import delimited
 from data_pipelines.errors import DataError
@@ -152,3 +158,17 @@ def _skipping(path):
     except DataError as error:
         return error
     return events_of(log), sorted(drops, key=str)
+
+
+def test_fuzzing_by_coverage_finds_nothing_else(tmp_path):
+    pytest.importorskip("atheris", reason="atheris is for Linux on x86-64")
+    module = "tests.hostile.fuzz_readers"
+    result = subprocess.run(
+        [sys.executable, "-m", module, str(tmp_path), "-runs=1500", "-seed=1", "-verbosity=0"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    said = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))
+    assert said["inputs"] == 1500
+    assert said["outcomes"][RIGHT] > 100
+    assert len(said["outcomes"]) > len(KINDS) / 2, said
