@@ -95,9 +95,9 @@ class DelimitedFile:
         rest = b""
         try:
             with opener(self._path, "rb") as file:
-                if (mark := file.read(len(codecs.BOM_UTF8))) != codecs.BOM_UTF8:
-                    rest = mark
-                while chunk := file.read(BLOCK_BYTES):
+                for block_number, chunk in enumerate(iter(lambda: file.read(BLOCK_BYTES), b"")):
+                    if block_number == 0:
+                        chunk = chunk.removeprefix(codecs.BOM_UTF8)
                     rows, used, lines = find_rows(rest + chunk, self._separator)
                     block, rest = (rest + chunk)[:used], (rest + chunk)[used:]
                     self._check_length(rest)
