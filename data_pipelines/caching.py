@@ -44,6 +44,8 @@ class CachedHistories:
                     history.times,
                     history.session_lengths,
                     history.session_splits,
+                    history.shown_items,
+                    history.shown_counts,
                 )
             )
             if size <= self._room:

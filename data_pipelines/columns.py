@@ -49,18 +49,12 @@ def typed_columns(
     Raises:
       DataError: Ids are neither text nor integers; a row is bad and the action is `error`.
     """
-    checker = _Checker(frame, source, bad_rows)
-    names = columns.names()
+    checker = RowChecker(frame, source, bad_rows)
     for name in (columns.user, columns.item, *([columns.session] if columns.session else [])):
-        dtype = checker.frame[name].dtype
-        if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)):
-            raise DataError(f"{source}: column {name!r}: expected text or integers, got {dtype}")
-        checker.frame = checker.frame.with_columns(pl.col(name).cast(pl.String))
-    for name in names:
-        values = checker.frame[name]
-        empty = values.is_null() | (values == "" if values.dtype == pl.String else False)
-        checker.drop(empty.fill_null(True).to_numpy(), name, f"null {name}", "a value")
-    times_ms = _usable_times(checker, columns)
+        checker.cast_ids(name)
+    for name in columns.names():
+        checker.drop_nulls(name)
+    times_ms = checker.usable_times(columns.time, columns.time_unit)
     frame = checker.frame
     return pl.DataFrame(
         {
@@ -74,36 +68,62 @@ def typed_columns(
     )
 
 
-def _usable_times(checker: "_Checker", columns: Columns) -> np.ndarray:
-    """int64 [n], milliseconds of the rows that `checker` keeps."""
-    name, unit = columns.time, columns.time_unit
-    times_ms = to_milliseconds(checker.frame[name], unit)
-    for reason, wrong, expected in (
-        (
-            "unparsable time",
-            lambda times: times == UNPARSABLE_MS,
-            f"a number ({unit}) or ISO 8601",
-        ),
-        ("negative time", lambda times: times < 0, "a time since 1970"),
-        (
-            "time out of range",
-            lambda times: times > LATEST_MS,
-            f"a time before the year 10000 (numbers are read as {unit}: is --time_unit right?)",
-        ),
-    ):
-        bad = wrong(times_ms)
-        checker.drop(bad, name, reason, expected)
-        times_ms = times_ms[~bad]
-    return times_ms
+class RowChecker:
+    """A frame that loses its bad rows as they are reported.
 
+    Attributes:
+      frame: The rows that are left.
 
-class _Checker:
-    """A frame that loses its bad rows as they are reported."""
+    Args:
+      frame: The rows, with their numbers: `row` and, from a text file, `line` (Int64).
+      source: The file, for messages.
+      bad_rows: What to do with a row that cannot be used.
+    """
 
     def __init__(self, frame: pl.DataFrame, source: str, bad_rows: BadRows) -> None:
         self.frame = frame
         self._source = source
         self._bad_rows = bad_rows
+
+    def cast_ids(self, name: str) -> None:
+        """Makes a column of ids one of text.
+
+        Raises:
+          DataError: Its values are neither text nor integers.
+        """
+        dtype = self.frame[name].dtype
+        if not is_id(dtype):
+            raise DataError(
+                f"{self._source}: column {name!r}: expected text or integers, got {dtype}"
+            )
+        self.frame = self.frame.with_columns(pl.col(name).cast(pl.String))
+
+    def drop_nulls(self, name: str) -> None:
+        """Reports and drops the rows that have nothing in a column."""
+        values = self.frame[name]
+        empty = values.is_null() | (values == "" if values.dtype == pl.String else False)
+        self.drop(empty.fill_null(True).to_numpy(), name, f"null {name}", "a value")
+
+    def usable_times(self, name: str, unit: TimeUnit) -> np.ndarray:
+        """int64 [n], milliseconds of the rows whose time can be used; the others are dropped."""
+        times_ms = to_milliseconds(self.frame[name], unit)
+        for reason, wrong, expected in (
+            (
+                "unparsable time",
+                lambda times: times == UNPARSABLE_MS,
+                f"a number ({unit}) or ISO 8601",
+            ),
+            ("negative time", lambda times: times < 0, "a time since 1970"),
+            (
+                "time out of range",
+                lambda times: times > LATEST_MS,
+                f"a time before the year 10000 (numbers are read as {unit}: is --time_unit right?)",
+            ),
+        ):
+            bad = wrong(times_ms)
+            self.drop(bad, name, reason, expected)
+            times_ms = times_ms[~bad]
+        return times_ms
 
     def drop(self, bad: np.ndarray, column: str, reason: str, expected: str) -> None:
         """Reports and drops the rows where `bad` [n] holds."""
@@ -121,8 +141,15 @@ class _Checker:
             self.frame = self.frame.filter(~bad)
 
 
+def is_id(dtype: pl.DataType) -> bool:
+    """Whether values of this type can be ids."""
+    return dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
 def _shown(value: pl.Series) -> str:
     """A value, alone in its series, as a message has it: cut where it is long."""
+    if isinstance(value.dtype, pl.List):
+        value = value.list.join(" ")
     if value.dtype.is_temporal():
         # As a count: it may be no date that Python has.
         return f"{value.to_physical().item()} as {value.dtype}"

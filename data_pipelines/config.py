@@ -8,6 +8,8 @@ from data_pipelines.bad_rows import OnBadRow
 from data_pipelines.columns import Columns
 from data_pipelines.conditions import parse_conditions
 from data_pipelines.filters import FilterOptions
+from data_pipelines.impression_files import ImpressionColumns
+from data_pipelines.impressions import ImpressionJoin, ImpressionOptions
 from data_pipelines.ingest import ReadOptions
 from data_pipelines.splits import SplitName, SplitOptions
 from data_pipelines.synthetic import SyntheticConfig, Variant
@@ -15,6 +17,8 @@ from data_pipelines.times import TimeUnit, parse_time
 
 DEFAULT_FRACTION = 0.1
 """Share of valid, and of test, where nothing is said."""
+
+_LONGEST_TOLERANCE = 86_400.0
 
 _SEPARATOR_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "space": " "}
 
@@ -42,7 +46,9 @@ class PrepareConfig:
         "A synthetic log instead of --input: with a planted long-term taste, or without.",
     ] = None
     synthetic_users: Annotated[int, "Users of the synthetic log."] = SyntheticConfig.users
-    seed: Annotated[int, "Seed of the synthetic log."] = SyntheticConfig.seed
+    seed: Annotated[int, "Seed of the synthetic log, and of the sample of long impressions."] = (
+        SyntheticConfig.seed
+    )
 
     user_column: Annotated[str, "Column (or feature) of user ids, text or integers."] = "user_id"
     item_column: Annotated[str, "Column of item ids, text or integers."] = "item_id"
@@ -60,6 +66,27 @@ class PrepareConfig:
         "Drop rows where a comparison holds: column, one of = != < <= > >=, constant. Several are "
         "separated by commas; any of them drops a row. Example: interaction_type=4",
     ] = ""
+
+    impressions: Annotated[
+        tuple[str, ...],
+        "Files of what was shown, a row a list: user, time, items shown, items clicked. What was "
+        "shown beside an event and not clicked is kept as its negatives.",
+    ] = ()
+    impression_join: Annotated[
+        ImpressionJoin,
+        "click: an event gets the list in which its user clicked its item, at the nearest time. "
+        "session: all that was shown during its session.",
+    ] = "click"
+    impression_tolerance: Annotated[
+        float, "Seconds between an event (or session) and a list that stands beside it, at most."
+    ] = 60.0
+    impression_cap: Annotated[int, "The most items kept of an event: a seeded sample."] = 100
+    impression_user_column: Annotated[str, "Column of user ids in --impressions."] = "user_id"
+    impression_time_column: Annotated[str, "Column of times in --impressions."] = "timestamp"
+    impression_shown_column: Annotated[
+        str, "Column of items shown: lists, or text with spaces or commas between ids."
+    ] = "shown"
+    impression_clicked_column: Annotated[str, "Column of items clicked, likewise."] = "clicked"
 
     session_column: Annotated[str | None, "Column of session ids. Default: by idle gaps."] = None
     gap_minutes: Annotated[
@@ -117,6 +144,25 @@ class PrepareConfig:
             drop_where=parse_conditions(self.drop_where),
         )
 
+    def impression_columns(self) -> ImpressionColumns:
+        """Which columns of the impressions hold what."""
+        return ImpressionColumns(
+            user=self.impression_user_column,
+            time=self.impression_time_column,
+            time_unit=self.time_unit,
+            shown=self.impression_shown_column,
+            clicked=self.impression_clicked_column,
+        )
+
+    def impression_options(self) -> ImpressionOptions:
+        """How impressions are joined with events."""
+        return ImpressionOptions(
+            join=self.impression_join,
+            tolerance_ms=round(self.impression_tolerance * 1000),
+            cap=self.impression_cap,
+            seed=self.seed,
+        )
+
     def filter_options(self) -> FilterOptions:
         """Which items and users stay."""
         return FilterOptions(
@@ -167,11 +213,17 @@ class PrepareConfig:
             ("min_user_events", 1),
             ("max_user_events", 0),
             ("min_sessions", 1),
+            ("impression_cap", 1),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)}: must be >= {least}")
         if self.gap_minutes is not None and not self.gap_minutes > 0:
             raise ValueError(f"gap_minutes={self.gap_minutes}: must be > 0")
+        if not 0 <= self.impression_tolerance <= _LONGEST_TOLERANCE:
+            raise ValueError(
+                f"impression_tolerance={self.impression_tolerance}: must be from 0 to "
+                f"{_LONGEST_TOLERANCE} seconds"
+            )
         if 0 < self.max_user_events < self.min_user_events:
             raise ValueError(
                 f"max_user_events={self.max_user_events}: must be 0 or >= min_user_events"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from data_pipelines.histories.record import History, Split
+from data_pipelines.histories.record import NO_ITEMS, History, Split
 from data_pipelines.log import Log
 from data_pipelines.sessionize import Events
 from data_pipelines.splits import Sessions, SplitOptions, assign_splits, sessions_of
@@ -29,6 +29,8 @@ class Dataset:
       session_splits: uint8 [m]. `Split` of each session.
       user_sessions: int64 [users]. Sessions of each user.
       users_too_short: Users with too few sessions to be split, who are all train.
+      shown_items: int32 [p]. As in `History`, user after user.
+      shown_counts: int32 [n], or [0] without impressions.
     """
 
     user_ids: pl.Series
@@ -39,22 +41,30 @@ class Dataset:
     session_splits: np.ndarray
     user_sessions: np.ndarray
     users_too_short: int
+    shown_items: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
+    shown_counts: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
 
     def histories(self) -> Iterator[History]:
         """The history of each user, made as it is asked for."""
         session_ends = np.cumsum(self.user_sessions)
         event_ends = np.cumsum(self.session_lengths)[session_ends - 1]
-        session, event = 0, 0
-        ends = zip(self.user_ids, session_ends.tolist(), event_ends.tolist(), strict=True)
-        for user_id, session_end, event_end in ends:
+        counts = self.shown_counts if len(self.shown_counts) else np.zeros_like(self.item_ids)
+        shown_ends = np.cumsum(counts, dtype=np.int64)[event_ends - 1]
+        session, event, shown = 0, 0, 0
+        all_ends = (ends.tolist() for ends in (session_ends, event_ends, shown_ends))
+        for user_id, session_end, event_end, shown_end in zip(
+            self.user_ids, *all_ends, strict=True
+        ):
             yield History(
                 user_id=user_id,
                 item_ids=self.item_ids[event:event_end],
                 times=self.times[event:event_end],
                 session_lengths=self.session_lengths[session:session_end],
                 session_splits=self.session_splits[session:session_end],
+                shown_items=self.shown_items[shown:shown_end],
+                shown_counts=self.shown_counts[event:event_end],
             )
-            session, event = session_end, event_end
+            session, event, shown = session_end, event_end, shown_end
 
     def counts(self) -> dict[str, Any]:
         """What the data holds, as the manifest has it.
@@ -93,6 +103,7 @@ class Dataset:
     def content_hash(self) -> str:
         """SHA-256 of the histories and the catalogue, whatever the files they are kept in."""
         digest = hashlib.sha256()
+        impressions = (("shown_items", self.shown_items), ("shown_counts", self.shown_counts))
         for name, values in (
             ("user_ids", self.user_ids),
             ("catalogue", self.vocabulary.item_ids),
@@ -101,6 +112,7 @@ class Dataset:
             ("session_lengths", self.session_lengths),
             ("session_splits", self.session_splits),
             ("user_sessions", self.user_sessions),
+            *(impressions if len(self.shown_counts) else ()),
         ):
             digest.update(f"{name} {len(values)};".encode())
             if isinstance(values, pl.Series):

@@ -30,6 +30,7 @@ class ItemRows:
       shared: One set of negatives for all events of a batch; otherwise k for each event.
       weight_v: float [v]. Items are drawn in proportion to it (popularity^alpha, say); rows 0 and 1
         never are. None: uniform over the catalogue.
+      impressions: Negatives that each event brings along.
 
     Raises:
       ValueError: A size is out of range, or the weights are not usable.
@@ -39,12 +40,14 @@ class ItemRows:
     negatives: int = 0
     shared: bool = True
     weight_v: np.ndarray | None = None
+    impressions: int = 0
 
     def __post_init__(self) -> None:
         if self.table_rows <= FIRST_ITEM_ID:
             raise ValueError(f"table_rows={self.table_rows}: must be > {FIRST_ITEM_ID}")
-        if self.negatives < 0:
-            raise ValueError(f"negatives={self.negatives}: must be >= 0")
+        for name in ("negatives", "impressions"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
         if self.weight_v is None:
             return
         if self.weight_v.shape != (self.table_rows,):
@@ -54,8 +57,9 @@ class ItemRows:
 
     def distinct_rows(self, lanes: int, events: int) -> int:
         """`u`: room for the distinct items of any batch of this many lanes and events."""
-        negatives = self.negatives if self.shared else lanes * events * self.negatives
-        most = min(self.table_rows, FIRST_ITEM_ID + lanes * events + negatives)
+        shared = self.negatives if self.shared else 0
+        own = self.impressions + (0 if self.shared else self.negatives)
+        most = min(self.table_rows, FIRST_ITEM_ID + lanes * events * (1 + own) + shared)
         return -(-most // _SIZE_QUANTUM) * _SIZE_QUANTUM
 
 
@@ -75,8 +79,8 @@ def with_item_rows(
       seed: Of the negatives.
 
     Returns:
-      The same batches with `distinct_u` set, `negatives_k` or `negatives_blk` as `items` says, and
-      local ids. `info` keeps the global ids.
+      The same batches with `distinct_u` set, `negatives_k` or `negatives_blk` as `items` says
+      (behind the impressions), and local ids. `info` keeps the global ids.
     """
     if items.negatives:
         loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
@@ -130,7 +134,10 @@ def _drawing(
             uniform = _uniform(key, step, own.start * counts, len(own) * counts * 4)
             uniform_bn = uniform.reshape(len(own), -1)[:, : events * items.negatives]
             uniform_blk = uniform_bn.reshape(len(own), events, items.negatives)
-            batch = element.batch.replace(negatives_blk=to_items(uniform_blk))
+            drawn_blk, own_blk = to_items(uniform_blk), element.batch.negatives_blk
+            if own_blk is not None:
+                drawn_blk = np.concatenate([own_blk, drawn_blk], -1)
+            batch = element.batch.replace(negatives_blk=drawn_blk)
         return LaneBatch(batch, element.info)
 
     return draw

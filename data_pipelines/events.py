@@ -7,25 +7,38 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from data_pipelines.histories.record import History, Split
+from hiertcn_jax.batch import PADDING_ID
 
-EVENT = np.dtype(
-    [
-        ("turn", np.int64),  # how many users the lane dealt with before this event's user
-        ("user", np.int64),  # index of the user's record in the source
-        ("time", np.int64),  # seconds since the epoch
-        ("item_id", np.int32),  # row of the item table
-        ("position", np.int32),  # index in the session
-        ("user_position", np.int32),  # index in the user's history
-        ("session_in_user", np.int32),  # index of the session in the user's history
-        ("gap_hours", np.float32),  # since the session before, at a session's first event; else 0
-        ("target", np.bool_),  # of the part that is trained on or evaluated
-    ],
-    align=True,
-)
+_FIELDS = [
+    ("turn", np.int64),  # how many users the lane dealt with before this event's user
+    ("user", np.int64),  # index of the user's record in the source
+    ("time", np.int64),  # seconds since the epoch
+    ("item_id", np.int32),  # row of the item table
+    ("position", np.int32),  # index in the session
+    ("user_position", np.int32),  # index in the user's history
+    ("session_in_user", np.int32),  # index of the session in the user's history
+    ("gap_hours", np.float32),  # since the session before, at a session's first event; else 0
+    ("target", np.bool_),  # of the part that is trained on or evaluated
+]
 
-RECORD = np.dtype((np.void, EVENT.itemsize))
-"""An `EVENT` as plain bytes. numpy copies those at once, but an EVENT field by field, 20x slower;
-so events are moved as RECORDs and read as EVENTs (`array.view(EVENT)`)."""
+
+def event_dtype(negatives: int = 0) -> np.dtype:
+    """An event, with `negatives` int32 [k] of its own behind it where k > 0."""
+    own = [("negatives", np.int32, (negatives,))] if negatives else []
+    return np.dtype([*_FIELDS, *own], align=True)
+
+
+def record_dtype(event: np.dtype) -> np.dtype:
+    """An event as plain bytes.
+
+    numpy copies those at once, but an event field by field, 20x slower; so events are moved as
+    records and read as events (`array.view(event)`).
+    """
+    return np.dtype((np.void, event.itemsize))
+
+
+EVENT = event_dtype()
+"""An event without negatives."""
 
 
 class HistorySource(Protocol):
@@ -96,6 +109,7 @@ def encode(
     users: Sequence[int] | np.ndarray,
     turns: Sequence[int] | np.ndarray,
     stream: Stream,
+    negatives: int = 0,
 ) -> list[np.ndarray]:
     """The events that `stream` goes through, user by user.
 
@@ -107,9 +121,11 @@ def encode(
       users: The index of each history in the source.
       turns: The turn in its lane that each of them is read at.
       stream: What is kept, and which of it are targets.
+      negatives: `k`. Of what was shown beside an event, its first k items are its negatives.
 
     Returns:
-      For each history its events, RECORD [n], in order; empty if it has no target.
+      For each history its events, as records of `event_dtype(negatives)`, [n], in order; empty if
+      it has no target.
     """
     length_m, owner_m, target_m, kept_n = keep_sessions(histories, stream)
     sessions = np.bincount(owner_m, minlength=len(histories))
@@ -118,7 +134,8 @@ def encode(
     first_m = _starts(length_m)
     place_n = np.arange(lengths.sum())
 
-    events = np.empty(len(place_n), EVENT)
+    dtype = event_dtype(negatives)
+    events = np.empty(len(place_n), dtype)
     events["turn"] = np.repeat(turns, lengths)
     events["user"] = np.repeat(users, lengths)
     events["time"] = np.concatenate([history.times for history in histories])[kept_n]
@@ -131,10 +148,29 @@ def encode(
     gap_m = np.maximum(events["time"][first_m] - events["time"][first_m - 1], 0) / 3600
     events["gap_hours"] = 0
     events["gap_hours"][first_m] = np.where(session_in_user_m > 0, gap_m, 0)
+    if negatives:
+        events["negatives"] = _shown(histories, negatives)[kept_n]
 
-    records = events.view(RECORD)
+    records = events.view(record_dtype(dtype))
     ends = np.cumsum(lengths).tolist()
     return [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _shown(histories: Sequence[History], negatives: int) -> np.ndarray:
+    """The first items that were shown beside each event, int32 [n, k]; PADDING_ID fills up."""
+    count_n = np.concatenate(
+        [
+            one.shown_counts if len(one.shown_counts) else np.zeros(len(one.times), np.int32)
+            for one in histories
+        ]
+    ).astype(np.int64)
+    item_p = np.concatenate([one.shown_items for one in histories])
+    event_p = np.repeat(np.arange(len(count_n)), count_n)
+    place_p = np.arange(len(item_p)) - _starts(count_n).repeat(count_n)
+    shown_nk = np.full((len(count_n), negatives), PADDING_ID, np.int32)
+    kept_p = place_p < negatives
+    shown_nk[event_p[kept_p], place_p[kept_p]] = item_p[kept_p]
+    return shown_nk
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

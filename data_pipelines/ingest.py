@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -40,19 +40,19 @@ class ReadOptions:
         return list(dict.fromkeys([*self.columns.names(), *conditions]))
 
 
-def require_columns(source: str, found: list[str], options: ReadOptions) -> None:
+def require_columns(source: str, found: Sequence[str], needed: Sequence[str]) -> None:
     """Checks that a source has every column that is asked for, once.
 
     Raises:
       DataError: One is missing or ambiguous.
     """
-    for name in options.needed():
+    for name in needed:
         if found.count(name) != 1:
             problem = "is missing" if name not in found else "is there more than once"
             raise DataError(f"{source}: header: column {name!r} {problem}; found {_listed(found)}")
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     shown = [name if name.isprintable() else repr(name) for name in names[:_LISTED_NAMES]]
     rest = len(names) - len(shown)
     return ", ".join(name[:_LISTED_CHARACTERS] for name in shown) + (

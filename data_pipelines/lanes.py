@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from data_pipelines.dealing import Deal
-from data_pipelines.events import EVENT, RECORD, HistorySource, Stream, encode
+from data_pipelines.events import HistorySource, Stream, encode, event_dtype, record_dtype
 from data_pipelines.rows import form_rows
 from hiertcn_jax.batch import Bucket, LaneBatch
 
@@ -39,6 +39,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         stream: Stream,
         deal: Deal,
         *,
+        impressions: int = 0,
         process_index: int = 0,
         process_count: int = 1,
     ) -> None:
@@ -49,6 +50,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
           bucket: The shape of a batch over all processes.
           stream: The sessions to go through.
           deal: The users of each lane.
+          impressions: `k`, items shown beside an event that its batch carries as negatives.
           process_index: This process, of `process_count`.
           process_count: Must divide `bucket.lanes`.
 
@@ -61,6 +63,8 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         self.bucket = bucket
         self.stream = stream
         self.deal = deal
+        self.impressions = impressions
+        self.event = event_dtype(impressions)
 
     def __iter__(self) -> "LanesIterator":
         """Starts every lane at its first event."""
@@ -73,12 +77,13 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
 class _Lane:
     """One lane: its events that are read but not handed out, and who comes after them."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, event: np.dtype) -> None:
         self.number = number
+        self._event = event
         self.start(turn=0, event=0)
 
     def start(self, turn: int, event: int) -> None:
-        self.records = np.empty(0, RECORD)
+        self.records = np.empty(0, record_dtype(self._event))
         self.next_turn = turn
         self.skipped_events = event  # of the user of `next_turn`
         self.dry = False
@@ -87,7 +92,7 @@ class _Lane:
         """Turn and index in its user's history of the first event not handed out."""
         if not len(self.records):
             return self.next_turn, self.skipped_events
-        first = self.records[:1].view(EVENT)
+        first = self.records[:1].view(self._event)
         return int(first["turn"][0]), int(first["user_position"][0])
 
     def lacks(self, events: int) -> bool:
@@ -109,7 +114,7 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
     def __init__(self, dataset: LanesIterDataset) -> None:
         super().__init__()
         self._dataset = dataset
-        self._lanes = [_Lane(number) for number in dataset.lanes]
+        self._lanes = [_Lane(number, dataset.event) for number in dataset.lanes]
         self._step = 0
         # The mean says how many users to fetch at once: it changes fetches, never the events. It
         # begins so that the first fetch is of one user a lane, as they may be long ones.
@@ -189,7 +194,7 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         if not users:
             return
         histories = dataset.source.__getitems__(users)
-        encoded = encode(histories, users, turn_n[dealt_n], dataset.stream)
+        encoded = encode(histories, users, turn_n[dealt_n], dataset.stream, dataset.impressions)
         self._users_read += len(users)
         self._events_read += sum(map(len, encoded))
         ends = dealt_b.cumsum().tolist()
@@ -198,13 +203,13 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
 
     def _form_rows(self) -> LaneBatch:
         bucket = self._dataset.bucket
-        record_bl = np.empty((len(self._lanes), bucket.events), RECORD)
+        event = self._dataset.event
+        record_bl = np.empty((len(self._lanes), bucket.events), record_dtype(event))
         filled_b = np.asarray([min(len(lane.records), bucket.events) for lane in self._lanes])
         for row, lane in enumerate(self._lanes):
             record_bl[row, : filled_b[row]] = lane.records[: bucket.events]
         evaluated = self._dataset.stream.evaluated
-        event_bl = record_bl.view(EVENT)
-        element, taken_b = form_rows(event_bl, filled_b, bucket.sessions, evaluated)
+        element, taken_b = form_rows(record_bl.view(event), filled_b, bucket.sessions, evaluated)
         for lane, taken in zip(self._lanes, taken_b.tolist(), strict=True):
             lane.records = lane.records[taken:]
         return element

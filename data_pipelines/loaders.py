@@ -28,6 +28,7 @@ def train_loader(
     *,
     seed: int,
     fit_on: str = "train",
+    impressions: int = 0,
     item_rows: ItemRows | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -40,6 +41,7 @@ def train_loader(
       bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
       seed: Of the order of users, and of the negatives.
       fit_on: "train" or "train_valid".
+      impressions: `k`, items shown beside each event that come as its negatives (`negatives_blk`).
       item_rows: `rows` mode, see there; None: ids stay global.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
@@ -58,7 +60,13 @@ def train_loader(
     require_targets(source, stream)
     deal = Shuffled(len(source), bucket.lanes, seed)
     lanes = LanesIterDataset(
-        source, bucket, stream, deal, process_index=process_index, process_count=process_count
+        source,
+        bucket,
+        stream,
+        deal,
+        impressions=impressions,
+        process_index=process_index,
+        process_count=process_count,
     )
     return _assemble(lanes, item_rows, seed, prefetch)
 

@@ -57,9 +57,14 @@ def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool) -> Log:
     )
 
 
+def codes_of(ids: pl.Series, distinct: pl.Series) -> pl.Series:
+    """The place of each id among `distinct` ones, Int32; null where it is not among them."""
+    table = distinct.rename("id").to_frame().with_row_index("code")
+    codes = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
+    return codes["code"].cast(pl.Int32)
+
+
 def _encode(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
     """The distinct ids, sorted, and the place of each id among them."""
     distinct = ids.unique().sort().rename("id")
-    table = distinct.to_frame().with_row_index("code")
-    codes = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
-    return distinct, codes["code"].cast(pl.Int32).to_numpy()
+    return distinct, codes_of(ids, distinct).to_numpy()

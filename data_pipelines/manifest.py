@@ -49,6 +49,22 @@ _MANIFEST: dict[str, Any] = {
     "files": {None: {"bytes": _COUNT, "sha256": _SHA256}},
     "flags": {},
 }
+_SHOWN_PART = {
+    "matched": _COUNT,
+    "unmatched": _COUNT,
+    "with_negatives": _COUNT,
+    "negatives": _COUNT,
+}
+_IMPRESSIONS = {
+    "rows": _COUNT,
+    "rows_of_other_users": _COUNT,
+    "rows_used": _COUNT,
+    "drops": {None: _COUNT},
+    "unknown_items": _COUNT,
+    "cap": _COUNT,
+    "capped_events": _COUNT,
+    "splits": {"train": _SHOWN_PART, "valid": _SHOWN_PART, "test": _SHOWN_PART},
+}
 
 
 def save_manifest(directory: Path, manifest: dict[str, Any]) -> None:
@@ -67,6 +83,10 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
       "drops": [{"reason", "events", "users", "items"}],
       "files": {path: {"bytes", "sha256"}}, "flags"}
 
+      With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (beside
+      an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
+      "splits": {part: {"matched", "unmatched", "with_negatives" (events), "negatives"}}}
+
     Raises:
       DataError: It is missing, not a manifest, of another schema version, or at odds with itself.
     """
@@ -83,7 +103,8 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
             f"{path}: expected schema_version {SCHEMA_VERSION}, got {_shown(version)}; "
             "prepare it again"
         )
-    problem = _mismatch(manifest, _MANIFEST, "") or _contradiction(manifest["counts"])
+    wanted = {**_MANIFEST, **({"impressions": _IMPRESSIONS} if "impressions" in manifest else {})}
+    problem = _mismatch(manifest, wanted, "") or _contradiction(manifest)
     if problem:
         raise DataError(f"{path}: {problem}; prepare it again")
     return manifest
@@ -111,8 +132,9 @@ def _mismatch(value: Any, wanted: Any, name: str) -> str | None:
     return next((problem for problem in problems if problem), None)
 
 
-def _contradiction(counts: dict[str, Any]) -> str | None:
+def _contradiction(manifest: dict[str, Any]) -> str | None:
     """What does not add up in the counts."""
+    counts = manifest["counts"]
     parts = {name: counts["splits"][name] for name in _MANIFEST["counts"]["splits"]}
     for name, part in parts.items():
         events, unknown = part["events"], part["unknown_items"]
@@ -129,6 +151,9 @@ def _contradiction(counts: dict[str, Any]) -> str | None:
     ):
         if counts[field] != total:
             return f"counts.{field} is not the sum over its splits"
+    for name, shown in manifest.get("impressions", {"splits": {}})["splits"].items():
+        if shown["matched"] + shown["unmatched"] != parts[name]["events"]["all"]:
+            return f"impressions.splits.{name}: matched + unmatched is not the part's events"
     return None
 
 

@@ -15,7 +15,10 @@ from data_pipelines.errors import DataError
 
 
 def read_parquet(
-    path: Path, columns: Sequence[str], check_header: Callable[[list[str]], None]
+    path: Path,
+    columns: Sequence[str],
+    check_header: Callable[[list[str]], None],
+    lists: bool = False,
 ) -> pl.DataFrame:
     """Reads columns of text, numbers or times.
 
@@ -23,6 +26,7 @@ def read_parquet(
       path: The file.
       columns: Those to read, each once.
       check_header: Is given the names of all columns; raises where they will not do.
+      lists: Whether a column may also hold lists of them.
 
     Raises:
       DataError: The file is empty, damaged or no Parquet file, or holds another type.
@@ -42,7 +46,7 @@ def read_parquet(
         line = str(error).strip().partition("\n")[0]
         raise DataError(f"{path}: not readable as Parquet: {line}") from error
     for field in table.schema:
-        if not _is_plain(field.type):
+        if not _is_plain(field.type) and not (lists and _is_plain_list(field.type)):
             raise DataError(
                 f"{path}: column {field.name!r}: expected text, numbers or times, got {field.type}"
             )
@@ -64,6 +68,12 @@ def _is_plain(dtype: pa.DataType) -> bool:
         or types.is_string(dtype)
         or types.is_large_string(dtype)
         or types.is_string_view(dtype)
+    )
+
+
+def _is_plain_list(dtype: pa.DataType) -> bool:
+    return (pa.types.is_list(dtype) or pa.types.is_large_list(dtype)) and _is_plain(
+        dtype.value_type
     )
 
 

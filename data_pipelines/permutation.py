@@ -40,11 +40,11 @@ def _feistel(place_n: np.ndarray, side: np.uint64, key_nr: np.ndarray) -> np.nda
     """One of the permutations of 0..side^2-1."""
     high_n, low_n = np.divmod(place_n, side)
     for key_n in key_nr.T:
-        high_n, low_n = low_n, (high_n + _scramble(low_n ^ key_n) % side) % side
+        high_n, low_n = low_n, (high_n + scramble(low_n ^ key_n) % side) % side
     return high_n * side + low_n
 
 
-def _scramble(value_n: np.ndarray) -> np.ndarray:
+def scramble(value_n: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
     value_n = (value_n ^ (value_n >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value_n = (value_n ^ (value_n >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

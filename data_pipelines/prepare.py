@@ -30,6 +30,8 @@ from data_pipelines.errors import DataError
 from data_pipelines.files import describe_files
 from data_pipelines.filters import apply_filters
 from data_pipelines.histories.store import write_histories
+from data_pipelines.impression_files import read_impressions
+from data_pipelines.impressions import add_impressions
 from data_pipelines.ingest import collect_log
 from data_pipelines.log import Log
 from data_pipelines.manifest import load_manifest, save_manifest
@@ -58,8 +60,11 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     events, session_drops = _sessions(log, config)
     events, filter_drops = apply_filters(events, config.filter_options())
     dataset = build_dataset(log, events, config.split_options())
+    report = {}
+    if config.impressions:
+        dataset, report["impressions"] = _join_impressions(dataset, log, events, config)
     with written_aside(output_dir) as beside:
-        _write(beside, dataset, drops + session_drops + filter_drops, config)
+        _write(beside, dataset, drops + session_drops + filter_drops, report, config)
     return load_manifest(output_dir)
 
 
@@ -85,7 +90,26 @@ def _sessions(log: Log, config: PrepareConfig) -> tuple[Events, list[Drop]]:
     return collapsed, [Drop("collapse_repeats", repeats)] if repeats else []
 
 
-def _write(directory: Path, dataset: Dataset, drops: Sequence[Drop], config: PrepareConfig) -> None:
+def _join_impressions(
+    dataset: Dataset, log: Log, events: Events, config: PrepareConfig
+) -> tuple[Dataset, dict[str, Any]]:
+    impressions = read_impressions(
+        config.impressions,
+        config.impression_columns(),
+        config.read_options().separator,
+        config.on_bad_row,
+        log,
+    )
+    return add_impressions(dataset, log, events, impressions, config.impression_options())
+
+
+def _write(
+    directory: Path,
+    dataset: Dataset,
+    drops: Sequence[Drop],
+    report: dict[str, Any],
+    config: PrepareConfig,
+) -> None:
     write_histories(directory, dataset.histories())
     dataset.vocabulary.save(directory)
     manifest = {
@@ -94,6 +118,7 @@ def _write(directory: Path, dataset: Dataset, drops: Sequence[Drop], config: Pre
         "drops": [dataclasses.asdict(drop) for drop in drops],
         "files": describe_files(directory),
         "flags": dataclasses.asdict(config),
+        **report,
     }
     save_manifest(directory, manifest)
 
@@ -119,6 +144,29 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
     )
     for drop in manifest["drops"]:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
+    for line in _impression_lines(manifest):
+        console.print(line)
+
+
+def _impression_lines(manifest: dict[str, Any]) -> list[str]:
+    """What came of the impressions, if there are any."""
+    if "impressions" not in manifest:
+        return []
+    report = manifest["impressions"]
+    matched = ", ".join(
+        f"{part['matched']:,} of {part['matched'] + part['unmatched']:,} {name}"
+        for name, part in report["splits"].items()
+    )
+    negatives = sum(part["negatives"] for part in report["splits"].values())
+    lines = [
+        f"impressions: {report['rows_used']:,} of {report['rows']:,} lists stand beside events "
+        f"({report['rows_of_other_users']:,} are of other users)",
+        f"events with a list: {matched}; {negatives:,} items kept, {report['unknown_items']:,} "
+        f"unknown, {report['capped_events']:,} events capped at {report['cap']}",
+    ]
+    return lines + [
+        f"impressions dropped: {rows:,} rows, {reason}" for reason, rows in report["drops"].items()
+    ]
 
 
 def read_config() -> PrepareConfig:

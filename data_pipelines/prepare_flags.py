@@ -41,5 +41,6 @@ def config_from_flags(values: flags.FlagValues) -> PrepareConfig:
       ValueError: A flag is out of range or does not go with another.
     """
     fields = dataclasses.fields(PrepareConfig)
-    given = {field.name: getattr(values, field.name) for field in fields}
-    return PrepareConfig(**{**given, "input": tuple(given["input"])})
+    given: dict[str, Any] = {field.name: getattr(values, field.name) for field in fields}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return PrepareConfig(**{**given, **lists})

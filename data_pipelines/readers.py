@@ -34,9 +34,35 @@ def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Dr
         `error`; no rows are left.
     """
     bad_rows = BadRows(options.on_bad_row)
-    files = [file for path in paths for file in _expand(path)]
-    frames = ((str(file), frame) for file in files for frame in _frames(file, options, bad_rows))
+    frames = read_frames(paths, options.needed(), options.separator, bad_rows)
     return collect_log(frames, options, bad_rows)
+
+
+def read_frames(
+    paths: Sequence[str],
+    columns: list[str],
+    separator: str | None,
+    bad_rows: BadRows,
+    lists: bool = False,
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yields the raw rows of files, one after the other.
+
+    Args:
+      paths: As for `read_files`.
+      columns: Those to read, each once.
+      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      bad_rows: What to do with rows of a text file that cannot be parsed.
+      lists: Whether columns of Parquet files may hold lists.
+
+    Returns:
+      The name of each file, and `columns`, `row` and perhaps `line` of some of its rows.
+
+    Raises:
+      DataError: As `read_files`, for what is wrong with a file.
+    """
+    for file in [file for path in paths for file in _expand(path)]:
+        for frame in _frames(file, columns, separator, bad_rows, lists):
+            yield str(file), frame
 
 
 def _expand(path: str) -> list[Path]:
@@ -50,21 +76,23 @@ def _expand(path: str) -> list[Path]:
     return files
 
 
-def _frames(file: Path, options: ReadOptions, bad_rows: BadRows) -> Iterator[pl.DataFrame]:
+def _frames(
+    file: Path, columns: list[str], separator: str | None, bad_rows: BadRows, lists: bool
+) -> Iterator[pl.DataFrame]:
     """The raw rows of one file: the columns asked for, `row` and perhaps `line`."""
     suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
     if suffix in _SEPARATORS:
-        text_file = DelimitedFile(file, options.separator or _SEPARATORS[suffix], bad_rows)
-        require_columns(str(file), text_file.columns, options)
-        return text_file.frames(options.needed())
+        text_file = DelimitedFile(file, separator or _SEPARATORS[suffix], bad_rows)
+        require_columns(str(file), text_file.columns, columns)
+        return text_file.frames(columns)
     if file.suffix.lower() == ".parquet":
-        return _parquet_frames(file, options)
+        return _parquet_frames(file, columns, lists)
     raise DataError(f"{file}: unknown file type; expected .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
 
 
-def _parquet_frames(file: Path, options: ReadOptions) -> Iterator[pl.DataFrame]:
+def _parquet_frames(file: Path, columns: list[str], lists: bool) -> Iterator[pl.DataFrame]:
     frame = read_parquet(
-        file, options.needed(), lambda found: require_columns(str(file), found, options)
+        file, columns, lambda found: require_columns(str(file), found, columns), lists
     )
     if frame.is_empty():
         raise DataError(f"{file}: no rows in it")

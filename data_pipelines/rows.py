@@ -13,7 +13,7 @@ def form_rows(
     A row takes its lane's events up to the first one that would be of session number `sessions`.
 
     Args:
-      event_bl: EVENT. The next events of each lane.
+      event_bl: Of `events.event_dtype`. The next events of each lane.
       filled_b: How many of them there are; what stands behind is not read.
       sessions: `s`, sessions that a row may touch.
       evaluated: Known targets are scored as well.
@@ -50,6 +50,7 @@ def form_rows(
         gap_hours_bs=by_session(event_bl["gap_hours"]),
         loss_weight_bl=known_target_bl.astype(np.float32),
         scored_bl=known_target_bl if evaluated else np.zeros_like(known_target_bl),
+        negatives_blk=_own_negatives(event_bl, known_target_bl),
     )
     info = BatchInfo(
         user_bs=by_session(event_bl["user"], -1),
@@ -59,6 +60,13 @@ def form_rows(
         target_bl=target_bl,
     )
     return LaneBatch(batch, info), held_bl.sum(axis=1)
+
+
+def _own_negatives(event_bl: np.ndarray, known_target_bl: np.ndarray) -> np.ndarray | None:
+    """Those that events carry, where there is a target to compare with; None if they carry none."""
+    if "negatives" not in (event_bl.dtype.names or ()):
+        return None
+    return np.where(known_target_bl[..., None], event_bl["negatives"], PADDING_ID)
 
 
 def count_rows(length_m: np.ndarray, events: int, sessions: int) -> int:

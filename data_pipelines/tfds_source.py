@@ -56,7 +56,7 @@ def _frames(
     # TFDS has no class for what it cannot read.
     except Exception as error:
         raise DataError(f"TFDS dataset {name!r} cannot be opened: {_one_line(error)}") from error
-    require_columns(f"TFDS dataset {name!r}", list(builder.info.features), options)
+    require_columns(f"TFDS dataset {name!r}", list(builder.info.features), options.needed())
     for split in sorted(builder.info.splits):
         try:
             records = builder.as_data_source(split)

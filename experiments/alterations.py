@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from data_pipelines.events import HistorySource
-from data_pipelines.histories.record import History, Split
+from data_pipelines.histories.record import NO_ITEMS, History, Split
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 _LATER_SECONDS = 3600
@@ -74,7 +74,10 @@ def changed(
 
 
 def without(history: History, dropped_n: np.ndarray) -> History:
-    """The history without some events; sessions that lose all of theirs are gone."""
+    """The history without some events, and without impressions, which no model sees.
+
+    Sessions that lose all of their events are gone.
+    """
     kept_n = ~dropped_n
     length_m = np.bincount(
         sessions_of(history), kept_n, minlength=len(history.session_lengths)
@@ -85,6 +88,8 @@ def without(history: History, dropped_n: np.ndarray) -> History:
         times=history.times[kept_n],
         session_lengths=length_m[length_m > 0],
         session_splits=history.session_splits[length_m > 0],
+        shown_items=NO_ITEMS,
+        shown_counts=NO_ITEMS,
     )
 
 

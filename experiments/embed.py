@@ -19,7 +19,7 @@ from absl import flags
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.events import HistorySource
-from data_pipelines.histories.record import History, Split
+from data_pipelines.histories.record import NO_ITEMS, History, Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
 from experiments.restore import Restored, open_run_data, restore_run
@@ -68,6 +68,8 @@ def _with_next_session(history: History) -> History:
         times=np.append(history.times, np.int64(_MARK)),
         session_lengths=np.append(history.session_lengths, np.int32(1)),
         session_splits=np.append(history.session_splits, np.uint8(Split.TEST)),
+        shown_items=NO_ITEMS,
+        shown_counts=NO_ITEMS,
     )
 
 

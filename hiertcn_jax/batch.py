@@ -78,7 +78,8 @@ class Batch:
       loss_weight_bl: float32. 0 on padding, unknown targets and events that are not trained on.
       scored_bl: bool. True where the event is a target of the evaluation.
       negatives_k: int32 or None. Items that serve every event as negatives.
-      negatives_blk: int32 or None. Negatives of each event's own. PADDING_ID: no candidate.
+      negatives_blk: int32 or None. Negatives of each event's own: what was shown beside it, then
+        what was drawn for it. PADDING_ID: no candidate.
       distinct_u: int32 or None. `rows` mode: the table rows that this batch touches, each once;
         [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is filled up with PADDING_ID. The other ids
         of the batch (`item_ids_bl`, `negatives_*`) are then *local*: places in `distinct_u`.

@@ -25,7 +25,7 @@ class Histories(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Item rows, times, session lengths and splits."}  # noqa: RUF012
+    RELEASE_NOTES = {"1.0.0": "Item rows, times, session lengths and splits, impressions."}  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:
         return LocalInfo(
@@ -38,6 +38,8 @@ class Histories(tfds.core.GeneratorBasedBuilder):
                     "times": _array(np.int64),
                     "session_lengths": _array(np.int32),
                     "session_splits": _array(np.uint8),
+                    "shown_items": _array(np.int32),
+                    "shown_counts": _array(np.int32),
                 }
             ),
             disable_shuffling=True,

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hiertcn_jax.batch import UNKNOWN_ID
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
+
+NO_ITEMS = np.empty(0, np.int32)
+"""What stands for impressions where there are none."""
 
 
 class Split(enum.IntEnum):
@@ -32,6 +35,10 @@ class History:
         one session ends and the next begins.
       session_lengths: int32 [m]. Events of each session, >= 1; they sum to n.
       session_splits: uint8 [m]. `Split` of each session, never decreasing.
+      shown_items: int32 [p]. What was shown beside each event and not picked, event after event;
+        rows of the catalogue. In an order drawn at random: the first k of an event are a sample.
+      shown_counts: int32 [n]. How many of them each event has, 0 where nothing is known of it.
+        [0]: the log has no impressions.
     """
 
     user_id: str
@@ -39,6 +46,8 @@ class History:
     times: np.ndarray
     session_lengths: np.ndarray
     session_splits: np.ndarray
+    shown_items: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
+    shown_counts: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
 
 
 def find_problem(histories: Sequence[History], item_rows: int | None) -> str | None:
@@ -75,4 +84,25 @@ def find_problem(histories: Sequence[History], item_rows: int | None) -> str | N
     falls[first[1:] - 1] = False
     if splits.max() > max(Split) or falls.any():
         return "session_splits: expected train, then valid, then test"
+    return _find_shown_problem(histories, item_rows)
+
+
+def _find_shown_problem(histories: Sequence[History], item_rows: int | None) -> str | None:
+    """What is wrong with impressions."""
+    items, counts = (
+        np.concatenate([getattr(one, name) for one in histories])
+        for name in ("shown_items", "shown_counts")
+    )
+    if not len(items) and not counts.any():
+        lengths_fit = all(len(one.shown_counts) in (0, len(one.times)) for one in histories)
+        return None if lengths_fit else "shown_counts and times differ in length"
+    if any(len(one.shown_counts) != len(one.times) for one in histories):
+        return "shown_counts and times differ in length"
+    sums = np.add.reduceat(
+        counts.astype(np.int64), np.cumsum([0, *(len(one.times) for one in histories[:-1])])
+    )
+    if counts.min() < 0 or np.any(sums != [len(one.shown_items) for one in histories]):
+        return "shown_counts do not add up to the items shown"
+    if items.min() < FIRST_ITEM_ID or (item_rows is not None and items.max() >= item_rows):
+        return f"shown_items: {items.min()} to {items.max()} are not all rows of the catalogue"
     return None

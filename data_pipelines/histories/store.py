@@ -115,6 +115,8 @@ _DTYPES = {
     "session_lengths": np.int32,
     "session_splits": np.uint8,
 }
+_SHOWN = ("shown_items", "shown_counts")
+"""Missing in records that were prepared before there were impressions: none."""
 
 
 def _decode(record: bytes) -> History:
@@ -123,6 +125,7 @@ def _decode(record: bytes) -> History:
     features = tf_example_pb2.Example.FromString(record).features.feature
     values = {name: features[name].bytes_list.value[0] for name in features}
     arrays = {name: np.frombuffer(values[name], dtype) for name, dtype in _DTYPES.items()}
+    arrays |= {name: np.frombuffer(values.get(name, b""), np.int32) for name in _SHOWN}
     return History(user_id=values["user_id"].decode("utf-8"), **arrays)
 
 

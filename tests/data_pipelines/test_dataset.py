@@ -30,7 +30,7 @@ def test_histories(dataset):
     assert second.item_ids.tolist() == [2, 4]
     assert second.session_splits.tolist() == [Split.TRAIN]
     dtypes = [getattr(first, f.name).dtype for f in dataclasses.fields(first)[1:]]
-    assert dtypes == [np.int32, np.int64, np.int32, np.uint8]
+    assert dtypes == [np.int32, np.int64, np.int32, np.uint8, np.int32, np.int32]
 
 
 def test_counts(dataset):

@@ -113,3 +113,39 @@ def test_an_item_that_is_no_row_of_the_table_is_an_error():
 def test_items_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ItemRows(*arguments)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_impressions_are_among_the_distinct_items_and_stand_before_what_is_drawn(shared):
+    source = walking.with_shown(walking.log(11))
+
+    def batches_of(impressions, item_rows):
+        loader = train_loader(
+            source, BUCKET, seed=0, impressions=impressions, item_rows=item_rows, prefetch=0
+        )
+        return list(itertools.islice(loader, 3))
+
+    own = batches_of(3, None)
+    drawn = batches_of(0, ItemRows(9, 2, shared))
+    both = batches_of(3, ItemRows(9, 2, shared, impressions=3))
+    assert any(element.batch.negatives_blk.any() for element in own)
+    for element, shown, other in zip(both, own, drawn, strict=True):
+        batch = element.batch
+        assert not np.any(
+            batch.distinct_u[batch.negatives_blk[..., :3]] != shown.batch.negatives_blk
+        )
+        if shared:
+            assert batch.negatives_blk.shape == (4, 5, 3)
+            items_k = batch.distinct_u[batch.negatives_k]
+            np.testing.assert_array_equal(items_k, other.batch.distinct_u[other.batch.negatives_k])
+        else:
+            np.testing.assert_array_equal(
+                batch.distinct_u[batch.negatives_blk[..., 3:]],
+                other.batch.distinct_u[other.batch.negatives_blk],
+            )
+
+
+def test_there_is_room_for_the_impressions_of_every_event():
+    # 2 + 4 * 50 * (1 + 3) + 100 = 902, and 2 + 4 * 50 * (1 + 3 + 2) = 1202.
+    assert ItemRows(10_000, 100, impressions=3).distinct_rows(4, 50) == 1024
+    assert ItemRows(10_000, 2, shared=False, impressions=3).distinct_rows(4, 50) == 1280

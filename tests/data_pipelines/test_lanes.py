@@ -205,3 +205,26 @@ def test_states_of_other_lanes_are_refused():
 def test_processes_out_of_range_are_refused(index, count, message):
     with pytest.raises(ValueError, match=message):
         training(walking.log(3), Bucket(4, 4, 3), process_index=index, process_count=count)
+
+
+@given(walking.logs(), BUCKETS, st.integers(1, 4), st.booleans())
+def test_events_carry_the_first_items_that_were_shown_beside_them(source, bucket, k, has_shown):
+    if not any(walking.has_target(source, TRAIN)):
+        return
+    if has_shown:
+        walking.with_shown(source)
+    dataset, plain = training(source, bucket, impressions=k), training(source, bucket)
+    for element, other in zip(first(dataset, 4), first(plain, 4), strict=True):
+        batch, info = element.batch, element.info
+        assert other.batch.negatives_blk is None
+        np.testing.assert_array_equal(batch.item_ids_bl, other.batch.item_ids_bl)
+        assert batch.negatives_blk.shape == (bucket.lanes, bucket.events, k)
+        assert batch.negatives_blk.dtype == np.int32
+        for lane, place in itertools.product(range(bucket.lanes), range(bucket.events)):
+            expected = np.zeros(k, np.int32)
+            if batch.loss_weight_bl[lane, place]:
+                user = info.user_bs[lane, batch.session_bl[lane, place]]
+                event = batch.user_position_bl[lane, place]
+                shown = walking.shown_beside(source[user], event)[:k]
+                expected[: len(shown)] = shown
+            np.testing.assert_array_equal(batch.negatives_blk[lane, place], expected)

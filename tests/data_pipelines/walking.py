@@ -1,5 +1,7 @@
 """Histories and lanes in plain Python, one event at a time: the independent way, for tests."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -31,6 +33,22 @@ def history(lengths, splits, seed=0, items=9):
         session_lengths=np.asarray(lengths, np.int32),
         session_splits=np.asarray(splits, np.uint8),
     )
+
+
+def with_shown(source, most=6, items=9):
+    """The log with up to `most` catalogue items shown beside each event."""
+    for user, record in enumerate(source):
+        generator = np.random.default_rng([1, user])
+        counts = generator.integers(0, most + 1, len(record.times), dtype=np.int32)
+        shown = generator.integers(FIRST_ITEM_ID, items, counts.sum(), dtype=np.int32)
+        source[user] = dataclasses.replace(record, shown_items=shown, shown_counts=counts)
+    return source
+
+
+def shown_beside(record, event):
+    """What was shown beside an event of a history; nothing where it has no impressions."""
+    start = int(record.shown_counts[:event].sum())
+    return record.shown_items[start : start + int(record.shown_counts[event : event + 1].sum())]
 
 
 def log(users, seed=0, max_length=5, max_sessions=6):

@@ -268,6 +268,24 @@ MISLEADING = {
         edit_histories(lambda h: swap(h, times=h.times - 2**60)),
         r"history 3: times: expected seconds since 1970, got -\d+",
     ),
+    "impressions of other events": (
+        edit_histories(lambda h: swap(h, shown_counts=np.ones(len(h.times) + 1, np.int32))),
+        r"history 3: shown_counts and times differ in length",
+    ),
+    "impressions that do not add up": (
+        edit_histories(lambda h: swap(h, shown_counts=np.ones(len(h.times), np.int32))),
+        r"history 3: shown_counts do not add up to the items shown",
+    ),
+    "fewer impressions than none": (
+        edit_histories(lambda h: swap(h, shown_counts=np.r_[2, -1, np.zeros(len(h.times) - 2)]
+            .astype(np.int32), shown_items=np.full(1, 2, np.int32))),
+        r"history 3: shown_counts do not add up to the items shown",
+    ),
+    "unknown items shown": (
+        edit_histories(lambda h: swap(h, shown_counts=np.ones(len(h.times), np.int32),
+            shown_items=np.ones(len(h.times), np.int32))),
+        r"history 3: shown_items: 1 to 1 are not all rows of the catalogue",
+    ),
     "no events at all": (
         edit_histories(lambda h: History(h.user_id, *(np.empty(0, a.dtype) for a in
             (h.item_ids, h.times, h.session_lengths, h.session_splits)))),

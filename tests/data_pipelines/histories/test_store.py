@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import gcs_utils
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories import builder
-from data_pipelines.histories.record import History
-from data_pipelines.histories.store import open_histories, write_histories
+from data_pipelines.histories.record import NO_ITEMS, History
+from data_pipelines.histories.store import HistorySource, open_histories, write_histories
 
 
 def make_histories(count):
@@ -18,12 +19,15 @@ def make_histories(count):
     for user in range(count):
         lengths = rng.integers(1, 5, rng.integers(1, 4)).astype(np.int32)
         events = int(lengths.sum())
+        counts = rng.integers(0, 3, events).astype(np.int32)
         yield History(
             user_id=f"usér {user}",
             item_ids=rng.integers(1, 99, events).astype(np.int32),
             times=np.sort(rng.integers(0, 2**40, events)),
             session_lengths=lengths,
             session_splits=np.sort(rng.integers(0, 3, len(lengths))).astype(np.uint8),
+            shown_items=rng.integers(2, 99, counts.sum()).astype(np.int32),
+            shown_counts=counts,
         )
 
 
@@ -59,6 +63,26 @@ def test_tfds_reads_the_same(data_dir):
     assert len(records) == len(source)
     for record, history in zip(records, source, strict=True):
         assert_same(History(**{**record, "user_id": record["user_id"].decode()}), history)
+
+
+class Records(list):
+    """Records in memory."""
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_records_of_before_impressions_have_none(data_dir):
+    history = next(make_histories(1))
+    example = tf_example_pb2.Example()
+    fields = {**vars(history), "user_id": history.user_id.encode()}
+    for name in ("user_id", "item_ids", "times", "session_lengths", "session_splits"):
+        value = fields[name]
+        text = value if isinstance(value, bytes) else value.tobytes()
+        example.features.feature[name].bytes_list.value.append(text)
+    read = HistorySource(Records([example.SerializeToString()]), data_dir, 99)[0]
+    none = {"shown_items": NO_ITEMS, "shown_counts": NO_ITEMS}
+    assert_same(read, dataclasses.replace(history, **none))
 
 
 def test_worker_processes_can_have_it(data_dir):
