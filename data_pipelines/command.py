@@ -27,10 +27,14 @@ class StoppedError(SystemExit):
     Args:
       signal_number: SIGTERM or SIGINT.
       where: Where it was, to say.
+
+    Attributes:
+      signal_number: As given.
     """
 
     def __init__(self, signal_number: int, where: str = "") -> None:
         super().__init__(128 + signal_number)
+        self.signal_number = signal_number
         self.line = " ".join(["stopped by", signal.Signals(signal_number).name, where]).strip()
 
 
@@ -113,11 +117,27 @@ def _silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def tell(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, StoppedError):
+            _stop_a_moment_later(unraisable.exc_value)
+            return
         late = inspect.iscoroutine(unraisable.object)  # Other reads that fail after the first.
         if not late and str(unraisable.exc_value) != "Event loop is closed":
             sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = tell
+
+
+def _stop_a_moment_later(stopped: StoppedError) -> None:
+    """Stops again: the first time it was met by a callback or finalizer, where exceptions end.
+
+    JAX has such a callback in every garbage collection.
+    """
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise StoppedError(stopped.signal_number)
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def _stop(signal_number: int, frame: object) -> NoReturn:

@@ -52,6 +52,35 @@ def test_what_cannot_be_raised_is_not_said():
     assert (result.returncode, result.stderr) == (1, "error: first second\n")
 
 
+_IS_STOPPED_WHERE_EXCEPTIONS_END = """
+import gc
+import signal
+from data_pipelines.command import run_command
+
+signals = [signal.SIGTERM]
+
+def collects(phase, info):
+    if signals:
+        signal.raise_signal(signals.pop())
+
+def main(settings):
+    gc.callbacks.append(collects)
+    gc.collect()
+    while True:
+        signal.pause()
+
+run_command(lambda: None, main, ())
+"""
+
+
+def test_a_signal_that_meets_a_garbage_collection_stops_too():
+    command = [sys.executable, "-c", _IS_STOPPED_WHERE_EXCEPTIONS_END]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 143
+    assert result.stderr.startswith("stopped by SIGTERM; go on with: ")
+    assert result.stderr.count("Traceback") == 0
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
