@@ -6,6 +6,8 @@ before. The price is bounded: `u` rows are gathered and updated, but no convolut
 there are never more of them than events and negatives together.
 
 Each process has a `distinct_u` of its own, and its ids are places in that.
+
+`given` mode is the same, and the batch brings the embeddings of its distinct items too.
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ from collections.abc import Callable
 import grain
 import numpy as np
 
+from data_pipelines.item_embeddings import ItemEmbeddings
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
 
 _SIZE_QUANTUM = 128
@@ -22,7 +25,7 @@ _SIZE_QUANTUM = 128
 
 @dataclasses.dataclass(frozen=True)
 class ItemRows:
-    """What `rows` mode needs to know of the item table.
+    """What `rows` and `given` mode need to know of the item table.
 
     Attributes:
       table_rows: `v`, rows of the item table: padding, unknown, catalogue.
@@ -31,6 +34,9 @@ class ItemRows:
       weight_v: float [v]. Items are drawn in proportion to it (popularity^alpha, say); rows 0 and 1
         never are. None: uniform over the catalogue.
       impressions: Negatives that each event brings along.
+      given: `given` mode: where embeddings are read.
+      log_q_mv: `given` mode: float32 [v] for each of the loss's sources of negatives, the
+        log-probability of each row, -inf where it is never drawn.
 
     Raises:
       ValueError: A size is out of range, or the weights are not usable.
@@ -41,6 +47,8 @@ class ItemRows:
     shared: bool = True
     weight_v: np.ndarray | None = None
     impressions: int = 0
+    given: ItemEmbeddings | None = None
+    log_q_mv: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
         if self.table_rows <= FIRST_ITEM_ID:
@@ -48,6 +56,8 @@ class ItemRows:
         for name in ("negatives", "impressions"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
+        if self.given is not None and self.given.table_rows != self.table_rows:
+            raise ValueError(f"given: has {self.given.table_rows} rows, not {self.table_rows}")
         if self.weight_v is None:
             return
         if self.weight_v.shape != (self.table_rows,):
@@ -61,6 +71,11 @@ class ItemRows:
         own = self.impressions + (0 if self.shared else self.negatives)
         most = min(self.table_rows, FIRST_ITEM_ID + lanes * events * (1 + own) + shared)
         return -(-most // _SIZE_QUANTUM) * _SIZE_QUANTUM
+
+
+def given_rows(given: ItemEmbeddings | None) -> ItemRows | None:
+    """What `given` mode needs where nothing is trained; None where embeddings are learned."""
+    return None if given is None else ItemRows(given.table_rows, given=given)
 
 
 def with_item_rows(
@@ -80,12 +95,17 @@ def with_item_rows(
 
     Returns:
       The same batches with `distinct_u` set, `negatives_k` or `negatives_blk` as `items` says
-      (behind the impressions), and local ids. `info` keeps the global ids.
+      (behind the impressions), and local ids; with `item_table_ud` and `log_q_mu` in `given` mode.
+      `info` keeps the global ids.
     """
     if items.negatives:
         loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
     size = items.distinct_rows(len(own), bucket.events)
-    return loader.map(lambda element: to_local_ids(element, items.table_rows, size))
+    loader = loader.map(lambda element: to_local_ids(element, items.table_rows, size))
+    given = items.given
+    if given is None:
+        return loader
+    return loader.map(lambda element: _with_embeddings(element, given, items.log_q_mv))
 
 
 def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> LaneBatch:
@@ -115,6 +135,21 @@ def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> Lan
         changes[name] = part.reshape(global_ids.shape).astype(np.int32)
         start += global_ids.size
     return LaneBatch(batch.replace(distinct_u=distinct_u, **changes), element.info)
+
+
+def _with_embeddings(
+    element: LaneBatch, given: ItemEmbeddings, log_q_mv: tuple[np.ndarray, ...]
+) -> LaneBatch:
+    """The batch with what it needs to know of its distinct items."""
+    distinct_u = np.asarray(element.batch.distinct_u)
+    is_item_u = distinct_u >= FIRST_ITEM_ID
+    # Zeros for padding and unknown, whose rows the step has, and behind the last item.
+    item_table_ud = np.zeros((len(distinct_u), given.width), given.dtype)
+    item_table_ud[is_item_u] = given.rows(distinct_u[is_item_u])
+    batch = element.batch.replace(item_table_ud=item_table_ud)
+    if log_q_mv:
+        batch = batch.replace(log_q_mu=np.stack([log_q_v[distinct_u] for log_q_v in log_q_mv]))
+    return LaneBatch(batch, element.info)
 
 
 def _drawing(

@@ -100,7 +100,7 @@ def audit_model(comparison: Comparison, cell: Cell, targets: list[Target]) -> di
     run = cell_config(comparison, cell.model, cell.seed or 0)
     # Some devices round the factors of products otherwise.
     with jax.default_matmul_precision("highest"):
-        score = model_scorer(restore_run(cell.directory, "best"))
+        score = model_scorer(restore_run(cell.directory, "best"), data.embeddings)
         results = check_frozen(score, targets, run.train.fit_on, data.vocabulary.size, tolerance)
         results["fit_without_held_out"] = check_batches(run, data)
         results["start_state"] = check_start_state(score, targets, tolerance)

@@ -172,7 +172,9 @@ def _made_with(
         decided |= {"data_hash": data_hash, "fit_on": fit_on, "settings": settings}
     else:
         decided |= saved_configs(run, comparison.data)
+        # Where the files lie does not matter; their hashes are among what does.
         del decided["data"]["directory"]
+        del decided["train"]["item_embeddings"], decided["train"]["item_embedding_ids"]
     return json.loads(json.dumps(decided))
 
 

@@ -38,7 +38,7 @@ from experiments.comparison_tables import (
     comparison_table,
     summarize,
 )
-from experiments.data import Data, open_data
+from experiments.data import Data, open_data, with_embeddings
 from experiments.differences import best_differences
 from experiments.flags import RunConfig
 from experiments.results import print_table, write_json
@@ -155,7 +155,7 @@ def main(settings: Settings) -> None:
     Raises:
       AuditError: A leakage audit was asked for, and failed.
     """
-    data = open_data(settings.data_dir)
+    data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     comparison = Comparison(
         settings.run,
         data,

@@ -10,9 +10,11 @@ from data_pipelines.errors import DataError
 from data_pipelines.events import HistorySource
 from data_pipelines.files import verify_files
 from data_pipelines.histories.store import open_histories
+from data_pipelines.item_embeddings import ItemEmbeddings, open_item_embeddings
 from data_pipelines.manifest import load_manifest
 from data_pipelines.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import TrainConfig
 
 
 class Data(NamedTuple):
@@ -23,12 +25,14 @@ class Data(NamedTuple):
       histories: One history a user.
       vocabulary: The catalogue.
       manifest: See `data_pipelines.manifest.load_manifest`.
+      embeddings: Given embeddings of the catalogue; None: they are learned.
     """
 
     directory: Path
     histories: HistorySource
     vocabulary: Vocabulary
     manifest: dict[str, Any]
+    embeddings: ItemEmbeddings | None = None
 
     @property
     def content_hash(self) -> str:
@@ -65,6 +69,32 @@ def open_data(directory: str | Path) -> Data:
     histories = CachedHistories(open_histories(directory, vocabulary.size))
     _require_counts(directory, manifest["counts"], vocabulary, len(histories))
     return Data(directory, histories, vocabulary, manifest)
+
+
+def with_embeddings(data: Data, config: TrainConfig) -> Data:
+    """The data with the given embeddings that a run asks for, if it does.
+
+    Raises:
+      DataError: The files cannot be used, see `open_item_embeddings`.
+    """
+    if not config.item_embeddings:
+        return data
+    embeddings = open_item_embeddings(
+        config.item_embeddings, config.item_embedding_ids, data.vocabulary
+    )
+    return data._replace(embeddings=embeddings)
+
+
+def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
+    """Checks that given embeddings, if there are any, are as wide as a model's items.
+
+    Raises:
+      DataError: They are not.
+    """
+    if embeddings is not None and embeddings.width != item_dim:
+        raise DataError(
+            f"{embeddings.file.path}: {embeddings.width} values a row, but item_dim={item_dim}"
+        )
 
 
 def _require_counts(

@@ -17,11 +17,13 @@ import polars as pl
 from absl import flags
 
 from data_pipelines.command import run_command
+from data_pipelines.distinct import given_rows
 from data_pipelines.errors import DataError
 from data_pipelines.events import HistorySource
 from data_pipelines.histories.record import NO_ITEMS, History, Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
+from experiments.flags import DataPlace, define_place_flags, read_place
 from experiments.restore import Restored, open_run_data, restore_run
 from experiments.results import write_parquet
 from hiertcn_jax.batch import UNKNOWN_ID, Bucket
@@ -38,7 +40,7 @@ class Settings(NamedTuple):
     workdir: Path
     output: Path
     checkpoint: str
-    data_dir: str | None
+    place: DataPlace
 
 
 class NextSessions:
@@ -80,7 +82,10 @@ def embed_users(restored: Restored, data: Data) -> tuple[np.ndarray, np.ndarray]
     step = make_eval_step(restored.model)
     carry = restored.model.init_carry(config.lanes)
     users, embeddings = [], []
-    for batch, info in eval_loader(NextSessions(data.histories), bucket, split=None):
+    loader = eval_loader(
+        NextSessions(data.histories), bucket, split=None, item_rows=given_rows(data.embeddings)
+    )
+    for batch, info in loader:
         u_bld, carry = step(restored.params, batch, carry)
         marked_bl = info.time_bl == _MARK
         user_bl = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)
@@ -94,19 +99,19 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
     flags.DEFINE_string("output", None, "Parquet file to write.", required=True)
     flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
-    flags.DEFINE_string("data_dir", None, "Where the run's data is now; default: where it was.")
+    define_place_flags()
 
 
 def read_settings() -> Settings:
     """The settings of the parsed flags."""
     values = flags.FLAGS
-    return Settings(Path(values.workdir), Path(values.output), values.checkpoint, values.data_dir)
+    return Settings(Path(values.workdir), Path(values.output), values.checkpoint, read_place())
 
 
 def main(settings: Settings) -> None:
     """Restores, goes through all users, writes."""
     restored = restore_run(settings.workdir, settings.checkpoint)
-    data = open_run_data(restored, settings.data_dir)
+    data = open_run_data(restored, settings.place)
     user_n, embedding_nd = embed_users(restored, data)
     order = np.argsort(user_n)
     frame = pl.DataFrame(

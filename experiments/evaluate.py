@@ -17,6 +17,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments.data import Data
 from experiments.evaluation import Evaluation, Evaluator
+from experiments.flags import DataPlace, define_place_flags, read_place
 from experiments.restore import Restored, open_run_data, restore_run
 from experiments.results import metrics_table, print_table, write_json, write_ranks
 from experiments.slice_plots import require_matplotlib
@@ -32,7 +33,7 @@ class Settings(NamedTuple):
     split: Split
     checkpoint: str
     ranks_out: Path | None
-    data_dir: str | None
+    place: DataPlace
     mask_seen: str | None
     slices: bool = False
 
@@ -43,7 +44,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
     flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
     flags.DEFINE_string("ranks_out", None, "Parquet file for the rank of each scored event.")
-    flags.DEFINE_string("data_dir", None, "Where the run's data is now; default: where it was.")
+    define_place_flags()
     flags.DEFINE_enum("mask_seen", None, MASK_SEEN, "Items left out; default: as the run has it.")
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 
@@ -62,7 +63,7 @@ def read_settings() -> Settings:
         split=Split[values.split.upper()],
         checkpoint=values.checkpoint,
         ranks_out=None if values.ranks_out is None else Path(values.ranks_out),
-        data_dir=values.data_dir,
+        place=read_place(),
         mask_seen=values.mask_seen,
         slices=values.slices,
     )
@@ -88,7 +89,7 @@ def main(settings: Settings) -> None:
     if settings.mask_seen is not None:
         config = dataclasses.replace(restored.evaluation, mask_seen=settings.mask_seen)
         restored = restored._replace(evaluation=config)
-    data = open_run_data(restored, settings.data_dir)
+    data = open_run_data(restored, settings.place)
     evaluation = evaluate_run(restored, data, settings.split, settings.workdir)
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)

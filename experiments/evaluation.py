@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from data_pipelines.distinct import given_rows
 from data_pipelines.histories.record import Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
+from experiments.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.metrics import MetricSums, user_keys
@@ -66,6 +68,18 @@ def scored_events(element: LaneBatch) -> ScoredEvents:
     )
 
 
+class _Counts(NamedTuple):
+    """What a batch's ranks are made of.
+
+    Attributes:
+      order_n: The events in the order in which they were ranked.
+      parts: Their counts, so many events at a time; the filling of the last stands behind all.
+    """
+
+    order_n: np.ndarray
+    parts: list[RankCounts]
+
+
 class Collector:
     """Gathers ranks into the metrics of a split.
 
@@ -117,9 +131,14 @@ class Evaluator:
     ) -> None:
         self._model, self._config, self._data = model, config, data
         bucket = Bucket(config.lanes, config.events, config.sessions)
-        self._loader = eval_loader(data.histories, bucket, split=split)
+        self._loader = eval_loader(
+            data.histories, bucket, split=split, item_rows=given_rows(data.embeddings)
+        )
         self._eval_step = make_eval_step(model)
         self._rank_step = make_rank_step(model_config, config.rank_chunk)
+        self._streamed = None
+        if data.embeddings is not None:
+            self._streamed = StreamedRanks(data.embeddings, model_config, config)
 
     def __call__(
         self, params: dict[str, Any], between_batches: Callable[[], None] = lambda: None
@@ -135,7 +154,7 @@ class Evaluator:
         """
         carry = self._model.init_carry(self._config.lanes)
         collector = Collector(self._data)
-        waiting: list[tuple[LaneBatch, ScoredEvents, list[RankCounts]]] = []
+        waiting: list[tuple[LaneBatch, ScoredEvents, _Counts]] = []
         for element in self._loader:
             between_batches()
             u_bld, carry = self._eval_step(params, element.batch, carry)
@@ -148,23 +167,29 @@ class Evaluator:
             _collect(collector, *entry)
         return collector.result()
 
-    def _rank(
-        self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents
-    ) -> list[RankCounts]:
-        size, counts = self._config.rank_events, []
+    def _rank(self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents) -> _Counts:
         seen_nk = seen_items(self._data, events, self._config.mask_seen)
-        for start in range(0, len(events.places_n), size):
+        item_n, embeddings = events.item_n, self._data.embeddings
+        # Events whose targets are near each other find them in few chunks of the catalogue.
+        order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
+        places_n, item_n = events.places_n[order_n], item_n[order_n]
+        seen_nk = None if seen_nk is None else seen_nk[order_n]
+        if self._streamed is not None:
+            u_nd = np.asarray(u_bld).reshape(-1, u_bld.shape[-1])[places_n]
+            return _Counts(order_n, self._streamed(u_nd, item_n, seen_nk))
+        size, counts = self._config.rank_events, []
+        for start in range(0, len(places_n), size):
             part = slice(start, start + size)
             counts.append(
                 self._rank_step(
                     params["items"],
                     u_bld,
-                    _filled(events.places_n[part], size, 0),
-                    _filled(events.item_n[part], size, int(events.item_n[0])),
+                    _filled(places_n[part], size, 0),
+                    _filled(item_n[part], size, int(item_n[0])),
                     None if seen_nk is None else _filled(seen_nk[part], size, PADDING_ID),
                 )
             )
-        return counts
+        return _Counts(order_n, counts)
 
 
 def seen_items(data: Data, events: ScoredEvents, mask_seen: str) -> np.ndarray | None:
@@ -214,9 +239,9 @@ def _filled(values: np.ndarray, size: int, filling: int) -> np.ndarray:
 
 
 def _collect(
-    collector: Collector, element: LaneBatch, events: ScoredEvents, counts: list[RankCounts]
+    collector: Collector, element: LaneBatch, events: ScoredEvents, counts: _Counts
 ) -> None:
-    parts = [ranks_of(part) for part in jax.device_get(counts)]
-    # The filling of the last part stands behind all events.
-    rank_n = np.concatenate([np.zeros(0), *parts])[: len(events.places_n)]
+    parts = [ranks_of(part) for part in jax.device_get(counts.parts)]
+    rank_n = np.empty(len(events.places_n))
+    rank_n[counts.order_n] = np.concatenate([np.zeros(0), *parts])[: len(rank_n)]
     collector.add(element, events, rank_n)

@@ -98,7 +98,7 @@ def read_run_config() -> RunConfig:
         read_config(EvalConfig),
     )
     try:
-        config_lib.require_compatible(run.model, run.loss)
+        _require_item_mode(run)
     except ValueError as error:
         raise flags.IllegalFlagValueError(f"flag --{error}") from error
     return run
@@ -128,8 +128,14 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     overridden = RunConfig(*parts)
     if overridden.model.name not in MODELS:
         raise ValueError(f"model={overridden.model.name}: must be one of {', '.join(MODELS)}")
-    config_lib.require_compatible(overridden.model, overridden.loss)
+    _require_item_mode(overridden)
     return overridden
+
+
+def _require_item_mode(run: RunConfig) -> None:
+    """Raises a ValueError where the item mode does not go with the rest, whatever the catalogue."""
+    given = bool(run.train.item_embeddings)
+    config_lib.choose_item_mode(run.model, run.loss, rows=0, given=given)
 
 
 def _whole_numbers(flag: str, items: list[str]) -> tuple[int, ...]:
@@ -176,6 +182,45 @@ def define_train_flags() -> None:
         "Where the newest checkpoint is damaged, move it aside and go on from the one before.",
     )
     flags.mark_flags_as_required(["data_dir", "workdir"])
+
+
+class DataPlace(NamedTuple):
+    """Where the data of a trained run is now.
+
+    Attributes:
+      data_dir: The prepared directory; None: where it was.
+      item_embeddings: File of given embeddings; None: that of the run, which has not changed.
+      item_embedding_ids: The ids of its rows; None: those of the run.
+    """
+
+    data_dir: str | None = None
+    item_embeddings: str | None = None
+    item_embedding_ids: str | None = None
+
+
+def define_place_flags() -> None:
+    """The flags of `DataPlace`."""
+    flags.DEFINE_string("data_dir", None, "Where the run's data is now; default: where it was.")
+    flags.DEFINE_string(
+        "item_embeddings",
+        None,
+        "Given embeddings to use instead of the run's: they may have more items, and with them "
+        "--data_dir may hold other data.",
+    )
+    flags.DEFINE_string("item_embedding_ids", None, "The ids of their rows; default: the run's.")
+
+
+def read_place() -> DataPlace:
+    """What the parsed flags of `DataPlace` say.
+
+    Raises:
+      ValueError: There are ids without embeddings.
+    """
+    if FLAGS.item_embedding_ids is not None and FLAGS.item_embeddings is None:
+        raise ValueError(
+            f"item_embedding_ids={FLAGS.item_embedding_ids}: has no use without item_embeddings"
+        )
+    return DataPlace(*(FLAGS[name].value for name in DataPlace._fields))
 
 
 def save_flags(path: Path) -> None:

@@ -88,5 +88,5 @@ def _validator(run: RunConfig, data: Data, parts: Parts) -> Validator | None:
             f"{data.directory}: valid has no events of the group {group} on known items, so "
             f"monitor={run.train.monitor} has no value"
         )
-    evaluator = Evaluator(parts.model, run.model, run.evaluation, data, Split.VALID)
+    evaluator = Evaluator(parts.model, parts.config, run.evaluation, data, Split.VALID)
     return lambda state, between: flat_metrics(evaluator(state.params, between).metrics)

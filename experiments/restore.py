@@ -1,12 +1,14 @@
 """A trained model, from the checkpoints of a workdir."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from experiments.data import Data, open_data
+from experiments.data import Data, open_data, require_width, with_embeddings
+from experiments.flags import DataPlace
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
@@ -94,23 +96,42 @@ def _rows(data: Any) -> int:
     return rows
 
 
-def open_run_data(restored: Restored, data_dir: str | None) -> Data:
-    """The data that a run was trained on.
+def open_run_data(restored: Restored, place: DataPlace) -> Data:
+    """The data that a run was trained on; with named embeddings, perhaps other data.
+
+    Where embeddings are given no parameter belongs to an item: the same model scores other users,
+    and items that came since, from any file that has their embeddings.
 
     Args:
       restored: The run.
-      data_dir: Where it is now; None: where it was.
+      place: Where the data is now.
 
     Raises:
-      DataError: It is not there.
-      CheckpointError: It is other data.
+      DataError: It is not there, or cannot be used.
+      CheckpointError: It is other data than the run's.
     """
     trained = restored.configs["data"]
-    data = open_data(data_dir or trained["directory"])
-    if data.content_hash != trained["content_hash"]:
+    data = open_data(place.data_dir or trained["directory"])
+    named = place.item_embeddings is not None
+    if named and restored.config.item_mode != "given":
+        raise CheckpointError(
+            f"item_embeddings={place.item_embeddings}: the model was trained without given ones"
+        )
+    if not named and data.content_hash != trained["content_hash"]:
         raise CheckpointError(
             f"{data.directory}: content_hash {data.content_hash}, but the model was trained on "
             f"{trained['content_hash']}: its item rows mean other items"
+        )
+    config = TrainConfig.from_dict(restored.configs["train"])
+    given = {name: value for name, value in place._asdict().items() if value is not None}
+    given.pop("data_dir", None)
+    data = with_embeddings(data, dataclasses.replace(config, **given))
+    require_width(data.embeddings, restored.config.item_dim)
+    found = None if data.embeddings is None else data.embeddings.content_hash
+    if not named and found != trained.get("embeddings_hash"):
+        raise CheckpointError(
+            f"{config.item_embeddings}: has changed since the model was trained; name it by "
+            "item_embeddings to take it as it is"
         )
     return data
 

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines.distinct import given_rows
 from data_pipelines.histories.record import History
+from data_pipelines.item_embeddings import ItemEmbeddings
 from data_pipelines.loaders import eval_loader
 from experiments.alterations import ListedHistories, sessions_of
 from experiments.rankers import context_before
 from experiments.restore import Restored
 from hiertcn_jax.baselines import Ranker
-from hiertcn_jax.batch import PADDING_ID, Bucket
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket
 from hiertcn_jax.embedding import scoring_rows
 from hiertcn_jax.models import build
 from hiertcn_jax.train_step import make_eval_step
@@ -47,18 +49,28 @@ def ranker_scorer(ranker: Ranker) -> Scorer:
     return score
 
 
-def model_scorer(restored: Restored) -> Scorer:
-    """The scores of a trained model, in float32: rounding would hide small differences."""
+def model_scorer(restored: Restored, given: ItemEmbeddings | None) -> Scorer:
+    """The scores of a trained model, in float32: rounding would hide small differences.
+
+    Args:
+      restored: The model.
+      given: Its given embeddings, if they are not learned.
+    """
     config = dataclasses.replace(restored.config, dtype="float32")
     model = build(config)
     step = make_eval_step(model)
-    table_vd, bias_v = map(np.asarray, scoring_rows(restored.params["items"], config))
+    items = restored.params["items"]
+    if given is not None:
+        given_vd = given.rows(np.arange(FIRST_ITEM_ID, given.table_rows))
+        items = items._replace(input_vd=np.concatenate([items.input_vd, given_vd]))
+    table_vd, bias_v = map(np.asarray, scoring_rows(items, config))
     bias_v = np.zeros(len(table_vd)) if bias_v.ndim == 0 else bias_v
 
     def score(histories: Sequence[History], places: Sequence[Place]) -> np.ndarray:
         carry = model.init_carry(_BUCKET.lanes)
         u_nd = np.full((len(places), table_vd.shape[1]), np.nan, np.float32)
-        loader = eval_loader(ListedHistories(histories), _BUCKET, split=None, prefetch=0)
+        source, rows = ListedHistories(histories), given_rows(given)
+        loader = eval_loader(source, _BUCKET, split=None, item_rows=rows, prefetch=0)
         for batch, info in loader:
             u_bld, carry = step(restored.params, batch, carry)
             user_bl = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)

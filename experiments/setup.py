@@ -1,5 +1,7 @@
 """What a training run is made of, from its configs and its data."""
 
+import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -8,10 +10,10 @@ import numpy as np
 
 from data_pipelines.distinct import ItemRows
 from data_pipelines.loaders import train_loader, useful_slots
-from experiments.data import Data
+from experiments.data import Data, require_width
 from experiments.flags import RunConfig
 from hiertcn_jax.batch import Bucket, LaneBatch
-from hiertcn_jax.config import choose_item_mode
+from hiertcn_jax.config import LossConfig, ModelConfig, choose_item_mode
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.negatives import Source
 from hiertcn_jax.objective import make_sources
@@ -46,6 +48,7 @@ class Parts(NamedTuple):
       optimizer: Its optimizer.
       step: The jitted training step.
       sources: The negatives that the step draws.
+      config: The model's, its item mode chosen.
     """
 
     loader: grain.IterDataset[LaneBatch]
@@ -54,6 +57,7 @@ class Parts(NamedTuple):
     optimizer: Optimizer
     step: TrainStep
     sources: tuple[Source, ...]
+    config: ModelConfig
 
 
 def assemble(run: RunConfig, data: Data) -> Parts:
@@ -63,20 +67,23 @@ def assemble(run: RunConfig, data: Data) -> Parts:
       ValueError: A config is out of range, or the data has nothing to train on.
     """
     run, config = _with_item_mode(run, data), run.train
-    loader = train_loader(
+    make_loader = functools.partial(
+        train_loader,
         data.histories,
         Bucket(config.lanes, config.events, config.sessions),
         seed=config.seed,
         fit_on=config.fit_on,
-        item_rows=_item_rows(run, data),
     )
-    plan = _make_plan(run, data, loader)
+    loader = make_loader(item_rows=_item_rows(run, data))
+    # What the items of a batch are does not matter to the plan.
+    plan = _make_plan(run, data, make_loader())
     model = build(run.model)
     schedule = learning_rate_schedule(run.optimizer, plan.total_steps, plan.steps_per_epoch)
     optimizer = Optimizer(run.optimizer, schedule, rows=run.model.item_mode == "rows")
     step = make_train_step(model, run.model, run.loss, optimizer, config.seed)
-    sources = make_sources(run.loss, data.counts_v(config.fit_on))
-    return Parts(loader, plan, model, optimizer, step, sources)
+    is_given = run.model.item_mode == "given"
+    sources = make_sources(run.loss, None if is_given else data.counts_v(config.fit_on))
+    return Parts(loader, plan, model, optimizer, step, sources, run.model)
 
 
 def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
@@ -92,6 +99,7 @@ def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
             "content_hash": data.content_hash,
             "directory": str(data.directory.absolute()),
             "rows": data.vocabulary.size,
+            "embeddings_hash": None if data.embeddings is None else data.embeddings.content_hash,
         },
     }
 
@@ -102,12 +110,14 @@ def binding_configs(run: RunConfig, data: Data) -> dict[str, Any]:
     return {
         **{name: configs[name] for name in ("model", "loss", "optimizer")},
         "train": {name: configs["train"][name] for name in ("lanes", "seed", "fit_on")},
-        "data": {"content_hash": data.content_hash},
+        "data": {name: configs["data"][name] for name in ("content_hash", "embeddings_hash")},
     }
 
 
 def _with_item_mode(run: RunConfig, data: Data) -> RunConfig:
-    return run._replace(model=choose_item_mode(run.model, run.loss, data.vocabulary.size))
+    given = data.embeddings is not None
+    require_width(data.embeddings, run.model.item_dim)
+    return run._replace(model=choose_item_mode(run.model, run.loss, data.vocabulary.size, given))
 
 
 def _make_plan(run: RunConfig, data: Data, loader: grain.IterDataset[LaneBatch]) -> Plan:
@@ -122,18 +132,32 @@ def _make_plan(run: RunConfig, data: Data, loader: grain.IterDataset[LaneBatch])
 
 
 def _item_rows(run: RunConfig, data: Data) -> ItemRows | None:
-    """What the loader draws in `rows` mode; None in `dense` mode, where the step draws."""
+    """What the loader draws in `rows` and `given` mode; None in `dense` mode: the step draws."""
     if run.model.item_mode == "dense":
         return None
     counts_v = data.counts_v(run.train.fit_on)
-    drawn = [pair for pair in run.loss.negatives if pair[0] != "in_batch"]
-    if not run.loss.needs_negatives or not drawn:
-        return ItemRows(len(counts_v))
-    total = sum(count for _, count in drawn)
-    # Draws from the mixture of the sources are in expectation draws from each by its share.
-    weight_v = np.zeros(len(counts_v))
-    for source, count in drawn:
-        alpha = 0.0 if source == "uniform" else run.loss.popularity_alpha
-        share_v = (counts_v > 0) * counts_v**alpha
-        weight_v += count / total * share_v / share_v.sum()
-    return ItemRows(len(counts_v), total, not run.loss.own_negatives, weight_v)
+    sources = run.loss.negatives if run.loss.needs_negatives else ()
+    drawn = [pair for pair in sources if pair[0] != "in_batch"]
+    rows = ItemRows(len(counts_v))
+    if drawn:
+        total = sum(count for _, count in drawn)
+        # Draws from the mixture of the sources are in expectation draws from each by its share.
+        weight_v = np.zeros(len(counts_v))
+        for source, count in drawn:
+            weight_v += count / total * _source_share(run.loss, source, counts_v)
+        rows = ItemRows(len(counts_v), total, not run.loss.own_negatives, weight_v)
+    if data.embeddings is None:
+        return rows
+    with np.errstate(divide="ignore"):
+        log_q_mv = tuple(
+            np.log(_source_share(run.loss, source, counts_v)).astype(np.float32)
+            for source, _ in sources
+        )
+    return dataclasses.replace(rows, given=data.embeddings, log_q_mv=log_q_mv)
+
+
+def _source_share(loss: LossConfig, source: str, counts_v: np.ndarray) -> np.ndarray:
+    """float64 [v]. The probability of each row of the item table under a source of negatives."""
+    alpha = {"uniform": 0.0, "in_batch": 1.0}.get(source, loss.popularity_alpha)
+    share_v = (counts_v > 0) * counts_v**alpha
+    return share_v / share_v.sum()

@@ -23,7 +23,7 @@ from absl import flags
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from experiments import flags as flags_lib
-from experiments.data import Data, open_data
+from experiments.data import Data, open_data, with_embeddings
 from experiments.flags import RunConfig, flag_lines, override
 from experiments.leaderboard import (
     importance_table,
@@ -188,7 +188,7 @@ def main(settings: Settings) -> None:
     Raises:
       StudyError: The storage cannot be used, or every trial failed.
     """
-    data = open_data(settings.data_dir)
+    data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     if settings.emit_flagfiles is not None:
         _emit(settings, settings.emit_flagfiles)
         return

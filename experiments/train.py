@@ -21,7 +21,7 @@ from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import Variant
 from experiments import flags as flags_lib
 from experiments.bad_steps import NonFiniteError
-from experiments.data import open_data
+from experiments.data import open_data, with_embeddings
 from experiments.evaluate import evaluate_run
 from experiments.flags import RunConfig
 from experiments.loop import train
@@ -59,7 +59,7 @@ def main(settings: Settings) -> None:
     """Prepares synthetic data if asked to, trains, evaluates, prints the tables."""
     if settings.synthetic is not None and not settings.data_dir.exists():
         prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
-    data = open_data(settings.data_dir)
+    data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     if warning := tiling_warning(settings.run, jax.default_backend()):
         print(warning, file=sys.stderr)
     settings.workdir.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ class Training:
         closing.callback(self._batches.close)
         key, rows = jax.random.key(run.train.seed), data.vocabulary.size
         self._state = init_train_state(
-            key, parts.model, run.model, parts.optimizer, run.train.lanes, rows
+            key, parts.model, parts.config, parts.optimizer, run.train.lanes, rows
         )
         self.progress, self._sums = Progress(), Sums()
         step = self._checkpoints.latest_step()

@@ -80,11 +80,15 @@ class Batch:
       negatives_k: int32 or None. Items that serve every event as negatives.
       negatives_blk: int32 or None. Negatives of each event's own: what was shown beside it, then
         what was drawn for it. PADDING_ID: no candidate.
-      distinct_u: int32 or None. `rows` mode: the table rows that this batch touches, each once;
-        [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is filled up with PADDING_ID. The other ids
-        of the batch (`item_ids_bl`, `negatives_*`) are then *local*: places in `distinct_u`.
+      distinct_u: int32 or None. `rows` and `given` mode: the table rows that this batch touches,
+        each once; [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is filled up with PADDING_ID. The
+        other ids of the batch (`item_ids_bl`, `negatives_*`) are then *local*: places in
+        `distinct_u`.
       item_table_ud: float or None. The embeddings that `item_ids_bl` points into: the whole table
-        (u = v) in `dense` mode, the rows of `distinct_u` in `rows` mode. Set by the step.
+        (u = v) in `dense` mode, the rows of `distinct_u` in `rows` and `given` mode. Set by the
+        step; in `given` mode by the loader, but for the learned rows of padding and unknown.
+      log_q_mu: float32 or None. `given` mode: the log-probability of each of `distinct_u` under
+        each of the loss's m sources of negatives.
     """
 
     item_ids_bl: Array
@@ -100,6 +104,7 @@ class Batch:
     negatives_blk: Array | None = None
     distinct_u: Array | None = None
     item_table_ud: Array | None = None
+    log_q_mu: Array | None = None
 
     def replace(self, **changes: Any) -> "Batch":
         """This batch with the named fields changed."""

@@ -24,7 +24,7 @@ POOLINGS = ("mean", "max", "last")
 HIERGRU_FEEDS = ("init", "all")
 GAP_DECAYS = ("none", "fixed", "learned")
 NORMALIZE = ("none", "prediction", "both")
-ITEM_MODES = ("auto", "dense", "rows")
+ITEM_MODES = ("auto", "dense", "rows", "given")
 DENSE_ITEMS = 100_000
 """Up to this many items `dense` mode is as quick as `rows` (docs/performance.md)."""
 SCHEDULES = ("constant", "step", "cosine")
@@ -65,11 +65,13 @@ class ModelConfig(JsonFields):
       input_dropout: Share of the input channels dropped.
       normalize: L2-normalise nothing, the prediction, or prediction and item embeddings.
       temperature: The prediction is divided by it.
-      item_bias: Whether each item has a bias in its score.
+      item_bias: Whether each item has a bias in its score; items of given embeddings have none.
       tied_output: Whether items are scored by their input embeddings; False learns a second table.
       unknown_rate: Share of training inputs replaced by the unknown item, which trains its row.
       item_mode: `dense` updates the whole item table in each step, `rows` only the rows of a batch;
-        `auto` is the quicker of the two for the run's catalogue and loss, see `choose_item_mode`.
+        `given` reads the rows of a batch from a file of embeddings, which are not trained. `auto`
+        is `given` where there is such a file, otherwise the quicker of the other two for the run's
+        catalogue and loss, see `choose_item_mode`.
       dtype: Type that matrix products are computed in; parameters and losses stay float32.
     """
 
@@ -172,14 +174,31 @@ class LossConfig(JsonFields):
         return self.name not in ("cross_entropy", "l2")
 
 
-def choose_item_mode(model: ModelConfig, loss: LossConfig, rows: int) -> ModelConfig:
-    """The model's config with `auto` made `dense` or `rows`.
+def choose_item_mode(
+    model: ModelConfig, loss: LossConfig, rows: int, given: bool = False
+) -> ModelConfig:
+    """The model's config with `auto` made `dense`, `rows` or `given`.
 
     Args:
       model: Its config.
       loss: The loss; cross_entropy needs all items.
       rows: `v`, rows of the item table.
+      given: Whether there are given embeddings. They have no biases: `item_bias` becomes False.
+
+    Raises:
+      ValueError: The mode does not go with the embeddings, or the model or loss not with the mode.
     """
+    if given:
+        if model.item_mode not in ("auto", "given"):
+            raise ValueError(
+                f"item_mode={model.item_mode}: must be given or auto with item_embeddings"
+            )
+        model = dataclasses.replace(model, item_mode="given", item_bias=False)
+        require_compatible(model, loss)
+        return model
+    if model.item_mode == "given":
+        raise ValueError("item_mode=given: needs item_embeddings")
+    require_compatible(model, loss)
     if model.item_mode != "auto":
         return model
     rows_are_quicker = rows > DENSE_ITEMS and loss.name != "cross_entropy"
@@ -188,11 +207,13 @@ def choose_item_mode(model: ModelConfig, loss: LossConfig, rows: int) -> ModelCo
 
 def require_compatible(model: ModelConfig, loss: LossConfig) -> None:
     """Raises a ValueError where a model and a loss do not go together."""
-    if model.item_mode == "rows" and loss.name == "cross_entropy":
+    if model.item_mode in ("rows", "given") and loss.name == "cross_entropy":
         raise ValueError(
-            "item_mode=rows: a batch has some rows of the table, and the loss cross_entropy needs "
-            "all; sampled_softmax does not"
+            f"item_mode={model.item_mode}: a batch has some rows of the table, and the loss "
+            "cross_entropy needs all; sampled_softmax does not"
         )
+    if model.item_mode == "given" and not model.tied_output:
+        raise ValueError("tied_output=False: given embeddings are the only table there is")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +266,10 @@ class TrainConfig(JsonFields):
       eval_every_epochs: Epochs between validations.
       checkpoint_every_steps: Steps between checkpoints besides those at validations; 0 for none.
       log_every_steps: Steps between lines of metrics.jsonl.
+      item_embeddings: File of given item embeddings (.npy, float16 or float32, a row an item),
+        which are then read from there and not learned; empty: they are learned.
+      item_embedding_ids: Which item each of its rows is of: .txt, one id a line, or .parquet with a
+        column item_id.
       max_bad_steps: Steps in a row with a loss or gradient that is not finite before the run stops,
         as soon as its metrics are read. Each of them is skipped.
     """
@@ -261,6 +286,8 @@ class TrainConfig(JsonFields):
     eval_every_epochs: float = 1.0
     checkpoint_every_steps: int = 0
     log_every_steps: int = 20
+    item_embeddings: str = ""
+    item_embedding_ids: str = ""
     max_bad_steps: int = 10
 
     def __post_init__(self) -> None:
@@ -270,6 +297,11 @@ class TrainConfig(JsonFields):
         at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
         above(self, 0, "eval_every_epochs")
         one_of(self, "fit_on", FIT_ON)
+        if bool(self.item_embeddings) != bool(self.item_embedding_ids):
+            raise ValueError(
+                f"item_embeddings={self.item_embeddings}: goes together with item_embedding_ids, "
+                "the ids of its rows"
+            )
         group, _, metric = self.monitor.partition("/")
         if group not in MONITOR_GROUPS or metric not in MONITOR_METRICS:
             raise ValueError(

@@ -1,7 +1,8 @@
 """Item tables: what the model reads items from, and what it scores them with.
 
 The table stands beside the model's own parameters, because a step need not see all of it: in
-`dense` mode a batch points into the whole table, in `rows` mode into the rows that it touches.
+`dense` mode a batch points into the whole table, in `rows` mode into the rows that it touches. In
+`given` mode the loader brings those rows, and what is learned are the ones of padding and unknown.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hiertcn_jax import masking
+from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
 from hiertcn_jax.config import ModelConfig
 
 
@@ -31,15 +33,26 @@ class ItemTable(NamedTuple):
         """The table of these rows alone."""
         return jax.tree.map(lambda table: jnp.take(table, ids_u, axis=0), self)
 
+    def with_given(self, batch: Batch) -> "ItemTable":
+        """The rows that a batch's ids point into, where this is the table of `given` mode.
+
+        Without `item_table_ud` the batch brings no rows, and this table is what its ids point into.
+        """
+        if batch.item_table_ud is None:
+            return self
+        given_ud = jnp.asarray(batch.item_table_ud[FIRST_ITEM_ID:], self.input_vd.dtype)
+        return self._replace(input_vd=jnp.concatenate([self.input_vd, given_ud]))
+
 
 def init_item_table(key: jax.Array, rows: int, config: ModelConfig) -> ItemTable:
     """Fresh rows, normal with the deviation 1/sqrt(d): products of two are about 1/sqrt(d).
 
     Args:
       key: PRNG key.
-      rows: `v`.
-      config: `item_dim`, `tied_output` and `item_bias` are read.
+      rows: `v`; in `given` mode only the rows of padding and unknown are made.
+      config: `item_dim`, `tied_output`, `item_bias` and `item_mode` are read.
     """
+    rows = FIRST_ITEM_ID if config.item_mode == "given" else rows
     input_key, output_key = jax.random.split(key)
     shape, scale = (rows, config.item_dim), config.item_dim**-0.5
     return ItemTable(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch
 
 _DRAWS = 2**32
 """Number of different 32-bit draws: a proposal gives each of them to an item."""
@@ -36,7 +36,8 @@ class Proposal:
 
     Attributes:
       log_q_v: float32. Log-probability of each row of the item table, exactly that of `sample`;
-        -inf for rows that are never drawn. In `rows` mode its axis is u (`at_rows`).
+        -inf for rows that are never drawn. In `rows` mode its axis is u (`at_rows`). None: the
+        batches bring it (`given` mode), and nothing is kept of the catalogue.
       item_ids_p: int32. The p rows that can be drawn, ascending. None: cannot be sampled.
       first_draw_p: uint32. The first 32-bit word that each of them owns.
     """
@@ -140,6 +141,20 @@ class Source:
     proposal: Proposal
     count: int = dataclasses.field(metadata={"static": True})
     in_batch: bool = dataclasses.field(default=False, metadata={"static": True})
+
+
+def sources_at_rows(sources: Sequence[Source], batch: Batch) -> list[Source]:
+    """The sources with the log-probabilities of a batch's own rows, where its ids are local."""
+
+    def at_rows(number: int, proposal: Proposal) -> Proposal:
+        if batch.log_q_mu is not None:
+            return Proposal(batch.log_q_mu[number])
+        return proposal if batch.distinct_u is None else proposal.at_rows(batch.distinct_u)
+
+    return [
+        dataclasses.replace(source, proposal=at_rows(number, source.proposal))
+        for number, source in enumerate(sources)
+    ]
 
 
 @jax.tree_util.register_dataclass

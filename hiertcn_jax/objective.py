@@ -20,17 +20,20 @@ from hiertcn_jax.negatives import (
 )
 
 
-def make_sources(config: LossConfig, counts_v: np.ndarray) -> tuple[Source, ...]:
+def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Source, ...]:
     """The sources of negatives that a loss names; none for a loss that needs none.
 
     Args:
       config: `negatives` and `popularity_alpha` are read.
-      counts_v: Events of each row of the item table in the fitted part; 0 at rows 0 and 1.
+      counts_v: Events of each row of the item table in the fitted part; 0 at rows 0 and 1. None in
+        `given` mode, where the batches bring the log-probabilities.
     """
     if not config.needs_negatives:
         return ()
 
     def proposal(source: str) -> Proposal:
+        if counts_v is None:
+            return Proposal(log_q_v=None)
         if source == "uniform":
             return uniform_proposal(len(counts_v))
         return popularity_proposal(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 
@@ -63,7 +63,8 @@ def rank_counts(
     A target's score is looked up in the very product that its competitors' come from: out of
     another it could differ in the last bit, and ties would be lost. A catalogue of several chunks
     is therefore gone through twice, by one and the same loop body: for the targets' scores first,
-    then to count.
+    then to count. Where the events stand in the order of their targets, few chunks hold one of
+    those, and the others are passed over the first time.
 
     Args:
       u_nd: What the model gives at each event.
@@ -100,12 +101,19 @@ def rank_counts(
         scores = score(0)
         state = count(scores, *look_up(scores, target_score_n, counts))
     else:
-        state = jax.lax.fori_loop(
-            0,
-            2 * chunks,
-            lambda i, state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), *state),
-            (target_score_n, counts),
-        )
+        rows, size = table_vd.shape[0], min(chunk, table_vd.shape[0])
+
+        def go_through(i: Array, state: tuple) -> tuple:
+            start = jnp.minimum((i % chunks) * size, rows - size)
+            wanted = (i >= chunks) | jnp.any((target_n >= start) & (target_n < start + size))
+            return jax.lax.cond(
+                wanted,
+                lambda state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), *state),
+                lambda state: state,
+                state,
+            )
+
+        state = jax.lax.fori_loop(0, 2 * chunks, go_through, (target_score_n, counts))
     return jax.tree.map(lambda x_n: x_n[:events], state[1])
 
 
@@ -130,17 +138,22 @@ def _chunked_scores(
     def score(number: Any) -> _Scores:
         first = jnp.asarray(number * chunk)
         start = jnp.minimum(first, rows - chunk)
-        values_nc = jnp.einsum(
-            "nd,cd->nc",
-            u_nd.astype(jnp.float32),
-            jax.lax.dynamic_slice_in_dim(table_vd, start, chunk).astype(jnp.float32),
-            precision=jax.lax.Precision.HIGHEST,
-        )
+        values_nc = _products(u_nd, jax.lax.dynamic_slice_in_dim(table_vd, start, chunk))
         if bias_v is not None:
             values_nc += jax.lax.dynamic_slice_in_dim(bias_v, start, chunk)
         return _Scores(values_nc, start, first)
 
     return score, -(-rows // chunk)
+
+
+def _products(u_nd: Array, rows_cd: Array) -> Array:
+    """Inner products in float32, at full precision."""
+    return jnp.einsum(
+        "nd,cd->nc",
+        u_nd.astype(jnp.float32),
+        rows_cd.astype(jnp.float32),
+        precision=jax.lax.Precision.HIGHEST,
+    )
 
 
 def _look_up(scores: _Scores, target_n: Array, target_score_n: Array) -> Array:
@@ -182,6 +195,63 @@ def _is_seen(scores: _Scores, seen_nk: Array) -> Array:
     events_n1 = jnp.arange(len(seen_nk))[:, None]
     nothing = jnp.zeros(scores.values_nc.shape, bool)
     return nothing.at[events_n1, place_nk].set(True, mode="drop")
+
+
+class RankState(NamedTuple):
+    """What is known of each event's rank behind some chunks of the catalogue.
+
+    Attributes:
+      target_score_n: float32. NaN before the target's chunk was looked at.
+      counts: Of the chunks that were counted.
+    """
+
+    target_score_n: Any
+    counts: RankCounts
+
+
+def init_rank_state(events: int) -> RankState:
+    """Nothing is known yet."""
+    nothing_n = np.zeros(events, np.int32)
+    counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
+    return RankState(np.full(events, np.nan, np.float32), counts)
+
+
+def rank_chunk(
+    state: RankState,
+    rows_cd: Float[Array, "c d"],
+    start: Int[Array, ""],
+    first: Int[Array, ""],
+    looks_up: Bool[Array, ""],
+    u_nd: Float[Array, "n d"],
+    target_n: Int[Array, "n"],
+    seen_nk: Int[Array, "n k"] | None = None,
+) -> RankState:
+    """`rank_counts`, one chunk at a time, of a catalogue that is not there as a whole.
+
+    The chunks are gone through twice, by this same function: those with a target to look their
+    scores up, then all of them to count. All are of one size.
+
+    Args:
+      state: Behind the chunks before.
+      rows_cd: The chunk's item embeddings.
+      start: Table row of the first of them.
+      first: Table row of the first that was in no chunk before.
+      looks_up: Whether targets are looked up, or competitors counted.
+      u_nd: What the model gives at each event; two or more.
+      target_n: As in `rank_counts`.
+      seen_nk: Likewise.
+    """
+    scores = _Scores(_products(u_nd, rows_cd), start, first)
+
+    def look_up(state: RankState) -> RankState:
+        return state._replace(target_score_n=_look_up(scores, target_n, state.target_score_n))
+
+    def count(state: RankState) -> RankState:
+        found, counts = _count(scores, target_n, state.target_score_n, seen_nk), state.counts
+        added = (counts.greater_n + found.greater_n, counts.equal_n + found.equal_n)
+        return state._replace(counts=RankCounts(*added, counts.nan_n | found.nan_n))
+
+    return jax.lax.cond(looks_up, look_up, count, state)
 
 
 def ranks_of(counts: RankCounts) -> np.ndarray:

@@ -12,10 +12,10 @@ from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import LossConfig, ModelConfig
 from hiertcn_jax.embedding import ItemTable, scoring_rows
 from hiertcn_jax.models import Model
-from hiertcn_jax.negatives import Source
+from hiertcn_jax.negatives import Source, sources_at_rows
 from hiertcn_jax.objective import event_loss, stream_keys
 from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.ranking import RankCounts, rank_counts
+from hiertcn_jax.ranking import RankCounts, RankState, rank_chunk, rank_counts
 from hiertcn_jax.train_state import TrainState
 
 StepMetrics = dict[str, jax.Array]
@@ -52,24 +52,22 @@ def make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         keys = stream_keys(seed, state.step)
         items, distinct_u = state.params["items"], batch.distinct_u
-        if distinct_u is not None:
+        sources = sources_at_rows(sources, batch)
+        if optimizer.rows:
             # Gradients are taken with respect to the batch's rows, never to the whole table.
             items = items.rows(distinct_u)
-            sources = [
-                Source(source.proposal.at_rows(distinct_u), source.count, source.in_batch)
-                for source in sources
-            ]
 
         def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
+            items = params["items"].with_given(batch)
             u_bld, carry = model.apply(
                 {"params": params["model"]},
-                batch.replace(item_table_ud=params["items"].input_vd),
+                batch.replace(item_table_ud=items.input_vd),
                 state.carry,
                 train=True,
                 rngs={name: keys[name] for name in ("dropout", "unknown")},
             )
             loss_sum, weight = event_loss(
-                u_bld, batch, params["items"], sources, keys["negatives"], loss_config, model_config
+                u_bld, batch, items, sources, keys["negatives"], loss_config, model_config
             )
             return loss_sum / jnp.maximum(weight, 1e-6), (loss_sum, weight, carry)
 
@@ -119,10 +117,28 @@ def make_eval_step(model: Model) -> EvalStep:
     """The jitted `(params, batch, carry) -> (u_bld, carry)`; the old carry is donated."""
 
     def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[jax.Array, Any]:
-        batch = batch.replace(item_table_ud=params["items"].input_vd)
+        items = params["items"].with_given(batch)
+        batch = batch.replace(item_table_ud=items.input_vd)
         return model.apply({"params": params["model"]}, batch, carry)
 
     return jax.jit(step, donate_argnums=2)
+
+
+ChunkStep = Callable[..., RankState]
+
+
+def make_chunk_step(model_config: ModelConfig) -> ChunkStep:
+    """`ranking.rank_chunk`, jitted; the old state is donated.
+
+    Args:
+      model_config: `normalize` is read.
+    """
+
+    def step(state: RankState, rows_cd: Float[Array, "c d"], *rest: Any) -> RankState:
+        items = ItemTable(rows_cd.astype(jnp.float32), None, None)
+        return rank_chunk(state, scoring_rows(items, model_config)[0], *rest)
+
+    return jax.jit(step, donate_argnums=0)
 
 
 RankStep = Callable[..., RankCounts]

@@ -14,6 +14,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.loaders import train_loader
 from experiments import embed, evaluate, loop, train
+from experiments.flags import DataPlace
 from experiments.restore import restore_run
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
 from hiertcn_jax.checkpoint import CheckpointError
@@ -27,7 +28,7 @@ GROUPS = ("all", "first", "next")
 
 
 def evaluation_of(workdir, **changes):
-    defaults = evaluate.Settings(workdir, Split.TEST, "best", None, None, None)
+    defaults = evaluate.Settings(workdir, Split.TEST, "best", None, DataPlace(), None)
     evaluate.main(defaults._replace(**changes))
 
 
@@ -236,14 +237,14 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
     before = (workdir / "test.json").read_text()
     moved = tmp_path / "moved"
     shutil.copytree(data.directory, moved)
-    evaluation_of(workdir, data_dir=str(moved))
+    evaluation_of(workdir, place=DataPlace(str(moved)))
     assert (workdir / "test.json").read_text() == before
 
     other = prepared(tmp_path / "other", users=20, seed=1)
     for refused in (
-        lambda: evaluation_of(workdir, data_dir=str(other.directory)),
+        lambda: evaluation_of(workdir, place=DataPlace(str(other.directory))),
         lambda: embed.main(
-            embed.Settings(workdir, tmp_path / "u.parquet", "best", str(other.directory))
+            embed.Settings(workdir, tmp_path / "u.parquet", "best", DataPlace(str(other.directory)))
         ),
         lambda: run_train(other, workdir),
     ):
@@ -251,7 +252,7 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
             refused()
     assert (workdir / "test.json").read_text() == before
     with pytest.raises(DataError, match="no such file"):
-        evaluation_of(workdir, data_dir=str(tmp_path / "missing"))
+        evaluation_of(workdir, place=DataPlace(str(tmp_path / "missing")))
 
 
 def test_what_was_not_trained_is_not_scored(whole, tmp_path):
@@ -289,7 +290,7 @@ def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path)
 
 def test_an_embedding_is_the_prediction_for_a_session_after_all(data, whole, tmp_path):
     output = tmp_path / "users.parquet"
-    embed.main(embed.Settings(whole, output, "last", None))
+    embed.main(embed.Settings(whole, output, "last", DataPlace()))
     users = pl.read_parquet(output)
     histories = data.histories.__getitems__(range(len(data.histories)))
     assert users["user_id"].to_list() == [history.user_id for history in histories]

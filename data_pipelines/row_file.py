@@ -1,0 +1,109 @@
+"""Rows of a matrix in a .npy file, by explicit reads.
+
+The file is not mapped into memory: pages of a map that were touched count as resident memory of the
+process, and over a run most of them are.
+"""
+
+import collections
+import itertools
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.errors import DataError
+
+DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
+"""What rows may hold: float16 or float32, little-endian."""
+
+
+class RowFile:
+    """A float16 or float32 matrix in a .npy file, open for reading.
+
+    Attributes:
+      path: The file.
+      rows: How many.
+      width: `d`, values in a row.
+      dtype: Type of a value.
+
+    Args:
+      path: The file.
+
+    Raises:
+      DataError: It is missing, no .npy file, not as long as its header says, or holds another type
+        or no matrix.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: no such file")
+        (self.rows, self.width), self.dtype, self._start = _read_header(self.path)
+        self.row_bytes = self.width * self.dtype.itemsize
+        expected, found = self._start + self.rows * self.row_bytes, self.path.stat().st_size
+        if found != expected:
+            raise DataError(
+                f"{self.path}: expected {expected} bytes for {self.rows} rows of {self.width} "
+                f"{self.dtype.name}, got {found}: was it cut off?"
+            )
+        self._file = os.open(self.path, os.O_RDONLY)
+        # A loader keeps it for as long as the program runs.
+        weakref.finalize(self, os.close, self._file)
+        # Single rows are asked for: what lies behind them would be read ahead in vain.
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read(self, rows_n: np.ndarray) -> np.ndarray:
+        """Rows of the file, from its front to its back; rows side by side by one read.
+
+        Args:
+          rows_n: int64 [n], ascending, >= 0 and below `rows`.
+
+        Returns:
+          [n, d], read-only.
+
+        Raises:
+          DataError: The file has become shorter.
+        """
+        firsts = np.flatnonzero(np.diff(rows_n, prepend=-2) != 1)
+        bytes_r = (np.diff(firsts, append=len(rows_n)) * self.row_bytes).tolist()
+        offsets_r = (self._start + rows_n[firsts] * self.row_bytes).tolist()
+        file, advice = itertools.repeat(self._file), itertools.repeat(os.POSIX_FADV_WILLNEED)
+        if len(firsts) > 1:
+            # All are asked of the disk before the first is waited for.
+            asked = map(os.posix_fadvise, file, offsets_r, bytes_r, advice)
+            collections.deque(asked, maxlen=0)
+        read = b"".join(map(os.pread, file, bytes_r, offsets_r))
+        if len(read) != len(rows_n) * self.row_bytes:
+            raise DataError(f"{self.path}: became shorter while it was read")
+        return np.frombuffer(read, self.dtype).reshape(len(rows_n), self.width)
+
+    def blocks(self, block_bytes: int = 4 << 20) -> Iterator[np.ndarray]:
+        """All rows, from the front to the back, [n, d] at a time."""
+        size = max(1, block_bytes // self.row_bytes)
+        for first in range(0, self.rows, size):
+            yield self.read(np.arange(first, min(first + size, self.rows)))
+
+
+def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype, int]:
+    """Shape and type of the matrix, and where it starts."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, is_fortran, dtype = readers[version](file)
+        # KeyError: a version for structured types.
+        except (ValueError, KeyError, EOFError) as error:
+            raise DataError(f"{path}: not readable as .npy: {error}") from error
+        start = file.tell()
+    if dtype not in DTYPES:
+        raise DataError(f"{path}: expected float16 or float32, got {dtype}")
+    if len(shape) != 2 or not all(type(size) is int and size > 0 for size in shape):
+        raise DataError(f"{path}: expected a matrix of one row an item, got the shape {shape}")
+    if is_fortran:
+        raise DataError(f"{path}: expected rows one after the other (C order), got Fortran order")
+    return (shape[0], shape[1]), dtype, start

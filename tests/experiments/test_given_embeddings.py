@@ -1,0 +1,112 @@
+"""Given embeddings from end to end: train, resume, evaluate, embed; what is refused."""
+
+import dataclasses
+import json
+
+import polars as pl
+import pytest
+from absl.flags import IllegalFlagValueError
+
+from data_pipelines.errors import DataError
+from experiments import embed, evaluate, train
+from experiments.flags import DataPlace
+from experiments.restore import open_run_data, restore_run
+from hiertcn_jax.checkpoint import CheckpointError
+from tests.experiments.runs import FLAGS, run_train
+from tests.experiments.test_flags import parsed
+from tests.experiments.test_train import evaluation_of
+from tests.given_files import write_embeddings
+
+WIDTH = 4
+
+
+@pytest.fixture(scope="module")
+def files(data, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("given")
+    items = ["not in the log", *reversed(data.vocabulary.item_ids.to_list())]
+    return write_embeddings(directory, items, WIDTH, dtype="f2")
+
+
+def flags_of(files):
+    return (
+        f"--item_embeddings={files[0]}", f"--item_embedding_ids={files[1]}", "--projection_dim=3",
+        "--normalize=both",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def given_run(data, files, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("given_run") / "run"
+    run_train(data, workdir, *flags_of(files))
+    return workdir
+
+
+def test_a_run_learns_no_item_and_is_scored(data, given_run):
+    restored = restore_run(given_run, "best")
+    assert (restored.config.item_mode, restored.config.item_bias) == ("given", False)
+    items = restored.params["items"]
+    assert items.input_vd.shape == (2, WIDTH)
+    assert items.output_vd is None and items.bias_v is None
+    values = json.loads((given_run / "test.json").read_text())
+    assert values["all"]["events"] > 100
+    evaluation_of(given_run, split=evaluate.Split.TEST)
+    assert json.loads((given_run / "test.json").read_text()) == values
+
+
+def test_users_are_embedded(data, given_run, tmp_path):
+    embed.main(embed.Settings(given_run, tmp_path / "u.parquet", "best", DataPlace()))
+    users = pl.read_parquet(tmp_path / "u.parquet")
+    assert len(users) == len(data.histories)
+    assert users.schema["embedding"] == pl.Array(pl.Float32, WIDTH)
+
+
+def test_files_that_changed_are_refused_and_taken_by_name(data, files, given_run, tmp_path):
+    moved = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH, dtype="f2")
+    before = (given_run / "test.json").read_text()
+    evaluation_of(given_run, place=DataPlace(None, *map(str, moved)))
+    assert (given_run / "test.json").read_text() == before
+    # Other values: the run that is there does not go on with them.
+    other = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH, seed=1)
+    with pytest.raises(CheckpointError, match="embeddings_hash"):
+        run_train(data, given_run, *flags_of(other), "--steps=12")
+    original = files[0].read_bytes()
+    files[0].write_bytes(other[0].read_bytes())
+    try:
+        with pytest.raises(CheckpointError, match=r"E.npy: has changed since the model was"):
+            evaluation_of(given_run)
+    finally:
+        files[0].write_bytes(original)
+
+
+def test_what_does_not_fit_is_refused_in_one_line(data, files, given_run, tmp_path):
+    with pytest.raises(DataError, match=r"E.npy: 4 values a row, but item_dim=5"):
+        run_train(data, tmp_path / "run", *flags_of(files), "--item_dim=5")
+    wide = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH + 1)
+    with pytest.raises(DataError, match=r"E.npy: 5 values a row, but item_dim=4"):
+        evaluation_of(given_run, place=DataPlace(None, *map(str, wide)))
+    with pytest.raises(CheckpointError, match="the model was trained without given ones"):
+        learned = restore_run(given_run, "best")
+        learned = learned._replace(config=dataclasses.replace(learned.config, item_mode="rows"))
+        open_run_data(learned, DataPlace(None, *map(str, files)))
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--item_embeddings=E.npy",), "item_embeddings=E.npy: goes together with"),
+        (("--item_embedding_ids=E.txt",), "item_embeddings=: goes together with"),
+        (("--item_mode=given",), "item_mode=given: needs item_embeddings"),
+        (("both", "--item_mode=rows"), "item_mode=rows: must be given or auto with"),
+        (("both", "--notied_output"), "tied_output=False: given embeddings are the only table"),
+        (("both", "--loss=cross_entropy"), "item_mode=given: a batch has some rows"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, message):
+    both = ("--item_embeddings=E.npy", "--item_embedding_ids=E.txt")
+    given = both + flags[1:] if flags[0] == "both" else flags
+    with (
+        parsed("--data_dir=D", "--workdir=W", *FLAGS, *given),
+        pytest.raises(IllegalFlagValueError, match=message),
+    ):
+        train.read_settings()
