@@ -101,6 +101,12 @@ class PrepareConfig:
     max_user_events: Annotated[int, "Drop users with more events; 0: no limit."] = 0
     min_sessions: Annotated[int, "Drop users with fewer sessions."] = 1
 
+    catalogue: Annotated[
+        str | None,
+        "File of item ids (.txt, one a line, or .parquet with a column item_id) that belong to the "
+        "catalogue without events in train too; their embeddings have to be given.",
+    ] = None
+
     split: Annotated[
         SplitName,
         "last_session: each user's last session is test, the one before valid. user: users by a "

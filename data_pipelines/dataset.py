@@ -123,20 +123,23 @@ class Dataset:
         return f"sha256:{digest.hexdigest()}"
 
 
-def build_dataset(log: Log, events: Events, options: SplitOptions) -> Dataset:
+def build_dataset(
+    log: Log, events: Events, options: SplitOptions, listed: pl.Series | None = None
+) -> Dataset:
     """Splits the sessions of the filtered events and builds the vocabulary of their train part.
 
     Args:
       log: Where the codes of `events` come from.
       events: What the filters left of the log.
       options: How to split.
+      listed: Items that are in the vocabulary without train events too.
 
     Raises:
       DataError: A part is left empty.
     """
     sessions = sessions_of(events)
     splits, users_too_short = assign_splits(sessions, log.user_ids, options)
-    vocabulary, rows = _vocabulary(log, events, sessions, splits)
+    vocabulary, rows = _vocabulary(log, events, sessions, splits, listed)
     users, user_sessions = np.unique(sessions.users, return_counts=True)
     return Dataset(
         user_ids=log.user_ids.gather(users),
@@ -151,14 +154,18 @@ def build_dataset(log: Log, events: Events, options: SplitOptions) -> Dataset:
 
 
 def _vocabulary(
-    log: Log, events: Events, sessions: Sessions, splits: np.ndarray
+    log: Log,
+    events: Events,
+    sessions: Sessions,
+    splits: np.ndarray,
+    listed: pl.Series | None,
 ) -> tuple[Vocabulary, np.ndarray]:
     event_splits = np.repeat(splits, sessions.lengths)
     train_counts, valid_counts = (
         np.bincount(events.items[event_splits == part], minlength=len(log.item_ids))
         for part in (Split.TRAIN, Split.VALID)
     )
-    return build_vocabulary(log.item_ids, train_counts, valid_counts)
+    return build_vocabulary(log.item_ids, train_counts, valid_counts, listed)
 
 
 def _little_endian(values: np.ndarray) -> bytes:

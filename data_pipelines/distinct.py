@@ -142,10 +142,10 @@ def _with_embeddings(
 ) -> LaneBatch:
     """The batch with what it needs to know of its distinct items."""
     distinct_u = np.asarray(element.batch.distinct_u)
-    is_item_u = distinct_u >= FIRST_ITEM_ID
+    end = int(np.argmax(distinct_u)) + 1
     # Zeros for padding and unknown, whose rows the step has, and behind the last item.
     item_table_ud = np.zeros((len(distinct_u), given.width), given.dtype)
-    item_table_ud[is_item_u] = given.rows(distinct_u[is_item_u])
+    given.read(distinct_u[FIRST_ITEM_ID:end], item_table_ud[FIRST_ITEM_ID:end])
     batch = element.batch.replace(item_table_ud=item_table_ud)
     if log_q_mv:
         batch = batch.replace(log_q_mu=np.stack([log_q_v[distinct_u] for log_q_v in log_q_mv]))

@@ -2,7 +2,7 @@
 
 Rows of the item table, `v`, are those of the vocabulary; rows of the file may stand in any order,
 and there may be more of them. What is kept of the catalogue in memory is the place of each item in
-the file, 8 bytes an item.
+the file, 8 bytes an item (in an evaluation 8 more), and as many rows as there is room for.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.item_ids import COLUMN, read_item_ids
+from data_pipelines.row_cache import RowCache
 from data_pipelines.row_file import RowFile
 from data_pipelines.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
@@ -27,11 +28,13 @@ class ItemEmbeddings:
     Attributes:
       file: The matrix.
       file_rows: int64 [v - 2]. Row of the file of each item, from row 2 of the item table on.
+      cache: Rows of items, counted from 0; the most frequent are in memory.
       content_hash: Of the file's bytes and of `file_rows`.
     """
 
     file: RowFile
     file_rows: np.ndarray
+    cache: RowCache
     content_hash: str
 
     @property
@@ -49,17 +52,20 @@ class ItemEmbeddings:
         """float16 or float32."""
         return self.file.dtype
 
-    def rows(self, item_ids_n: np.ndarray) -> np.ndarray:
-        """Embeddings of items of the catalogue, [n, d].
+    def read(self, item_ids_n: np.ndarray, out_nd: np.ndarray) -> None:
+        """Writes the embeddings of items of the catalogue.
 
         Args:
-          item_ids_n: Rows of the item table, FIRST_ITEM_ID.., in any order.
+          item_ids_n: Rows of the item table, FIRST_ITEM_ID.., ascending.
+          out_nd: Where to; contiguous, of this type.
         """
-        rows_n = self.file_rows[item_ids_n - FIRST_ITEM_ID]
-        order_n = np.argsort(rows_n)
-        embeddings_nd = np.empty((len(rows_n), self.width), self.dtype)
-        embeddings_nd[order_n] = self.file.read(rows_n[order_n])
-        return embeddings_nd
+        self.cache.read(item_ids_n - FIRST_ITEM_ID, out_nd)
+
+    def rows(self, item_ids_n: np.ndarray) -> np.ndarray:
+        """What `read` writes, [n, d]."""
+        out_nd = np.empty((len(item_ids_n), self.width), self.dtype)
+        self.read(item_ids_n, out_nd)
+        return out_nd
 
     @functools.cached_property
     def _items_in_file(self) -> np.ndarray:
@@ -89,7 +95,7 @@ class ItemEmbeddings:
 
 
 def open_item_embeddings(
-    path: Path | str, ids_path: Path | str, vocabulary: Vocabulary
+    path: Path | str, ids_path: Path | str, vocabulary: Vocabulary, cache_bytes: int
 ) -> ItemEmbeddings:
     """Opens and checks a file of embeddings; it is read through once, block by block.
 
@@ -97,6 +103,7 @@ def open_item_embeddings(
       path: A .npy file, float16 or float32, a row an item.
       ids_path: Which item each row is of, see `read_item_ids`.
       vocabulary: The catalogue.
+      cache_bytes: Room for rows in memory.
 
     Raises:
       DataError: One of the files cannot be used, they are not of the same length, a value is not
@@ -118,7 +125,8 @@ def open_item_embeddings(
         digest.update(block_nd.data)
         first += len(block_nd)
     digest.update(file_rows.astype("<i8").data)
-    return ItemEmbeddings(file, file_rows, f"sha256:{digest.hexdigest()}")
+    cache = RowCache(file, len(file_rows), file_rows.__getitem__, cache_bytes)
+    return ItemEmbeddings(file, file_rows, cache, f"sha256:{digest.hexdigest()}")
 
 
 def _file_rows(item_ids: pl.Series, vocabulary: Vocabulary, ids_path: Path | str) -> np.ndarray:

@@ -33,6 +33,7 @@ from data_pipelines.histories.store import write_histories
 from data_pipelines.impression_files import read_impressions
 from data_pipelines.impressions import add_impressions
 from data_pipelines.ingest import collect_log
+from data_pipelines.item_ids import read_item_ids
 from data_pipelines.log import Log
 from data_pipelines.manifest import load_manifest, save_manifest
 from data_pipelines.prepare_flags import config_from_flags, define_flags
@@ -59,7 +60,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     log, drops = _read(config)
     events, session_drops = _sessions(log, config)
     events, filter_drops = apply_filters(events, config.filter_options())
-    dataset = build_dataset(log, events, config.split_options())
+    listed = None if config.catalogue is None else read_item_ids(config.catalogue)
+    dataset = build_dataset(log, events, config.split_options(), listed)
     report = {}
     if config.impressions:
         dataset, report["impressions"] = _join_impressions(dataset, log, events, config)

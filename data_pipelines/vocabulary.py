@@ -1,4 +1,4 @@
-"""Items of the training part, and their rows in the item table."""
+"""Items of the training part, and of a list; their rows in the item table."""
 
 import dataclasses
 import functools
@@ -26,12 +26,15 @@ _SCHEMA = {
 class Vocabulary:
     """The catalogue: items with events in the training part, most events first, ties by id.
 
+    Behind them stand the other items of a list, if there is one: those of the log, then those that
+    it lacks. They can be scored where embeddings are given.
+
     It stays the train part's where a model is fitted on train and valid: an item that is first
     seen in valid is unknown to every fit.
 
     Attributes:
       item_ids: String [v - 2]. Ids of the raw log, in the order of their rows from 2 on.
-      train_events: int64 [v - 2]. Events of each in the train part, >= 1.
+      train_events: int64 [v - 2]. Events of each in the train part, 0 behind it.
       valid_events: int64 [v - 2]. Events of each in the valid part.
     """
 
@@ -113,13 +116,16 @@ class Vocabulary:
             raise DataError(f"{path}: index: expected {FIRST_ITEM_ID}, {FIRST_ITEM_ID + 1}, ...")
         if vocabulary.item_ids.n_unique() < len(rows):
             raise DataError(f"{path}: item_id: an item is there twice")
-        if np.any(vocabulary.train_events < 1) or np.any(vocabulary.valid_events < 0):
-            raise DataError(f"{path}: expected train_events >= 1 and valid_events >= 0")
+        if np.any(vocabulary.train_events < 0) or np.any(vocabulary.valid_events < 0):
+            raise DataError(f"{path}: expected train_events >= 0 and valid_events >= 0")
         return vocabulary
 
 
 def build_vocabulary(
-    item_ids: pl.Series, train_counts: np.ndarray, valid_counts: np.ndarray
+    item_ids: pl.Series,
+    train_counts: np.ndarray,
+    valid_counts: np.ndarray,
+    listed: pl.Series | None = None,
 ) -> tuple[Vocabulary, np.ndarray]:
     """The vocabulary of a log, and the row of each of its item codes.
 
@@ -127,15 +133,24 @@ def build_vocabulary(
       item_ids: String [items]. The id of each code, sorted.
       train_counts: int64 [items]. Events of each code in the train part.
       valid_counts: int64 [items]. Events of each code in the valid part.
+      listed: String. Items that are in the catalogue without train events too, each once.
 
     Returns:
-      The vocabulary, and int32 [items]: rows, `UNKNOWN_ID` for codes without train events.
+      The vocabulary, and int32 [items]: rows, `UNKNOWN_ID` for codes that are not in it.
     """
+    is_item = train_counts > 0
+    others = item_ids.clear()
+    if listed is not None:
+        is_item |= item_ids.is_in(listed.implode()).to_numpy()
+        others = listed.filter(~listed.is_in(item_ids.implode())).sort()
     order = np.argsort(-train_counts, kind="stable")
-    catalogue = order[: np.count_nonzero(train_counts)]
+    catalogue = order[is_item[order]]
     rows = np.full(len(item_ids), UNKNOWN_ID, np.int32)
     rows[catalogue] = np.arange(FIRST_ITEM_ID, FIRST_ITEM_ID + len(catalogue))
+    nothing = np.zeros(len(others), np.int64)
     vocabulary = Vocabulary(
-        item_ids.gather(catalogue), train_counts[catalogue], valid_counts[catalogue]
+        pl.concat([item_ids.gather(catalogue), others]),
+        np.append(train_counts[catalogue], nothing),
+        np.append(valid_counts[catalogue], nothing),
     )
     return vocabulary, rows

@@ -80,7 +80,10 @@ def with_embeddings(data: Data, config: TrainConfig) -> Data:
     if not config.item_embeddings:
         return data
     embeddings = open_item_embeddings(
-        config.item_embeddings, config.item_embedding_ids, data.vocabulary
+        config.item_embeddings,
+        config.item_embedding_ids,
+        data.vocabulary,
+        config.embedding_cache_mb << 20,
     )
     return data._replace(embeddings=embeddings)
 

@@ -9,10 +9,11 @@ import grain
 import numpy as np
 
 from data_pipelines.distinct import ItemRows
+from data_pipelines.errors import DataError
 from data_pipelines.loaders import train_loader, useful_slots
 from experiments.data import Data, require_width
 from experiments.flags import RunConfig
-from hiertcn_jax.batch import Bucket, LaneBatch
+from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, LaneBatch
 from hiertcn_jax.config import LossConfig, ModelConfig, choose_item_mode
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.negatives import Source
@@ -117,6 +118,12 @@ def binding_configs(run: RunConfig, data: Data) -> dict[str, Any]:
 def _with_item_mode(run: RunConfig, data: Data) -> RunConfig:
     given = data.embeddings is not None
     require_width(data.embeddings, run.model.item_dim)
+    unseen = int(np.sum(data.counts_v(run.train.fit_on)[FIRST_ITEM_ID:] == 0))
+    if unseen and not given:
+        raise DataError(
+            f"{data.directory}: {unseen:,} items of the catalogue have no event to learn from; "
+            "they need item_embeddings"
+        )
     return run._replace(model=choose_item_mode(run.model, run.loss, data.vocabulary.size, given))
 
 

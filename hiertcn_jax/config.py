@@ -270,6 +270,8 @@ class TrainConfig(JsonFields):
         which are then read from there and not learned; empty: they are learned.
       item_embedding_ids: Which item each of its rows is of: .txt, one id a line, or .parquet with a
         column item_id.
+      embedding_cache_mb: MiB of memory for the rows of the most frequent items; the others are read
+        from the file each time.
       max_bad_steps: Steps in a row with a loss or gradient that is not finite before the run stops,
         as soon as its metrics are read. Each of them is skipped.
     """
@@ -288,6 +290,7 @@ class TrainConfig(JsonFields):
     log_every_steps: int = 20
     item_embeddings: str = ""
     item_embedding_ids: str = ""
+    embedding_cache_mb: int = 1024
     max_bad_steps: int = 10
 
     def __post_init__(self) -> None:
@@ -295,6 +298,7 @@ class TrainConfig(JsonFields):
         at_least(self, 1, "epochs", "lanes", "events", "sessions")
         at_least(self, 1, "log_every_steps", "max_bad_steps")
         at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
+        at_least(self, 0, "embedding_cache_mb")
         above(self, 0, "eval_every_epochs")
         one_of(self, "fit_on", FIT_ON)
         if bool(self.item_embeddings) != bool(self.item_embedding_ids):

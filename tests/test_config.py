@@ -93,6 +93,7 @@ REJECTED = [
     (TrainConfig, {"patience": -1}, "patience=-1: must be >= 0"),
     (TrainConfig, {"checkpoint_every_steps": -1}, "checkpoint_every_steps=-1: must be >= 0"),
     (TrainConfig, {"log_every_steps": 0}, "log_every_steps=0: must be >= 1"),
+    (TrainConfig, {"embedding_cache_mb": -1}, "embedding_cache_mb=-1: must be >= 0"),
     (
         TrainConfig,
         {"item_embeddings": "E.npy"},

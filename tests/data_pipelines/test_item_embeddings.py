@@ -27,15 +27,16 @@ def write(directory, items, dtype="f4", width=3):
     return directory / "E.npy", directory / "E.txt"
 
 
+@pytest.mark.parametrize("room", [0, 40, 1 << 20])
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
-def test_rows_go_by_the_ids_and_the_file_may_have_more(tmp_path, dtype):
+def test_rows_go_by_the_ids_and_the_file_may_have_more(tmp_path, dtype, room):
     generator = np.random.default_rng(1)
     catalogue = generator.permutation(ITEMS)[:12].tolist()
     paths = write(tmp_path, generator.permutation(ITEMS).tolist(), dtype)
-    embeddings = open_item_embeddings(*paths, vocabulary(catalogue))
+    embeddings = open_item_embeddings(*paths, vocabulary(catalogue), room)
     assert (embeddings.table_rows, embeddings.width) == (12 + FIRST_ITEM_ID, 3)
     assert embeddings.dtype == np.dtype(dtype)
-    item_ids = generator.integers(FIRST_ITEM_ID, embeddings.table_rows, 30)
+    item_ids = np.sort(generator.integers(FIRST_ITEM_ID, embeddings.table_rows, 30))
     expected = [int(catalogue[item - FIRST_ITEM_ID].split()[1]) for item in item_ids]
     np.testing.assert_array_equal(embeddings.rows(item_ids)[:, 0], expected)
     assert embeddings.rows(item_ids[:0]).shape == (0, 3)
@@ -45,7 +46,7 @@ def test_places_go_through_the_catalogue_in_the_order_of_the_file(tmp_path):
     generator = np.random.default_rng(2)
     catalogue = generator.permutation(ITEMS)[:12].tolist()
     paths = write(tmp_path, generator.permutation(ITEMS).tolist())
-    embeddings = open_item_embeddings(*paths, vocabulary(catalogue))
+    embeddings = open_item_embeddings(*paths, vocabulary(catalogue), 0)
     every = np.arange(embeddings.table_rows)
     places = embeddings.places(every)
     np.testing.assert_array_equal(places[:FIRST_ITEM_ID], every[:FIRST_ITEM_ID])
@@ -60,15 +61,15 @@ def test_places_go_through_the_catalogue_in_the_order_of_the_file(tmp_path):
 def test_the_hash_is_of_values_and_of_whose_they_are(tmp_path):
     paths = write(tmp_path, ITEMS)
     known = vocabulary(ITEMS[:9])
-    before = open_item_embeddings(*paths, known).content_hash
-    assert open_item_embeddings(*paths, known).content_hash == before
+    before = open_item_embeddings(*paths, known, 0).content_hash
+    assert open_item_embeddings(*paths, known, 0).content_hash == before
     paths[1].write_text("\n".join([ITEMS[1], ITEMS[0], *ITEMS[2:]]))
-    assert open_item_embeddings(*paths, known).content_hash != before
+    assert open_item_embeddings(*paths, known, 0).content_hash != before
     write(tmp_path, ITEMS)
     matrix = np.load(paths[0])
     matrix[19, 2] += 1
     np.save(paths[0], matrix)
-    assert open_item_embeddings(*paths, known).content_hash != before
+    assert open_item_embeddings(*paths, known, 0).content_hash != before
 
 
 def test_ids_come_from_parquet_too(tmp_path):
@@ -122,7 +123,7 @@ def test_files_that_do_not_match_are_refused_by_name(tmp_path, change, message):
     paths = write(tmp_path, ITEMS[:4])
     change(tmp_path)
     with pytest.raises(DataError, match=message) as error:
-        open_item_embeddings(*paths, vocabulary(ITEMS[:4]))
+        open_item_embeddings(*paths, vocabulary(ITEMS[:4]), 0)
     assert "\n" not in str(error.value)
 
 

@@ -30,6 +30,21 @@ def test_ids_to_rows_and_back(built):
             vocabulary.decode(np.array([2, row]))
 
 
+def test_listed_items_are_known_without_train_events(tmp_path):
+    vocabulary, rows = build_vocabulary(
+        pl.Series(["a", "b", "c", "d"]),
+        np.array([1, 0, 3, 0]),
+        np.array([0, 5, 2, 1]),
+        listed=pl.Series(["y", "d", "x", "c"]),
+    )
+    assert vocabulary.item_ids.to_list() == ["c", "a", "d", "x", "y"]
+    assert rows.tolist() == [3, 1, 2, 4]
+    assert vocabulary.counts_v.tolist() == [0, 0, 3, 1, 0, 0, 0]
+    assert vocabulary.valid_counts_v.tolist() == [0, 0, 2, 0, 1, 0, 0]
+    vocabulary.save(tmp_path)
+    assert Vocabulary.load(tmp_path).item_ids.to_list() == vocabulary.item_ids.to_list()
+
+
 def test_saved_and_loaded(built, tmp_path):
     vocabulary, _ = built
     vocabulary.save(tmp_path)

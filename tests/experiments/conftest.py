@@ -8,11 +8,15 @@ from experiments.data import open_data
 from tests.experiments.runs import run_train
 
 
-def prepared(directory, users=40, seed=0):
+def prepared(directory, users=40, seed=0, **settings):
     """A synthetic log of few users; many of its test events are on items unknown to training."""
     prepare(
         PrepareConfig(
-            synthetic="planted", synthetic_users=users, seed=seed, output_dir=str(directory)
+            synthetic="planted",
+            synthetic_users=users,
+            seed=seed,
+            output_dir=str(directory),
+            **settings,
         )
     )
     return open_data(directory)

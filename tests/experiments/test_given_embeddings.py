@@ -3,15 +3,19 @@
 import dataclasses
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 from absl.flags import IllegalFlagValueError
 
 from data_pipelines.errors import DataError
+from data_pipelines.synthetic import SyntheticConfig
 from experiments import embed, evaluate, train
 from experiments.flags import DataPlace
 from experiments.restore import open_run_data, restore_run
+from hiertcn_jax.batch import UNKNOWN_ID
 from hiertcn_jax.checkpoint import CheckpointError
+from tests.experiments.conftest import prepared
 from tests.experiments.runs import FLAGS, run_train
 from tests.experiments.test_flags import parsed
 from tests.experiments.test_train import evaluation_of
@@ -89,6 +93,60 @@ def test_what_does_not_fit_is_refused_in_one_line(data, files, given_run, tmp_pa
         learned = learned._replace(config=dataclasses.replace(learned.config, item_mode="rows"))
         open_run_data(learned, DataPlace(None, *map(str, files)))
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def ranks_of(workdir, path, place):
+    """(user, session, position) -> rank of each scored event of test."""
+    evaluation_of(workdir, ranks_out=path, place=place)
+    ranks = pl.read_parquet(path)
+    keys = ranks.select("user_id", "session", "position").rows()
+    return dict(zip(keys, ranks["rank"], strict=True))
+
+
+def events_before_an_unknown_item(data):
+    """(user, session, position) of the events whose context holds no unknown item."""
+    for history in data.histories.__getitems__(range(len(data.histories))):
+        known = np.cumsum(history.item_ids == UNKNOWN_ID) == 0
+        starts = np.cumsum(history.session_lengths) - history.session_lengths
+        for session, (start, length) in enumerate(
+            zip(starts, history.session_lengths, strict=True)
+        ):
+            for position in range(length):
+                if known[: start + position].all():
+                    yield history.user_id, session, position
+
+
+def test_new_items_are_scored_without_training_again(data, files, given_run, tmp_path):
+    """The same log, when all of its items and 30 more have embeddings."""
+    old = ranks_of(given_run, tmp_path / "old.parquet", DataPlace())
+    synthetic = SyntheticConfig()
+    items = synthetic.topics * synthetic.styles * synthetic.ring_items
+    every = [*(str(item + 1) for item in range(items)), *(f"new {number}" for number in range(30))]
+    assert set(data.vocabulary.item_ids) < set(every)
+    later = write_embeddings(tmp_path, every, WIDTH, dtype="f2")
+    directory = tmp_path / "D"
+    prepared(directory, catalogue=str(later[1]))
+    new = ranks_of(given_run, tmp_path / "new.parquet", DataPlace(str(directory), *map(str, later)))
+    values = json.loads((given_run / "test.json").read_text())
+    evaluation_of(given_run)
+    assert (values["unknown_targets"], len(new)) == (0, values["all"]["events"])
+    assert old.keys() < new.keys()
+    assert max(new.values()) <= items + 30
+    # What the model saw is the same there; only more items compete.
+    same = [key for key in events_before_an_unknown_item(data) if key in old]
+    risen = np.array([new[key] - old[key] for key in same])
+    assert len(same) > 20
+    assert np.all((risen >= 0) & (risen <= len(every) - len(data.vocabulary.item_ids)))
+    assert risen.max() > 30
+
+
+def test_items_that_nothing_is_known_of_need_embeddings(data, tmp_path):
+    listed = tmp_path / "ids.txt"
+    listed.write_text("new\n")
+    later = prepared(tmp_path / "D", catalogue=str(listed))
+    assert later.vocabulary.item_ids[-1] == "new"
+    with pytest.raises(DataError, match="D: 1 items of the catalogue have no event to learn from"):
+        run_train(later, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,10 @@ def streamed(embeddings, u_nd, item_n, seen_nk=None, normalize="none", **sizes):
     return np.concatenate(parts)[: len(item_n)]
 
 
-def with_ties(embeddings):
-    """Some items get the embedding of another, in the file."""
-    path = embeddings.file.path
-    matrix = np.load(path)
-    matrix[::3] = matrix[3]
-    np.save(path, matrix)
-
-
 @pytest.mark.parametrize("rank_chunk, rank_events", [(7, 1), (29, 4), (57, 64), (1 << 20, 5)])
 @pytest.mark.parametrize("normalize", ["none", "both"])
 def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, normalize):
-    embeddings = given_embeddings(tmp_path, ROWS, WIDTH, dtype="f2")
-    with_ties(embeddings)
+    embeddings = given_embeddings(tmp_path, ROWS, WIDTH, dtype="f2", ties=True)
     generator = np.random.default_rng(0)
     u_nd = generator.normal(size=(EVENTS, WIDTH)).astype(np.float32)
     item_n = generator.integers(FIRST_ITEM_ID, ROWS, EVENTS)

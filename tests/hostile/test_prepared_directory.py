@@ -233,8 +233,8 @@ MISLEADING = {
         r"\d+ train events in vocabulary\.parquet, but manifest\.json counts \d+",
     ),
     "no events": (
-        edit_vocabulary(lambda frame: frame.with_columns(train_events=pl.lit(0, pl.Int64))),
-        r"vocabulary\.parquet: expected train_events >= 1 and valid_events >= 0",
+        edit_vocabulary(lambda frame: frame.with_columns(train_events=pl.lit(-1, pl.Int64))),
+        r"vocabulary\.parquet: expected train_events >= 0 and valid_events >= 0",
     ),
     "an item beyond the table": (
         edit_histories(lambda h: swap(h, item_ids=h.item_ids + np.int32(10_000))),
