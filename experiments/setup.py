@@ -66,7 +66,9 @@ def assemble(run: RunConfig, data: Data) -> Parts:
 
     Raises:
       ValueError: A config is out of range, or the data has nothing to train on.
+      DataError: The loss asks for impressions that the data does not have.
     """
+    _require_impressions(run, data)
     run, config = _with_item_mode(run, data), run.train
     make_loader = functools.partial(
         train_loader,
@@ -74,6 +76,7 @@ def assemble(run: RunConfig, data: Data) -> Parts:
         Bucket(config.lanes, config.events, config.sessions),
         seed=config.seed,
         fit_on=config.fit_on,
+        impressions=run.loss.impressions,
     )
     loader = make_loader(item_rows=_item_rows(run, data))
     # What the items of a batch are does not matter to the plan.
@@ -115,6 +118,20 @@ def binding_configs(run: RunConfig, data: Data) -> dict[str, Any]:
     }
 
 
+def _require_impressions(run: RunConfig, data: Data) -> None:
+    asked, kept = run.loss.impressions, data.manifest.get("impressions", {}).get("cap", 0)
+    if asked and not kept:
+        raise DataError(
+            f"{data.directory}: has no impressions for negatives=impressions:{asked}; prepare it "
+            "with --impressions"
+        )
+    if asked > kept:
+        raise DataError(
+            f"{data.directory}: keeps {kept} impressions of an event at most (--impression_cap), "
+            f"not the {asked} of negatives=impressions:{asked}"
+        )
+
+
 def _with_item_mode(run: RunConfig, data: Data) -> RunConfig:
     given = data.embeddings is not None
     require_width(data.embeddings, run.model.item_dim)
@@ -143,16 +160,16 @@ def _item_rows(run: RunConfig, data: Data) -> ItemRows | None:
     if run.model.item_mode == "dense":
         return None
     counts_v = data.counts_v(run.train.fit_on)
-    sources = run.loss.negatives if run.loss.needs_negatives else ()
+    sources, own = run.loss.drawn_negatives, run.loss.impressions
     drawn = [pair for pair in sources if pair[0] != "in_batch"]
-    rows = ItemRows(len(counts_v))
+    rows = ItemRows(len(counts_v), impressions=own)
     if drawn:
         total = sum(count for _, count in drawn)
         # Draws from the mixture of the sources are in expectation draws from each by its share.
         weight_v = np.zeros(len(counts_v))
         for source, count in drawn:
             weight_v += count / total * _source_share(run.loss, source, counts_v)
-        rows = ItemRows(len(counts_v), total, not run.loss.own_negatives, weight_v)
+        rows = ItemRows(len(counts_v), total, not run.loss.own_negatives, weight_v, own)
     if data.embeddings is None:
         return rows
     with np.errstate(divide="ignore"):

@@ -19,7 +19,7 @@ LOSSES = (
     "hinge_logsigmoid",
     "l2",
 )
-NEGATIVE_SOURCES = ("uniform", "popularity", "in_batch")
+NEGATIVE_SOURCES = ("impressions", "uniform", "popularity", "in_batch")
 POOLINGS = ("mean", "max", "last")
 HIERGRU_FEEDS = ("init", "all")
 GAP_DECAYS = ("none", "fixed", "learned")
@@ -136,7 +136,9 @@ class LossConfig(JsonFields):
     Attributes:
       name: One of `LOSSES`.
       negatives: (source, count) pairs; the candidates of all sources are taken together.
-      own_negatives: Whether each event has negatives of its own, instead of one set for the batch.
+        `impressions` are items shown beside the event and not picked, up to so many; events without
+        have the candidates of the other sources alone.
+      own_negatives: Whether negatives are drawn for each event, instead of one set for the batch.
       popularity_alpha: The `popularity` source draws in proportion to events**alpha.
       logq: Whether sampled softmax corrects scores by the log expected count of each candidate.
       hinge_delta: Margin of the hinge losses.
@@ -165,6 +167,8 @@ class LossConfig(JsonFields):
                 )
             if count < 1:
                 raise ValueError(f"negatives={source}:{count}: the count must be >= 1")
+        if [source for source, _ in self.negatives].count("impressions") > 1:
+            raise ValueError("negatives=impressions: is there twice")
         if self.needs_negatives and not self.negatives:
             raise ValueError(f"negatives=: the loss {self.name} needs at least one source")
 
@@ -172,6 +176,17 @@ class LossConfig(JsonFields):
     def needs_negatives(self) -> bool:
         """Whether the loss compares the target with sampled items."""
         return self.name not in ("cross_entropy", "l2")
+
+    @property
+    def drawn_negatives(self) -> tuple[tuple[str, int], ...]:
+        """The (source, count) pairs that candidates are drawn from; none where none are needed."""
+        drawn = tuple(pair for pair in self.negatives if pair[0] != "impressions")
+        return drawn if self.needs_negatives else ()
+
+    @property
+    def impressions(self) -> int:
+        """The most items shown beside an event that it is compared with; 0: none."""
+        return dict(self.negatives).get("impressions", 0) if self.needs_negatives else 0
 
 
 def choose_item_mode(

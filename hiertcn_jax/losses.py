@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.masking import masked_mean, masked_sum, segment_sum, session_members
+from hiertcn_jax.negatives import Candidates
 from hiertcn_jax.softmax import shared_softmax
 
 
@@ -147,7 +148,8 @@ def cross_entropy(
     ids_v = jnp.arange(rows)
     offset_v = jnp.where(ids_v >= FIRST_ITEM_ID, 0.0 if bias_v is None else bias_v, -jnp.inf)
     target_score = target_scores(u, table_vd, bias_v, item_ids, weight)
-    total = shared_softmax(u, target_score, table_vd, offset_v, ids_v, item_ids, weight, chunk)
+    excluded = item_ids[..., None]
+    total = shared_softmax(u, target_score, table_vd, offset_v, ids_v, excluded, weight, chunk)
     return LossSum(total, jnp.sum(weight))
 
 
@@ -159,8 +161,12 @@ def shared_sampled_softmax(
     weight: Float[Array, "*e"],
     candidate_ids_k: Int[Array, "k"],
     log_expected_count_k: Float[Array, "k"] | None,
+    own: Candidates | None = None,
 ) -> LossSum:
     """`sampled_softmax` of candidates that all events share, without keeping their scores.
+
+    Where events have candidates of their own as well, an item that is among those does not count as
+    a shared one; see `negatives.without_own`.
 
     Args:
       u: What the model gives at each event; see `candidate_scores`.
@@ -170,15 +176,26 @@ def shared_sampled_softmax(
       weight: Weight of each event.
       candidate_ids_k: The candidates; PADDING_ID is none.
       log_expected_count_k: See `sampled_softmax`.
+      own: Candidates of each event's own that come with certainty, so that nothing is corrected.
     """
     offset_k = jnp.zeros(candidate_ids_k.shape) if bias_v is None else bias_v[candidate_ids_k]
     if log_expected_count_k is not None:
         offset_k -= log_expected_count_k
     offset_k = jnp.where(candidate_ids_k == PADDING_ID, -jnp.inf, offset_k)
-    target_score = target_scores(u, table_vd, bias_v, item_ids, weight)
+    target = target_scores(u, table_vd, bias_v, item_ids, weight)
+    excluded = item_ids[..., None]
+    own_sum, own_loss = target, jnp.zeros(())
+    if own is not None:
+        excluded = jnp.concatenate([excluded, own.item_ids], -1)
+        own_score = candidate_scores(u, table_vd, bias_v, own.item_ids, weight)
+        target, own_score, mask = _safe_scores(target, own_score, own.mask_blk, weight)
+        certain = jnp.concatenate([target[..., None], jnp.where(mask, own_score, -jnp.inf)], -1)
+        # log(e^t + own + shared) - t, in two parts: the sum of t and own stands for the target.
+        own_sum = jax.nn.logsumexp(certain, -1)
+        own_loss = masked_sum(weight * (own_sum - target), weight > 0)
     rows_kd = table_vd[candidate_ids_k]
-    total = shared_softmax(u, target_score, rows_kd, offset_k, candidate_ids_k, item_ids, weight)
-    return LossSum(total, jnp.sum(weight))
+    total = shared_softmax(u, own_sum, rows_kd, offset_k, candidate_ids_k, excluded, weight)
+    return LossSum(total + own_loss, jnp.sum(weight))
 
 
 def sampled_softmax(

@@ -8,6 +8,10 @@ one. Several sources make one candidate set. Its expected count of item j,
 is what the logQ correction of `losses.sampled_softmax` divides by: with it the sum over drawn
 candidates is an unbiased estimate of the sum over the catalogue, whichever source drew them.
 
+Negatives that come with an event, such as impressions, are in its set with certainty. They count
+as they are (E = 1), and draws stand for the rest of the catalogue: a draw that is among the event's
+own is masked there. Given the event's own, whichever they are, the sum is again unbiased.
+
 Everything random comes from an explicit key: same key, same candidates.
 """
 
@@ -21,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch
+from hiertcn_jax.softmax import is_among
 
 _DRAWS = 2**32
 """Number of different 32-bit draws: a proposal gives each of them to an item."""
@@ -263,7 +268,7 @@ def given_candidates(
 ) -> Candidates:
     """Negatives that come with the data, such as the impressions shown beside the item picked.
 
-    They are in the set with certainty: their expected count is 1.
+    They are in the set with certainty: their expected count is 1. No item may be there twice.
 
     Args:
       negatives_blk: Negatives of each event's own; PADDING_ID is none.
@@ -271,3 +276,9 @@ def given_candidates(
     """
     mask_blk = (negatives_blk != PADDING_ID) & (negatives_blk != item_ids_bl[..., None])
     return Candidates(negatives_blk, mask_blk, jnp.zeros(negatives_blk.shape))
+
+
+def without_own(drawn: Candidates, own: Candidates) -> Candidates:
+    """The drawn candidates, those masked that an event has among its own: an item counts once."""
+    mask_blk = drawn.mask_blk & ~is_among(drawn.item_ids, own.item_ids)
+    return dataclasses.replace(drawn, mask_blk=mask_blk)

@@ -1,6 +1,6 @@
 """From predictions to the loss that the configs name: candidates, scores, logQ, averaging."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,25 @@ from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import LossConfig, ModelConfig, require_compatible
 from hiertcn_jax.embedding import ItemTable, scoring_rows
 from hiertcn_jax.negatives import (
+    Candidates,
     Proposal,
     Source,
+    given_candidates,
     popularity_proposal,
     sample_candidates,
     uniform_proposal,
+    without_own,
 )
 
 
 def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Source, ...]:
-    """The sources of negatives that a loss names; none for a loss that needs none.
+    """The sources of drawn negatives that a loss names; none for a loss that needs none.
 
     Args:
       config: `negatives` and `popularity_alpha` are read.
       counts_v: Events of each row of the item table in the fitted part; 0 at rows 0 and 1. None in
         `given` mode, where the batches bring the log-probabilities.
     """
-    if not config.needs_negatives:
-        return ()
 
     def proposal(source: str) -> Proposal:
         if counts_v is None:
@@ -42,7 +43,7 @@ def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Sourc
 
     return tuple(
         Source(proposal(source), count, in_batch=source == "in_batch")
-        for source, count in config.negatives
+        for source, count in config.drawn_negatives
     )
 
 
@@ -59,7 +60,8 @@ def event_loss(
 
     Args:
       u_bld: Predictions.
-      batch: Targets, weights, and negatives where the loader drew them.
+      batch: Targets, weights, and negatives that the loader gives: impressions, and in `rows` mode
+        what it drew.
       items: The rows that the batch's ids point into.
       sources: Of `make_sources`; with the log-probabilities of the same rows.
       key: Key of this step's negatives.
@@ -67,7 +69,8 @@ def event_loss(
       model_config: `normalize` and `dtype` are read.
 
     Raises:
-      ValueError: The loss does not go with the model's `item_mode`.
+      ValueError: The loss does not go with the model's `item_mode`; the batch has no impressions,
+        and the loss names them.
     """
     require_compatible(model_config, loss_config)
     targets_bl, weight_bl = batch.item_ids_bl, batch.loss_weight_bl
@@ -80,38 +83,71 @@ def event_loss(
     if loss_config.name == "l2":
         return losses.l2(u_bld, table_ud, targets_bl, weight_bl)
 
-    candidates = sample_candidates(
-        key,
-        sources,
-        targets_bl,
-        weight_bl,
-        shared=not loss_config.own_negatives,
-        drawn=batch.negatives_blk if loss_config.own_negatives else batch.negatives_k,
-    )
-    corrected = candidates.log_expected_count if loss_config.logq else None
-    if loss_config.name == "sampled_softmax" and not loss_config.own_negatives:
+    own, drawn = _candidates(batch, sources, key, loss_config)
+    scorer = u_bld, table_ud, bias_u
+    if loss_config.name == "sampled_softmax" and drawn is not None and drawn.item_ids.ndim == 1:
+        corrected = drawn.log_expected_count if loss_config.logq else None
         return losses.shared_sampled_softmax(
-            u_bld, table_ud, bias_u, targets_bl, weight_bl, candidates.item_ids, corrected
+            *scorer, targets_bl, weight_bl, drawn.item_ids, corrected, own
         )
-    # The losses ask for the scores first; what differs behind them is bound by name.
+    sets = [one for one in (own, drawn) if one is not None]
     scored = (
-        losses.target_scores(u_bld, table_ud, bias_u, targets_bl, weight_bl),
-        losses.candidate_scores(u_bld, table_ud, bias_u, candidates.item_ids, weight_bl),
-        candidates.mask_blk,
+        losses.target_scores(*scorer, targets_bl, weight_bl),
+        _side_by_side(losses.candidate_scores(*scorer, one.item_ids, weight_bl) for one in sets),
+        _side_by_side(one.mask_blk for one in sets),
         weight_bl,
     )
-    if loss_config.name == "sampled_softmax":
-        return losses.sampled_softmax(*scored, corrected)
-    if loss_config.name == "nce":
-        return losses.nce(*scored, loss_config.nce_weight)
-    if loss_config.name == "bpr":
+    log_expected_count = _side_by_side(
+        jnp.broadcast_to(one.log_expected_count, one.mask_blk.shape) for one in sets
+    )
+    return _loss_on_scores(scored, log_expected_count, loss_config)
+
+
+def _side_by_side(arrays: Iterable[Array]) -> Array:
+    return jnp.concatenate(list(arrays), -1)
+
+
+def _loss_on_scores(
+    scored: tuple[Array, Array, Array, Array], log_expected_count: Array, config: LossConfig
+) -> losses.LossSum:
+    """The losses ask for the scores first; what differs behind them is bound by name."""
+    if config.name == "sampled_softmax":
+        return losses.sampled_softmax(*scored, log_expected_count if config.logq else None)
+    if config.name == "nce":
+        return losses.nce(*scored, config.nce_weight)
+    if config.name == "bpr":
         return losses.bpr(*scored)
     hinge = {
         "hinge_linear": losses.hinge_linear,
         "hinge_sigmoid": losses.hinge_sigmoid,
         "hinge_logsigmoid": losses.hinge_logsigmoid,
-    }[loss_config.name]
-    return hinge(*scored, loss_config.hinge_delta)
+    }[config.name]
+    return hinge(*scored, config.hinge_delta)
+
+
+def _candidates(
+    batch: Batch, sources: Sequence[Source], key: PRNGKeyArray, config: LossConfig
+) -> tuple[Candidates | None, Candidates | None]:
+    """Each event's own negatives, and those drawn; None where the config names none of them."""
+    given_blk, count = batch.negatives_blk, config.impressions
+    own = drawn_blk = None
+    if count:
+        if given_blk is None or given_blk.shape[-1] < count:
+            raise ValueError(f"negatives=impressions:{count}: the batch does not have them")
+        own = given_candidates(given_blk[..., :count], batch.item_ids_bl)
+    if given_blk is not None and given_blk.shape[-1] > count:
+        drawn_blk = given_blk[..., count:]
+    if not sources:
+        return own, None
+    drawn = sample_candidates(
+        key,
+        sources,
+        batch.item_ids_bl,
+        batch.loss_weight_bl,
+        shared=not config.own_negatives,
+        drawn=drawn_blk if config.own_negatives else batch.negatives_k,
+    )
+    return own, drawn if own is None else without_own(drawn, own)
 
 
 def stream_keys(seed: int, step: jax.Array) -> dict[str, PRNGKeyArray]:

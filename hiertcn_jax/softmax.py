@@ -1,7 +1,8 @@
 """Softmax of each event's target against candidates that all events share, without their scores.
 
-    loss_n = log( e^{s_n} + sum_{j: id_j != target_n} e^{<u_n, e_j> + o_j} ) - s_n
+    loss_n = log( e^{s_n} + sum_{j: id_j not in X_n} e^{<u_n, e_j> + o_j} ) - s_n
 
+X_n holds the target, and what else the event counts by itself (negatives of its own, in s_n).
 Full softmax (candidates: the catalogue, o: biases) and sampled softmax (candidates: the drawn
 items, o: biases minus log expected counts) are this one sum. There are n*k scores, far more than
 anything else that a step makes. So they are made for a chunk of events at a time, and with them at
@@ -13,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 CHUNK_SCORES = 1 << 21
 """Scores made at a time: 8 MB, which the caches of most machines hold."""
@@ -25,7 +26,7 @@ def shared_softmax(
     rows_kd: Float[Array, "k d"],
     offset_k: Float[Array, "k"],
     ids_k: Int[Array, "k"],
-    target: Int[Array, "*e"],
+    excluded: Int[Array, "*e x"],
     weight: Float[Array, "*e"],
     chunk: int | None = None,
 ) -> Float[Array, ""]:
@@ -33,11 +34,12 @@ def shared_softmax(
 
     Args:
       u: What the model gives at each event. Products are taken in its type, summed in float32.
-      target_score: s, the score of each event's target.
+      target_score: s, the score of each event's target, or the logarithm of any sum of exponentials
+        that stands in its place.
       rows_kd: e, the candidates' embeddings.
       offset_k: o; -inf for a candidate that does not count.
-      ids_k: Ids of the candidates; one that is an event's target does not count there.
-      target: Id of each event's target.
+      ids_k: Ids of the candidates.
+      excluded: X, ids that do not count as an event's candidates.
       weight: Weight of each event, >= 0; constant for the gradient.
       chunk: Events at a time; None: as many as have `CHUNK_SCORES` scores.
     """
@@ -52,7 +54,7 @@ def shared_softmax(
         _in_chunks(jnp.where(counts, target_score, 0), weight.ndim, chunk),
     )
     constants = (
-        _in_chunks(target, weight.ndim, chunk),
+        _in_chunks(excluded, weight.ndim, chunk),
         _in_chunks(weight, weight.ndim, chunk),
         ids_k,
     )
@@ -62,22 +64,22 @@ def shared_softmax(
 @jax.custom_vjp
 def _total(events: Any, rows_kd: Array, offset_k: Array, constants: Any) -> Array:
     """The sum, where no gradient is asked for."""
-    targets, weights, ids_k = constants
+    excluded, weights, ids_k = constants
 
     def add(total: Array, chunk: Any) -> tuple[Array, None]:
-        u_nd, score_n, target_n, weight_n = chunk
-        _, _, loss_n = _exponentials(u_nd, score_n, target_n, rows_kd, offset_k, ids_k)
+        u_nd, score_n, excluded_nx, weight_n = chunk
+        _, _, loss_n = _exponentials(u_nd, score_n, excluded_nx, rows_kd, offset_k, ids_k)
         return total + jnp.sum(weight_n * loss_n), None
 
-    return jax.lax.scan(add, jnp.zeros(()), (*events, targets, weights))[0]
+    return jax.lax.scan(add, jnp.zeros(()), (*events, excluded, weights))[0]
 
 
 def _exponentials(
-    u_nd: Array, score_n: Array, target_n: Array, rows_kd: Array, offset_k: Array, ids_k: Array
+    u_nd: Array, score_n: Array, excluded_nx: Array, rows_kd: Array, offset_k: Array, ids_k: Array
 ) -> tuple[Array, Array, Array]:
     """Share of each candidate and of the target in the softmax, and the loss, of a chunk."""
     scores_nk = _product("nd,kd->nk", u_nd, rows_kd) + offset_k
-    scores_nk = jnp.where(ids_k == target_n[:, None], -jnp.inf, scores_nk)
+    scores_nk = jnp.where(is_among(ids_k, excluded_nx), -jnp.inf, scores_nk)
     highest_n = jnp.maximum(jnp.max(scores_nk, 1), score_n)
     parts_nk = jnp.exp(scores_nk - highest_n[:, None])
     own_n = jnp.exp(score_n - highest_n)
@@ -85,15 +87,31 @@ def _exponentials(
     return parts_nk / sum_n[:, None], own_n / sum_n, jnp.log(sum_n) + highest_n - score_n
 
 
+def is_among(ids: Int[Array, "*own k"], excluded: Int[Array, "*e x"]) -> Bool[Array, "*e k"]:
+    """Whether each id is one of its event's `excluded` ones.
+
+    Args:
+      ids: [k], the same for all events, or [*e, k].
+      excluded: Few: x comparisons that are one pass over the result, where a reduction over an axis
+        of its own would be many short ones.
+    """
+    among = ids == excluded[..., :1]
+    for place in range(1, excluded.shape[-1]):
+        among |= ids == excluded[..., place : place + 1]
+    return among
+
+
 def _forward(
     events: Any, rows_kd: Array, offset_k: Array, constants: Any
 ) -> tuple[Array, tuple[Any, Array, Array]]:
-    targets, weights, ids_k = constants
+    excluded, weights, ids_k = constants
 
     def add(sums: tuple[Array, Array, Array], chunk: Any) -> tuple[Any, tuple[Array, Array]]:
         total, grad_rows_dk, grad_offset_k = sums
-        u_nd, score_n, target_n, weight_n = chunk
-        share_nk, own_n, loss_n = _exponentials(u_nd, score_n, target_n, rows_kd, offset_k, ids_k)
+        u_nd, score_n, excluded_nx, weight_n = chunk
+        share_nk, own_n, loss_n = _exponentials(
+            u_nd, score_n, excluded_nx, rows_kd, offset_k, ids_k
+        )
         share_nk *= weight_n[:, None]
         low_nk = share_nk.astype(u_nd.dtype)
         grad_u_nd = _product("nk,kd->nd", low_nk, rows_kd)
@@ -107,7 +125,7 @@ def _forward(
 
     zeros = (jnp.zeros(()), jnp.zeros(rows_kd.shape[::-1]), jnp.zeros(offset_k.shape))
     (total, grad_rows_dk, grad_offset_k), grads = jax.lax.scan(
-        add, zeros, (*events, targets, weights)
+        add, zeros, (*events, excluded, weights)
     )
     grad_u, grad_score = grads
     grad_events = (grad_u.astype(events[0].dtype), grad_score)

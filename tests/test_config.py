@@ -63,7 +63,7 @@ REJECTED = [
     (
         LossConfig,
         {"negatives": (("uniform", 3), ("hard", 3))},
-        "negatives=hard: must be one of uniform, popularity, in_batch",
+        "negatives=hard: must be one of impressions, uniform, popularity, in_batch",
     ),
     (
         LossConfig,

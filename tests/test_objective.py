@@ -156,6 +156,111 @@ def test_in_batch_candidates_are_expected_by_popularity_and_the_share_of_targets
     assert seen == set(outcomes)
 
 
+# Target 2 against 3, shown beside it, and of five draws two that count: 4 and 4.
+SHOWN, DRAWN = [3, 0], [4, 3, 4, 2, 0]
+MIXED = {
+    "nce": -np.log(sigmoid(1)) - (np.log(sigmoid(-2.5)) + 2 * np.log(sigmoid(0))) / 3,
+    "bpr": -(np.log(sigmoid(1 - 2.5)) + 2 * np.log(sigmoid(1 - 0))) / 3,
+    "hinge_linear": ((2.5 - 1 + 0.1) + 0) / 3,
+    "hinge_sigmoid": ((sigmoid(2.5) - sigmoid(1) + 0.1) + 0) / 3,
+    "hinge_logsigmoid": ((np.log(sigmoid(2.5)) - np.log(sigmoid(1)) + 0.1) + 0) / 3,
+    # E = 1 for what was shown, n q = 5 * 4 / 8 for what was drawn.
+    "sampled_softmax": np.log(np.exp(1) + np.exp(2.5) + 2 * np.exp(0) / (5 * 4 / 8)) - 1,
+}
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("name", MIXED)
+def test_impressions_and_draws_are_taken_together_each_item_once(name, own):
+    config = LossConfig(
+        name=name,
+        negatives=(("impressions", 2), ("popularity", 5)),
+        own_negatives=own,
+        popularity_alpha=1.0,
+    )
+    if own:
+        given = {"own": [[*SHOWN, *DRAWN]]}
+    else:
+        given = {"own": [SHOWN], "negatives": DRAWN}
+    sources = make_sources(config, COUNTS)
+    assert [source.count for source in sources] == [5]
+    got = loss_of(config, batch_of([2], [0.5], **given), sources)
+    assert got.total == pytest.approx(0.5 * MIXED[name], rel=1e-5)
+    if name == "sampled_softmax":
+        plain = dataclasses.replace(config, logq=False)
+        expected = np.log(np.exp(1) + np.exp(2.5) + 2 * np.exp(0)) - 1
+        got = loss_of(plain, batch_of([2], [1.0], **given), sources)
+        assert got.total == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("name", MIXED)
+def test_events_without_impressions_have_the_other_sources_alone(name, own):
+    draws = (("popularity", 5),)
+    with_them = LossConfig(name=name, negatives=(("impressions", 2), *draws), own_negatives=own)
+    without = dataclasses.replace(with_them, negatives=draws)
+    if own:
+        given = ({"own": [[0, 0, *DRAWN]]}, {"own": [DRAWN]})
+    else:
+        given = ({"own": [[0, 0]], "negatives": DRAWN}, {"negatives": DRAWN})
+    got, expected = (
+        loss_of(config, batch_of([2], [1.0], **arrays), make_sources(config, COUNTS)).total
+        for config, arrays in zip((with_them, without), given, strict=True)
+    )
+    assert got == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_impressions_alone(name):
+    config = LossConfig(name=name, negatives=(("impressions", 2),))
+    got = loss_of(config, batch_of([2], [1.0], own=[SHOWN]))
+    expected = {
+        "nce": -np.log(sigmoid(1)) - np.log(sigmoid(-2.5)),
+        "bpr": -np.log(sigmoid(1 - 2.5)),
+        "hinge_linear": 2.5 - 1 + 0.1,
+        "hinge_sigmoid": sigmoid(2.5) - sigmoid(1) + 0.1,
+        "hinge_logsigmoid": np.log(sigmoid(2.5)) - np.log(sigmoid(1)) + 0.1,
+        "sampled_softmax": np.log(np.exp(1) + np.exp(2.5)) - 1,
+    }
+    assert got.total == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_a_batch_without_the_impressions_is_refused():
+    config = LossConfig(negatives=(("impressions", 2),))
+    for batch in (batch_of([2], [1.0]), batch_of([2], [1.0], own=[[3]])):
+        with pytest.raises(ValueError, match="negatives=impressions:2: the batch does not have"):
+            loss_of(config, batch)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("logq", [True, False])
+def test_the_mixture_is_unbiased_for_the_full_softmax(own, logq):
+    """E[e^loss] = sum_i e^{s_i} / e^{s_target}, whatever was shown; without logq it is far off."""
+    rng = np.random.default_rng(0)
+    items = ItemTable(jnp.asarray(rng.normal(size=(11, 2))), None, jnp.asarray(rng.normal(size=11)))
+    counts = np.array([0, 0, 60, 20, 10, 5, 3, 1, 1, 8, 4])
+    config = LossConfig(
+        negatives=(("uniform", 3), ("impressions", 3), ("popularity", 4)),
+        own_negatives=own,
+        logq=logq,
+    )
+    # Item 3, which was shown, would be drawn often as well; 8 hardly ever.
+    batch = batch_of([2], [1.0], own=[[3, 8, 0]])
+    sources, u_bld = make_sources(config, counts), jnp.array([[[1.0, -0.5]]])
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def ratio(key, batch):
+        return jnp.exp(event_loss(u_bld, batch, items, sources, key, config, MODEL).total)
+
+    ratios = ratio(jax.random.split(jax.random.key(0), 40_000), batch)
+    scores = np.asarray(items.input_vd @ u_bld[0, 0] + items.bias_v, np.float64)
+    exact = np.exp(scores[2:]).sum() / np.exp(scores[2])
+    deviation = float(ratios.std()) / np.sqrt(len(ratios))
+    assert deviation < 0.01 * exact
+    assert (abs(float(ratios.mean()) - exact) < 5 * deviation) == logq
+
+
 def test_sources_are_what_the_config_names():
     config = LossConfig(
         name="bpr",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hiertcn_jax import losses
+from hiertcn_jax import losses, negatives
 from hiertcn_jax.batch import PADDING_ID
 
 EVENTS, ROWS, WIDTH = (3, 5), 9, 4
@@ -47,6 +47,49 @@ def test_sum_and_gradients_equal_those_from_kept_scores(logq):
 
     value, grads = both(losses.shared_sampled_softmax)
     expected_value, expected_grads = both(from_kept_scores)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+    for grad, expected in zip(grads, expected_grads, strict=True):
+        np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)
+
+
+OWN = jnp.asarray(
+    [[[5, 3], [8, 0], [0, 0], [4, 6], [7, 8]], [[2, 3]] * 5, [[0, 0]] * 4 + [[6, 5]]], jnp.int32
+)
+"""Negatives of each event's own, some of them drawn too, some the target; 0 is none."""
+
+
+@pytest.mark.parametrize("logq", [True, False])
+def test_own_candidates_come_with_certainty_and_not_a_second_time(logq):
+    *arrays, log_expected = example(4)
+    targets, weight, candidates = arrays[3:]
+    own = negatives.given_candidates(OWN, targets)
+    off = jnp.asarray(weight == 0)[..., None]
+
+    def plain(u, table, bias):
+        """Every score kept, and the candidates of each event in one list."""
+        shown = own.mask_blk
+        ids = jnp.concatenate([OWN, jnp.broadcast_to(candidates, (*EVENTS, 6))], -1)
+        drawn = (candidates != PADDING_ID) & (candidates != targets[..., None])
+        drawn &= ~(OWN[..., None, :] == candidates[:, None]).any(-1)
+        corrections = jnp.concatenate(
+            [jnp.zeros(OWN.shape), jnp.broadcast_to(log_expected, (*EVENTS, 6))], -1
+        )
+        return losses.sampled_softmax(
+            losses.target_scores(u, table, bias, targets, weight),
+            losses.candidate_scores(u, table, bias, ids, weight),
+            jnp.concatenate([shown, drawn], -1),
+            weight,
+            corrections if logq else None,
+        ).total
+
+    def kept_none(u, table, bias):
+        return losses.shared_sampled_softmax(
+            u, table, bias, targets, weight, candidates, log_expected if logq else None, own
+        ).total
+
+    u = jnp.where(off, jnp.nan, arrays[0])
+    value, grads = jax.jit(jax.value_and_grad(kept_none, (0, 1, 2)))(u, *arrays[1:3])
+    expected_value, expected_grads = jax.jit(jax.value_and_grad(plain, (0, 1, 2)))(*arrays[:3])
     np.testing.assert_allclose(value, expected_value, rtol=1e-5)
     for grad, expected in zip(grads, expected_grads, strict=True):
         np.testing.assert_allclose(grad, expected, rtol=1e-4, atol=1e-6)

@@ -26,7 +26,7 @@ from tests.data_pipelines import walking
 ROWS = 9  # Items 2..8, as `walking` makes them.
 BUCKET = Bucket(4, 5, 3)
 BUCKET_EVENTS = (4, 5)
-SOURCE = walking.log(11)
+SOURCE = walking.with_shown(walking.log(11))
 COUNTS = np.bincount(np.concatenate([h.item_ids for h in SOURCE]), minlength=ROWS)
 COUNTS[:2] = 0
 MODEL = ModelConfig(
@@ -47,9 +47,15 @@ class Run:
         self.optimizer = Optimizer(optimizer, learning_rate_schedule(optimizer, 50, 5), rows)
         self.step = make_train_step(self.model, model, loss, self.optimizer, seed)
         self.sources = make_sources(loss, COUNTS)
-        items = ItemRows(ROWS, 5, not loss.own_negatives, COUNTS.astype(float))
+        shown = loss.impressions
+        items = ItemRows(ROWS, 5, not loss.own_negatives, COUNTS.astype(float), shown)
         self.loader = train_loader(
-            SOURCE, BUCKET, seed=seed, item_rows=items if rows else None, prefetch=0
+            SOURCE,
+            BUCKET,
+            seed=seed,
+            impressions=shown,
+            item_rows=items if rows else None,
+            prefetch=0,
         )
 
     @functools.cached_property
@@ -232,18 +238,23 @@ def test_the_seed_decides_everything():
     assert differs(other.steps(run.fresh(), run.loader, 2)[0].params, state.params)
 
 
-def test_rows_mode_equals_dense_mode():
+@pytest.mark.parametrize("impressions", [0, 2])
+def test_rows_mode_equals_dense_mode(impressions):
     # A large epsilon, so that Adam does not blow up what rounding makes of a gradient of 0.
     optimizer = OptimizerConfig(learning_rate=0.1, schedule="constant", adam_eps=0.1)
     plain = dataclasses.replace(MODEL, dropout=0.0, unknown_rate=0.0)
-    loss = dataclasses.replace(LOSS, own_negatives=True)
+    shown = (("impressions", impressions),) if impressions else ()
+    loss = dataclasses.replace(LOSS, own_negatives=True, negatives=(*LOSS.negatives, *shown))
     dense, rows = (
         Run(dataclasses.replace(plain, item_mode=mode), loss, optimizer)
         for mode in ("dense", "rows")
     )
     element = next(iter(dense.loader))
-    drawn_blk = np.random.default_rng(0).integers(2, 7, (*BUCKET_EVENTS, 5), np.int32)
-    element = LaneBatch(element.batch.replace(negatives_blk=drawn_blk), element.info)
+    given_blk = np.random.default_rng(0).integers(2, 7, (*BUCKET_EVENTS, 5), np.int32)
+    if impressions:
+        assert element.batch.negatives_blk.any()
+        given_blk = np.concatenate([element.batch.negatives_blk, given_blk], -1)
+    element = LaneBatch(element.batch.replace(negatives_blk=given_blk), element.info)
 
     fresh_carry = dense.model.init_carry(BUCKET.lanes)
     _, carry = make_eval_step(dense.model)(dense.fresh().params, element.batch, fresh_carry)
@@ -272,6 +283,7 @@ def combinations():
             continue
         for own in (False, True):
             sources = (("uniform", 3), ("in_batch", 4)) if own else (("popularity", 6),)
+            sources = (("impressions", 2), *sources)
             yield LossConfig(name=name, negatives=sources, own_negatives=own, per_user=own)
     yield LossConfig(negatives=(("popularity", 6),), logq=False)
     yield LossConfig(negatives=(("in_batch", 6),), own_negatives=True, logq=False)
@@ -280,6 +292,9 @@ def combinations():
 @pytest.mark.parametrize("loss", list(combinations()), ids=lambda loss: loss.name)
 def test_every_loss_goes_down_its_gradient(loss):
     batch = next(iter(run_of("dense").loader)).batch
+    shown_blk = np.random.default_rng(1).integers(0, ROWS, (*BUCKET_EVENTS, loss.impressions))
+    shown_blk[shown_blk == 1] = 0
+    batch = batch.replace(negatives_blk=shown_blk.astype(np.int32) if loss.impressions else None)
     sources = make_sources(loss, COUNTS)
     rng = np.random.default_rng(0)
     u_bld = jnp.asarray(rng.normal(size=(*BUCKET_EVENTS, 4)), jnp.float32)

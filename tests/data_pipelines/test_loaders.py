@@ -12,13 +12,13 @@ from hiertcn_jax.batch import UNKNOWN_ID, Bucket
 from tests.data_pipelines import walking
 
 BUCKET = Bucket(4, 5, 3)
-ITEMS = ItemRows(9, 6, shared=False)
+ITEMS = ItemRows(9, 6, shared=False, impressions=3)
 
 
 def loader_of(kind, **arguments):
-    source = walking.log(11)
+    source = walking.with_shown(walking.log(11))
     if kind == "train":
-        return train_loader(source, BUCKET, seed=0, **arguments)
+        return train_loader(source, BUCKET, seed=0, impressions=3, **arguments)
     return eval_loader(source, BUCKET, split=Split.TEST, **arguments)
 
 
