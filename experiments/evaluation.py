@@ -10,6 +10,13 @@ from data_pipelines.distinct import given_rows
 from data_pipelines.histories.record import Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
+from experiments.shown_lists import (
+    ListRanker,
+    PendingRanks,
+    ShownRanks,
+    find_lists,
+    has_impressions,
+)
 from experiments.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
 from hiertcn_jax.config import EvalConfig, ModelConfig
@@ -43,7 +50,9 @@ class Evaluation(NamedTuple):
     """What a model scored.
 
     Attributes:
-      metrics: The JSON of the evaluation contract, without split and checkpoint.
+      metrics: The JSON of the evaluation contract, without split and checkpoint. With impressions
+        also "shown": the same metrics within what was shown beside each event that has a list, and
+        `mean_items`, the items of such a list.
       events: All scored events, in the order of evaluation.
       rank_n: float64, the rank of each.
     """
@@ -91,10 +100,27 @@ class Collector:
         self._data = data
         self._events: list[ScoredEvents] = []
         self._ranks: list[np.ndarray] = []
+        self._shown: list[ShownRanks] = []
         self._unknown_targets = 0
 
-    def add(self, element: LaneBatch, events: ScoredEvents, rank_n: np.ndarray) -> None:
-        """Takes in a batch."""
+    def add(
+        self,
+        element: LaneBatch,
+        events: ScoredEvents,
+        rank_n: np.ndarray,
+        shown: ShownRanks | None = None,
+    ) -> None:
+        """Takes in a batch.
+
+        Args:
+          element: The batch.
+          events: Its scored events.
+          rank_n: The rank of each.
+          shown: Ranks within what was shown beside them; None for data without impressions.
+        """
+        if shown is not None:
+            first = sum(len(ranks) for ranks in self._ranks)
+            self._shown.append(shown._replace(index_n=first + shown.index_n))
         info = element.info
         self._unknown_targets += int(np.sum(info.target_bl & (info.item_ids_bl == UNKNOWN_ID)))
         self._events.append(events)
@@ -107,12 +133,22 @@ class Collector:
         sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
         keys_n = user_keys(self._data.user_ids(events.user_n))
         sums.add(rank_n, keys_n, events.session_n, events.position_n)
+        shown = self._shown_metrics(events, keys_n) if self._shown else {}
         metrics = {
             "data_hash": self._data.content_hash,
             "unknown_targets": self._unknown_targets,
             **sums.result(),
+            **shown,
         }
         return Evaluation(metrics, events, rank_n)
+
+    def _shown_metrics(self, events: ScoredEvents, keys_n: np.ndarray) -> dict[str, Any]:
+        index_n, rank_n, size_n = map(np.concatenate, zip(*self._shown, strict=True))
+        sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
+        session_n, position_n = events.session_n[index_n], events.position_n[index_n]
+        sums.add(rank_n, keys_n[index_n], session_n, position_n, size_n)
+        mean_items = float(size_n.mean()) if len(size_n) else None
+        return {"shown": {"mean_items": mean_items, **sums.result()}}
 
 
 class Evaluator:
@@ -139,6 +175,9 @@ class Evaluator:
         self._streamed = None
         if data.embeddings is not None:
             self._streamed = StreamedRanks(data.embeddings, model_config, config)
+        self._list_ranker = None
+        if has_impressions(data):
+            self._list_ranker = ListRanker(data, model_config, config.rank_events)
 
     def __call__(
         self, params: dict[str, Any], between_batches: Callable[[], None] = lambda: None
@@ -154,12 +193,13 @@ class Evaluator:
         """
         carry = self._model.init_carry(self._config.lanes)
         collector = Collector(self._data)
-        waiting: list[tuple[LaneBatch, ScoredEvents, _Counts]] = []
+        waiting: list[tuple[LaneBatch, ScoredEvents, _Counts, PendingRanks | None]] = []
         for element in self._loader:
             between_batches()
             u_bld, carry = self._eval_step(params, element.batch, carry)
             events = scored_events(element)
-            waiting.append((element, events, self._rank(params, u_bld, events)))
+            counts, shown = self._rank(params, u_bld, events), self._shown(params, u_bld, events)
+            waiting.append((element, events, counts, shown))
             # Ranks are read one batch late: the device goes on while the host looks at them.
             if len(waiting) > 1:
                 _collect(collector, *waiting.pop(0))
@@ -190,6 +230,14 @@ class Evaluator:
                 )
             )
         return _Counts(order_n, counts)
+
+    def _shown(
+        self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents
+    ) -> PendingRanks | None:
+        if self._list_ranker is None:
+            return None
+        lists = find_lists(self._data, events.user_n, events.user_position_n)
+        return self._list_ranker(params["items"], u_bld, events.places_n, events.item_n, lists)
 
 
 def seen_items(data: Data, events: ScoredEvents, mask_seen: str) -> np.ndarray | None:
@@ -239,9 +287,13 @@ def _filled(values: np.ndarray, size: int, filling: int) -> np.ndarray:
 
 
 def _collect(
-    collector: Collector, element: LaneBatch, events: ScoredEvents, counts: _Counts
+    collector: Collector,
+    element: LaneBatch,
+    events: ScoredEvents,
+    counts: _Counts,
+    shown: PendingRanks | None,
 ) -> None:
     parts = [ranks_of(part) for part in jax.device_get(counts.parts)]
     rank_n = np.empty(len(events.places_n))
     rank_n[counts.order_n] = np.concatenate([np.zeros(0), *parts])[: len(rank_n)]
-    collector.add(element, events, rank_n)
+    collector.add(element, events, rank_n, None if shown is None else shown.read())

@@ -9,7 +9,14 @@ import numpy as np
 from data_pipelines.histories.record import History, Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
-from experiments.evaluation import Collector, Evaluation, scored_events
+from experiments.evaluation import Collector, Evaluation, ScoredEvents, scored_events
+from experiments.shown_lists import (
+    ShownLists,
+    ShownRanks,
+    find_lists,
+    has_impressions,
+    rank_in_list,
+)
 from hiertcn_jax.baselines import Context, FittedHistory, Ranker
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
@@ -84,12 +91,27 @@ def evaluate_ranker(ranker: Ranker, data: Data, split: Split) -> Evaluation:
                 events.user_n, events.session_n, events.user_position_n, strict=True
             )
         )
-        rank_n = [
-            rank_of(ranker.score(context), int(item))
-            for context, item in zip(contexts, events.item_n, strict=True)
-        ]
-        collector.add(element, events, np.array(rank_n))
+        lists = _lists_of(data, events)
+        others_of = {}
+        if lists is not None:
+            others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
+        rank_n, shown_n = [], []
+        for place, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
+            scores_v = ranker.score(context)
+            rank_n.append(rank_of(scores_v, item))
+            if place in others_of:
+                shown_n.append(rank_in_list(scores_v, item, others_of[place]))
+        shown = None
+        if lists is not None:
+            shown = ShownRanks(lists.index_n, np.array(shown_n), lists.size_n)
+        collector.add(element, events, np.array(rank_n), shown)
     return collector.result()
+
+
+def _lists_of(data: Data, events: ScoredEvents) -> ShownLists | None:
+    if not has_impressions(data):
+        return None
+    return find_lists(data, events.user_n, events.user_position_n)
 
 
 def context_before(history: History, session: int, end: int) -> Context:

@@ -24,6 +24,8 @@ _COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", 
 def metrics_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """One row for each model and group (all, first, next), micro averages over events.
 
+    Where there are impressions, the same once more within what was shown.
+
     Args:
       rows: Evaluation JSON by model.
       title: Above the table.
@@ -31,13 +33,20 @@ def metrics_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     table = Table(title=title)
     for column in ("model", "events of", "events", *_COLUMNS):
         table.add_column(column, justify="left" if column in ("model", "events of") else "right")
-    for model, metrics in rows.items():
+    for model, metrics in _with_shown(rows).items():
         for group in ("all", "first", "next"):
             values = metrics[group]
             cells = ["-" if values[name] is None else f"{values[name]:.4f}" for name in _COLUMNS]
             table.add_row(model, group, f"{values['events']:,}", *cells)
         table.add_section()
     return table
+
+
+def _with_shown(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    shown = {
+        f"{model} (shown)": values["shown"] for model, values in rows.items() if "shown" in values
+    }
+    return {**rows, **shown}
 
 
 def print_table(table: Table) -> None:

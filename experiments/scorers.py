@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.distinct import given_rows
@@ -62,7 +63,7 @@ def model_scorer(restored: Restored, given: ItemEmbeddings | None) -> Scorer:
     items = restored.params["items"]
     if given is not None:
         given_vd = given.rows(np.arange(FIRST_ITEM_ID, given.table_rows))
-        items = items._replace(input_vd=np.concatenate([items.input_vd, given_vd]))
+        items = items._replace(input_vd=jnp.concatenate([items.input_vd, given_vd]))
     table_vd, bias_v = map(np.asarray, scoring_rows(items, config))
     bias_v = np.zeros(len(table_vd)) if bias_v.ndim == 0 else bias_v
 

@@ -5,7 +5,7 @@ Each metric is a sum over events and one division at the end, in float64:
     recall@k   share of events with rank <= k
     mrr        mean of 1 / rank
     ndcg@10    mean of 1 / log2(1 + rank) where rank <= 10, else 0
-    mrp        mean of rank / catalogue size
+    mrp        mean of rank / number of items ranked
 
 Three groups of events: `first`, position 0 of a session, is predicted from the history alone;
 `next` are the others; `all` is both. Micro averages are over events; macro averages, `per_user`,
@@ -45,7 +45,7 @@ class MetricSums:
     the number of users.
 
     Attributes:
-      catalogue: Number of items that a rank is among.
+      catalogue: Number of items that a rank is among, where an event has no list of its own.
     """
 
     def __init__(self, catalogue: int) -> None:
@@ -70,6 +70,7 @@ class MetricSums:
         user_key_n: np.ndarray,
         session_n: np.ndarray,
         position_n: np.ndarray,
+        size_n: np.ndarray | None = None,
     ) -> None:
         """Adds ranked events.
 
@@ -78,17 +79,21 @@ class MetricSums:
           user_key_n: Whose event it is (`user_keys`); uint64.
           session_n: Index of its session in the user's history.
           position_n: Index of the event in its session.
+          size_n: Number of items that each rank is among; None: the catalogue.
 
         Raises:
           ValueError: The lengths differ, keys are not uint64, a rank is out of its range or NaN,
             an index is negative. Nothing is added then.
         """
         rank_n, session_n, position_n = map(np.asarray, (rank_n, session_n, position_n))
-        self._check(rank_n, user_key_n, session_n, position_n)
+        if size_n is not None and len(size_n) != len(rank_n):
+            raise ValueError(f"size_n: {len(size_n)} sizes for {len(rank_n)} ranks")
+        size_n = np.full(len(rank_n), self.catalogue) if size_n is None else np.asarray(size_n)
+        self._check(rank_n, size_n, user_key_n, session_n, position_n)
         self._hash = (self._hash + _hash_sum(user_key_n, session_n, position_n)) % 2**64
         sums_n = np.zeros((len(rank_n), *self._sums_u.shape[1:]))
         sums_n[np.arange(len(rank_n)), (position_n > 0).astype(int)] = _metric_terms(
-            rank_n.astype(np.float64), self.catalogue
+            rank_n.astype(np.float64), size_n
         )
         self._append(np.asarray(user_key_n), sums_n)
 
@@ -129,18 +134,19 @@ class MetricSums:
             "per_user": {group: _macro(sums_um) for group, sums_um in groups.items()},
         }
 
-    def _check(self, rank_n: np.ndarray, user_key_n: np.ndarray, *index_n: np.ndarray) -> None:
+    def _check(
+        self, rank_n: np.ndarray, size_n: np.ndarray, user_key_n: np.ndarray, *index_n: np.ndarray
+    ) -> None:
         lengths = [len(x) for x in (rank_n, user_key_n, *index_n)]
         if len(set(lengths)) != 1:
             raise ValueError(f"ranks, users, sessions, positions: of different lengths {lengths}")
         if user_key_n.dtype != np.uint64:
             raise ValueError(f"user_key_n: expected uint64, got {user_key_n.dtype}")
-        bad_n = ~((rank_n >= 1) & (rank_n <= self.catalogue))
+        bad_n = ~((rank_n >= 1) & (rank_n <= np.minimum(size_n, self.catalogue)))
         if bad_n.any():
             where = int(np.argmax(bad_n))
-            raise ValueError(
-                f"rank {rank_n[where]} of event {where}: must be from 1 to {self.catalogue}"
-            )
+            most = min(size_n[where], self.catalogue)
+            raise ValueError(f"rank {rank_n[where]} of event {where}: must be from 1 to {most}")
         if any((x < 0).any() for x in index_n):
             raise ValueError("session or position below 0")
 
@@ -163,11 +169,11 @@ class MetricSums:
         self._pending, self._pending_events = [], 0
 
 
-def _metric_terms(rank_n: np.ndarray, catalogue: int) -> np.ndarray:
+def _metric_terms(rank_n: np.ndarray, size_n: np.ndarray) -> np.ndarray:
     """What each event adds to the sums: its METRICS, and 1 to the number of events."""
     gain_n = np.where(rank_n <= NDCG_AT, 1 / np.log2(1 + rank_n), 0)
     hits = [rank_n <= k for k in RECALL_AT]
-    return np.stack([*hits, 1 / rank_n, gain_n, rank_n / catalogue, np.ones(len(rank_n))], -1)
+    return np.stack([*hits, 1 / rank_n, gain_n, rank_n / size_n, np.ones(len(rank_n))], -1)
 
 
 def _micro(sums_um: np.ndarray) -> dict:

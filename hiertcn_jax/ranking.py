@@ -117,6 +117,35 @@ def rank_counts(
     return jax.tree.map(lambda x_n: x_n[:events], state[1])
 
 
+def list_counts(
+    u_nd: Float[Array, "n d"],
+    rows_nkd: Float[Array, "n k d"],
+    bias_nk: Float[Array, "n k"] | None,
+    present_nk: Bool[Array, "n k"],
+) -> RankCounts:
+    """Counts the items of each event's own list that score above, and the same as, its target.
+
+    Args:
+      u_nd: What the model gives at each event.
+      rows_nkd: Embeddings of the items of its list; the target's is the first.
+      bias_nk: Their biases, if there are any.
+      present_nk: False where a list has ended.
+
+    Returns:
+      The counts of each event; pass them to `ranks_of`.
+    """
+    # Sums, not a matrix product, which may give equal rows other scores by their place.
+    scores_nk = jnp.sum(u_nd[:, None].astype(jnp.float32) * rows_nkd.astype(jnp.float32), -1)
+    if bias_nk is not None:
+        scores_nk += bias_nk
+    target_n1, others_nk, competes_nk = scores_nk[:, :1], scores_nk[:, 1:], present_nk[:, 1:]
+    return RankCounts(
+        jnp.sum(competes_nk & (others_nk > target_n1), 1, dtype=jnp.int32),
+        jnp.sum(competes_nk & (others_nk == target_n1), 1, dtype=jnp.int32),
+        jnp.any(competes_nk & jnp.isnan(others_nk), 1) | jnp.isnan(target_n1[:, 0]),
+    )
+
+
 def _at_least_two(x: Any) -> Any:
     """One event as two equal ones; more than one, and None, as they are.
 

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.batch import Batch
+from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import LossConfig, ModelConfig
 from hiertcn_jax.embedding import ItemTable, scoring_rows
 from hiertcn_jax.models import Model
 from hiertcn_jax.negatives import Source, sources_at_rows
 from hiertcn_jax.objective import event_loss, stream_keys
 from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.ranking import RankCounts, RankState, rank_chunk, rank_counts
+from hiertcn_jax.ranking import RankCounts, RankState, list_counts, rank_chunk, rank_counts
 from hiertcn_jax.train_state import TrainState
 
 StepMetrics = dict[str, jax.Array]
@@ -162,5 +162,28 @@ def make_rank_step(model_config: ModelConfig, chunk: int) -> RankStep:
         u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
         table_vd, bias_v = scoring_rows(items, model_config)
         return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk)
+
+    return jax.jit(step)
+
+
+def make_list_step(model_config: ModelConfig) -> RankStep:
+    """The jitted `(items, ids_nk, u_bld, places_n) -> RankCounts` within lists of items.
+
+    `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is
+    none.
+
+    Args:
+      model_config: `normalize` is read.
+    """
+
+    def step(
+        items: ItemTable,
+        ids_nk: Int[Array, "n k"],
+        u_bld: Float[Array, "b l d"],
+        places_n: Int[Array, " n"],
+    ) -> RankCounts:
+        u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
+        rows_nkd, bias_nk = scoring_rows(items, model_config, ids_nk)
+        return list_counts(u_nd, rows_nkd, bias_nk, ids_nk != PADDING_ID)
 
     return jax.jit(step)

@@ -227,6 +227,22 @@ def test_ranks_out_of_range_are_refused_and_nothing_is_added(rank):
     assert sums.result() == before
 
 
+def test_ranks_within_lists_of_their_own():
+    sums, keys = metrics.MetricSums(CATALOGUE), metrics.user_keys(["a", "b", "b"])
+    sums.add(np.array([1, 2.5, 3]), keys, np.zeros(3, int), np.arange(3), np.array([4, 5, 3]))
+    whole, halves = sums.result(), sums_of([(1.0, "a", 0, 0)])
+    # Of each list its share: 1/4, 2.5/5 and 3/3; all else is as in a catalogue.
+    assert whole["all"]["mrp"] == pytest.approx((1 / 4 + 2.5 / 5 + 3 / 3) / 3)
+    assert whole["per_user"]["all"]["mrp"] == pytest.approx((1 / 4 + (2.5 / 5 + 3 / 3) / 2) / 2)
+    add(halves, [(2.5, "b", 0, 1), (3.0, "b", 0, 2)])
+    assert whole["events_hash"] == halves.events_hash
+    assert whole["all"]["mrr"] == pytest.approx(halves.result()["all"]["mrr"])
+    with pytest.raises(ValueError, match=r"rank 3\.5 of event 1: must be from 1 to 3"):
+        sums.add(np.array([1, 3.5]), keys[:2], np.zeros(2, int), np.zeros(2, int), np.array([1, 3]))
+    with pytest.raises(ValueError, match="must be from 1 to 50"):
+        sums.add(np.array([51]), keys[:1], np.zeros(1, int), np.zeros(1, int), np.array([60]))
+
+
 def test_what_does_not_fit_is_refused():
     sums = metrics.MetricSums(CATALOGUE)
     one, keys = np.ones(1), metrics.user_keys(["a"])

@@ -213,3 +213,31 @@ def test_memory_is_bounded_by_the_chunk():
 def test_sizes_below_one_are_refused(k, chunk, message):
     with pytest.raises(ValueError, match=message):
         ranking.top_k(jnp.ones((2, 2)), jnp.ones((4, 2)), None, k, chunk)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_ranks_within_lists_equal_a_loop(with_bias):
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(6, 17)).astype(np.float32)
+    # Equal rows at several places of a list: their scores are to be equal in the last bit.
+    rows = rng.normal(size=(3, 17)).astype(np.float32)[rng.integers(0, 3, (6, 9))]
+    bias = rng.integers(0, 2, (6, 9)).astype(np.float32) if with_bias else None
+    present = np.arange(9) < np.array([1, 2, 5, 8, 9, 9])[:, None]
+    spoiled = np.where(present[..., None], rows, np.nan)
+    counts = jax.jit(ranking.list_counts)(u, spoiled, bias, present)
+    scores = np.einsum("nd,nkd->nk", u.astype(float), rows) + (0 if bias is None else bias)
+    scores = np.where(present, np.round(scores, 4), -np.inf)
+    above = (scores[:, 1:] > scores[:, :1]).sum(1)
+    equal = (scores[:, 1:] == scores[:, :1]).sum(1)
+    assert equal.any() and above.any()
+    np.testing.assert_array_equal(ranking.ranks_of(counts), 1 + above + equal / 2)
+
+
+def test_a_score_that_is_nan_in_a_list_is_an_error():
+    present = np.ones((2, 3), bool)
+    for place in (0, 2):
+        rows = np.zeros((2, 3, 4), np.float32)
+        rows[1, place] = np.nan
+        counts = jax.jit(ranking.list_counts)(jnp.ones((2, 4)), rows, None, present)
+        with pytest.raises(ValueError, match="NaN at 1 of 2 events, the first is event 1"):
+            ranking.ranks_of(counts)

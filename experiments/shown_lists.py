@@ -1,0 +1,162 @@
+"""Ranks of targets within what was shown beside them, instead of the whole catalogue."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.data import Data
+from hiertcn_jax.batch import PADDING_ID
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.embedding import ItemTable
+from hiertcn_jax.ranking import RankCounts, ranks_of
+from hiertcn_jax.train_step import make_list_step
+
+
+class ShownLists(NamedTuple):
+    """What was shown beside some of a number of events.
+
+    Attributes:
+      index_n: Which of the events have a list, int64, ascending.
+      others_nk: int32. What was shown beside each of them besides its target; PADDING_ID fills up.
+    """
+
+    index_n: np.ndarray
+    others_nk: np.ndarray
+
+    @property
+    def size_n(self) -> np.ndarray:
+        """Items of each list, the target among them."""
+        return 1 + np.count_nonzero(self.others_nk != PADDING_ID, axis=1)
+
+
+class ShownRanks(NamedTuple):
+    """Ranks within lists.
+
+    Attributes:
+      index_n: As in `ShownLists`.
+      rank_n: float64. The target's rank in each list.
+      size_n: Items of each list.
+    """
+
+    index_n: np.ndarray
+    rank_n: np.ndarray
+    size_n: np.ndarray
+
+
+class PendingRanks(NamedTuple):
+    """Ranks within lists that the device may still be at.
+
+    Attributes:
+      lists: The lists.
+      parts: Counts of so many lists at a time; filling stands behind the last.
+    """
+
+    lists: ShownLists
+    parts: list[RankCounts]
+
+    def read(self) -> ShownRanks:
+        """The ranks.
+
+        Raises:
+          ValueError: A score is NaN.
+        """
+        ranks = [ranks_of(part) for part in jax.device_get(self.parts)]
+        rank_n = np.concatenate([np.zeros(0), *ranks])[: len(self.lists.index_n)]
+        return ShownRanks(self.lists.index_n, rank_n, self.lists.size_n)
+
+
+def find_lists(data: Data, user_n: np.ndarray, user_position_n: np.ndarray) -> ShownLists:
+    """What was shown beside events.
+
+    Args:
+      data: Data with impressions.
+      user_n: Index of each event's history.
+      user_position_n: Its index in that history.
+    """
+    users, owner_n = np.unique(user_n, return_inverse=True)
+    histories = data.histories.__getitems__(users.tolist())
+    ends = [np.cumsum(history.shown_counts) for history in histories]
+    parts = []
+    for owner, event in zip(owner_n.tolist(), user_position_n.tolist(), strict=True):
+        start = ends[owner][event - 1] if event else 0
+        parts.append(histories[owner].shown_items[start : ends[owner][event]])
+    count_n = np.array([len(part) for part in parts], np.int64)
+    index_n = np.flatnonzero(count_n)
+    # Powers of two: few widths, few compilations.
+    width = 1 << (max(int(count_n.max(initial=0)), 1) - 1).bit_length()
+    others_nk = np.full((len(index_n), width), PADDING_ID, np.int32)
+    for row, index in zip(others_nk, index_n.tolist(), strict=True):
+        row[: count_n[index]] = parts[index]
+    return ShownLists(index_n, others_nk)
+
+
+class ListRanker:
+    """Ranks targets within what was shown beside them.
+
+    Args:
+      data: Data with impressions.
+      model_config: `normalize` is read.
+      size: Lists ranked by one call.
+    """
+
+    def __init__(self, data: Data, model_config: ModelConfig, size: int) -> None:
+        self._data, self._size = data, size
+        self._step = make_list_step(model_config)
+
+    def __call__(
+        self,
+        items: ItemTable,
+        u_bld: jax.Array,
+        places_n: np.ndarray,
+        item_n: np.ndarray,
+        lists: ShownLists,
+    ) -> PendingRanks:
+        """Ranks the targets of a batch's events.
+
+        Args:
+          items: The model's item table.
+          u_bld: Predictions.
+          places_n: Where each event stands in the batch, rows laid end to end.
+          item_n: Its target.
+          lists: What was shown beside these events.
+        """
+        ids_nk = np.column_stack([item_n[lists.index_n], lists.others_nk]).astype(np.int32)
+        places_n = places_n[lists.index_n]
+        parts = []
+        for start in range(0, len(ids_nk), self._size):
+            fill = self._size - len(ids_nk[start : start + self._size])
+            # The filling ranks the first list once more.
+            part_nk = np.pad(ids_nk[start : start + self._size], [(0, fill), (0, 0)], mode="edge")
+            part_n = np.pad(places_n[start : start + self._size], (0, fill), mode="edge")
+            parts.append(self._step(*self._rows(items, part_nk), u_bld, part_n.astype(np.int32)))
+        return PendingRanks(lists, parts)
+
+    def _rows(self, items: ItemTable, ids_nk: np.ndarray) -> tuple[ItemTable, np.ndarray]:
+        """A table that has these items, and their rows in it; PADDING_ID stays."""
+        embeddings = self._data.embeddings
+        if embeddings is None:
+            return items, ids_nk
+        is_item_nk = ids_nk != PADDING_ID
+        table_ud = np.zeros((1 + ids_nk.size, embeddings.width), np.float32)
+        local_nk = np.where(is_item_nk, 1 + np.arange(ids_nk.size).reshape(ids_nk.shape), 0)
+        table_ud[local_nk[is_item_nk]] = embeddings.rows(ids_nk[is_item_nk])
+        return ItemTable(jax.device_put(table_ud), None, None), local_nk.astype(np.int32)
+
+
+def has_impressions(data: Data) -> bool:
+    """Whether the data says what was shown."""
+    return "impressions" in data.manifest
+
+
+def rank_in_list(scores_v: np.ndarray, item: int, others: np.ndarray) -> float:
+    """1 + others above + half of the others with an equal score, in float32.
+
+    Args:
+      scores_v: A score for each row of the item table.
+      item: The target.
+      others: What else was shown; PADDING_ID is none.
+    """
+    target, rest = np.float32(scores_v[item]), scores_v[others[others != PADDING_ID]]
+    rest = rest.astype(np.float32)
+    return 1 + int(np.count_nonzero(rest > target)) + int(np.count_nonzero(rest == target)) / 2
