@@ -7,9 +7,9 @@ process of its own, for the rows of the same draws: `cache`, `no_cache`, and `me
 `np.load` of the file and an index. They take turns. The item of rank r is drawn with a probability
 ~ 1 / r, so many at a time as a batch has, and asked for once, as the loader does; which row of the
 file is whose has nothing to do with the rank. A turn is `warm`, with the file in the system's cache
-as far as there is memory, or `cold`: the system forgets the file before it. What a reader has mapped
-is not forgotten, so the map is made anew for each cold turn. Then the `cache` reads from a file of
-10^9 rows that is empty but for its length.
+as far as there is memory, or `cold`: the system forgets the file before it. What a reader has
+mapped is not forgotten, so the map is made anew for each cold turn. Then the `cache` reads from a
+file of 10^9 rows that is empty but for its length.
 
 `peak_resident_bytes` is the highest resident memory of the process, whose imports take
 `start_resident_bytes`. Rows a second are the median over the turns; batches are drawn beforehand.
@@ -264,9 +264,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("addressed_items", 10**9, "Rows that are not.", lower_bound=2)
     flags.DEFINE_integer("width", 128, "Values in a row.", lower_bound=1)
     flags.DEFINE_integer("cache_mb", 1024, "MiB of the cache.", lower_bound=0)
-    flags.DEFINE_integer("draws", 32_768, "Items drawn for a batch.", lower_bound=1)
-    flags.DEFINE_integer("batches", 10, "Batches of a turn.", lower_bound=1)
-    flags.DEFINE_integer("turns", 6, "Turns of each reader; half as many cold.", lower_bound=1)
+    flags.DEFINE_integer("draws", 16_384, "Items drawn for a batch.", lower_bound=1)
+    flags.DEFINE_integer("batches", 5, "Batches of a turn.", lower_bound=1)
+    flags.DEFINE_integer("turns", 4, "Turns of each reader; half as many cold.", lower_bound=1)
     flags.mark_flags_as_required(["file", "json"])
 
 

@@ -106,6 +106,11 @@ class PrepareConfig:
         "File of item ids (.txt, one a line, or .parquet with a column item_id) that belong to the "
         "catalogue without events in train too; their embeddings have to be given.",
     ] = None
+    svd_embeddings: Annotated[
+        int,
+        "Width of item embeddings to make from what is picked together in train, by a truncated "
+        "SVD (item_embeddings.npy, its ids vocabulary.parquet); 0: none.",
+    ] = 0
 
     split: Annotated[
         SplitName,
@@ -219,6 +224,7 @@ class PrepareConfig:
             ("min_user_events", 1),
             ("max_user_events", 0),
             ("min_sessions", 1),
+            ("svd_embeddings", 0),
             ("impression_cap", 1),
         ):
             if getattr(self, name) < least:

@@ -7,6 +7,7 @@ makes sessions, applies the filters, splits into train, valid and test, and writ
 
     D/manifest.json          what the data holds, what was dropped, the flags
     D/vocabulary.parquet     the catalogue: rows of the item table, ids, counts
+    D/item_embeddings.npy    where asked for: embeddings of the catalogue, in that order
     D/histories/             one ArrayRecord record a user, a TFDS dataset
 
 D appears whole or not at all. Exit codes: 0 done, 1 failed with one line on standard error, 2 bad
@@ -39,6 +40,7 @@ from data_pipelines.manifest import load_manifest, save_manifest
 from data_pipelines.prepare_flags import config_from_flags, define_flags
 from data_pipelines.readers import read_files
 from data_pipelines.sessionize import Events, by_column, by_gap, collapse_repeats
+from data_pipelines.svd_embeddings import write_svd_embeddings
 from data_pipelines.synthetic import synthetic_log
 from data_pipelines.tfds_source import read_tfds
 
@@ -114,6 +116,8 @@ def _write(
 ) -> None:
     write_histories(directory, dataset.histories())
     dataset.vocabulary.save(directory)
+    if config.svd_embeddings:
+        write_svd_embeddings(directory, dataset, config.svd_embeddings)
     manifest = {
         "content_hash": dataset.content_hash(),
         "counts": dataset.counts(),

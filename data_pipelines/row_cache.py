@@ -12,7 +12,8 @@ import numpy as np
 
 from data_pipelines.row_file import RowFile
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_ROWS = 16384
+"""Rows that are copied at once."""
 
 
 class RowCache:
@@ -41,10 +42,7 @@ class RowCache:
         self.hot = min(items, max_bytes // file.row_bytes)
         self.asked = self.hits = 0
         self._rows = np.empty((self.hot, file.width), file.dtype)
-        size = max(1, _BLOCK_BYTES // file.row_bytes)
-        for first in range(0, self.hot, size):
-            block = np.arange(first, min(first + size, self.hot))
-            self._read_file(block, self._rows[first : first + size])
+        self._read_file(np.arange(self.hot), self._rows)
 
     def read(self, items_n: np.ndarray, out_nd: np.ndarray) -> None:
         """Writes the rows of items.
@@ -63,4 +61,6 @@ class RowCache:
     def _read_file(self, items_n: np.ndarray, out_nd: np.ndarray) -> None:
         rows_n = self._file_rows(items_n)
         order_n = np.argsort(rows_n)
-        out_nd[order_n] = self._file.read(rows_n[order_n])
+        for first in range(0, len(order_n), _BLOCK_ROWS):
+            block_n = order_n[first : first + _BLOCK_ROWS]
+            out_nd[block_n] = self._file.read(rows_n[block_n])

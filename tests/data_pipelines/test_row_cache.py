@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipelines import row_file
 from data_pipelines.row_cache import RowCache
 from data_pipelines.row_file import RowFile
 
@@ -45,6 +46,7 @@ def test_only_what_is_not_in_memory_is_read_and_that_forward(file, monkeypatch):
         reads.append((offset - 128) // ROW_BYTES)
         return real(descriptor, size, offset)
 
+    monkeypatch.setattr(row_file, "_NEAR_BYTES", 1)
     monkeypatch.setattr("os.pread", pread)
     rows_of(cache, [0, 3, 9])
     assert reads == []

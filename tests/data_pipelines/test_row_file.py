@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipelines import row_file
 from data_pipelines.errors import DataError
 from data_pipelines.row_file import RowFile
 
@@ -28,23 +29,30 @@ def test_rows_are_those_of_the_matrix(saved, rows):
     np.testing.assert_array_equal(read, matrix[rows])
 
 
-def test_rows_are_read_forward_and_neighbours_at_once(saved, monkeypatch):
+@pytest.mark.parametrize("near", [1, 2, 30])
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_rows_are_those_of_the_matrix_however_they_are_read(saved, monkeypatch, near, block):
     matrix, file = saved
-    reads = []
+    monkeypatch.setattr(row_file, "_NEAR_BYTES", near * file.row_bytes)
+    monkeypatch.setattr(row_file, "_BLOCK_ROWS", block)
+    generator = np.random.default_rng(0)
+    for count in (0, 1, 7, 40):
+        rows = np.sort(generator.integers(0, 50, count))
+        np.testing.assert_array_equal(file.read(rows), matrix[rows])
+
+
+def test_rows_are_read_forward_and_those_near_each_other_at_once(saved, monkeypatch):
+    _, file = saved
+    reads, real = [], os.pread
 
     def pread(descriptor, size, offset):
-        reads.append((offset, size))
+        reads.append(((offset - 128) // file.row_bytes, size // file.row_bytes))
         return real(descriptor, size, offset)
 
-    real = os.pread
+    monkeypatch.setattr(row_file, "_NEAR_BYTES", 2 * file.row_bytes)
     monkeypatch.setattr("os.pread", pread)
-    file.read(np.asarray([2, 3, 4, 9, 30, 31]))
-    start, row = 128, matrix.itemsize * 3
-    assert reads == [
-        (start + 2 * row, 3 * row),
-        (start + 9 * row, row),
-        (start + 30 * row, 2 * row),
-    ]
+    file.read(np.asarray([2, 3, 5, 5, 9, 30, 31]))
+    assert reads == [(2, 4), (9, 1), (30, 2)]
 
 
 @pytest.mark.parametrize("block_bytes", [1, 60, 1 << 20])

@@ -1,0 +1,194 @@
+"""Exact ranks over a catalogue of a million items: speed against a matrix product, and memory.
+
+    python -m benchmarks.ranking --json=FILE [--items=1000000]
+
+`table` ranks over a float32 table on the device, as an evaluation of learned embeddings does; `file`
+over the same rows in a float16 file, which comes by in chunks. Targets follow Zipf's law, and
+events stand in the order of their targets, as in an evaluation. The two and a product of matrices
+take turns; they must find the same ranks.
+
+`matmul_peak_fraction` counts only the product that a ranking is made of, 2 * events * items * width
+FLOPs, and is the median over the turns. `extra_bytes` is by how much the resident memory of the
+process rose above what it was in front of a turn, at most.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks.common import require_directory, write_report
+from benchmarks.matmul import MatmulPeak
+from benchmarks.row_cache import drawn_items, file_rows, resident_bytes, write_rows
+from data_pipelines.command import run_command
+from data_pipelines.errors import DataError
+from data_pipelines.item_embeddings import ItemEmbeddings
+from data_pipelines.row_cache import RowCache
+from data_pipelines.row_file import RowFile
+from experiments.streamed_ranks import StreamedRanks
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.embedding import ItemTable
+from hiertcn_jax.ranking import ranks_of
+from hiertcn_jax.train_step import make_rank_step
+
+
+class Settings(NamedTuple):
+    """What the flags say.
+
+    Attributes:
+      items: Size of the catalogue.
+      width: `d`.
+      events: Ranked in a turn.
+      config: `rank_events` and `rank_chunk` are read.
+      turns: Of each case, behind the first.
+      json: The file to write.
+    """
+
+    items: int
+    width: int
+    events: int
+    config: EvalConfig
+    turns: int
+    json: str
+
+
+class Case(NamedTuple):
+    """One way to rank, and what its turns took."""
+
+    rank: Callable[[], np.ndarray]
+    seconds: list[float]
+    extra_bytes: list[int]
+
+    def turn(self) -> np.ndarray:
+        """Ranks once; what came of it."""
+        # What the highest is counted from.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = resident_bytes("VmRSS")
+        clock = time.perf_counter()
+        ranks = self.rank()
+        self.seconds.append(time.perf_counter() - clock)
+        self.extra_bytes.append(resident_bytes("VmHWM") - before)
+        return ranks
+
+
+def open_rows(path: Path, items: int) -> ItemEmbeddings:
+    """The rows of a file as embeddings of a catalogue in another order; none is in memory."""
+    file = RowFile(path)
+    rows = file_rows(items)(np.arange(items))
+    return ItemEmbeddings(file, rows, RowCache(file, items, rows.__getitem__, 0), "not looked at")
+
+
+def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
+    """Both cases, of the same rows, predictions and targets."""
+    generator = np.random.default_rng(0)
+    embeddings, config = open_rows(path, settings.items), settings.config
+    u_nd = generator.normal(size=(settings.events, settings.width)).astype(np.float32)
+    target_n = np.concatenate(
+        [drawn_items(generator, settings.items, 1) for _ in range(settings.events)]
+    )
+    target_n = (FIRST_ITEM_ID + target_n).astype(np.int32)
+    by_table, by_file = np.argsort(target_n), np.argsort(embeddings.places(target_n))
+    table_vd = np.zeros((embeddings.table_rows, settings.width), np.float32)
+    table_vd[FIRST_ITEM_ID:] = embeddings.rows(np.arange(FIRST_ITEM_ID, embeddings.table_rows))
+    items = ItemTable(jax.device_put(table_vd), None, None)
+    step = make_rank_step(ModelConfig(), config.rank_chunk)
+    streamed = StreamedRanks(embeddings, ModelConfig(), config)
+
+    def in_order(counts: list, order_n: np.ndarray) -> np.ndarray:
+        rank_n = np.empty(len(order_n))
+        rank_n[order_n] = np.concatenate([ranks_of(part) for part in counts])[: len(order_n)]
+        return rank_n
+
+    def rank_table() -> np.ndarray:
+        size = config.rank_events
+        parts = [by_table[first : first + size] for first in range(0, len(by_table), size)]
+        filled = [np.pad(part, (0, size - len(part)), mode="edge") for part in parts]
+        counts = [step(items, u_nd[None], part, target_n[part], None) for part in filled]
+        return in_order(jax.device_get(counts), by_table)
+
+    def rank_file() -> np.ndarray:
+        return in_order(streamed(u_nd[by_file], target_n[by_file], None), by_file)
+
+    return {"table": Case(rank_table, [], []), "file": Case(rank_file, [], [])}
+
+
+def measure(settings: Settings) -> dict[str, dict[str, float]]:
+    """Figures of all cases.
+
+    Raises:
+      RuntimeError: They do not find the same ranks.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "rows.npy"
+        write_rows(path, settings.items, settings.width)
+        cases = make_cases(settings, path)
+        by_table, by_file = (case.rank() for case in cases.values())
+        if not np.array_equal(by_table, by_file):
+            raise RuntimeError("the cases do not find the same ranks")
+        peak, speeds = MatmulPeak(), []
+        for _ in range(settings.turns):
+            speeds.append(peak.run())
+            for case in cases.values():
+                case.turn()
+    flops = 2 * settings.events * settings.items * settings.width
+    about = {name: getattr(settings, name) for name in ("items", "width", "events")}
+    about |= {name: getattr(settings.config, name) for name in ("rank_events", "rank_chunk")}
+    return {
+        name: {
+            "events_per_s": round(settings.events / statistics.median(case.seconds), 1),
+            "gflops_per_s": round(flops / statistics.median(case.seconds) / 1e9, 1),
+            "matmul_peak_fraction": round(
+                statistics.median(
+                    flops / seconds / speed
+                    for seconds, speed in zip(case.seconds, speeds, strict=True)
+                ),
+                3,
+            ),
+            "extra_bytes": max(case.extra_bytes),
+            **about,
+        }
+        for name, case in cases.items()
+    }
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_integer("items", 1_000_000, "Size of the catalogue.", lower_bound=2)
+    flags.DEFINE_integer("width", 128, "Values of an embedding.", lower_bound=1)
+    flags.DEFINE_integer("events", 512, "Events ranked in a turn.", lower_bound=1)
+    flags.DEFINE_integer("rank_events", EvalConfig.rank_events, "Events ranked by one call.")
+    flags.DEFINE_integer("rank_chunk", EvalConfig.rank_chunk, "Items scored at once.")
+    flags.DEFINE_integer("turns", 7, "Turns of each case.", lower_bound=1)
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: A size is out of range, or the file cannot be written.
+    """
+    values = flags.FLAGS
+    require_directory(values.json)
+    config = EvalConfig(rank_events=values.rank_events, rank_chunk=values.rank_chunk)
+    return Settings(values.items, values.width, values.events, config, values.turns, values.json)
+
+
+def main(settings: Settings) -> None:
+    """Measures, prints and writes down."""
+    cases = measure(settings)
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    write_report(settings.json, "cases", cases)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, OSError))

@@ -1,0 +1,47 @@
+"""Embeddings made while a log is prepared: those of the rankers, from train alone."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.config import PrepareConfig
+from data_pipelines.errors import DataError
+from data_pipelines.item_embeddings import open_item_embeddings
+from data_pipelines.prepare import prepare
+from experiments.data import open_data
+from experiments.rankers import fitted_histories
+from hiertcn_jax.baselines.cooccurrence import cooccurrence
+from hiertcn_jax.baselines.events import fitted_events
+from hiertcn_jax.baselines.item_vectors import svd_item_vectors
+from hiertcn_jax.batch import FIRST_ITEM_ID
+
+SYNTHETIC = {"synthetic": "planted", "synthetic_users": 30}
+
+
+def test_they_are_those_of_the_rankers_and_belong_to_the_catalogue(tmp_path):
+    directory = tmp_path / "D"
+    listed = tmp_path / "ids.txt"
+    listed.write_text("new\n")
+    prepare(
+        PrepareConfig(
+            **SYNTHETIC, output_dir=str(directory), svd_embeddings=5, catalogue=str(listed)
+        )
+    )
+    data = open_data(directory)
+    assert "item_embeddings.npy" in data.manifest["files"]
+    paths = (directory / "item_embeddings.npy", directory / "vocabulary.parquet")
+    embeddings = open_item_embeddings(*paths, data.vocabulary, 0)
+    counts = cooccurrence(fitted_events(fitted_histories(data, "train")), data.vocabulary.size)
+    expected = svd_item_vectors(counts, 5, 50, 0)
+    every = np.arange(FIRST_ITEM_ID, data.vocabulary.size)
+    np.testing.assert_array_equal(embeddings.rows(every), expected[FIRST_ITEM_ID:])
+    norms = np.linalg.norm(embeddings.rows(every), axis=1)
+    assert data.vocabulary.item_ids[-1] == "new"
+    assert norms[-1] == 0 and (norms[:-1] > 0).mean() > 0.9
+
+
+def test_more_values_than_items_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"svd_embeddings=5000: must be below the number of items"):
+        prepare(PrepareConfig(**SYNTHETIC, output_dir=str(tmp_path / "D"), svd_embeddings=5000))
+    assert not (tmp_path / "D").exists()
+    with pytest.raises(ValueError, match="svd_embeddings=-1: must be >= 0"):
+        PrepareConfig(**SYNTHETIC, output_dir="D", svd_embeddings=-1)
