@@ -62,10 +62,11 @@ class ItemEmbeddings:
         self.cache.read(item_ids_n - FIRST_ITEM_ID, out_nd)
 
     def rows(self, item_ids_n: np.ndarray) -> np.ndarray:
-        """What `read` writes, [n, d]."""
-        out_nd = np.empty((len(item_ids_n), self.width), self.dtype)
-        self.read(item_ids_n, out_nd)
-        return out_nd
+        """The embeddings of items in any order, [n, d]."""
+        distinct_u, place_n = np.unique(item_ids_n, return_inverse=True)
+        out_ud = np.empty((len(distinct_u), self.width), self.dtype)
+        self.read(distinct_u, out_ud)
+        return out_ud[place_n]
 
     @functools.cached_property
     def _items_in_file(self) -> np.ndarray:

@@ -12,6 +12,9 @@ import numpy as np
 
 from data_pipelines.row_file import RowFile
 
+FILL_BYTES = 24
+"""What a row takes besides its values while the cache is filled: item, row, place in the order."""
+
 _BLOCK_ROWS = 16384
 """Rows that are copied at once."""
 
@@ -28,7 +31,7 @@ class RowCache:
       file: Where rows are.
       items: How many items there are, numbered from 0 on, the most frequent first.
       file_rows: From items, int64 [n], to their rows in the file, int64 [n].
-      max_bytes: Room for rows in memory.
+      max_bytes: Room for rows in memory, and for finding them in the file at the start.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class RowCache:
         max_bytes: int,
     ) -> None:
         self._file, self._file_rows = file, file_rows
-        self.hot = min(items, max_bytes // file.row_bytes)
+        self.hot = min(items, max_bytes // (file.row_bytes + FILL_BYTES))
         self.asked = self.hits = 0
         self._rows = np.empty((self.hot, file.width), file.dtype)
         self._read_file(np.arange(self.hot), self._rows)

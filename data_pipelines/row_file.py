@@ -67,11 +67,13 @@ class RowFile:
           rows_n: int64 [n], ascending, >= 0 and below `rows`.
 
         Returns:
-          [n, d].
+          [n, d], perhaps read-only.
 
         Raises:
           DataError: The file has become shorter.
         """
+        if len(rows_n) and np.all(np.diff(rows_n) == 1):
+            return self._read_stretches(rows_n[:1], np.asarray([len(rows_n)]))
         out_nd = np.empty((len(rows_n), self.width), self.dtype)
         for first in range(0, len(rows_n), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
@@ -82,22 +84,26 @@ class RowFile:
         is_first_n = np.diff(rows_n, prepend=-1 - _NEAR_BYTES) * self.row_bytes > _NEAR_BYTES
         firsts = np.flatnonzero(is_first_n)
         lasts = np.append(firsts[1:], len(rows_n)) - 1
-        lengths_r = rows_n[lasts] - rows_n[firsts] + 1
+        first_row_r, lengths_r = rows_n[firsts], rows_n[lasts] - rows_n[firsts] + 1
+        read_md = self._read_stretches(first_row_r, lengths_r)
+        # Where each stretch begins in what was read, less where it begins in the file.
+        shift_r = np.cumsum(lengths_r) - lengths_r - first_row_r
+        places_n = rows_n + shift_r[np.cumsum(is_first_n) - 1]
+        np.take(read_md, places_n, axis=0, out=out_nd, mode="clip")
+
+    def _read_stretches(self, first_row_r: np.ndarray, lengths_r: np.ndarray) -> np.ndarray:
+        """Stretches of rows side by side, one read for each; read-only."""
         bytes_r = (lengths_r * self.row_bytes).tolist()
-        offsets_r = (self._start + rows_n[firsts] * self.row_bytes).tolist()
+        offsets_r = (self._start + first_row_r * self.row_bytes).tolist()
         file, advice = itertools.repeat(self._file), itertools.repeat(os.POSIX_FADV_WILLNEED)
-        if len(firsts) > 1:
+        if len(bytes_r) > 1:
             # All are asked of the disk before the first is waited for.
             asked = map(os.posix_fadvise, file, offsets_r, bytes_r, advice)
             collections.deque(asked, maxlen=0)
         read = b"".join(map(os.pread, file, bytes_r, offsets_r))
         if len(read) != sum(bytes_r):
             raise DataError(f"{self.path}: became shorter while it was read")
-        read_md = np.frombuffer(read, self.dtype).reshape(-1, self.width)
-        # Where each stretch begins in what was read, less where it begins in the file.
-        shift_r = np.cumsum(lengths_r) - lengths_r - rows_n[firsts]
-        places_n = rows_n + shift_r[np.cumsum(is_first_n) - 1]
-        np.take(read_md, places_n, axis=0, out=out_nd, mode="clip")
+        return np.frombuffer(read, self.dtype).reshape(-1, self.width)
 
     def blocks(self, block_bytes: int = 4 << 20) -> Iterator[np.ndarray]:
         """All rows, from the front to the back, [n, d] at a time."""

@@ -10,7 +10,7 @@ from data_pipelines.item_embeddings import ItemEmbeddings
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.ranking import RankCounts, RankState, init_rank_state
-from hiertcn_jax.train_step import make_chunk_step
+from hiertcn_jax.train_step import make_chunk_steps
 
 
 @dataclasses.dataclass
@@ -55,7 +55,7 @@ class StreamedRanks:
         self._chunk = min(config.rank_chunk, self._items)
         # Of a single event the products would be computed by other means, see `rank_counts`.
         self._size = max(config.rank_events, 2)
-        self._step = make_chunk_step(model_config)
+        self._steps = make_chunk_steps(model_config)
 
     def __call__(
         self, u_nd: np.ndarray, item_n: np.ndarray, seen_nk: np.ndarray | None
@@ -77,12 +77,15 @@ class StreamedRanks:
                 wanted = [b for b in blocks if not looks_up or b.has_target(start, end)]
                 if not wanted:
                     continue
-                rows_cd = jax.device_put(self._embeddings.read_places(start, self._chunk))
+                read_cd = self._embeddings.read_places(start, self._chunk)
                 # The device goes on while a chunk is read; no more than that is queued.
                 jax.block_until_ready(before)
+                rows_cd = self._steps.rows(read_cd)
                 for block in wanted:
                     events = (block.u_nd, block.target_n, block.seen_nk)
-                    block.state = self._step(block.state, rows_cd, start, first, looks_up, *events)
+                    block.state = self._steps.rank(
+                        block.state, rows_cd, start, first, looks_up, *events
+                    )
                 before = wanted[-1].state
         return [block.state.counts for block in blocks]
 

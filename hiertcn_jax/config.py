@@ -338,7 +338,7 @@ class EvalConfig(JsonFields):
       mask_seen: Items left out of the ranking because they were seen: `none`, those of the
         `session` so far, or of the `user` so far. The target always takes part.
       rank_events: Events ranked by one call. Few, so that on CPU their scores stay in the caches.
-      rank_chunk: Catalogue rows scored at once; with `rank_events` it bounds the memory.
+      rank_chunk: Catalogue rows scored at once, likewise; with `rank_events` it bounds the memory.
     """
 
     lanes: int = 128
@@ -346,7 +346,7 @@ class EvalConfig(JsonFields):
     sessions: int = 32
     mask_seen: str = "none"
     rank_events: int = 64
-    rank_chunk: int = 65536
+    rank_chunk: int = 16384
 
     def __post_init__(self) -> None:
         bounded(self)

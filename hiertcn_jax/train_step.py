@@ -1,7 +1,7 @@
 """The steps of training and evaluation: jitted once per bucket, the state donated."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,21 +124,30 @@ def make_eval_step(model: Model) -> EvalStep:
     return jax.jit(step, donate_argnums=2)
 
 
-ChunkStep = Callable[..., RankState]
+class ChunkSteps(NamedTuple):
+    """What ranks over a catalogue that is not on the device, jitted.
+
+    Attributes:
+      rows: From the embeddings of a chunk, [c, d] of any type, to what scores are made of.
+      rank: `ranking.rank_chunk`; the old state is donated.
+    """
+
+    rows: Callable[[Any], jax.Array]
+    rank: Callable[..., RankState]
 
 
-def make_chunk_step(model_config: ModelConfig) -> ChunkStep:
-    """`ranking.rank_chunk`, jitted; the old state is donated.
+def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
+    """The steps over a catalogue that comes by in chunks.
 
     Args:
       model_config: `normalize` is read.
     """
 
-    def step(state: RankState, rows_cd: Float[Array, "c d"], *rest: Any) -> RankState:
+    def rows(rows_cd: Float[Array, "c d"]) -> jax.Array:
         items = ItemTable(rows_cd.astype(jnp.float32), None, None)
-        return rank_chunk(state, scoring_rows(items, model_config)[0], *rest)
+        return scoring_rows(items, model_config)[0]
 
-    return jax.jit(step, donate_argnums=0)
+    return ChunkSteps(jax.jit(rows), jax.jit(rank_chunk, donate_argnums=0))
 
 
 RankStep = Callable[..., RankCounts]

@@ -21,7 +21,7 @@ def write_embeddings(directory, item_ids, width, seed=0, dtype="f4", ties=False)
     return path, ids_path
 
 
-def given_embeddings(directory, rows, width, seed=0, dtype="f4", cache_bytes=200, ties=False):
+def given_embeddings(directory, rows, width, seed=0, dtype="f4", cache_bytes=1000, ties=False):
     """Embeddings of a catalogue that stands in the file in another order, among other items."""
     items = [f"item {row}" for row in range(FIRST_ITEM_ID, rows)]
     shuffled = np.random.default_rng(seed).permutation([*items, "other 1", "other 2"]).tolist()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.row_cache import Settings, drawn_items, file_rows, main, write_rows
+from data_pipelines.row_cache import FILL_BYTES
 from data_pipelines.row_file import RowFile
 
 
@@ -41,7 +42,7 @@ def test_the_file_is_one_of_finite_rows(tmp_path):
 
 
 def test_a_small_run(tmp_path):
-    row_bytes, hot = 8 * 2, 100
+    row_bytes, hot = 8 * 2 + FILL_BYTES, 100
     settings = Settings(
         tmp_path / "rows.npy", 1000, 10**6, 8, hot * row_bytes, 64, 2, 2, str(tmp_path / "F.json")
     )

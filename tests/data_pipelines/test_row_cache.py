@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines import row_file
-from data_pipelines.row_cache import RowCache
+from data_pipelines.row_cache import FILL_BYTES, RowCache
 from data_pipelines.row_file import RowFile
 
 ITEMS, WIDTH = 40, 3
@@ -29,17 +29,19 @@ def rows_of(cache, items):
     return out
 
 
-@given(st.lists(st.integers(0, ITEMS - 1)).map(sorted), st.integers(0, 60 * ROW_BYTES))
+@given(
+    st.lists(st.integers(0, ITEMS - 1)).map(sorted), st.integers(0, 60 * (ROW_BYTES + FILL_BYTES))
+)
 def test_rows_are_those_of_the_file_whatever_the_room(file, items, room):
     cache = RowCache(file, ITEMS, PLACES.__getitem__, room)
     matrix = np.load(file.path)
     np.testing.assert_array_equal(rows_of(cache, items), matrix[PLACES[items]])
-    assert cache.hot == min(ITEMS, room // ROW_BYTES)
+    assert cache.hot == min(ITEMS, room // (ROW_BYTES + FILL_BYTES))
     assert (cache.asked, cache.hits) == (len(items), sum(item < cache.hot for item in items))
 
 
 def test_only_what_is_not_in_memory_is_read_and_that_forward(file, monkeypatch):
-    cache = RowCache(file, ITEMS, PLACES.__getitem__, 10 * ROW_BYTES)
+    cache = RowCache(file, ITEMS, PLACES.__getitem__, 10 * (ROW_BYTES + FILL_BYTES))
     reads, real = [], os.pread
 
     def pread(descriptor, size, offset):
@@ -65,7 +67,9 @@ def test_a_billion_rows_are_addressed_without_an_index(tmp_path):
         file.truncate(start + rows * 4)
         file.seek(start + 4 * (rows - 1))
         file.write(np.asarray([1.5, -2], "f2").tobytes())
-    cache = RowCache(RowFile(path), rows, lambda items: rows - 1 - items, max_bytes=400)
+    cache = RowCache(
+        RowFile(path), rows, lambda items: rows - 1 - items, max_bytes=100 * (4 + FILL_BYTES)
+    )
     out = np.empty((3, 2), "f2")
     cache.read(np.asarray([0, 99, 999_999_999]), out)
     np.testing.assert_array_equal(out, [[1.5, -2], [0, 0], [0, 0]])

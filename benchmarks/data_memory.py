@@ -1,0 +1,170 @@
+"""Bytes of data: for a user that is served, and for an event that is trained on.
+
+    python -m benchmarks.data_memory --json=FILE
+
+Nothing is timed: bytes are those of the arrays themselves, made by the loader and the models. All
+models get the same given embeddings; a batch has each of its items once. `hiertcn` and `tcn_user`,
+a TCN over the last 200 events of the user or more, train on our chunks of event streams;
+`tcn_windows` is that TCN as it is commonly trained, each label with the embeddings of the 200
+events before it, and keeps these for a user that is served. `*_float32` is all in float32,
+`*_16bit` has embeddings in float16 and products in bfloat16.
+
+`bytes_per_user` is what is kept of a user between two events: the carry, or the embeddings.
+`bytes_per_label` is a batch with its embeddings and the carries of its lanes over the events with a
+label. `*_saved` is the share of what `tcn_windows` takes that is not needed. `ids_bytes_per_user`:
+were ids alone kept for the TCN, so much, and 200 embeddings to be looked up for each prediction.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks.common import require_directory, write_report
+from benchmarks.streamed_users import StreamedUsers
+from data_pipelines.command import run_command
+from data_pipelines.distinct import ItemRows
+from data_pipelines.loaders import train_loader
+from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models import build
+from hiertcn_jax.tcn import receptive_field
+
+WINDOW = 200
+"""Events that the flat TCN has to see."""
+
+_TYPES = {"float32": ("float32", 4), "16bit": ("bfloat16", 2)}
+"""By the end of a case's name: type of products, bytes of a value of an embedding."""
+
+
+class Settings(NamedTuple):
+    """What the flags say.
+
+    Attributes:
+      bucket: Of a batch.
+      events: Of the log, about.
+      items: Size of the catalogue.
+      width: `d`, of embeddings, states and channels alike.
+      batches: Looked at.
+      json: The file to write.
+    """
+
+    bucket: Bucket
+    events: int
+    items: int
+    width: int
+    batches: int
+    json: str
+
+
+class Batches(NamedTuple):
+    """Means over batches.
+
+    Attributes:
+      bytes: Without embeddings, and without what fills up behind the distinct items.
+      rows: Distinct items.
+      labels: Events that are trained on.
+    """
+
+    bytes: float
+    rows: float
+    labels: float
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def model_config(name: str, width: int, dtype: str) -> ModelConfig:
+    """A model of this width; a TCN over the user has as many blocks as its window takes."""
+    channels = [width] * 3
+    while True:
+        config = ModelConfig(
+            name=name, item_dim=width, gru_dim=width, tcn_channels=tuple(channels), dtype=dtype
+        )
+        if name != "tcn_user" or receptive_field(config) > WINDOW:
+            return config
+        channels.append(width)
+
+
+def survey(settings: Settings) -> Batches:
+    """Looks at some batches."""
+    users = StreamedUsers(settings.events, settings.items, seed=0)
+    rows = ItemRows(settings.items + FIRST_ITEM_ID)
+    loader = train_loader(users, settings.bucket, seed=0, item_rows=rows, prefetch=0)
+    found = []
+    for batch, _ in itertools.islice(loader, settings.batches):
+        distinct_u = np.asarray(batch.distinct_u)
+        distinct_u = distinct_u[: int(np.argmax(distinct_u)) + 1]
+        size = tree_bytes(batch.replace(distinct_u=distinct_u))
+        found.append(Batches(size, len(distinct_u), int(np.count_nonzero(batch.loss_weight_bl))))
+    return Batches(*np.mean(found, axis=0).tolist())
+
+
+def measure(settings: Settings) -> dict[str, dict[str, float]]:
+    """All cases."""
+    batches = survey(settings)
+    cases: dict[str, dict[str, float]] = {}
+    for ending, (dtype, item_size) in _TYPES.items():
+        row = settings.width * item_size
+        window = WINDOW * row
+        cases[f"tcn_windows_{ending}"] = {
+            "bytes_per_user": window,
+            "bytes_per_label": window,
+            "ids_bytes_per_user": WINDOW * 4,
+        }
+        for name in ("hiertcn", "tcn_user"):
+            config = model_config(name, settings.width, dtype)
+            carry = tree_bytes(jax.eval_shape(lambda config=config: build(config).init_carry(1)))
+            batch = batches.bytes + batches.rows * row + settings.bucket.lanes * carry
+            label = batch / batches.labels
+            cases[f"{name}_{ending}"] = {
+                "bytes_per_user": carry,
+                "bytes_per_label": round(label, 1),
+                "bytes_per_user_saved": round(1 - carry / window, 4),
+                "bytes_per_label_saved": round(1 - label / window, 4),
+                "labels_per_batch": round(batches.labels, 1),
+                "distinct_items_per_batch": round(batches.rows, 1),
+            }
+    return cases
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
+    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
+    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    flags.DEFINE_integer("log_events", 10_000_000, "Events of the log.", lower_bound=1)
+    flags.DEFINE_integer("items", 1_000_000, "Size of the catalogue.", lower_bound=2)
+    flags.DEFINE_integer("width", 128, "Of embeddings, states and channels.", lower_bound=1)
+    flags.DEFINE_integer("batches", 20, "Batches that are looked at.", lower_bound=1)
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: The file cannot be written.
+    """
+    values = flags.FLAGS
+    require_directory(values.json)
+    bucket = Bucket(values.lanes, values.events, values.sessions)
+    sizes = (values.log_events, values.items, values.width, values.batches)
+    return Settings(bucket, *sizes, values.json)
+
+
+def main(settings: Settings) -> None:
+    """Counts, prints and writes down."""
+    cases = measure(settings)
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    write_report(settings.json, "cases", cases)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (OSError,))
