@@ -79,17 +79,18 @@ class Case(NamedTuple):
         return self.rank(), resident_bytes("VmHWM") - before
 
 
-def open_rows(path: Path, items: int) -> ItemEmbeddings:
-    """The rows of a file as embeddings of a catalogue in another order; none is in memory."""
+def open_rows(path: Path, items: int, cache_bytes: int) -> ItemEmbeddings:
+    """The rows of a file as embeddings of a catalogue in another order."""
     file = RowFile(path)
     rows = file_rows(items)(np.arange(items))
-    return ItemEmbeddings(file, rows, RowCache(file, items, rows.__getitem__, 0), "not looked at")
+    cache = RowCache(file, items, rows.__getitem__, cache_bytes)
+    return ItemEmbeddings(file, rows, cache, "not looked at")
 
 
 def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
     """Both cases, of the same rows, predictions and targets."""
     generator = np.random.default_rng(0)
-    embeddings, config = open_rows(path, settings.items), settings.config
+    embeddings, config = open_rows(path, settings.items, 0), settings.config
     u_nd = generator.normal(size=(settings.events, settings.width)).astype(np.float32)
     target_n = np.concatenate(
         [drawn_items(generator, settings.items, 1) for _ in range(settings.events)]
