@@ -149,7 +149,7 @@ def is_id(dtype: pl.DataType) -> bool:
 def _shown(value: pl.Series) -> str:
     """A value, alone in its series, as a message has it: cut where it is long."""
     if isinstance(value.dtype, pl.List):
-        value = value.list.join(" ")
+        value = value.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
     if value.dtype.is_temporal():
         # As a count: it may be no date that Python has.
         return f"{value.to_physical().item()} as {value.dtype}"

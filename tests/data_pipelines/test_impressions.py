@@ -220,6 +220,25 @@ def test_bad_impressions_are_one_line(tmp_path, name):
     assert not (tmp_path / "D").exists()
 
 
+@pytest.mark.parametrize(
+    "shown, message",
+    [
+        ([[1, 2], [3]], "row 2, column 'clicked': expected items of 'shown', got '1 2'"),
+        ([[1, 2], [None]], "row 2, column 'shown': expected items, got nothing"),
+        ([[1, 2], None], "row 2, column 'shown': expected items, got nothing"),
+    ],
+)
+def test_bad_lists_in_parquet_are_one_line(tmp_path, shown, message):
+    log = write_csv(tmp_path / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
+    lists = {"user_id": [0, 0], "timestamp": [0, 0], "shown": shown, "clicked": [[1], [1, 2]]}
+    path = tmp_path / "shown.parquet"
+    pl.DataFrame(lists).write_parquet(path)
+    config = PrepareConfig(output_dir=str(tmp_path / "D"), input=(log,), impressions=(str(path),))
+    with pytest.raises(DataError) as caught:
+        prepare(config)
+    assert str(caught.value) == f"{path}: {message}"
+
+
 def test_lists_of_something_else_are_one_line(tmp_path):
     log = write_csv(tmp_path / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
     for column, other in (("shown", [[0.5]]), ("clicked", [[[1]]])):
