@@ -1,7 +1,7 @@
 """How every command starts and ends: flags checked first, one clear line, an exit code.
 
 Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad
-flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on.
+flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on if one can.
 """
 
 import inspect
@@ -42,6 +42,8 @@ def run_command(
     read_flags: Callable[[], Config],
     main: Callable[[Config], None],
     mendable: tuple[type[Exception], ...],
+    *,
+    goes_on: bool = False,
 ) -> NoReturn:
     """Parses the command line, runs `main`, and exits.
 
@@ -50,6 +52,7 @@ def run_command(
         they make no sense.
       main: The command.
       mendable: What `main` raises where the user can mend the cause.
+      goes_on: Whether the same command takes up what a stopped one has done: then it is said.
     """
     configs: list[Config] = []
 
@@ -73,7 +76,8 @@ def run_command(
         try:
             main(configs[0])
         except StoppedError as stopped:
-            print(f"{stopped.line}; go on with: {shlex.join(sys.orig_argv)}", file=sys.stderr)
+            again = f"; go on with: {shlex.join(sys.orig_argv)}" if goes_on else ""
+            print(f"{stopped.line}{again}", file=sys.stderr)
             raise
         except mendable as error:
             fail(error, 1)

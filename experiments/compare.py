@@ -221,6 +221,5 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(
-        read_settings, main, (DataError, CheckpointError, NonFiniteError, AuditError, OSError)
-    )
+    errors = (DataError, CheckpointError, NonFiniteError, AuditError, OSError)
+    run_command(read_settings, main, errors, goes_on=True)

@@ -314,4 +314,4 @@ def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, StudyError, OSError))
+    run_command(read_settings, main, (DataError, StudyError, OSError), goes_on=True)

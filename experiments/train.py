@@ -86,4 +86,5 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     flags_lib.define_train_flags()
-    run_command(read_settings, main, (DataError, CheckpointError, NonFiniteError, OSError))
+    errors = (DataError, CheckpointError, NonFiniteError, OSError)
+    run_command(read_settings, main, errors, goes_on=True)

@@ -1,5 +1,7 @@
 """What a command says when it fails: one line, whatever the message and whoever else speaks."""
 
+import shlex
+import signal
 import subprocess
 import sys
 
@@ -77,8 +79,22 @@ def test_a_signal_that_meets_a_garbage_collection_stops_too():
     command = [sys.executable, "-c", _IS_STOPPED_WHERE_EXCEPTIONS_END]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 143
-    assert result.stderr.startswith("stopped by SIGTERM; go on with: ")
+    assert result.stderr.startswith("stopped by SIGTERM\n")
     assert result.stderr.count("Traceback") == 0
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_how_to_go_on_is_said_where_one_can(kind, goes_on):
+    script = (
+        "import signal; from data_pipelines.command import run_command; run_command(lambda: None, "
+        f"lambda settings: signal.raise_signal({int(kind)}), (), goes_on={goes_on})"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 128 + kind
+    again = f"; go on with: {shlex.join(command)}" if goes_on else ""
+    assert result.stderr == f"stopped by {kind.name}{again}\n"
 
 
 @pytest.mark.parametrize(
