@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
+from data_pipelines.allocator import give_back_freed_memory
 from experiments.bad_steps import BadStepsError, NonFiniteError
 from experiments.data import Data
 from experiments.flags import RunConfig
@@ -162,6 +163,7 @@ class Training:
         configs = saved_configs(self._run, self._data)
         self._checkpoints.save(self.step, self._state, loader, configs, monitored)
         self._saved = self.step
+        give_back_freed_memory()
         self._meter.resume()
 
     def save_if_behind(self) -> None:

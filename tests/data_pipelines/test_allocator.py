@@ -37,3 +37,30 @@ def test_large_arrays_get_the_pages_of_freed_ones():
     kept, given_back = faults("keep"), faults("default")
     assert kept < 100
     assert given_back > 10 * kept
+
+
+GIVES_BACK = """
+import os
+
+from data_pipelines.allocator import give_back_freed_memory, keep_freed_memory
+
+
+def resident_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+keep_freed_memory()
+pieces = [bytearray(10_000) for _ in range(10_000)]  # 100 MB, every tenth of it in use.
+pieces = pieces[::10]
+before = resident_mb()
+give_back_freed_memory()
+print(before - resident_mb())
+"""
+
+
+def test_freed_pieces_between_others_are_given_back():
+    done = subprocess.run(
+        [sys.executable, "-c", GIVES_BACK], capture_output=True, text=True, check=True
+    )
+    assert 60 < float(done.stdout) < 95
