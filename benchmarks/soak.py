@@ -1,0 +1,270 @@
+"""A long run keeps to what it has: memory, open files, threads, compiled programs.
+
+    python -m benchmarks.soak --json=FILE
+
+Trains on the synthetic log as the quickstart does, but without end: by the real command, in both
+item modes at once, with a checkpoint every 20 steps and a validation an epoch. Each run is looked
+at from outside, every second; after `--minutes` it gets SIGTERM, and has to save and end. What is
+held against it is what comes behind its first pass: the line that follows its first validation; of
+its memory what comes five minutes later. Linux only: it reads /proc.
+
+Cases: the item modes. `anonymous_mb` has the median of each minute: resident memory without the
+pages of files, which the system takes back and reads again as it likes; `resident_mb` is with them.
+`anonymous_spread` is by how much the highest of the medians is above the lowest, without those of
+the first five minutes. `files` and `threads` have the least of each minute: a checkpoint that is
+being written takes some more. `compilations` counts each program that was built or read from a
+cache.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from benchmarks.common import require_directory, write_report
+from data_pipelines.command import run_command
+from data_pipelines.config import PrepareConfig
+from data_pipelines.prepare import prepare
+
+LOSSES = {"dense": "cross_entropy", "rows": "sampled_softmax"}
+"""By item mode."""
+MOST_SPREAD = 0.02
+"""Of the medians of anonymous memory."""
+MOST_STOP_S = 30.0
+"""From SIGTERM to the end."""
+
+_ROOT = Path(__file__).parents[1]
+_EVERY_S = 1.0
+_SETTLING_MINUTES = 5
+_COUNTED = """
+import runpy, sys, time
+import jax
+compiled = open(sys.argv.pop(1), "a", buffering=1)
+def note(event, seconds, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+        compiled.write(f"{time.monotonic()}\\n")
+jax.monitoring.register_event_duration_secs_listener(note)
+runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+"""
+
+
+class GrowthError(Exception):
+    """A run took more and more."""
+
+
+class Sample(NamedTuple):
+    """What a process holds at a moment.
+
+    Attributes:
+      monotonic_s: When.
+      anonymous_bytes: Resident memory that is of no file.
+      resident_bytes: All of it.
+      files: Open files.
+      threads: Threads.
+    """
+
+    monotonic_s: float
+    anonymous_bytes: int
+    resident_bytes: int
+    files: int
+    threads: int
+
+
+def look(pid: int) -> Sample:
+    """What a process holds now.
+
+    Raises:
+      OSError: It has ended.
+    """
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    values = dict(line.split(":", 1) for line in status.splitlines())
+    return Sample(
+        time.monotonic(),
+        int(values["RssAnon"].split()[0]) * 1024,
+        int(values["VmRSS"].split()[0]) * 1024,
+        len(os.listdir(f"/proc/{pid}/fd")),
+        int(values["Threads"]),
+    )
+
+
+def figures(samples: list[Sample], compiled_s: list[float]) -> dict[str, Any]:
+    """The figures of one run.
+
+    Args:
+      samples: From its first pass on.
+      compiled_s: When something was compiled, since ever.
+    """
+    began_s = samples[0].monotonic_s
+    minutes = [
+        list(minute)
+        for _, minute in itertools.groupby(samples, lambda s: int(s.monotonic_s - began_s) // 60)
+    ]
+    # The last may be a short one.
+    minutes = minutes[:-1] or minutes
+    anonymous = [statistics.median(s.anonymous_bytes for s in minute) for minute in minutes]
+    resident = [statistics.median(s.resident_bytes for s in minute) for minute in minutes]
+    settled = anonymous[_SETTLING_MINUTES:] or anonymous[-1:]
+    return {
+        "anonymous_mb": [round(value / 1e6, 1) for value in anonymous],
+        "anonymous_spread": round(max(settled) / min(settled) - 1, 4),
+        "resident_mb": [round(value / 1e6, 1) for value in resident],
+        "files": [min(sample.files for sample in minute) for minute in minutes],
+        "threads": [min(sample.threads for sample in minute) for minute in minutes],
+        "compilations": len(compiled_s),
+        "later_compilations": sum(second > began_s for second in compiled_s),
+    }
+
+
+def growth(case: Mapping[str, Any]) -> list[str]:
+    """The figures of a run that are not as they should be."""
+    wrong = {
+        "anonymous_spread": case["anonymous_spread"] > MOST_SPREAD,
+        "files": _grows(case["files"]),
+        "threads": _grows(case["threads"]),
+        "later_compilations": case["later_compilations"] > 0,
+        "stop_s": case["stop_s"] > MOST_STOP_S,
+    }
+    return [f"{figure}={case[figure]}" for figure, is_wrong in wrong.items() if is_wrong]
+
+
+def _grows(counts: list[int]) -> bool:
+    """Whether the last third is above the first throughout."""
+    third = max(1, len(counts) // 3)
+    return min(counts[-third:]) > max(counts[:third])
+
+
+class Run:
+    """The command under way.
+
+    Args:
+      directory: Holds `log`; gets the workdir, and what the command says.
+      item_mode: Of `LOSSES`.
+      *arguments: More of the command's.
+    """
+
+    def __init__(self, directory: Path, item_mode: str, *arguments: str) -> None:
+        self.item_mode, self.samples = item_mode, list[Sample]()
+        self._workdir, self._compiled = directory / item_mode, directory / f"{item_mode}.compiled"
+        self._said = directory / f"{item_mode}.txt"
+        command = [
+            *(sys.executable, "-c", _COUNTED, str(self._compiled)),
+            "--flagfile=experiments/flagfiles/quickstart.flags",
+            *(f"--data_dir={directory / 'log'}", f"--workdir={self._workdir}"),
+            *(f"--item_mode={item_mode}", f"--loss={LOSSES[item_mode]}"),
+            *("--steps=10000000", "--patience=0"),
+            *("--log_every_steps=5", "--checkpoint_every_steps=20", *arguments),
+        ]
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(command, cwd=_ROOT, stdout=said, stderr=said)
+
+    def look(self) -> None:
+        """Takes a sample, once the first pass is over.
+
+        Raises:
+          RuntimeError: The run has ended.
+        """
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.item_mode}: ended: {self._last_words()}")
+        if self.samples or self._is_past_first_pass():
+            self.samples.append(look(self.process.pid))
+
+    def stop(self) -> dict[str, Any]:
+        """Asks the run to stop; its figures.
+
+        Raises:
+          RuntimeError: It was not past its first pass, or did not end as it should.
+        """
+        clock = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait()
+        stop_s = time.monotonic() - clock
+        if code != 128 + signal.SIGTERM or not self.samples:
+            raise RuntimeError(f"{self.item_mode}: exit code {code}: {self._last_words()}")
+        compiled_s = [float(line) for line in self._compiled.read_text().split()]
+        lines = self._lines()
+        return {
+            "steps": lines[-1]["step"],
+            "validations": sum(line["kind"] == "valid" for line in lines),
+            **figures(self.samples, compiled_s),
+            "stop_s": round(stop_s, 1),
+        }
+
+    def _is_past_first_pass(self) -> bool:
+        kinds = [line["kind"] for line in self._lines()]
+        return "valid" in kinds[:-1]
+
+    def _lines(self) -> list[dict[str, Any]]:
+        path = self._workdir / "metrics.jsonl"
+        if not path.exists():
+            return []
+        *whole, _ = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in whole]
+
+    def _last_words(self) -> str:
+        return self._said.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+
+
+def soak(minutes: float, *arguments: str) -> dict[str, dict[str, Any]]:
+    """Trains for so long; the figures by item mode.
+
+    Raises:
+      RuntimeError: A run ended, or did not get past its first pass.
+    """
+    with contextlib.ExitStack() as closing:
+        directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="hiertcn_jax_")))
+        prepare(PrepareConfig(synthetic="planted", output_dir=str(directory / "log")))
+        runs = [Run(directory, item_mode, *arguments) for item_mode in LOSSES]
+        for run in runs:
+            closing.callback(run.process.kill)
+        end = time.monotonic() + minutes * 60
+        while time.monotonic() < end:
+            time.sleep(_EVERY_S)
+            for run in runs:
+                run.look()
+        return {run.item_mode: run.stop() for run in runs}
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    json: str
+    minutes: float
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags."""
+    values = flags.FLAGS
+    require_directory(values.json)
+    return Settings(values.json, values.minutes)
+
+
+def main(settings: Settings) -> None:
+    """Trains, prints and writes down.
+
+    Raises:
+      GrowthError: A run took more and more.
+    """
+    cases = soak(settings.minutes)
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value}" for figure, value in case.items()))
+    write_report(settings.json, "cases", cases)
+    wrong = [f"{name}: {', '.join(found)}" for name in cases if (found := growth(cases[name]))]
+    if wrong:
+        raise GrowthError("; ".join(wrong))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_float("minutes", 30.0, "How long.", lower_bound=0.0)
+    run_command(read_settings, main, (GrowthError, OSError, RuntimeError))
