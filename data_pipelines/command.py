@@ -27,14 +27,17 @@ class StoppedError(SystemExit):
     Args:
       signal_number: SIGTERM or SIGINT.
       where: Where it was, to say.
+      by_all: Whether all processes of the run end here, together.
 
     Attributes:
       signal_number: As given.
+      by_all: As given.
     """
 
-    def __init__(self, signal_number: int, where: str = "") -> None:
+    def __init__(self, signal_number: int, where: str = "", by_all: bool = False) -> None:
         super().__init__(128 + signal_number)
         self.signal_number = signal_number
+        self.by_all = by_all
         self.line = " ".join(["stopped by", signal.Signals(signal_number).name, where]).strip()
 
 

@@ -5,7 +5,8 @@ One shape is one compilation, and none comes late in a run when some batch is ri
 before. The price is bounded: `u` rows are gathered and updated, but no convolution sees them, and
 there are never more of them than events and negatives together.
 
-Each process has a `distinct_u` of its own, and its ids are places in that.
+A process knows the items of its own lanes only. Of several processes each draws its negatives here
+and keeps global ids: the step finds what is distinct in the batch of all of them.
 
 `given` mode is the same, and the batch brings the embeddings of its distinct items too.
 """
@@ -94,12 +95,14 @@ def with_item_rows(
       seed: Of the negatives.
 
     Returns:
-      The same batches with `distinct_u` set, `negatives_k` or `negatives_blk` as `items` says
-      (behind the impressions), and local ids; with `item_table_ud` and `log_q_mu` in `given` mode.
-      `info` keeps the global ids.
+      The same batches with `negatives_k` or `negatives_blk` as `items` says (behind the
+      impressions), and where all lanes are own with `distinct_u` and local ids; with
+      `item_table_ud` and `log_q_mu` in `given` mode. `info` keeps the global ids.
     """
     if items.negatives:
         loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
+    if len(own) < bucket.lanes:
+        return loader
     size = items.distinct_rows(len(own), bucket.events)
     loader = loader.map(lambda element: to_local_ids(element, items.table_rows, size))
     given = items.given

@@ -22,6 +22,7 @@ from experiments.restore import Restored, open_run_data, restore_run
 from experiments.results import metrics_table, print_table, write_json, write_ranks
 from experiments.slice_plots import require_matplotlib
 from experiments.slice_report import report_evaluation
+from hiertcn_jax import processes
 from hiertcn_jax.checkpoint import CheckpointError
 from hiertcn_jax.config import MASK_SEEN
 
@@ -71,7 +72,9 @@ def read_settings() -> Settings:
 
 def evaluate_run(restored: Restored, data: Data, split: Split, workdir: Path) -> Evaluation:
     """Scores a restored model, and writes W/<split>.json by the evaluation contract."""
-    evaluator = Evaluator(restored.model, restored.config, restored.evaluation, data, split)
+    evaluator = Evaluator(
+        restored.model, restored.config, restored.evaluation, data, split, restored.layout
+    )
     evaluation = evaluator(restored.params)
     values = {
         "split": split.name.lower(),
@@ -79,7 +82,8 @@ def evaluate_run(restored: Restored, data: Data, split: Split, workdir: Path) ->
         "mask_seen": restored.evaluation.mask_seen,
         **evaluation.metrics,
     }
-    write_json(workdir / f"{split.name.lower()}.json", values)
+    if processes.is_first():
+        write_json(workdir / f"{split.name.lower()}.json", values)
     return evaluation
 
 

@@ -10,6 +10,7 @@ from data_pipelines.distinct import given_rows
 from data_pipelines.histories.record import Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
+from experiments.device_ranks import DeviceRanks, Ranked, collect_ranks, in_order
 from experiments.shown_lists import (
     ListRanker,
     PendingRanks,
@@ -18,12 +19,13 @@ from experiments.shown_lists import (
     has_impressions,
 )
 from experiments.streamed_ranks import StreamedRanks
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
+from hiertcn_jax import processes
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Batch, Bucket, LaneBatch
 from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.mesh import Layout, batch_shardings, lane_shardings, place
 from hiertcn_jax.metrics import MetricSums, user_keys
 from hiertcn_jax.models import Model
-from hiertcn_jax.ranking import RankCounts, ranks_of
-from hiertcn_jax.train_step import make_eval_step, make_rank_step
+from hiertcn_jax.train_step import make_eval_step
 
 
 class ScoredEvents(NamedTuple):
@@ -77,27 +79,16 @@ def scored_events(element: LaneBatch) -> ScoredEvents:
     )
 
 
-class _Counts(NamedTuple):
-    """What a batch's ranks are made of.
-
-    Attributes:
-      order_n: The events in the order in which they were ranked.
-      parts: Their counts, so many events at a time; the filling of the last stands behind all.
-    """
-
-    order_n: np.ndarray
-    parts: list[RankCounts]
-
-
 class Collector:
     """Gathers ranks into the metrics of a split.
 
     Args:
       data: The users' ids, and the size of the catalogue.
+      of_all_processes: Whether each process has a part of the events, and gets the metrics of all.
     """
 
-    def __init__(self, data: Data) -> None:
-        self._data = data
+    def __init__(self, data: Data, of_all_processes: bool = False) -> None:
+        self._data, self._of_all_processes = data, of_all_processes
         self._events: list[ScoredEvents] = []
         self._ranks: list[np.ndarray] = []
         self._shown: list[ShownRanks] = []
@@ -129,26 +120,54 @@ class Collector:
     def result(self) -> Evaluation:
         """The metrics of all batches."""
         events = ScoredEvents(*(np.concatenate(parts) for parts in zip(*self._events, strict=True)))
-        rank_n = np.concatenate(self._ranks)
-        sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
         keys_n = user_keys(self._data.user_ids(events.user_n))
+        rank_n, unknown_targets = np.concatenate(self._ranks), self._unknown_targets
+        shown = (
+            ShownRanks(*map(np.concatenate, zip(*self._shown, strict=True)))
+            if self._shown
+            else None
+        )
+        if self._of_all_processes:
+            shown = None if shown is None else _gathered_shown(shown, len(rank_n))
+            events, rank_n, keys_n = _gathered(events, rank_n, keys_n)
+            unknown_targets = sum(processes.gather_json(unknown_targets))
+        sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
         sums.add(rank_n, keys_n, events.session_n, events.position_n)
-        shown = self._shown_metrics(events, keys_n) if self._shown else {}
         metrics = {
             "data_hash": self._data.content_hash,
-            "unknown_targets": self._unknown_targets,
+            "unknown_targets": unknown_targets,
             **sums.result(),
-            **shown,
+            **({} if shown is None else self._shown_metrics(shown, events, keys_n)),
         }
         return Evaluation(metrics, events, rank_n)
 
-    def _shown_metrics(self, events: ScoredEvents, keys_n: np.ndarray) -> dict[str, Any]:
-        index_n, rank_n, size_n = map(np.concatenate, zip(*self._shown, strict=True))
+    def _shown_metrics(
+        self, shown: ShownRanks, events: ScoredEvents, keys_n: np.ndarray
+    ) -> dict[str, Any]:
+        index_n, rank_n, size_n = shown
         sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
         session_n, position_n = events.session_n[index_n], events.position_n[index_n]
         sums.add(rank_n, keys_n[index_n], session_n, position_n, size_n)
         mean_items = float(size_n.mean()) if len(size_n) else None
         return {"shown": {"mean_items": mean_items, **sums.result()}}
+
+
+def _gathered(
+    events: ScoredEvents, rank_n: np.ndarray, keys_n: np.ndarray
+) -> tuple[ScoredEvents, np.ndarray, np.ndarray]:
+    """Scored events with their ranks and users' keys, one process behind the other."""
+    columns = [*(np.asarray(column, np.int64) for column in events), rank_n, keys_n]
+    rows_nc = np.stack([column.view(np.int64) for column in columns], axis=1)
+    gathered = [np.ascontiguousarray(column) for column in processes.gather_rows(rows_nc).T]
+    return ScoredEvents(*gathered[:-2]), gathered[-2].view(np.float64), gathered[-1].view(np.uint64)
+
+
+def _gathered_shown(shown: ShownRanks, events: int) -> ShownRanks:
+    """Ranks within lists of all processes; `events` are those that this one has scored."""
+    before = sum(processes.gather_json(events)[: jax.process_index()])
+    columns = [before + shown.index_n, shown.rank_n.view(np.int64), shown.size_n.astype(np.int64)]
+    index_n, rank_n, size_n = processes.gather_rows(np.stack(columns, axis=1)).T
+    return ShownRanks(index_n, np.ascontiguousarray(rank_n).view(np.float64), size_n)
 
 
 class Evaluator:
@@ -160,24 +179,36 @@ class Evaluator:
       config: Bucket, masking, and sizes of the ranking.
       data: The data.
       split: VALID or TEST.
+      layout: Where parameters and lanes lie, if on several devices.
     """
 
     def __init__(
-        self, model: Model, model_config: ModelConfig, config: EvalConfig, data: Data, split: Split
+        self,
+        model: Model,
+        model_config: ModelConfig,
+        config: EvalConfig,
+        data: Data,
+        split: Split,
+        layout: Layout | None = None,
     ) -> None:
-        self._model, self._config, self._data = model, config, data
-        bucket = Bucket(config.lanes, config.events, config.sessions)
+        self._config, self._data, self._layout = config, data, layout
         self._loader = eval_loader(
-            data.histories, bucket, split=split, item_rows=given_rows(data.embeddings)
+            data.histories,
+            Bucket(config.lanes, config.events, config.sessions),
+            split=split,
+            item_rows=given_rows(data.embeddings),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
-        self._eval_step = make_eval_step(model)
-        self._rank_step = make_rank_step(model_config, config.rank_chunk)
+        self._fresh_carry = _fresh_carry(model, config.lanes, layout)
+        self._eval_step = make_eval_step(model, layout)
+        self._ranks = DeviceRanks(model_config, config, layout)
         self._streamed = None
         if data.embeddings is not None:
             self._streamed = StreamedRanks(data.embeddings, model_config, config)
         self._list_ranker = None
         if has_impressions(data):
-            self._list_ranker = ListRanker(data, model_config, config.rank_events)
+            self._list_ranker = ListRanker(data, model_config, config, layout)
 
     def __call__(
         self, params: dict[str, Any], between_batches: Callable[[], None] = lambda: None
@@ -191,15 +222,15 @@ class Evaluator:
         Raises:
           ValueError: A score is NaN.
         """
-        carry = self._model.init_carry(self._config.lanes)
-        collector = Collector(self._data)
-        waiting: list[tuple[LaneBatch, ScoredEvents, _Counts, PendingRanks | None]] = []
+        carry = self._fresh_carry()
+        collector = Collector(self._data, of_all_processes=True)
+        waiting: list[tuple[LaneBatch, ScoredEvents, list[Ranked], PendingRanks | None]] = []
         for element in self._loader:
             between_batches()
-            u_bld, carry = self._eval_step(params, element.batch, carry)
+            u_bld, carry = self._eval_step(params, self._placed(element.batch), carry)
             events = scored_events(element)
-            counts, shown = self._rank(params, u_bld, events), self._shown(params, u_bld, events)
-            waiting.append((element, events, counts, shown))
+            ranked, shown = self._rank(params, u_bld, events), self._shown(params, u_bld, events)
+            waiting.append((element, events, ranked, shown))
             # Ranks are read one batch late: the device goes on while the host looks at them.
             if len(waiting) > 1:
                 _collect(collector, *waiting.pop(0))
@@ -207,29 +238,16 @@ class Evaluator:
             _collect(collector, *entry)
         return collector.result()
 
-    def _rank(self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents) -> _Counts:
+    def _rank(self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents) -> list[Ranked]:
         seen_nk = seen_items(self._data, events, self._config.mask_seen)
         item_n, embeddings = events.item_n, self._data.embeddings
         # Events whose targets are near each other find them in few chunks of the catalogue.
         order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
-        places_n, item_n = events.places_n[order_n], item_n[order_n]
+        if self._streamed is None:
+            return self._ranks(params["items"], u_bld, events.places_n, item_n, seen_nk, order_n)
+        u_nd = np.asarray(u_bld).reshape(-1, u_bld.shape[-1])[events.places_n[order_n]]
         seen_nk = None if seen_nk is None else seen_nk[order_n]
-        if self._streamed is not None:
-            u_nd = np.asarray(u_bld).reshape(-1, u_bld.shape[-1])[places_n]
-            return _Counts(order_n, self._streamed(u_nd, item_n, seen_nk))
-        size, counts = self._config.rank_events, []
-        for start in range(0, len(places_n), size):
-            part = slice(start, start + size)
-            counts.append(
-                self._rank_step(
-                    params["items"],
-                    u_bld,
-                    _filled(places_n[part], size, 0),
-                    _filled(item_n[part], size, int(item_n[0])),
-                    None if seen_nk is None else _filled(seen_nk[part], size, PADDING_ID),
-                )
-            )
-        return _Counts(order_n, counts)
+        return in_order(order_n, self._streamed(u_nd, item_n[order_n], seen_nk))
 
     def _shown(
         self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents
@@ -238,6 +256,19 @@ class Evaluator:
             return None
         lists = find_lists(self._data, events.user_n, events.user_position_n)
         return self._list_ranker(params["items"], u_bld, events.places_n, events.item_n, lists)
+
+    def _placed(self, batch: Batch) -> Batch:
+        if self._layout is None:
+            return batch
+        return place(batch, batch_shardings(batch, self._layout.mesh))
+
+
+def _fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:
+    """A function that makes the carry in front of an evaluation."""
+    if layout is None:
+        return lambda: model.init_carry(lanes)
+    shardings = lane_shardings(jax.eval_shape(lambda: model.init_carry(lanes)), layout.mesh)
+    return jax.jit(lambda: model.init_carry(lanes), out_shardings=shardings)
 
 
 def seen_items(data: Data, events: ScoredEvents, mask_seen: str) -> np.ndarray | None:
@@ -279,21 +310,12 @@ def _histories(data: Data, users: np.ndarray) -> Iterator[tuple[int, Any]]:
     return zip(users.tolist(), data.histories.__getitems__(users.tolist()), strict=True)
 
 
-def _filled(values: np.ndarray, size: int, filling: int) -> np.ndarray:
-    """`values` with rows of `filling` behind them, up to `size`; int32."""
-    out = np.full((size, *values.shape[1:]), filling, np.int32)
-    out[: len(values)] = values
-    return out
-
-
 def _collect(
     collector: Collector,
     element: LaneBatch,
     events: ScoredEvents,
-    counts: _Counts,
+    ranked: list[Ranked],
     shown: PendingRanks | None,
 ) -> None:
-    parts = [ranks_of(part) for part in jax.device_get(counts.parts)]
-    rank_n = np.empty(len(events.places_n))
-    rank_n[counts.order_n] = np.concatenate([np.zeros(0), *parts])[: len(rank_n)]
+    rank_n = collect_ranks(ranked, len(events.places_n))
     collector.add(element, events, rank_n, None if shown is None else shown.read())

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from absl import flags
 
+from experiments.cluster import Cluster
 from experiments.files import whole_file
 from hiertcn_jax import config as config_lib
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
@@ -44,6 +45,8 @@ _CHOICES = {
 }
 
 _ALLOW_OLDER = "allow_older_checkpoint"
+_CLUSTER = ("coordinator_address", "num_processes", "process_id")
+_AUTO = "auto"
 
 
 class RunConfig(NamedTuple):
@@ -99,6 +102,7 @@ def read_run_config() -> RunConfig:
     )
     try:
         _require_item_mode(run)
+        config_lib.require_even_lanes(run.train.data_parallelism, run.evaluation)
     except ValueError as error:
         raise flags.IllegalFlagValueError(f"flag --{error}") from error
     return run
@@ -129,6 +133,7 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     if overridden.model.name not in MODELS:
         raise ValueError(f"model={overridden.model.name}: must be one of {', '.join(MODELS)}")
     _require_item_mode(overridden)
+    config_lib.require_even_lanes(overridden.train.data_parallelism, overridden.evaluation)
     return overridden
 
 
@@ -223,17 +228,59 @@ def read_place() -> DataPlace:
     return DataPlace(*(FLAGS[name].value for name in DataPlace._fields))
 
 
+def define_cluster_flags() -> None:
+    """The flags of a command that runs as several processes."""
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "Run as one of several processes, which meet at this host:port of the first of them. "
+        f"{_AUTO}: as the cluster's environment says (Cloud TPU, Slurm, Open MPI).",
+    )
+    flags.DEFINE_integer("num_processes", None, "How many they are.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which one this is, from 0 on.", lower_bound=0)
+
+
+def read_cluster() -> Cluster | None:
+    """Where the processes of this run meet; None for a run of one.
+
+    Raises:
+      flags.IllegalFlagValueError: The flags do not say it.
+    """
+    address, count, index = (FLAGS[name].value for name in _CLUSTER)
+    if address in (None, _AUTO):
+        if count is not None or index is not None:
+            raise flags.IllegalFlagValueError(
+                "flag --num_processes and --process_id: need --coordinator_address=host:port"
+            )
+        return None if address is None else Cluster(None)
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise flags.IllegalFlagValueError(
+            f"flag --coordinator_address={address}: must be host:port, or {_AUTO}"
+        )
+    if count is None or index is None:
+        raise flags.IllegalFlagValueError(
+            f"flag --coordinator_address={address}: needs --num_processes and --process_id"
+        )
+    if index >= count:
+        raise flags.IllegalFlagValueError(
+            f"flag --process_id={index}: must be below num_processes={count}"
+        )
+    return Cluster(address, count, index)
+
+
 def save_flags(path: Path) -> None:
     """Writes every flag of the runners as a flagfile, with which the run can be repeated.
 
-    Leave to use an older checkpoint is given for one start, and not written.
+    Leave to use an older checkpoint is given for one start, and not written; nor is where processes
+    meet.
     """
     own = [
         flag
         for module, module_flags in FLAGS.flags_by_module_dict().items()
         if module.startswith("experiments")
         for flag in module_flags
-        if flag.value is not None and flag.name != _ALLOW_OLDER
+        if flag.value is not None and flag.name not in (_ALLOW_OLDER, *_CLUSTER)
     ]
     lines = sorted({flag.serialize() for flag in own})
     with whole_file(path) as aside:

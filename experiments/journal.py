@@ -38,6 +38,19 @@ def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> Non
         aside.write_text("".join(kept), encoding="utf-8")
 
 
+class NoJournal:
+    """The journal of a process that writes none: that of another is the run's."""
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """See `Journal`."""
+
+    def sync(self) -> None:
+        """See `Journal`."""
+
+    def close(self) -> None:
+        """See `Journal`."""
+
+
 class Journal:
     """Writes lines of metrics to metrics.jsonl and to TensorBoard.
 

@@ -15,6 +15,7 @@ from experiments.resume import leave_whole
 from experiments.setup import Parts, assemble
 from experiments.stopping import StopSignals
 from experiments.training import Training, Validator
+from hiertcn_jax import processes
 
 
 def train(
@@ -52,10 +53,12 @@ def train(
     # Whatever ends the run: what is being written is written to its end, and threads stop.
     with contextlib.ExitStack() as closing:
         stop = closing.enter_context(StopSignals())
-        closing.enter_context(lock_workdir(workdir))
-        leave_whole(workdir / "checkpoints", allow_older)
+        if processes.is_first():
+            closing.enter_context(lock_workdir(workdir))
+            leave_whole(workdir / "checkpoints", allow_older)
         training = Training(run, data, parts, workdir, closing)
-        on_start()
+        if processes.is_first():
+            on_start()
         training.open_journal(workdir, closing)
         try:
             _go_through(training, validate, stop)
@@ -88,5 +91,7 @@ def _validator(run: RunConfig, data: Data, parts: Parts) -> Validator | None:
             f"{data.directory}: valid has no events of the group {group} on known items, so "
             f"monitor={run.train.monitor} has no value"
         )
-    evaluator = Evaluator(parts.model, parts.config, run.evaluation, data, Split.VALID)
+    evaluator = Evaluator(
+        parts.model, parts.config, run.evaluation, data, Split.VALID, parts.layout
+    )
     return lambda state, between: flat_metrics(evaluator(state.params, between).metrics)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.bad_steps import BadStepsError
-from experiments.journal import Journal
+from experiments.journal import Journal, NoJournal
 from hiertcn_jax.train_step import StepMetrics
 
 
@@ -86,7 +86,12 @@ class Meter:
     """
 
     def __init__(
-        self, journal: Journal, bar: tqdm, steps_per_epoch: int, sums: Sums, max_bad_steps: int
+        self,
+        journal: Journal | NoJournal,
+        bar: tqdm,
+        steps_per_epoch: int,
+        sums: Sums,
+        max_bad_steps: int,
     ) -> None:
         self._journal, self._bar = journal, bar
         self._steps_per_epoch, self._max_bad_steps = steps_per_epoch, max_bad_steps

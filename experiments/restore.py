@@ -9,12 +9,14 @@ import jax
 
 from experiments.data import Data, open_data, require_width, with_embeddings
 from experiments.flags import DataPlace
+from experiments.setup import make_layout
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.mesh import Layout
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.train_state import init_train_state
+from hiertcn_jax.train_state import init_train_state, state_shardings
 
 
 class Restored(NamedTuple):
@@ -27,6 +29,7 @@ class Restored(NamedTuple):
       params: Its parameters.
       step: The checkpoint's step.
       configs: All configs of the checkpoint, JSON values.
+      layout: Where the parameters lie, if on several devices.
     """
 
     model: Model
@@ -35,16 +38,22 @@ class Restored(NamedTuple):
     params: dict[str, Any]
     step: int
     configs: dict[str, Any]
+    layout: Layout | None = None
 
 
-def restore_run(workdir: Path, checkpoint: str) -> Restored:
+def restore_run(
+    workdir: Path, checkpoint: str, data_parallelism: int = 1, model_parallelism: int = 1
+) -> Restored:
     """The model of a run, with the configs and the weights of one of its checkpoints.
 
     Args:
       workdir: The run's directory.
       checkpoint: `best`, `last` or a step.
+      data_parallelism: Devices to share the lanes, as of now: the run may have had others.
+      model_parallelism: Devices to share the item table.
 
     Raises:
+      MeshError: There are no such devices.
       CheckpointError: There is no such checkpoint, or it cannot be read.
     """
     directory = workdir / "checkpoints"
@@ -54,14 +63,18 @@ def restore_run(workdir: Path, checkpoint: str) -> Restored:
         while True:
             kept = checkpoints.steps()
             try:
-                return _restore(checkpoints, checkpoint, directory)
+                return _restore(
+                    checkpoints, checkpoint, directory, (data_parallelism, model_parallelism)
+                )
             except CheckpointError:
                 # A run that trains here may have removed it under our hands; then another serves.
                 if checkpoints.steps() == kept:
                     raise
 
 
-def _restore(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> Restored:
+def _restore(
+    checkpoints: Checkpoints, checkpoint: str, directory: Path, parallelism: tuple[int, int]
+) -> Restored:
     step = _step(checkpoints, checkpoint, directory)
     configs = checkpoints.read(step, "config")
     try:
@@ -76,13 +89,29 @@ def _restore(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> Rest
             f"{directory}/{step}: config cannot be used by this program: {error}"
         ) from error
     optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
+    layout = make_layout(*parallelism, rows)
     like = jax.eval_shape(
-        lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows)
+        lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows, layout)
     )
-    state = checkpoints.restore(step, like, {"model": configs["model"]})
+    like = _placed(like, layout)
+    state = checkpoints.restore(step, like, {"model": configs["model"]}, parallelism[1])
     if int(state.step) != step:
         raise CheckpointError(f"{directory}/{step}: holds step {int(state.step)}: was it renamed?")
-    return Restored(model, config, evaluation, state.params, step, configs)
+    return Restored(model, config, evaluation, state.params, step, configs, layout)
+
+
+def _placed(like: Any, layout: Layout | None) -> Any:
+    """The shapes with where they go: the devices that wrote a checkpoint may not be here."""
+    if layout is None:
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shardings = jax.tree.map(lambda _: here, like)
+    else:
+        shardings = state_shardings(like, layout)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        like,
+        shardings,
+    )
 
 
 def _rows(data: Any) -> int:

@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import grain
+import jax
 import numpy as np
 
 from data_pipelines.distinct import ItemRows
@@ -15,6 +16,7 @@ from experiments.data import Data, require_width
 from experiments.flags import RunConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, LaneBatch
 from hiertcn_jax.config import LossConfig, ModelConfig, choose_item_mode
+from hiertcn_jax.mesh import Layout, MeshError, make_mesh, place, replicated
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.negatives import Source
 from hiertcn_jax.objective import make_sources
@@ -50,6 +52,7 @@ class Parts(NamedTuple):
       step: The jitted training step.
       sources: The negatives that the step draws.
       config: The model's, its item mode chosen.
+      layout: Where it all lies, if on several devices.
     """
 
     loader: grain.IterDataset[LaneBatch]
@@ -59,17 +62,41 @@ class Parts(NamedTuple):
     step: TrainStep
     sources: tuple[Source, ...]
     config: ModelConfig
+    layout: Layout | None
+
+
+def make_layout(data_parallelism: int, model_parallelism: int, rows: int) -> Layout | None:
+    """Where a run lies; None on one device.
+
+    Args:
+      data_parallelism: See `TrainConfig`.
+      model_parallelism: See `TrainConfig`.
+      rows: `v`, rows of the item table.
+
+    Raises:
+      MeshError: There are no such devices.
+    """
+    mesh = make_mesh(data_parallelism, model_parallelism)
+    return None if mesh is None else Layout(mesh, rows)
 
 
 def assemble(run: RunConfig, data: Data) -> Parts:
     """All parts.
 
     Raises:
+      MeshError: There are no such devices.
       ValueError: A config is out of range, or the data has nothing to train on.
       DataError: The loss asks for impressions that the data does not have.
     """
     _require_impressions(run, data)
     run, config = _with_item_mode(run, data), run.train
+    layout = make_layout(config.data_parallelism, config.model_parallelism, data.vocabulary.size)
+    if layout is not None and run.model.item_mode == "given":
+        raise MeshError(
+            f"data_parallelism={config.data_parallelism}, "
+            f"model_parallelism={config.model_parallelism}: given embeddings (item_embeddings) are "
+            "trained with on one device"
+        )
     make_loader = functools.partial(
         train_loader,
         data.histories,
@@ -78,16 +105,22 @@ def assemble(run: RunConfig, data: Data) -> Parts:
         fit_on=config.fit_on,
         impressions=run.loss.impressions,
     )
-    loader = make_loader(item_rows=_item_rows(run, data))
-    # What the items of a batch are does not matter to the plan.
+    loader = make_loader(
+        item_rows=_item_rows(run, data),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    # What the items of a batch are does not matter to the plan, which is that of all processes.
     plan = _make_plan(run, data, make_loader())
     model = build(run.model)
     schedule = learning_rate_schedule(run.optimizer, plan.total_steps, plan.steps_per_epoch)
     optimizer = Optimizer(run.optimizer, schedule, rows=run.model.item_mode == "rows")
-    step = make_train_step(model, run.model, run.loss, optimizer, config.seed)
+    step = make_train_step(model, run.model, run.loss, optimizer, config.seed, layout)
     is_given = run.model.item_mode == "given"
     sources = make_sources(run.loss, None if is_given else data.counts_v(config.fit_on))
-    return Parts(loader, plan, model, optimizer, step, sources, run.model)
+    if layout is not None:
+        sources = place(sources, jax.tree.map(lambda _: replicated(layout.mesh), sources))
+    return Parts(loader, plan, model, optimizer, step, sources, run.model, layout)
 
 
 def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 
 from experiments.data import Data
+from experiments.device_ranks import Dealer, Ranked, collect_ranks
 from hiertcn_jax.batch import PADDING_ID
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.embedding import ItemTable
-from hiertcn_jax.ranking import RankCounts, ranks_of
+from hiertcn_jax.mesh import Layout
 from hiertcn_jax.train_step import make_list_step
 
 
@@ -49,11 +50,11 @@ class PendingRanks(NamedTuple):
 
     Attributes:
       lists: The lists.
-      parts: Counts of so many lists at a time; filling stands behind the last.
+      ranked: The lists, by their place among all, being ranked.
     """
 
     lists: ShownLists
-    parts: list[RankCounts]
+    ranked: list[Ranked]
 
     def read(self) -> ShownRanks:
         """The ranks.
@@ -61,8 +62,7 @@ class PendingRanks(NamedTuple):
         Raises:
           ValueError: A score is NaN.
         """
-        ranks = [ranks_of(part) for part in jax.device_get(self.parts)]
-        rank_n = np.concatenate([np.zeros(0), *ranks])[: len(self.lists.index_n)]
+        rank_n = collect_ranks(self.ranked, len(self.lists.index_n))
         return ShownRanks(self.lists.index_n, rank_n, self.lists.size_n)
 
 
@@ -97,12 +97,20 @@ class ListRanker:
     Args:
       data: Data with impressions.
       model_config: `normalize` is read.
-      size: Lists ranked by one call.
+      config: See `device_ranks.Dealer`.
+      layout: Where table and lanes lie, if on several devices.
     """
 
-    def __init__(self, data: Data, model_config: ModelConfig, size: int) -> None:
-        self._data, self._size = data, size
-        self._step = make_list_step(model_config)
+    def __init__(
+        self,
+        data: Data,
+        model_config: ModelConfig,
+        config: EvalConfig,
+        layout: Layout | None = None,
+    ) -> None:
+        self._data = data
+        self._deal = Dealer(config, layout)
+        self._step = make_list_step(model_config, layout)
 
     def __call__(
         self,
@@ -122,15 +130,12 @@ class ListRanker:
           lists: What was shown beside these events.
         """
         ids_nk = np.column_stack([item_n[lists.index_n], lists.others_nk]).astype(np.int32)
-        places_n = places_n[lists.index_n]
-        parts = []
-        for start in range(0, len(ids_nk), self._size):
-            fill = self._size - len(ids_nk[start : start + self._size])
-            # The filling ranks the first list once more.
-            part_nk = np.pad(ids_nk[start : start + self._size], [(0, fill), (0, 0)], mode="edge")
-            part_n = np.pad(places_n[start : start + self._size], (0, fill), mode="edge")
-            parts.append(self._step(*self._rows(items, part_nk), u_bld, part_n.astype(np.int32)))
-        return PendingRanks(lists, parts)
+        places_n, order_n = places_n[lists.index_n], np.arange(len(ids_nk))
+        ranked = []
+        for list_m, (place_m, ids_mk) in self._deal(places_n, order_n, [(ids_nk, PADDING_ID)]):
+            counts = self._step(*self._rows(items, ids_mk), u_bld, place_m)
+            ranked.append(Ranked(list_m, counts))
+        return PendingRanks(lists, ranked)
 
     def _rows(self, items: ItemTable, ids_nk: np.ndarray) -> tuple[ItemTable, np.ndarray]:
         """A table that has these items, and their rows in it; PADDING_ID stays."""

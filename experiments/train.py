@@ -3,7 +3,8 @@
     python -m experiments.train --flagfile=F --data_dir=D --workdir=W
 
 W gets flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboard/, valid.json and
-test.json. The same command goes on where a killed run stopped.
+test.json. The same command goes on where a killed run stopped. With --coordinator_address it is
+one of several processes that train together.
 """
 
 import sys
@@ -21,7 +22,8 @@ from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import Variant
 from experiments import flags as flags_lib
 from experiments.bad_steps import NonFiniteError
-from experiments.data import open_data, with_embeddings
+from experiments.cluster import Cluster, ClusterError, joined
+from experiments.data import Data, open_data, with_embeddings
 from experiments.evaluate import evaluate_run
 from experiments.flags import RunConfig
 from experiments.loop import train
@@ -29,8 +31,12 @@ from experiments.rankers import evaluate_ranker, fitted_histories
 from experiments.restore import restore_run
 from experiments.results import metrics_table, print_table
 from experiments.tiling import tiling_warning
+from hiertcn_jax import processes
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.checkpoint import CheckpointError
+from hiertcn_jax.mesh import MeshError
+
+MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, NonFiniteError, OSError)
 
 
 class Settings(NamedTuple):
@@ -41,6 +47,7 @@ class Settings(NamedTuple):
     workdir: Path
     synthetic: Variant | None
     allow_older: bool
+    cluster: Cluster | None
 
 
 def read_settings() -> Settings:
@@ -52,17 +59,31 @@ def read_settings() -> Settings:
         Path(values.workdir),
         values.synthetic,
         values.allow_older_checkpoint,
+        flags_lib.read_cluster(),
     )
 
 
 def main(settings: Settings) -> None:
     """Prepares synthetic data if asked to, trains, evaluates, prints the tables."""
-    if settings.synthetic is not None and not settings.data_dir.exists():
-        prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
-    data = with_embeddings(open_data(settings.data_dir), settings.run.train)
+    with joined(settings.cluster, MENDABLE):
+        _prepare(settings)
+        data = with_embeddings(open_data(settings.data_dir), settings.run.train)
+        _train(settings, data)
+        _evaluate(settings, data)
+        processes.wait_for_all("done")
+
+
+def _prepare(settings: Settings) -> None:
+    if processes.is_first():
+        if settings.synthetic is not None and not settings.data_dir.exists():
+            prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
+        settings.workdir.mkdir(parents=True, exist_ok=True)
+    processes.wait_for_all("prepared")
+
+
+def _train(settings: Settings, data: Data) -> None:
     if warning := tiling_warning(settings.run, jax.default_backend()):
         print(warning, file=sys.stderr)
-    settings.workdir.mkdir(parents=True, exist_ok=True)
     flags_file = settings.workdir / "flags.txt"
     train(
         settings.run,
@@ -71,11 +92,20 @@ def main(settings: Settings) -> None:
         lambda: flags_lib.save_flags(flags_file),
         settings.allow_older,
     )
-    restored = restore_run(settings.workdir, "best")
+    processes.wait_for_all("trained")
+
+
+def _evaluate(settings: Settings, data: Data) -> None:
+    config = settings.run.train
+    restored = restore_run(
+        settings.workdir, "best", config.data_parallelism, config.model_parallelism
+    )
     evaluate_run(restored, data, Split.VALID, settings.workdir)
     evaluation = evaluate_run(restored, data, Split.TEST, settings.workdir)
+    if not processes.is_first():
+        return
     popularity = Popularity(data.vocabulary.size)
-    popularity.fit(fitted_histories(data, settings.run.train.fit_on))
+    popularity.fit(fitted_histories(data, config.fit_on))
     rows = {
         settings.run.model.name: evaluation.metrics,
         "popularity": evaluate_ranker(popularity, data, Split.TEST).metrics,
@@ -86,5 +116,5 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     flags_lib.define_train_flags()
-    errors = (DataError, CheckpointError, NonFiniteError, OSError)
-    run_command(read_settings, main, errors, goes_on=True)
+    flags_lib.define_cluster_flags()
+    run_command(read_settings, main, MENDABLE, goes_on=True)

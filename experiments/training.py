@@ -9,14 +9,17 @@ import jax
 from tqdm import tqdm
 
 from data_pipelines.allocator import give_back_freed_memory
+from data_pipelines.loaders import merge_states
 from experiments.bad_steps import BadStepsError, NonFiniteError
 from experiments.data import Data
 from experiments.flags import RunConfig
-from experiments.journal import Journal
+from experiments.journal import Journal, NoJournal
 from experiments.meter import Meter, Sums
 from experiments.setup import Parts, binding_configs, saved_configs
 from experiments.stopping import StopSignals
+from hiertcn_jax import processes
 from hiertcn_jax.checkpoint import Checkpoints
+from hiertcn_jax.mesh import batch_shardings, place
 from hiertcn_jax.train_state import TrainState, init_train_state
 
 Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
@@ -75,10 +78,10 @@ class Training:
         closing.callback(self._batches.close)
         key, rows = jax.random.key(run.train.seed), data.vocabulary.size
         self._state = init_train_state(
-            key, parts.model, parts.config, parts.optimizer, run.train.lanes, rows
+            key, parts.model, parts.config, parts.optimizer, run.train.lanes, rows, parts.layout
         )
         self.progress, self._sums = Progress(), Sums()
-        step = self._checkpoints.latest_step()
+        step = processes.first_says(self._checkpoints.latest_step())
         if step is not None:
             self._restore(step)
             print(f"going on from step {step}")
@@ -86,14 +89,17 @@ class Training:
 
     def _restore(self, step: int) -> None:
         binding = binding_configs(self._run, self._data)
-        self._state = self._checkpoints.restore(step, self._state, binding)
+        parts = self._run.train.model_parallelism
+        self._state = self._checkpoints.restore(step, self._state, binding, parts)
         saved = self._checkpoints.read(step, "loader")
         self._batches.set_state(saved["batches"])
         self.progress, self._sums = Progress(**saved["progress"]), Sums(**saved["sums"])
 
     def open_journal(self, workdir: Path, closing: contextlib.ExitStack) -> None:
         """Drops from the journal what lies behind the step, and goes on writing there."""
-        self._journal = Journal(workdir, self.step, self.progress.validation_due)
+        self._journal: Journal | NoJournal = NoJournal()
+        if processes.is_first():
+            self._journal = Journal(workdir, self.step, self.progress.validation_due)
         closing.callback(self._journal.close)
         bar = closing.enter_context(_progress_bar(self.step, self._parts.plan.total_steps))
         per_epoch, bad_steps = self._parts.plan.steps_per_epoch, self._run.train.max_bad_steps
@@ -119,6 +125,8 @@ class Training:
             return False
         plan, config = self._parts.plan, self._run.train
         batch, info = next(self._batches)
+        if self._parts.layout is not None:
+            batch = place(batch, batch_shardings(batch, self._parts.layout.mesh))
         self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
         self.step += 1
         self._meter.add(self.step, metrics, info.user_bs)
@@ -155,7 +163,7 @@ class Training:
           BadStepsError: Too many steps in a row were skipped; nothing is saved.
         """
         loader = {
-            "batches": self._batches.get_state(),
+            "batches": merge_states(processes.gather_json(self._batches.get_state())),
             "progress": dataclasses.asdict(self.progress),
             "sums": dataclasses.asdict(self._meter.read()),
         }
@@ -181,4 +189,5 @@ class _CutShortError(Exception):
 
 
 def _progress_bar(step: int, total: int) -> tqdm:
-    return tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
+    disable = None if processes.is_first() else True
+    return tqdm(total=total, initial=step, unit="step", disable=disable, dynamic_ncols=True)

@@ -4,6 +4,9 @@ A checkpoint is written aside, every file is hashed, and it is renamed: a folder
 was whole. It holds the train state (parameters, moments, lane carries), the loader's state in front
 of the next batch, and the frozen configs. Before anything is restored the hashes are compared, and
 then the configs, and whatever differs is named.
+
+Of several processes each writes and reads its part of the arrays, in a directory that all see; what
+is done once, the first process does.
 """
 
 import json
@@ -25,6 +28,7 @@ from hiertcn_jax.checkpoint_damage import (
     step_folders,
 )
 from hiertcn_jax.checksums import write_checksums
+from hiertcn_jax.processes import is_first
 
 _WRITING = ".writing"
 """Behind a step in the name of a folder that is not whole."""
@@ -81,7 +85,7 @@ class Checkpoints:
         )
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
-        if read_only:
+        if read_only or not is_first():
             return
         try:
             self._directory.mkdir(exist_ok=True)
@@ -169,25 +173,29 @@ class Checkpoints:
                 raise CheckpointError(difference)
         return value
 
-    def restore(self, step: int, like: Any, config: Mapping[str, Any]) -> Any:
+    def restore(self, step: int, like: Any, config: Mapping[str, Any], table_parts: int = 1) -> Any:
         """The train state of a step.
 
         Args:
           step: One of `steps()`.
           like: A tree of arrays or `jax.ShapeDtypeStruct` of the same structure.
           config: The parts of the saved config that must be equal.
+          table_parts: Devices that share the rows of item tables. Where they are several, now or
+            when it was saved, rows of zeros fill tables up, and their number may differ.
 
         Raises:
           CheckpointError: No such step, a file that is not as it was written, or a config that
             differs.
         """
         folder = self._require_whole(step)
-        differing = config_differences(self.read(step, "config"), config)
+        saved = self.read(step, "config")
+        differing = config_differences(saved, config)
         if differing:
             raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            strict = (_saved_table_parts(saved), table_parts) == (1, 1)
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=strict))
             return self._checkpointer.restore(folder, args=args)["state"]
         # Orbax has no class for what it cannot read.
         except Exception as error:
@@ -219,6 +227,8 @@ class Checkpoints:
         """Makes a checkpoint of what Orbax writes, once it is written; in a thread of its own."""
         try:
             self._checkpointer.wait_until_finished()
+            if not is_first():
+                return
             write_checksums(aside)
             self._whole.discard(step)
             if (self._directory / str(step)).exists():
@@ -230,8 +240,9 @@ class Checkpoints:
 
     def _unwritten(self, step: int, error: Exception) -> CheckpointError:
         # On a full disk the rest of the run needs the room.
-        for aside in self._directory.glob(f"{step}{_WRITING}*"):
-            shutil.rmtree(aside, ignore_errors=True)
+        if is_first():
+            for aside in self._directory.glob(f"{step}{_WRITING}*"):
+                shutil.rmtree(aside, ignore_errors=True)
         newest = self.latest_step()
         kept = "no checkpoint is whole" if newest is None else f"that of step {newest} is whole"
         return CheckpointError(
@@ -259,12 +270,17 @@ class Checkpoints:
         if step not in step_folders(self._directory):
             kept = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(f"{self._directory}: no checkpoint of step {step} (kept: {kept})")
-        if step not in self._whole:
+        if step not in self._whole and is_first():
             damage = checkpoint_damage(folder)
             if damage is not None:
                 raise CheckpointError(damage)
             self._whole.add(step)
         return folder
+
+
+def _saved_table_parts(config: Mapping[str, Any]) -> Any:
+    train = config.get("train")
+    return train.get("model_parallelism", 1) if isinstance(train, Mapping) else 1
 
 
 def _read_json(folder: Path, item: str) -> dict[str, Any]:

@@ -274,6 +274,8 @@ class TrainConfig(JsonFields):
       epochs: Passes over the training events.
       steps: Optimizer steps; 0 leaves it to `epochs`, otherwise it overrides them.
       lanes, events, sessions: The bucket of training.
+      data_parallelism: Devices that share the lanes, over all processes; it divides them.
+      model_parallelism: Devices that share the rows of the item table, for each of these.
       seed: One seed for parameters, order, dropout and negatives.
       fit_on: `train`, or `train_valid` for final tables.
       monitor: Validation metric that picks the best checkpoint, as group/metric.
@@ -296,6 +298,8 @@ class TrainConfig(JsonFields):
     lanes: int = 128
     events: int = 64
     sessions: int = 32
+    data_parallelism: int = 1
+    model_parallelism: int = 1
     seed: int = 0
     fit_on: str = "train"
     monitor: str = "all/mrr"
@@ -312,6 +316,7 @@ class TrainConfig(JsonFields):
         bounded(self)
         at_least(self, 1, "epochs", "lanes", "events", "sessions")
         at_least(self, 1, "log_every_steps", "max_bad_steps")
+        at_least(self, 1, "data_parallelism", "model_parallelism")
         at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
         at_least(self, 0, "embedding_cache_mb")
         above(self, 0, "eval_every_epochs")
@@ -320,6 +325,10 @@ class TrainConfig(JsonFields):
             raise ValueError(
                 f"item_embeddings={self.item_embeddings}: goes together with item_embedding_ids, "
                 "the ids of its rows"
+            )
+        if self.lanes % self.data_parallelism:
+            raise ValueError(
+                f"data_parallelism={self.data_parallelism}: must divide lanes={self.lanes}"
             )
         group, _, metric = self.monitor.partition("/")
         if group not in MONITOR_GROUPS or metric not in MONITOR_METRICS:
@@ -352,3 +361,11 @@ class EvalConfig(JsonFields):
         bounded(self)
         at_least(self, 1, "lanes", "events", "sessions", "rank_events", "rank_chunk")
         one_of(self, "mask_seen", MASK_SEEN)
+
+
+def require_even_lanes(data_parallelism: int, evaluation: EvalConfig) -> None:
+    """Raises a ValueError where devices do not share the lanes of an evaluation evenly."""
+    if evaluation.lanes % data_parallelism:
+        raise ValueError(
+            f"data_parallelism={data_parallelism}: must divide eval_lanes={evaluation.lanes}"
+        )

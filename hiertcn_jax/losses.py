@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.masking import masked_mean, masked_sum, segment_sum, session_members
+from hiertcn_jax.mesh import Layout
 from hiertcn_jax.negatives import Candidates
 from hiertcn_jax.softmax import shared_softmax
 
@@ -124,6 +125,7 @@ def cross_entropy(
     item_ids: Int[Array, "*e"],
     weight: Float[Array, "*e"],
     chunk: int | None = None,
+    layout: Layout | None = None,
 ) -> LossSum:
     """Softmax over the whole catalogue: `log sum_{i >= FIRST_ITEM_ID} e^{s_i} - s_target`.
 
@@ -136,6 +138,7 @@ def cross_entropy(
       item_ids: Targets, FIRST_ITEM_ID.. wherever the weight is not 0.
       weight: Weight of each event.
       chunk: Events at a time; see `softmax.shared_softmax`.
+      layout: Where lanes and table lie on several devices.
 
     Raises:
       ValueError: The table has no catalogue, or `chunk` is below 1.
@@ -146,10 +149,16 @@ def cross_entropy(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk}: must be >= 1")
     ids_v = jnp.arange(rows)
-    offset_v = jnp.where(ids_v >= FIRST_ITEM_ID, 0.0 if bias_v is None else bias_v, -jnp.inf)
+    is_item_v = ids_v >= FIRST_ITEM_ID
+    if layout is not None:
+        is_item_v &= ids_v < layout.rows
+    offset_v = jnp.where(is_item_v, 0.0 if bias_v is None else bias_v, -jnp.inf)
     target_score = target_scores(u, table_vd, bias_v, item_ids, weight)
     excluded = item_ids[..., None]
-    total = shared_softmax(u, target_score, table_vd, offset_v, ids_v, excluded, weight, chunk)
+    mesh = None if layout is None else layout.mesh
+    total = shared_softmax(
+        u, target_score, table_vd, offset_v, ids_v, excluded, weight, chunk, mesh
+    )
     return LossSum(total, jnp.sum(weight))
 
 
@@ -162,6 +171,7 @@ def shared_sampled_softmax(
     candidate_ids_k: Int[Array, "k"],
     log_expected_count_k: Float[Array, "k"] | None,
     own: Candidates | None = None,
+    layout: Layout | None = None,
 ) -> LossSum:
     """`sampled_softmax` of candidates that all events share, without keeping their scores.
 
@@ -177,6 +187,7 @@ def shared_sampled_softmax(
       candidate_ids_k: The candidates; PADDING_ID is none.
       log_expected_count_k: See `sampled_softmax`.
       own: Candidates of each event's own that come with certainty, so that nothing is corrected.
+      layout: Where lanes and table lie on several devices.
     """
     offset_k = jnp.zeros(candidate_ids_k.shape) if bias_v is None else bias_v[candidate_ids_k]
     if log_expected_count_k is not None:
@@ -194,7 +205,10 @@ def shared_sampled_softmax(
         own_sum = jax.nn.logsumexp(certain, -1)
         own_loss = masked_sum(weight * (own_sum - target), weight > 0)
     rows_kd = table_vd[candidate_ids_k]
-    total = shared_softmax(u, own_sum, rows_kd, offset_k, candidate_ids_k, excluded, weight)
+    mesh = None if layout is None else layout.mesh
+    total = shared_softmax(
+        u, own_sum, rows_kd, offset_k, candidate_ids_k, excluded, weight, mesh=mesh
+    )
     return LossSum(total + own_loss, jnp.sum(weight))
 
 

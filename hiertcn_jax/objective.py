@@ -11,6 +11,7 @@ from hiertcn_jax import losses
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import LossConfig, ModelConfig, require_compatible
 from hiertcn_jax.embedding import ItemTable, scoring_rows
+from hiertcn_jax.mesh import Layout
 from hiertcn_jax.negatives import (
     Candidates,
     Proposal,
@@ -55,6 +56,7 @@ def event_loss(
     key: PRNGKeyArray,
     loss_config: LossConfig,
     model_config: ModelConfig,
+    layout: Layout | None = None,
 ) -> losses.LossSum:
     """Sum of the weighted losses of a batch's events, and the sum of their weights.
 
@@ -67,6 +69,7 @@ def event_loss(
       key: Key of this step's negatives.
       loss_config: Which loss.
       model_config: `normalize` and `dtype` are read.
+      layout: Where lanes and table lie on several devices.
 
     Raises:
       ValueError: The loss does not go with the model's `item_mode`; the batch has no impressions,
@@ -79,7 +82,7 @@ def event_loss(
     u_bld = u_bld.astype(jnp.dtype(model_config.dtype))
     table_ud, bias_u = scoring_rows(items, model_config)
     if loss_config.name == "cross_entropy":
-        return losses.cross_entropy(u_bld, table_ud, bias_u, targets_bl, weight_bl)
+        return losses.cross_entropy(u_bld, table_ud, bias_u, targets_bl, weight_bl, layout=layout)
     if loss_config.name == "l2":
         return losses.l2(u_bld, table_ud, targets_bl, weight_bl)
 
@@ -88,7 +91,7 @@ def event_loss(
     if loss_config.name == "sampled_softmax" and drawn is not None and drawn.item_ids.ndim == 1:
         corrected = drawn.log_expected_count if loss_config.logq else None
         return losses.shared_sampled_softmax(
-            *scorer, targets_bl, weight_bl, drawn.item_ids, corrected, own
+            *scorer, targets_bl, weight_bl, drawn.item_ids, corrected, own, layout
         )
     sets = [one for one in (own, drawn) if one is not None]
     scored = (

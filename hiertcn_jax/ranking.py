@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.mesh import MODEL
 
 
 class RankCounts(NamedTuple):
@@ -35,15 +36,48 @@ class RankCounts(NamedTuple):
     nan_n: Any
 
 
-class _Scores(NamedTuple):
-    """Scores of the table rows start..start+c-1, where a row below `first` was in a chunk before.
+class _Part(NamedTuple):
+    """The rows of a table that this device has: `held` of them, from `start` on.
 
-    The last chunk starts early enough to be full, so that the table needs no padding.
+    Within the module ids are places among them; items of other parts are outside. Where the table
+    is whole (`rows` is None) nothing has to be asked of other devices.
+    """
+
+    start: Any
+    held: int
+    rows: int | None
+
+    def places(self, ids: Any) -> Any:
+        """Where these rows of the table are in the part."""
+        return ids if self.rows is None or ids is None else ids - self.start
+
+    def collect(self, score_n: Array, place_n: Array) -> Array:
+        """Each target's score, from the part that has it; NaN if none has."""
+        if self.rows is None:
+            return score_n
+        is_here_n = (place_n >= 0) & (place_n < self.held)
+        score_n = jax.lax.psum(jnp.where(is_here_n, score_n, 0), MODEL)
+        return jnp.where(jax.lax.psum(is_here_n.astype(jnp.int32), MODEL) > 0, score_n, jnp.nan)
+
+    def total(self, counts: RankCounts) -> RankCounts:
+        """The counts of all parts together."""
+        if self.rows is None:
+            return counts
+        greater_n, equal_n, nan_n = (jax.lax.psum(x.astype(jnp.int32), MODEL) for x in counts)
+        return RankCounts(greater_n, equal_n, nan_n > 0)
+
+
+class _Scores(NamedTuple):
+    """Scores of the table rows start..start+c-1, of which first.. to end are items to count.
+
+    Rows below `first` were in a chunk before: the last chunk starts early enough to be full, so
+    that the table needs no padding.
     """
 
     values_nc: Array
     start: Array
     first: Array
+    end: Any = None
 
     @property
     def ids_c(self) -> Array:
@@ -57,6 +91,7 @@ def rank_counts(
     bias_v: Float[Array, "v"] | None,
     chunk: int,
     seen_nk: Int[Array, "n k"] | None = None,
+    whole_rows: int | None = None,
 ) -> RankCounts:
     """Counts the items that score above, and the same as, each target.
 
@@ -74,6 +109,9 @@ def rank_counts(
       chunk: Table rows at a time.
       seen_nk: Rows left out of each event's competition; PADDING_ID is none. A target among them
         stays.
+      whole_rows: Where `table_vd` is the part that this device has of a table whose rows lie over
+        the mesh axis `model`: rows of the whole, without those that fill it up. The counts are then
+        those of the whole table; its devices must all count, the same events.
 
     Returns:
       The counts of each event; pass them to `ranks_of`. Events passed in only to fill up n are the
@@ -83,8 +121,11 @@ def rank_counts(
       ValueError: `chunk` is below 1.
     """
     events = u_nd.shape[0]
+    held = table_vd.shape[0]
+    part = _Part(0 if whole_rows is None else jax.lax.axis_index(MODEL) * held, held, whole_rows)
+    target_n, seen_nk = part.places(target_n), part.places(seen_nk)
     u_nd, target_n, seen_nk = (_at_least_two(x) for x in (u_nd, target_n, seen_nk))
-    score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk)
+    score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk, part)
     target_score_n = jnp.full(target_n.shape, jnp.nan)
     nothing_n = jnp.zeros(target_n.shape, jnp.int32)
     counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
@@ -97,24 +138,32 @@ def rank_counts(
         added = (counts.greater_n + found.greater_n, counts.equal_n + found.equal_n)
         return target_score_n, RankCounts(*added, counts.nan_n | found.nan_n)
 
+    rows, size = table_vd.shape[0], min(chunk, table_vd.shape[0])
+
+    def go_through(i: Array, state: tuple) -> tuple:
+        start = jnp.minimum((i % chunks) * size, rows - size)
+        wanted = (i >= chunks) | jnp.any((target_n >= start) & (target_n < start + size))
+        state = jax.lax.cond(
+            wanted,
+            lambda state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), *state),
+            lambda state: state,
+            state,
+        )
+        if whole_rows is None:
+            return state
+        # Once, between the two ways through the catalogue.
+        collected_n = jax.lax.cond(
+            i == chunks - 1, lambda x_n: part.collect(x_n, target_n), lambda x_n: x_n, state[0]
+        )
+        return collected_n, state[1]
+
     if chunks == 1:
         scores = score(0)
-        state = count(scores, *look_up(scores, target_score_n, counts))
+        found_n, _ = look_up(scores, target_score_n, counts)
+        state = count(scores, part.collect(found_n, target_n), counts)
     else:
-        rows, size = table_vd.shape[0], min(chunk, table_vd.shape[0])
-
-        def go_through(i: Array, state: tuple) -> tuple:
-            start = jnp.minimum((i % chunks) * size, rows - size)
-            wanted = (i >= chunks) | jnp.any((target_n >= start) & (target_n < start + size))
-            return jax.lax.cond(
-                wanted,
-                lambda state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), *state),
-                lambda state: state,
-                state,
-            )
-
         state = jax.lax.fori_loop(0, 2 * chunks, go_through, (target_score_n, counts))
-    return jax.tree.map(lambda x_n: x_n[:events], state[1])
+    return jax.tree.map(lambda x_n: x_n[:events], part.total(state[1]))
 
 
 def list_counts(
@@ -156,7 +205,7 @@ def _at_least_two(x: Any) -> Any:
 
 
 def _chunked_scores(
-    u_nd: Array, table_vd: Array, bias_v: Array | None, chunk: int
+    u_nd: Array, table_vd: Array, bias_v: Array | None, chunk: int, part: _Part
 ) -> tuple[Callable[[Any], _Scores], int]:
     """A function from the number of a chunk to its scores, and how many chunks there are."""
     if chunk < 1:
@@ -170,7 +219,8 @@ def _chunked_scores(
         values_nc = _products(u_nd, jax.lax.dynamic_slice_in_dim(table_vd, start, chunk))
         if bias_v is not None:
             values_nc += jax.lax.dynamic_slice_in_dim(bias_v, start, chunk)
-        return _Scores(values_nc, start, first)
+        end = None if part.rows is None else part.rows - part.start
+        return _Scores(values_nc, start, jnp.maximum(first, FIRST_ITEM_ID - part.start), end)
 
     return score, -(-rows // chunk)
 
@@ -212,7 +262,8 @@ def _count(
 
 def _in_catalogue(scores: _Scores) -> Array:
     """Which rows are items, and were in no chunk before; bool [c]."""
-    return scores.ids_c >= jnp.maximum(scores.first, FIRST_ITEM_ID)
+    is_item_c = scores.ids_c >= scores.first
+    return is_item_c if scores.end is None else is_item_c & (scores.ids_c < scores.end)
 
 
 def _is_seen(scores: _Scores, seen_nk: Array) -> Array:
@@ -270,7 +321,7 @@ def rank_chunk(
       target_n: As in `rank_counts`.
       seen_nk: Likewise.
     """
-    scores = _Scores(_products(u_nd, rows_cd), start, first)
+    scores = _Scores(_products(u_nd, rows_cd), start, jnp.maximum(first, FIRST_ITEM_ID))
 
     def look_up(state: RankState) -> RankState:
         return state._replace(target_score_n=_look_up(scores, target_n, state.target_score_n))
@@ -329,7 +380,7 @@ def top_k(
         raise ValueError(f"k={k}: must be >= 1")
     events = u_nd.shape[0]
     u_nd, seen_nk = _at_least_two(u_nd), _at_least_two(seen_nk)
-    score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk)
+    score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk, _Part(0, len(table_vd), None))
 
     def merge(number: Any, best: tuple[Array, Array]) -> tuple[Array, Array]:
         scores = score(number)

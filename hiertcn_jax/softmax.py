@@ -14,7 +14,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
+
+from hiertcn_jax.mesh import DATA, LANES, REPLICATED
 
 CHUNK_SCORES = 1 << 21
 """Scores made at a time: 8 MB, which the caches of most machines hold."""
@@ -29,6 +32,7 @@ def shared_softmax(
     excluded: Int[Array, "*e x"],
     weight: Float[Array, "*e"],
     chunk: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Float[Array, ""]:
     """Sum over events of weight * loss. An event of weight 0 adds exactly nothing anywhere.
 
@@ -42,7 +46,36 @@ def shared_softmax(
       excluded: X, ids that do not count as an event's candidates.
       weight: Weight of each event, >= 0; constant for the gradient.
       chunk: Events at a time; None: as many as have `CHUNK_SCORES` scores.
+      mesh: Where lanes, the events' first axis, lie on several devices: each sums its own.
     """
+    if mesh is None:
+        return _sum_events(u, target_score, rows_kd, offset_k, ids_k, excluded, weight, chunk)
+
+    def sum_own(*arrays: Any) -> Array:
+        return _sum_events(*arrays, chunk=chunk)[None]
+
+    sum_of_devices = jax.shard_map(
+        sum_own,
+        mesh=mesh,
+        in_specs=(LANES, LANES, REPLICATED, REPLICATED, REPLICATED, LANES, LANES),
+        out_specs=LANES,
+        axis_names={DATA},
+        check_vma=False,
+    )
+    return jnp.sum(sum_of_devices(u, target_score, rows_kd, offset_k, ids_k, excluded, weight))
+
+
+def _sum_events(
+    u: Array,
+    target_score: Array,
+    rows_kd: Array,
+    offset_k: Array,
+    ids_k: Array,
+    excluded: Array,
+    weight: Array,
+    chunk: int | None,
+) -> Array:
+    """The sum over the events that a device has."""
     if chunk is None:
         chunk = max(CHUNK_SCORES // rows_kd.shape[0], 8)
     # As many chunks, but equal ones: what fills up the last one is computed too.
@@ -150,8 +183,7 @@ def _product(formula: str, a: Array, b: Array) -> Array:
 def _in_chunks(x: Array, event_axes: int, chunk: int) -> Array:
     """[*e, ...] to [chunks, chunk, ...], filled up with 0, which for a weight is nothing.
 
-    The lanes, the first axis, change fastest: a chunk then has events of all of them, and where
-    the lanes lie on several devices each has its part of every chunk.
+    The lanes, the first axis, change fastest: a chunk then has events of all of them.
     """
     x = jnp.moveaxis(x, 0, event_axes - 1)
     x = x.reshape(-1, *x.shape[event_axes:])

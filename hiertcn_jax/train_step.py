@@ -10,13 +10,15 @@ from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import LossConfig, ModelConfig
+from hiertcn_jax.distinct import with_distinct_rows
 from hiertcn_jax.embedding import ItemTable, scoring_rows
+from hiertcn_jax.mesh import LANES, ROWS, Layout, lane_shardings, replicated
 from hiertcn_jax.models import Model
 from hiertcn_jax.negatives import Source, sources_at_rows
 from hiertcn_jax.objective import event_loss, stream_keys
 from hiertcn_jax.optimizer import Optimizer
 from hiertcn_jax.ranking import RankCounts, RankState, list_counts, rank_chunk, rank_counts
-from hiertcn_jax.train_state import TrainState
+from hiertcn_jax.train_state import TrainState, state_shardings
 
 StepMetrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch, Sequence[Source]], tuple[TrainState, StepMetrics]]
@@ -28,6 +30,7 @@ def make_train_step(
     loss_config: LossConfig,
     optimizer: Optimizer,
     seed: int,
+    layout: Layout | None = None,
 ) -> TrainStep:
     """The jitted step `(state, batch, sources) -> (state, metrics)`; the old state is donated.
 
@@ -45,13 +48,17 @@ def make_train_step(
       loss_config: The loss.
       optimizer: The optimizer.
       seed: Of dropout and negatives.
+      layout: Where state and batch lie, if on several devices.
     """
 
     def step(
         state: TrainState, batch: Batch, sources: Sequence[Source]
     ) -> tuple[TrainState, StepMetrics]:
         keys = stream_keys(seed, state.step)
-        items, distinct_u = state.params["items"], batch.distinct_u
+        items = state.params["items"]
+        if optimizer.rows and batch.distinct_u is None and layout is not None:
+            batch = with_distinct_rows(batch, layout)
+        distinct_u = batch.distinct_u
         sources = sources_at_rows(sources, batch)
         if optimizer.rows:
             # Gradients are taken with respect to the batch's rows, never to the whole table.
@@ -67,7 +74,7 @@ def make_train_step(
                 rngs={name: keys[name] for name in ("dropout", "unknown")},
             )
             loss_sum, weight = event_loss(
-                u_bld, batch, items, sources, keys["negatives"], loss_config, model_config
+                u_bld, batch, items, sources, keys["negatives"], loss_config, model_config, layout
             )
             return loss_sum / jnp.maximum(weight, 1e-6), (loss_sum, weight, carry)
 
@@ -88,7 +95,12 @@ def make_train_step(
             "finite": finite,
         }
         carry = finite_lanes(carry, state.carry)
-        return TrainState(state.step + 1, params, opt_state, carry), metrics
+        state = TrainState(state.step + 1, params, opt_state, carry)
+        if layout is not None:
+            # As it came: the next step takes it, and is not compiled again.
+            state = jax.lax.with_sharding_constraint(state, state_shardings(state, layout))
+            metrics = jax.lax.with_sharding_constraint(metrics, replicated(layout.mesh))
+        return state, metrics
 
     return jax.jit(step, donate_argnums=0)
 
@@ -113,13 +125,21 @@ def finite_lanes(new: Any, old: Any) -> Any:
 EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[jax.Array, Any]]
 
 
-def make_eval_step(model: Model) -> EvalStep:
-    """The jitted `(params, batch, carry) -> (u_bld, carry)`; the old carry is donated."""
+def make_eval_step(model: Model, layout: Layout | None = None) -> EvalStep:
+    """The jitted `(params, batch, carry) -> (u_bld, carry)`; the old carry is donated.
+
+    Args:
+      model: The model.
+      layout: Where parameters and batch lie, if on several devices.
+    """
 
     def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[jax.Array, Any]:
         items = params["items"].with_given(batch)
         batch = batch.replace(item_table_ud=items.input_vd)
-        return model.apply({"params": params["model"]}, batch, carry)
+        out = model.apply({"params": params["model"]}, batch, carry)
+        if layout is not None:
+            out = jax.lax.with_sharding_constraint(out, lane_shardings(out, layout.mesh))
+        return out
 
     return jax.jit(step, donate_argnums=2)
 
@@ -153,12 +173,16 @@ def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
 RankStep = Callable[..., RankCounts]
 
 
-def make_rank_step(model_config: ModelConfig, chunk: int) -> RankStep:
+def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None = None) -> RankStep:
     """The jitted `(items, u_bld, places_n, target_n, seen_nk) -> RankCounts`.
+
+    On several devices n lies over the mesh axis `data`, as the lanes do: each device ranks events
+    of its own lanes, and places are those among its own lanes' events. No row leaves its device.
 
     Args:
       model_config: `normalize` is read.
       chunk: Catalogue rows scored at once.
+      layout: Where table and lanes lie, if on several devices.
     """
 
     def step(
@@ -170,20 +194,41 @@ def make_rank_step(model_config: ModelConfig, chunk: int) -> RankStep:
     ) -> RankCounts:
         u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
         table_vd, bias_v = scoring_rows(items, model_config)
-        return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk)
+        whole_rows = None if layout is None else layout.rows
+        return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk, whole_rows)
 
-    return jax.jit(step)
+    if layout is None:
+        return jax.jit(step)
+    return jax.jit(
+        jax.shard_map(
+            step,
+            mesh=layout.mesh,
+            in_specs=(ROWS, LANES, LANES, LANES, LANES),
+            out_specs=LANES,
+            check_vma=False,
+        )
+    )
 
 
-def make_list_step(model_config: ModelConfig) -> RankStep:
+def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> RankStep:
     """The jitted `(items, ids_nk, u_bld, places_n) -> RankCounts` within lists of items.
 
     `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is
-    none.
+    none. On several devices events and places are as for `make_rank_step`.
 
     Args:
       model_config: `normalize` is read.
+      layout: Where table and lanes lie, if on several devices.
     """
+
+    def pick(u_bld: Float[Array, "b l d"], places_n: Int[Array, " n"]) -> Float[Array, "n d"]:
+        return jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
+
+    pick_own = pick
+    if layout is not None:
+        pick_own = jax.shard_map(
+            pick, mesh=layout.mesh, in_specs=(LANES, LANES), out_specs=LANES, check_vma=False
+        )
 
     def step(
         items: ItemTable,
@@ -191,8 +236,10 @@ def make_list_step(model_config: ModelConfig) -> RankStep:
         u_bld: Float[Array, "b l d"],
         places_n: Int[Array, " n"],
     ) -> RankCounts:
-        u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
         rows_nkd, bias_nk = scoring_rows(items, model_config, ids_nk)
-        return list_counts(u_nd, rows_nkd, bias_nk, ids_nk != PADDING_ID)
+        counts = list_counts(pick_own(u_bld, places_n), rows_nkd, bias_nk, ids_nk != PADDING_ID)
+        if layout is None:
+            return counts
+        return jax.lax.with_sharding_constraint(counts, lane_shardings(counts, layout.mesh))
 
     return jax.jit(step)

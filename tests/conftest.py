@@ -5,6 +5,8 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Simulated devices, for what runs on several; everything else takes the first one.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 # One thread for each test process, since xdist keeps the cores busy; and tests compile more than
 # they compute, so the compiler is told not to try hard.
 os.environ.setdefault(

@@ -21,6 +21,9 @@ from hiertcn_jax.config import (
 CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
 
 REJECTED = [
+    (TrainConfig, {"data_parallelism": 0}, "data_parallelism=0: must be >= 1"),
+    (TrainConfig, {"data_parallelism": 3}, "data_parallelism=3: must divide lanes=128"),
+    (TrainConfig, {"model_parallelism": 0}, "model_parallelism=0: must be >= 1"),
     (ModelConfig, {"item_dim": 0}, "item_dim=0: must be >= 1"),
     (ModelConfig, {"gru_dim": 0}, "gru_dim=0: must be >= 1"),
     (ModelConfig, {"gru_layers": 0}, "gru_layers=0: must be >= 1"),

@@ -55,7 +55,9 @@ def contents(workdir):
 
 
 def checkpoint_steps(workdir):
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    return sorted(
+        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()
+    )
 
 
 def command(*arguments):

@@ -29,6 +29,7 @@ def parsed(*arguments):
     """The flags of experiments.train, parsed; gone again at the end."""
     with flagsaver.flagsaver():
         flags_lib.define_train_flags()
+        flags_lib.define_cluster_flags()
         flags.FLAGS(["train", *arguments])
         yield flags.FLAGS
 

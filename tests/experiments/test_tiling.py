@@ -54,6 +54,8 @@ def test_a_training_run_says_it_at_its_start(backend, lines, tmp_path, monkeypat
     monkeypatch.setattr(train, "open_data", lambda _: None)
     monkeypatch.setattr(train, "train", start)
     with pytest.raises(StartedError):
-        train.main(train.Settings(run_of(gru_dim=100), tmp_path, tmp_path / "run", None, False))
+        train.main(
+            train.Settings(run_of(gru_dim=100), tmp_path, tmp_path / "run", None, False, None)
+        )
     said = capsys.readouterr().err.splitlines()
     assert said == ["warning: a TPU fills up gru_dim=100 to multiples of 128"] * lines

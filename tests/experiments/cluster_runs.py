@@ -1,0 +1,67 @@
+"""experiments.train as several processes on this machine."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+from tests.experiments.runs import FLAGS, ROOT, checkpoint_steps
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def start(data, workdir, cache, *more, own=None, processes=2, devices=2):
+    """The processes, started; each with its own simulated devices and folder of programs.
+
+    Args:
+      data: To train on.
+      workdir: Theirs.
+      cache: Where the folders of programs are.
+      more: Flags of all.
+      own: Flags of single processes.
+      processes: How many.
+      devices: Of each.
+    """
+    address = f"--coordinator_address=127.0.0.1:{free_port()}"
+    return [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "experiments.train", f"--data_dir={data.directory}",
+                f"--workdir={workdir}", *FLAGS, *more, address, f"--num_processes={processes}",
+                f"--process_id={index}", *(own or {}).get(index, []),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "TERM": "dumb",
+                "JAX_NUM_CPU_DEVICES": str(devices),
+                # JAX would read what another process has half written.
+                "JAX_COMPILATION_CACHE_DIR": str(cache / str(index)),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(processes)
+    ]  # fmt: skip
+
+
+def wait_for_step(workdir, step, processes):
+    """Returns once a checkpoint of this step or a later one is there."""
+    while max(checkpoint_steps(workdir), default=0) < step:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            processes[0].wait(0.05)
+            raise AssertionError(ended(processes))
+
+
+def ended(processes):
+    """(exit code, stdout, stderr) of each, once all have ended."""
+    outputs = [process.communicate() for process in processes]
+    return [
+        (process.returncode, *output) for process, output in zip(processes, outputs, strict=True)
+    ]

@@ -1,0 +1,193 @@
+"""Several devices, several processes: the run of one device, whoever is killed or stopped.
+
+Eight simulated devices in one process begin; from their checkpoint one device goes on, and two
+processes of two devices each, undisturbed and disturbed.
+"""
+
+import json
+import re
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import cluster, train
+from experiments.restore import restore_run
+from hiertcn_jax.checkpoint import Checkpoints
+from hiertcn_jax.mesh import MeshError
+from tests.experiments.cluster_runs import ended, free_port, start, wait_for_step
+from tests.experiments.runs import checkpoint_steps, contents, journal, run_train, settings_of
+
+STEPS = 300
+RUN = (
+    "--item_mode=rows", "--clip_norm=1", f"--steps={STEPS}", "--checkpoint_every_steps=20",
+    "--eval_every_epochs=1000", "--log_every_steps=20",
+)  # fmt: skip
+MESH = ("--data_parallelism=2", "--model_parallelism=2")
+
+
+def begun(directory, name):
+    """A copy of what eight devices began."""
+    workdir = directory / name
+    shutil.copytree(directory / "eight", workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def eight(data, tmp_path_factory):
+    """The folder of all workdirs; `eight` is that of six steps on eight devices."""
+    directory = tmp_path_factory.mktemp("cluster")
+    run_train(data, directory / "eight", *RUN, "--steps=6", "--data_parallelism=4",
+              "--model_parallelism=2")  # fmt: skip
+    return directory
+
+
+@pytest.fixture(scope="module")
+def one(data, eight):
+    """One device goes on."""
+    workdir = begun(eight, "one")
+    run_train(data, workdir, *RUN)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two(data, eight):
+    """Two processes go on, undisturbed: their workdir, and (exit code, stdout, stderr) of each."""
+    workdir = begun(eight, "two")
+    return workdir, ended(start(data, workdir, eight, *RUN, *MESH))
+
+
+def results(workdir, split):
+    """The evaluation's JSON: what is counted, and what is measured."""
+    values = json.loads((workdir / f"{split}.json").read_text())
+    counted = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    measured = {name: value for name, value in values.items() if isinstance(value, dict)}
+    counted["groups"] = {name: measured[name]["events"] for name in ("all", "first", "next")}
+    return counted, measured
+
+
+def state_of(workdir, step):
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    return checkpoints.read(step, "loader")
+
+
+def assert_close(one, other, tolerance):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, other
+    )
+
+
+def test_eight_devices_begin_as_one_does(data, eight, tmp_path):
+    run_train(data, tmp_path / "run", *RUN, "--steps=6")
+    for split in ("valid", "test"):
+        (counted, measured), (alone, values) = (
+            results(workdir, split) for workdir in (eight / "eight", tmp_path / "run")
+        )
+        assert counted == alone
+        assert_close(measured, values, 1e-5)
+    assert state_of(eight / "eight", 6)["batches"] == state_of(tmp_path / "run", 6)["batches"]
+    shared, alone = (restore_run(w, "last") for w in (eight / "eight", tmp_path / "run"))
+    assert shared.params["items"].input_vd.shape == (data.vocabulary.size, 4)
+    assert_close(shared.params, alone.params, 1e-5)
+
+
+def test_one_device_and_two_processes_go_on_from_the_same_checkpoint(data, eight, one, two):
+    workdir, processes = two
+    assert [code for code, _, _ in processes] == [0, 0]
+    first, second = (re.sub(r"\[Gloo\].*\n", "", output) for _, output, _ in processes)
+    assert "going on from step 6\n" in first and f"{workdir}, test" in first
+    assert second == ""
+    for split in ("valid", "test"):
+        (counted, measured), (alone, values) = (results(w, split) for w in (workdir, one))
+        assert counted == alone
+        assert_close(measured, values, 0.02)
+    together, alone = (state_of(w, STEPS) for w in (workdir, one))
+    assert together["batches"] == alone["batches"]
+    lines, alone = (
+        [line for line in journal(w) if line["kind"] == "train"] for w in (workdir, one)
+    )
+    assert [line["events"] for line in lines] == [line["events"] for line in alone]
+    assert_close([line["loss"] for line in lines], [line["loss"] for line in alone], 1e-3)
+
+
+def test_two_processes_stopped_and_killed_end_as_if_nothing_had_been(data, eight, two):
+    whole, _ = two
+    workdir = begun(eight, "disturbed")
+    # Either is asked to stop: both do, behind the same step.
+    processes = start(data, workdir, eight, *RUN, *MESH)
+    wait_for_step(workdir, 20, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    stopped = ended(processes)
+    assert [code for code, _, _ in stopped] == [143, 143]
+    step = checkpoint_steps(workdir)[-1]
+    assert 20 <= step < STEPS
+    for _, _, error in stopped:
+        assert f"stopped by SIGTERM at step {step}, which is saved; go on with: " in error
+
+    # One is killed: the other says which, and ends.
+    processes = start(data, workdir, eight, *RUN, *MESH)
+    wait_for_step(workdir, step + 1, processes)
+    processes[1].kill()
+    (code, _, error), (killed, _, _) = ended(processes)
+    assert (code, killed) == (1, -signal.SIGKILL)
+    assert "error: process 1 of 2: no sign of life for " in error
+    assert checkpoint_steps(workdir)[-1] < STEPS
+
+    assert [code for code, _, _ in ended(start(data, workdir, eight, *RUN, *MESH))] == [0, 0]
+    assert journal(workdir) == journal(whole)
+    files = [
+        {path: content for path, content in contents(w).items() if path.suffix == ".json"}
+        for w in (workdir, whole)
+    ]
+    shared = {path for path in files[0] if path.parts[0] in ("valid.json", "test.json")}
+    assert len(shared) == 2
+    for path in shared:
+        assert files[0][path] == files[1][path]
+    together, undisturbed = (restore_run(w, "last") for w in (workdir, whole))
+    jax.tree.map(np.testing.assert_array_equal, together.params, undisturbed.params)
+
+
+def test_a_process_that_fails_is_named_by_all(data, tmp_path):
+    processes = start(data, tmp_path / "run", tmp_path, *MESH, own={1: ["--data_dir=/nowhere"]})
+    for code, _, error in ended(processes):
+        assert code == 1
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert lines[0].startswith("error: process 1 of 2: /nowhere/manifest.json: no such file")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--data_parallelism=3"], "data_parallelism=3: must divide lanes=8"),
+        (["--data_parallelism=4", "--eval_lanes=6"], "must divide eval_lanes=6"),
+        (["--model_parallelism=0"], "model_parallelism=0: must be >= 1"),
+        (["--coordinator_address=here"], "coordinator_address=here: must be host:port"),
+        (["--coordinator_address=here:1"], "needs --num_processes and --process_id"),
+        (["--num_processes=2"], "need --coordinator_address=host:port"),
+        (["--coordinator_address=h:1", "--num_processes=2", "--process_id=2"], "below num_proc"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(data, tmp_path, given, message):
+    with pytest.raises((flags.Error, ValueError), match=re.escape(message)):
+        settings_of(data, tmp_path, *given)
+
+
+def test_a_first_process_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(cluster, "MEETING_SECONDS", 0.0)
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        pytest.raises(cluster.ClusterError, match=f"{address}: process 0 does not listen there"),
+        cluster.joined(cluster.Cluster(address, 2, 1), train.MENDABLE),
+    ):
+        pass
+
+
+def test_a_mesh_without_devices_is_refused_before_anything_is_written(data, tmp_path):
+    settings = settings_of(data, tmp_path / "run", "--data_parallelism=8", "--model_parallelism=2")
+    with pytest.raises(MeshError, match="a mesh of 16 devices, but there are 8"):
+        train.main(settings)
+    assert list((tmp_path / "run").iterdir()) == []
