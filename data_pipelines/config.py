@@ -67,6 +67,15 @@ class PrepareConfig:
         "separated by commas; any of them drops a row. Example: interaction_type=4",
     ] = ""
 
+    runner: Annotated[
+        str | None,
+        "Prepare --input by an Apache Beam pipeline on this runner: DirectRunner, FlinkRunner, "
+        "SparkRunner... All its workers must see --input and --output_dir.",
+    ] = None
+    pipeline_options: Annotated[
+        str, "Options of the runner, as on a command line: '--parallelism=64 --flink_master=...'"
+    ] = ""
+
     impressions: Annotated[
         tuple[str, ...],
         "Files of what was shown, a row a list: user, time, items shown, items clicked. What was "
@@ -133,6 +142,7 @@ class PrepareConfig:
         self._check_ranges()
         self._check_split()
         self._parsed("drop_where", parse_conditions)
+        self._check_runner()
         if self.gap_minutes is not None and self.session_column is not None:
             raise ValueError(f"gap_minutes={self.gap_minutes}: has no use with session_column")
         if self.separator is not None and not self._is_separator(self._separator()):
@@ -215,6 +225,25 @@ class PrepareConfig:
             )
         if self.tfds_data_dir is not None and self.tfds is None:
             raise ValueError(f"tfds_data_dir={self.tfds_data_dir}: has no use without tfds")
+
+    def _check_runner(self) -> None:
+        if self.runner is None:
+            if self.pipeline_options:
+                raise ValueError(
+                    f"pipeline_options={self.pipeline_options}: has no use without runner"
+                )
+            return
+        if not self.input:
+            raise ValueError(f"runner={self.runner}: needs input")
+        if self.impressions:
+            raise ValueError(f"impressions={','.join(self.impressions)}: not with runner")
+        if self.svd_embeddings:
+            raise ValueError(f"svd_embeddings={self.svd_embeddings}: not with runner")
+        if self.split == "time" and self.valid_after is None:
+            raise ValueError(
+                "split=time: with runner needs valid_after and test_after; fractions would put all "
+                "sessions in order"
+            )
 
     def _check_ranges(self) -> None:
         for name, least in (

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -100,27 +100,47 @@ class Dataset:
             },
         }
 
+    def columns(self) -> dict[str, pl.Series | np.ndarray]:
+        """What the content hash is of: the histories and the catalogue, by name."""
+        impressions = {"shown_items": self.shown_items, "shown_counts": self.shown_counts}
+        return {
+            "user_ids": self.user_ids,
+            "catalogue": self.vocabulary.item_ids,
+            "item_ids": self.item_ids,
+            "times": self.times,
+            "session_lengths": self.session_lengths,
+            "session_splits": self.session_splits,
+            "user_sessions": self.user_sessions,
+            **(impressions if len(self.shown_counts) else {}),
+        }
+
     def content_hash(self) -> str:
         """SHA-256 of the histories and the catalogue, whatever the files they are kept in."""
-        digest = hashlib.sha256()
-        impressions = (("shown_items", self.shown_items), ("shown_counts", self.shown_counts))
-        for name, values in (
-            ("user_ids", self.user_ids),
-            ("catalogue", self.vocabulary.item_ids),
-            ("item_ids", self.item_ids),
-            ("times", self.times),
-            ("session_lengths", self.session_lengths),
-            ("session_splits", self.session_splits),
-            ("user_sessions", self.user_sessions),
-            *(impressions if len(self.shown_counts) else ()),
-        ):
-            digest.update(f"{name} {len(values)};".encode())
-            if isinstance(values, pl.Series):
-                digest.update(_little_endian(values.str.len_bytes().to_numpy()))
-                digest.update("".join(values).encode("utf-8"))
-            else:
-                digest.update(_little_endian(values))
-        return f"sha256:{digest.hexdigest()}"
+        columns = self.columns().items()
+        return content_hash((name, len(values), column_bytes(values)) for name, values in columns)
+
+
+def content_hash(columns: Iterable[tuple[str, int, Iterable[bytes]]]) -> str:
+    """The hash of columns.
+
+    Args:
+      columns: Name, number of values, and `column_bytes` piece by piece, of those of
+        `Dataset.columns` in their order.
+    """
+    digest = hashlib.sha256()
+    for name, length, pieces in columns:
+        digest.update(f"{name} {length};".encode())
+        for piece in pieces:
+            digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def column_bytes(values: pl.Series | np.ndarray) -> tuple[bytes, ...]:
+    """A column's numbers, little-endian; of texts their lengths in bytes, and then themselves."""
+    if isinstance(values, pl.Series):
+        lengths = values.str.len_bytes().to_numpy()
+        return _little_endian(lengths), "".join(values).encode("utf-8")
+    return (_little_endian(values),)
 
 
 def build_dataset(

@@ -28,6 +28,30 @@ class FilterOptions:
     min_sessions: int = 1
 
 
+Rule = Callable[[Events], np.ndarray]
+"""Which of the events, of which there are some, a filter keeps; bool [n]."""
+
+
+def user_rules(options: FilterOptions) -> dict[str, Rule]:
+    """The filters that look at one user at a time, by what they are called in the manifest."""
+    return {
+        f"min_user_events={options.min_user_events}": lambda e: (
+            np.bincount(e.users)[e.users] >= options.min_user_events
+        ),
+        f"max_user_events={options.max_user_events}": lambda e: (
+            np.bincount(e.users)[e.users] <= (options.max_user_events or len(e))
+        ),
+        f"min_sessions={options.min_sessions}": lambda e: (
+            np.bincount(e.users, e.starts_session)[e.users] >= options.min_sessions
+        ),
+    }
+
+
+def drop_items(codes: np.ndarray) -> Rule:
+    """The filter that drops these items."""
+    return lambda e: ~np.isin(e.items, codes)
+
+
 def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[Drop]]:
     """Drops items and users, in rounds, until all that is left satisfies every filter.
 
@@ -39,19 +63,11 @@ def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[
     Raises:
       DataError: Nothing is left.
     """
-    rules: dict[str, Callable[[Events], np.ndarray]] = {
+    rules: dict[str, Rule] = {
         f"min_item_events={options.min_item_events}": lambda e: (
             np.bincount(e.items)[e.items] >= options.min_item_events
         ),
-        f"min_user_events={options.min_user_events}": lambda e: (
-            np.bincount(e.users)[e.users] >= options.min_user_events
-        ),
-        f"max_user_events={options.max_user_events}": lambda e: (
-            np.bincount(e.users)[e.users] <= (options.max_user_events or len(e))
-        ),
-        f"min_sessions={options.min_sessions}": lambda e: (
-            np.bincount(e.users, e.starts_session)[e.users] >= options.min_sessions
-        ),
+        **user_rules(options),
     }
     dropped: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(3, np.int64))
     before = -1

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -78,18 +78,48 @@ def collect_log(
       DataError: A row cannot be used and the action is `error`; no rows are left.
     """
     dropped: collections.Counter[str] = collections.Counter()
-    typed = []
+    typed = typed_frames(frames, options, bad_rows, dropped)
+    log = encode_log(typed, has_sessions=options.columns.session is not None)
+    return log, read_drops(len(log), dropped + bad_rows.counts)
+
+
+def typed_frames(
+    frames: Iterator[tuple[str, pl.DataFrame]],
+    options: ReadOptions,
+    bad_rows: BadRows,
+    dropped: collections.Counter[str],
+) -> Iterator[pl.DataFrame]:
+    """The frames of `collect_log` as `log.TYPED_SCHEMA`.
+
+    Args:
+      frames: See there.
+      options: See there.
+      bad_rows: See there.
+      dropped: Gets the rows that conditions drop, by condition.
+
+    Raises:
+      DataError: As `collect_log`, for a row.
+    """
     for source, frame in frames:
         for condition in options.drop_where:
             kept = frame.filter(~condition.holds())
             dropped[f"drop_where {condition}"] += len(frame) - len(kept)
             frame = kept
-        typed.append(typed_columns(frame, options.columns, source, bad_rows))
-    log = encode_log(typed, has_sessions=options.columns.session is not None)
-    drops = [
-        Drop(reason, events) for reason, events in (dropped + bad_rows.counts).items() if events
-    ]
-    if not len(log):
+        yield typed_columns(frame, options.columns, source, bad_rows)
+
+
+def read_drops(rows: int, dropped: Mapping[str, int]) -> list[Drop]:
+    """What was dropped as a log was read.
+
+    Args:
+      rows: Rows that are left.
+      dropped: Rows that are not, by reason.
+
+    Raises:
+      DataError: None are left.
+    """
+    drops = [Drop(reason, events) for reason, events in dropped.items() if events]
+    if not rows:
         reasons = "; ".join(f"{drop.reason}: {drop.events} rows" for drop in drops)
         raise DataError(f"no rows are left of the log ({reasons or 'it has none'})")
-    return log, drops
+    return drops

@@ -39,12 +39,10 @@ from data_pipelines.log import Log
 from data_pipelines.manifest import load_manifest, save_manifest
 from data_pipelines.prepare_flags import config_from_flags, define_flags
 from data_pipelines.readers import read_files
-from data_pipelines.sessionize import Events, by_column, by_gap, collapse_repeats
+from data_pipelines.sessionize import Events, to_sessions
 from data_pipelines.svd_embeddings import write_svd_embeddings
 from data_pipelines.synthetic import synthetic_log
 from data_pipelines.tfds_source import read_tfds
-
-DEFAULT_GAP_MINUTES = 30.0
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:
@@ -59,16 +57,31 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     """
     output_dir = Path(config.output_dir)
     require_vacant(output_dir)
+    if config.runner is not None:
+        try:
+            from data_pipelines.beam_prepare import prepare_with_beam
+        except ImportError as error:
+            raise DataError(f"runner={config.runner}: needs the extra beam: {error}") from error
+        with written_aside(output_dir) as beside:
+            drops, report = prepare_with_beam(config, beside)
+            _write_manifest(beside, drops, report, config)
+        return load_manifest(output_dir)
     log, drops = _read(config)
-    events, session_drops = _sessions(log, config)
+    events, collapsed = to_sessions(log, config.gap_minutes, config.collapse_repeats)
+    session_drops = [Drop("collapse_repeats", collapsed)] if collapsed else []
     events, filter_drops = apply_filters(events, config.filter_options())
     listed = None if config.catalogue is None else read_item_ids(config.catalogue)
     dataset = build_dataset(log, events, config.split_options(), listed)
-    report = {}
+    report = {"counts": dataset.counts()}
     if config.impressions:
         dataset, report["impressions"] = _join_impressions(dataset, log, events, config)
+    report["content_hash"] = dataset.content_hash()
     with written_aside(output_dir) as beside:
-        _write(beside, dataset, drops + session_drops + filter_drops, report, config)
+        write_histories(beside, dataset.histories())
+        dataset.vocabulary.save(beside)
+        if config.svd_embeddings:
+            write_svd_embeddings(beside, dataset, config.svd_embeddings)
+        _write_manifest(beside, drops + session_drops + filter_drops, report, config)
     return load_manifest(output_dir)
 
 
@@ -80,18 +93,6 @@ def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
         return read_tfds(config.tfds, config.tfds_data_dir, options)
     frame = synthetic_log(config.synthetic_config()).with_row_index("row", offset=1)
     return collect_log(iter([("synthetic log", frame)]), options, BadRows("error"))
-
-
-def _sessions(log: Log, config: PrepareConfig) -> tuple[Events, list[Drop]]:
-    if config.session_column is not None:
-        events = by_column(log)
-    else:
-        events = by_gap(log, config.gap_minutes or DEFAULT_GAP_MINUTES)
-    if not config.collapse_repeats:
-        return events, []
-    collapsed = collapse_repeats(events)
-    repeats = len(events) - len(collapsed)
-    return collapsed, [Drop("collapse_repeats", repeats)] if repeats else []
 
 
 def _join_impressions(
@@ -107,20 +108,10 @@ def _join_impressions(
     return add_impressions(dataset, log, events, impressions, config.impression_options())
 
 
-def _write(
-    directory: Path,
-    dataset: Dataset,
-    drops: Sequence[Drop],
-    report: dict[str, Any],
-    config: PrepareConfig,
+def _write_manifest(
+    directory: Path, drops: Sequence[Drop], report: dict[str, Any], config: PrepareConfig
 ) -> None:
-    write_histories(directory, dataset.histories())
-    dataset.vocabulary.save(directory)
-    if config.svd_embeddings:
-        write_svd_embeddings(directory, dataset, config.svd_embeddings)
     manifest = {
-        "content_hash": dataset.content_hash(),
-        "counts": dataset.counts(),
         "drops": [dataclasses.asdict(drop) for drop in drops],
         "files": describe_files(directory),
         "flags": dataclasses.asdict(config),

@@ -60,9 +60,18 @@ def read_frames(
     Raises:
       DataError: As `read_files`, for what is wrong with a file.
     """
-    for file in [file for path in paths for file in _expand(path)]:
+    for file in expand_paths(paths):
         for frame in _frames(file, columns, separator, bad_rows, lists):
             yield str(file), frame
+
+
+def expand_paths(paths: Sequence[str]) -> list[Path]:
+    """The files that paths and patterns name, in their order.
+
+    Raises:
+      DataError: One names none, or a directory.
+    """
+    return [file for path in paths for file in _expand(path)]
 
 
 def _expand(path: str) -> list[Path]:

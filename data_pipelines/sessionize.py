@@ -51,6 +51,30 @@ class Events:
         )
 
 
+DEFAULT_GAP_MINUTES = 30.0
+
+
+def to_sessions(log: Log, gap_minutes: float | None, collapses_repeats: bool) -> tuple[Events, int]:
+    """The sessions of a log: by their ids where it has them, else by idle gaps.
+
+    Args:
+      log: The log.
+      gap_minutes: See `by_gap`; None: `DEFAULT_GAP_MINUTES`.
+      collapses_repeats: Whether `collapse_repeats` is done.
+
+    Returns:
+      The events, and how many `collapse_repeats` dropped.
+    """
+    if log.sessions is not None:
+        events = by_column(log)
+    else:
+        events = by_gap(log, gap_minutes or DEFAULT_GAP_MINUTES)
+    if not collapses_repeats:
+        return events, 0
+    collapsed = collapse_repeats(events)
+    return collapsed, len(events) - len(collapsed)
+
+
 def by_gap(log: Log, gap_minutes: float) -> Events:
     """A user's next event starts a session where it comes more than `gap_minutes` later."""
     order = np.lexsort((log.times_ms, log.users))

@@ -61,6 +61,24 @@ def sessions_of(events: Events) -> Sessions:
 def assign_splits(
     sessions: Sessions, user_ids: pl.Series, options: SplitOptions
 ) -> tuple[np.ndarray, int]:
+    """`deal_sessions`, of a whole log: no part may be left empty.
+
+    Raises:
+      DataError: A part is left without sessions.
+    """
+    splits, users_too_short = deal_sessions(sessions, user_ids, options)
+    for part in Split:
+        if not np.any(splits == part):
+            raise DataError(
+                f"split={options.split}: the {part.name.lower()} part is left empty "
+                f"({len(splits)} sessions of {len(np.unique(sessions.users))} users)"
+            )
+    return splits, users_too_short
+
+
+def deal_sessions(
+    sessions: Sessions, user_ids: pl.Series, options: SplitOptions
+) -> tuple[np.ndarray, int]:
     """Deals sessions to the parts; those of a user come train first, then valid, then test.
 
     Args:
@@ -71,9 +89,6 @@ def assign_splits(
     Returns:
       uint8 [m], the `Split` of each session, and the number of users with too few sessions to be
       split (0 but under `last_session`).
-
-    Raises:
-      DataError: A part is left without sessions.
     """
     users_too_short = 0
     if options.split == "last_session":
@@ -82,12 +97,6 @@ def assign_splits(
         splits = _by_user(sessions, user_ids, options)
     else:
         splits = _by_time(sessions, options)
-    for part in Split:
-        if not np.any(splits == part):
-            raise DataError(
-                f"split={options.split}: the {part.name.lower()} part is left empty "
-                f"({len(splits)} sessions of {len(np.unique(sessions.users))} users)"
-            )
     return splits, users_too_short
 
 

@@ -12,7 +12,8 @@ from data_pipelines.files import require_within
 from data_pipelines.histories.record import History, find_problem
 from data_pipelines.tfds_metadata import require_plain_metadata
 
-_RECORDS_PER_SHARD = 250_000
+RECORDS_PER_SHARD = 250_000
+"""Histories in a file."""
 
 
 def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
@@ -30,12 +31,50 @@ def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
     dataset = builder.Histories(data_dir=data_dir, file_format="array_record")
     Path(dataset.data_dir).mkdir(parents=True)
     writer = sequential_writer.SequentialWriter(
-        dataset.info, max_examples_per_shard=_RECORDS_PER_SHARD, file_format="array_record"
+        dataset.info, max_examples_per_shard=RECORDS_PER_SHARD, file_format="array_record"
     )
     writer.initialize_splits([builder.SPLIT])
     # A plain dict of the fields: dataclasses.asdict would copy the arrays.
     writer.add_examples({builder.SPLIT: (vars(history) for history in histories)})
     writer.close_all()
+
+
+def join_histories(data_dir: Path | str, parts: Sequence[Path | str]) -> None:
+    """Makes one dataset of several, whose histories then stand one behind the other.
+
+    What comes of parts of `RECORDS_PER_SHARD` histories is what `write_histories` makes of all.
+
+    Args:
+      data_dir: An existing directory.
+      parts: Directories that `write_histories` wrote to, of one file each, which is moved.
+    """
+    import tensorflow_datasets as tfds
+
+    from data_pipelines.histories import builder
+
+    whole = builder.Histories(data_dir=data_dir, file_format="array_record")
+    directory = Path(whole.data_dir)
+    directory.mkdir(parents=True)
+    lengths, total_bytes = [], 0
+    template: Any = None
+    for number, part in enumerate(parts):
+        split = builder.Histories(data_dir=part, file_format="array_record").info.splits[
+            builder.SPLIT
+        ]
+        (file,) = map(Path, split.filepaths)
+        template = template or split.filename_template
+        file.rename(directory / file.name.replace("-00000", f"-{number:05d}"))
+        lengths += split.shard_lengths
+        total_bytes += split.num_bytes
+    info = tfds.core.SplitInfo(
+        name=builder.SPLIT,
+        shard_lengths=lengths,
+        num_bytes=total_bytes,
+        filename_template=template.replace(data_dir=directory),
+    )
+    whole.info.set_file_format("array_record")
+    whole.info.set_splits(tfds.core.splits.SplitDict([info]))
+    whole.info.write_to_directory(directory)
 
 
 def open_histories(data_dir: Path | str, item_rows: int | None = None) -> "HistorySource":

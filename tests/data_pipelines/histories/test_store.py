@@ -91,7 +91,7 @@ def test_worker_processes_can_have_it(data_dir):
 
 
 def test_several_shards_keep_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_pipelines.histories.store._RECORDS_PER_SHARD", 7)
+    monkeypatch.setattr("data_pipelines.histories.store.RECORDS_PER_SHARD", 7)
     write_histories(tmp_path, make_histories(20))
     assert len(list((tmp_path / "histories" / "1.0.0").glob("*array_record*"))) == 3
     for read, written in zip(open_histories(tmp_path), make_histories(20), strict=True):
