@@ -198,8 +198,8 @@ def _inverse_distribution(items: ItemRows) -> Callable[[np.ndarray], np.ndarray]
     last = int(np.flatnonzero(weight)[-1])
 
     def search(uniform: np.ndarray) -> np.ndarray:
-        # In order, a search begins where the one before ended, in memory that is still near.
-        order = np.argsort(uniform, axis=None)
+        # One after the other, near ones search in the same memory. 16 bits are sorted in no time.
+        order = np.argsort((uniform.ravel() * 2**16).astype(np.uint16), kind="stable")
         drawn = np.empty(uniform.size, np.int32)
         drawn[order] = np.searchsorted(upper, uniform.ravel()[order] * upper[-1], side="right")
         return FIRST_ITEM_ID + np.minimum(drawn, np.int32(last)).reshape(uniform.shape)
