@@ -126,7 +126,7 @@ def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> Lan
     # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
     always = np.asarray([PADDING_ID, UNKNOWN_ID], np.int32)
     ids = np.concatenate([always, *(ids.ravel() for ids in fields.values())])
-    distinct, local = np.unique(ids, return_inverse=True)
+    distinct, local = _distinct_places(ids)
     if distinct[0] < 0 or distinct[-1] >= table_rows:
         raise ValueError(f"items {distinct[0]}..{distinct[-1]} in a table of {table_rows} rows")
     distinct_u = np.full(distinct_rows, PADDING_ID, np.int32)
@@ -135,9 +135,24 @@ def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> Lan
     start = len(always)
     for name, global_ids in fields.items():
         part = local[start : start + global_ids.size]
-        changes[name] = part.reshape(global_ids.shape).astype(np.int32)
+        changes[name] = part.reshape(global_ids.shape)
         start += global_ids.size
     return LaneBatch(batch.replace(distinct_u=distinct_u, **changes), element.info)
+
+
+def _distinct_places(ids_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ids, ascending, and the place of each id among them; int32 all.
+
+    What `np.unique` gives with the inverse, in two thirds of the time: whole words are sorted, an
+    id and where it stood, in place of the indices of ids.
+    """
+    words_n = (ids_n.astype(np.int64) << 32) | np.arange(len(ids_n))
+    words_n.sort()
+    sorted_n = (words_n >> 32).astype(np.int32)
+    is_new_n = np.diff(sorted_n, prepend=sorted_n[0] - 1) != 0
+    place_n = np.empty(len(ids_n), np.int32)
+    place_n[words_n & 0xFFFFFFFF] = np.cumsum(is_new_n, dtype=np.int32) - 1
+    return sorted_n[is_new_n], place_n
 
 
 def _with_embeddings(
@@ -147,7 +162,8 @@ def _with_embeddings(
     distinct_u = np.asarray(element.batch.distinct_u)
     end = int(np.argmax(distinct_u)) + 1
     # Zeros for padding and unknown, whose rows the step has, and behind the last item.
-    item_table_ud = np.zeros((len(distinct_u), given.width), given.dtype)
+    item_table_ud = np.empty((len(distinct_u), given.width), given.dtype)
+    item_table_ud[:FIRST_ITEM_ID], item_table_ud[end:] = 0, 0
     given.read(distinct_u[FIRST_ITEM_ID:end], item_table_ud[FIRST_ITEM_ID:end])
     batch = element.batch.replace(item_table_ud=item_table_ud)
     if log_q_mv:
