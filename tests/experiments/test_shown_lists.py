@@ -11,12 +11,15 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
+from experiments import evaluation
 from experiments.data import open_data
+from experiments.evaluation import Evaluator
 from experiments.flags import DataPlace
 from experiments.rankers import evaluate_ranker, fitted_histories
 from experiments.restore import open_run_data, restore_run
 from experiments.results import metrics_table
 from experiments.scorers import Place, model_scorer, ranker_scorer
+from experiments.shown_lists import ShownRanks
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.batch import UNKNOWN_ID
 from tests.experiments.runs import journal, run_train, train_in
@@ -104,6 +107,36 @@ def test_a_run_is_scored_within_what_was_shown(shown_data, trained):
     assert_metrics(metrics["shown"], found)
     # Those without a list are scored over the catalogue alone.
     assert metrics["events"] > metrics["shown"]["events"]
+
+
+def test_devices_that_share_lanes_and_table_find_the_same_ranks(shown_data, trained):
+    restored = restore_run(trained, "best", data_parallelism=4, model_parallelism=2)
+    assert len(restored.params["items"].input_vd.sharding.device_set) == 8
+    evaluator = Evaluator(
+        restored.model, restored.config, restored.evaluation, shown_data, Split.TEST,
+        restored.layout,
+    )  # fmt: skip
+    metrics = evaluator(restored.params).metrics
+    alone = json.loads((trained / "test.json").read_text())
+    assert metrics["events_hash"] == alone["events_hash"]
+    assert metrics["shown"]["events_hash"] == alone["shown"]["events_hash"]
+    assert metrics["shown"]["mean_items"] == alone["shown"]["mean_items"]
+    for group in ("all", "first", "next"):
+        assert metrics[group] == pytest.approx(alone[group])
+        assert metrics["shown"][group] == pytest.approx(alone["shown"][group])
+
+
+@pytest.mark.parametrize("process, first", [(0, 0), (1, 4)])
+def test_lists_of_several_processes_are_of_their_own_events(monkeypatch, process, first):
+    """The first process has scored 4 events, the second 6; theirs lie one behind the other."""
+    monkeypatch.setattr(evaluation.processes, "gather_json", lambda events: [4, 6])
+    monkeypatch.setattr(evaluation.processes, "gather_rows", lambda rows: rows)
+    monkeypatch.setattr(evaluation.jax, "process_index", lambda: process)
+    shown = ShownRanks(np.array([1, 3]), np.array([2.5, 1.0]), np.array([4, 2]))
+    gathered = evaluation._gathered_shown(shown, (4, 6)[process])
+    np.testing.assert_array_equal(gathered.index_n, [first + 1, first + 3])
+    np.testing.assert_array_equal(gathered.rank_n, [2.5, 1.0])
+    np.testing.assert_array_equal(gathered.size_n, [4, 2])
 
 
 def test_rankers_are_scored_within_what_was_shown(shown_data):
