@@ -245,6 +245,26 @@ def test_a_carry_can_be_donated(name):
     assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(donated))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_operation_of_a_model_reads_the_negatives(name):
+    """What was shown beside an event is no input: it may have been shown because of it."""
+    model, params, table_vd = setup(ModelConfig(**{**SMALL, "name": name}))
+    params = jax.tree.map(jnp.asarray, params)
+    batch = padding_batch(CHUNK).replace(
+        item_table_ud=table_vd,
+        negatives_k=np.zeros(3, np.int32),
+        negatives_blk=np.zeros((3, 5, 2), np.int32),
+    )
+    program = jax.make_jaxpr(lambda b: model.apply({"params": params}, b, model.init_carry(3)))
+    jaxpr = program(batch).jaxpr
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(batch)]
+    variables = dict(zip(paths, jaxpr.invars, strict=True))
+    read = {id(variable) for operation in jaxpr.eqns for variable in operation.invars}
+    assert id(variables[".item_ids_bl"]) in read
+    assert id(variables[".negatives_blk"]) not in read
+    assert id(variables[".negatives_k"]) not in read
+
+
 def test_a_model_needs_its_items():
     config = config_of("gru_user")
     model, params, _ = setup(config)
