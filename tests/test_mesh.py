@@ -34,7 +34,7 @@ from tests.data_pipelines import walking
 
 ROWS = 5003  # More than anything else has; not even, so that a row fills the table up.
 BUCKET = Bucket(8, 5, 3)
-SOURCE = walking.log(11)  # Of items 2..8.
+SOURCE = walking.with_shown(walking.log(11))  # Of items 2..8.
 COUNTS = np.ones(ROWS)
 COUNTS[:2] = 0
 COUNTS[2:9] = 50
@@ -44,10 +44,16 @@ MODEL = ModelConfig(
 OPTIMIZER = OptimizerConfig(learning_rate=0.04, schedule="constant", clip_norm=1.0)
 STEPS = 4
 CASES = {
-    "softmax of drawn": ("dense", LossConfig(negatives=(("popularity", 5), ("in_batch", 3)))),
+    "softmax of shown and drawn": (
+        "dense",
+        LossConfig(negatives=(("impressions", 2), ("popularity", 5), ("in_batch", 3))),
+    ),
     "softmax of all": ("dense", LossConfig("cross_entropy")),
     "rows": ("rows", LossConfig(negatives=(("popularity", 5),))),
-    "rows, own negatives": ("rows", LossConfig("bpr", (("uniform", 3),), own_negatives=True)),
+    "rows, own negatives": (
+        "rows",
+        LossConfig("bpr", (("impressions", 2), ("uniform", 3)), own_negatives=True),
+    ),
 }
 
 
@@ -70,7 +76,8 @@ class Run:
             shardings = jax.tree.map(lambda _: replicated(mesh), self.sources)
             self.sources = place(self.sources, shardings)
         drawn = dict(loss.negatives).get("popularity") or dict(loss.negatives).get("uniform", 0)
-        self.items = ItemRows(ROWS, drawn, not loss.own_negatives, COUNTS)
+        self.impressions = loss.impressions
+        self.items = ItemRows(ROWS, drawn, not loss.own_negatives, COUNTS, loss.impressions)
 
     def fresh(self):
         return init_train_state(
@@ -85,7 +92,15 @@ class Run:
 
     def batches(self, **shard):
         item_rows = self.items if self.optimizer.rows else None
-        return train_loader(SOURCE, BUCKET, seed=0, item_rows=item_rows, prefetch=0, **shard)
+        return train_loader(
+            SOURCE,
+            BUCKET,
+            seed=0,
+            impressions=self.impressions,
+            item_rows=item_rows,
+            prefetch=0,
+            **shard,
+        )
 
     def steps(self, batches):
         """State and metrics behind some steps, on the host; tables without what fills them up."""
@@ -141,7 +156,7 @@ def largest_moved(program):
 @pytest.mark.parametrize(
     "case, batches_of",
     [
-        ("softmax of drawn", of_one_process),
+        ("softmax of shown and drawn", of_one_process),
         ("softmax of all", of_one_process),
         ("rows", of_two_processes),
         ("rows, own negatives", of_two_processes),
@@ -160,8 +175,8 @@ def test_training_is_that_of_one_device_and_gathers_no_table(case, batches_of):
 
 
 def test_a_state_lies_where_it_should_and_holds_what_it_holds_on_one_device():
-    run = Run("softmax of drawn", data=4, model=2)
-    state, one = run.fresh(), Run("softmax of drawn").fresh()
+    run = Run("softmax of shown and drawn", data=4, model=2)
+    state, one = run.fresh(), Run("softmax of shown and drawn").fresh()
     table = state.params["items"].input_vd
     assert table.shape == (ROWS + 1, 4)
     np.testing.assert_array_equal(table[:ROWS], one.params["items"].input_vd)
@@ -210,7 +225,7 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked):
 
 
 def test_evaluation_is_that_of_one_device_and_gathers_no_table():
-    run, one = Run("softmax of drawn", data=4, model=2), Run("softmax of drawn")
+    run, one = Run("softmax of shown and drawn", data=4, model=2), Run("softmax of shown and drawn")
     batch = of_one_process(run)[1]
     found = []
     for which in (run, one):
