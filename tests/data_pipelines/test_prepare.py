@@ -274,3 +274,32 @@ def test_real_logs(tmp_path, name, file, users, events):
     )
     assert manifest["counts"]["users"] == len(open_histories(tmp_path / "D")) == users
     assert manifest["counts"]["events"] == events
+
+
+def test_a_real_log_with_its_impressions(tmp_path):
+    files = {
+        name: REAL_LOGS / "ebnerd" / f"{name}.parquet" for name in ("interactions", "impressions")
+    }
+    if not all(file.exists() for file in files.values()):
+        pytest.skip("EB-NeRD is for research only and not part of the repository")
+    manifest = prepare(
+        flagfile_config(
+            "ebnerd_prepare.flags",
+            input=log,
+            impressions=lists,
+            output_dir=tmp_path / "D",
+        )
+    )
+    report = manifest["impressions"]
+    assert (report["rows"], report["rows_used"], report["drops"]) == (24_817, 22_689, {})
+    # In its last days the log has nothing but clicks in lists.
+    assert (
+        report["splits"]["test"]["matched"] == manifest["counts"]["splits"]["test"]["events"]["all"]
+    )
+    for history in open_histories(tmp_path / "D"):
+        ends = np.cumsum(history.shown_counts)
+        for item, start, end in zip(
+            history.item_ids, ends - history.shown_counts, ends, strict=True
+        ):
+            shown = history.shown_items[start:end]
+            assert item not in shown and len(np.unique(shown)) == len(shown)
