@@ -277,10 +277,8 @@ def test_real_logs(tmp_path, name, file, users, events):
 
 
 def test_a_real_log_with_its_impressions(tmp_path):
-    files = {
-        name: REAL_LOGS / "ebnerd" / f"{name}.parquet" for name in ("interactions", "impressions")
-    }
-    if not all(file.exists() for file in files.values()):
+    log, lists = (REAL_LOGS / "ebnerd" / f"{n}.parquet" for n in ("interactions", "impressions"))
+    if not (log.exists() and lists.exists()):
         pytest.skip("EB-NeRD is for research only and not part of the repository")
     manifest = prepare(
         flagfile_config(
