@@ -1,0 +1,229 @@
+"""Runs that are killed again and again end as the run that was left alone: bit for bit.
+
+    python -m benchmarks.chaos --kills=200 --json=FILE
+
+Trains a tiny model on a tiny synthetic log by the real command, once in each item mode without a
+kill, and then in chains: the same command is started and killed with SIGKILL until it was killed
+`--kills_per_run` times, and then left to end. Each kill waits for one of the moments of
+`benchmarks.kills`, in a drawn order. Each start is a process of its own, forked with the libraries
+imported: the command itself is what runs from there on. What must be equal in the end: all arrays
+of all checkpoints, the loader's states, metrics.jsonl but for its times, valid.json and test.json.
+
+Cases: `all`, and each kind of moment, with what was half done when the kill came.
+"""
+
+import math
+import os
+import random
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from benchmarks.commands import Start, start_forked
+from benchmarks.common import require_directory, write_report
+from benchmarks.kills import KINDS, Sight, draw_moment, kill_at
+from benchmarks.run_differences import differences, journal
+from data_pipelines.command import run_command
+
+MODES = ("dense", "rows")
+# Some 10 steps an epoch, with a validation at its end; checkpoints, lines and epochs do not fall
+# on the same steps.
+_FLAGS = (
+    "--item_dim=4", "--gru_dim=3", "--tcn_channels=3", "--kernel_size=2", "--dropout=0.1",
+    "--negatives=popularity:16", "--learning_rate=0.01", "--lanes=16", "--events=16",
+    "--sessions=4", "--log_every_steps=2", "--checkpoint_every_steps=3", "--eval_lanes=8",
+    "--eval_events=64", "--eval_sessions=32",
+)  # fmt: skip
+
+
+class Chain(NamedTuple):
+    """A run that was killed, and how it ended.
+
+    Attributes:
+      sights: Of each kill: its kind, and what the workdir showed.
+      differences: What is not as in the run without a kill, by name.
+    """
+
+    sights: list[tuple[str, Sight]]
+    differences: list[str]
+
+
+class DifferenceError(Exception):
+    """A run that was killed ended otherwise."""
+
+
+class Chaos:
+    """Runs by the real command, on one log.
+
+    Args:
+      directory: For the log, the runs, and the compiled programs that they share.
+      steps: Of each run.
+      start: How commands are started.
+    """
+
+    def __init__(self, directory: Path, steps: int, start: Start) -> None:
+        self._directory, self._steps, self._start = directory, steps, start
+        self._is_stopped = False
+        self._data = directory / "log"
+        self._run(
+            "data_pipelines.prepare", "--synthetic=planted", "--synthetic_users=40",
+            f"--output_dir={self._data}",
+        )  # fmt: skip
+
+    def reference(self, mode: str) -> Path:
+        """The workdir of a run without a kill."""
+        workdir = self._directory / f"reference_{mode}"
+        if not workdir.exists():
+            self._run(*self._training(mode, workdir))
+        return workdir
+
+    def chain(self, mode: str, name: str, kinds: list[str], seed: int) -> Chain:
+        """A run that is killed at moments of these kinds, one after another, and then left alone.
+
+        Args:
+          mode: Item mode.
+          name: Of its workdir.
+          kinds: Of `KINDS`.
+          seed: Draws what the kinds leave open.
+        """
+        reference, workdir = self.reference(mode), self._directory / name
+        validations = {line["step"] for line in journal(reference) if line["kind"] == "valid"}
+        command, log = self._training(mode, workdir), self._directory / f"{name}.txt"
+        rng, sights = random.Random(seed), list[tuple[str, Sight]]()
+        for kind in kinds:
+            if self._is_stopped:
+                return Chain(sights, ["stopped"])
+            moment = draw_moment(rng, kind)
+            sight = kill_at(lambda: self._start(command, log), workdir, moment, validations)
+            if sight is None:
+                break
+            sights.append((kind, sight))
+        self._run(*self._training(mode, workdir))
+        return Chain(sights, differences(workdir, reference))
+
+    def stop(self) -> None:
+        """Chains in other threads end behind the next kill."""
+        self._is_stopped = True
+
+    def _training(self, mode: str, workdir: Path) -> list[str]:
+        return [
+            "experiments.train", f"--data_dir={self._data}", f"--workdir={workdir}",
+            f"--item_mode={mode}", f"--steps={self._steps}", *_FLAGS,
+        ]  # fmt: skip
+
+    def _run(self, *arguments: str) -> None:
+        log = self._directory / "whole.txt"
+        if code := self._start(list(arguments), log).wait():
+            raise RuntimeError(f"{' '.join(arguments)}: exit code {code}: {log.read_text()[-500:]}")
+
+
+def cached_programs(directory: Path) -> dict[str, str]:
+    """What has to be in the environment so that commands share their compiled programs."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(directory),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def figures(chains: list[Chain], seconds: float) -> dict[str, dict[str, float]]:
+    """The cases of the report."""
+    sights = [entry for chain in chains for entry in chain.sights]
+    cases = {kind: _half_done([s for k, s in sights if k == kind]) for kind in KINDS}
+    every = _half_done([sight for _, sight in sights])
+    ended = {"runs": len(chains), "different": sum(bool(c.differences) for c in chains)}
+    return {"all": every | ended | {"minutes": round(seconds / 60, 1)}, **cases}
+
+
+def _half_done(sights: list[Sight]) -> dict[str, float]:
+    """How many kills, and what stood there behind them."""
+    behind = Counter(
+        name
+        for s in sights
+        for name, holds in (
+            ("while_a_checkpoint_was_written", s.writing),
+            ("with_steps_that_were_not_saved", s.step > max(s.steps, default=0)),
+            ("before_the_first_checkpoint", not s.steps),
+        )
+        if holds
+    )
+    return {"kills": len(sights), **dict(sorted(behind.items()))}
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    json: str
+    kills: int
+    kills_per_run: int
+    steps: int
+    seed: int
+    jobs: int
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags."""
+    values = flags.FLAGS
+    require_directory(values.json)
+    return Settings(
+        values.json, values.kills, values.kills_per_run, values.steps, values.seed, values.jobs
+    )
+
+
+def run_chains(chaos: Chaos, settings: Settings) -> list[Chain]:
+    """As many chains as it takes; each is told of when it has ended."""
+    chains: list[Chain] = []
+
+    def run_chain(number: int) -> Chain:
+        rng = random.Random(f"{settings.seed} {number}")
+        kinds = rng.sample([kind for kind in KINDS if kind != "results"] * 4, k=24)
+        kinds = [*kinds[: settings.kills_per_run - 1], "results"]
+        chain = chaos.chain(MODES[number % 2], f"run_{number}", kinds, number)
+        print(f"run {number}: {len(chain.sights)} kills", *chain.differences, flush=True)
+        return chain
+
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        try:
+            list(pool.map(chaos.reference, MODES))
+            while (done := sum(len(chain.sights) for chain in chains)) < settings.kills:
+                missing = math.ceil((settings.kills - done) / settings.kills_per_run)
+                chains += pool.map(run_chain, range(len(chains), len(chains) + missing))
+        except BaseException:
+            chaos.stop()
+            raise
+    return chains
+
+
+def main(settings: Settings) -> None:
+    """Kills, compares, prints and writes down.
+
+    Raises:
+      DifferenceError: A run that was killed ended otherwise.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="hiertcn_jax_chaos_") as directory:
+        os.environ.update(cached_programs(Path(directory) / "programs"))
+        # It says what killed processes have left, and takes it away.
+        os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+        chains = run_chains(Chaos(Path(directory), settings.steps, start_forked), settings)
+    cases = figures(chains, time.monotonic() - started)
+    for name, case in cases.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    write_report(settings.json, "cases", cases)
+    if cases["all"]["different"]:
+        raise DifferenceError(f"{cases['all']['different']} runs ended otherwise, see above")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("json", None, "The file to write.", required=True)
+    flags.DEFINE_integer("kills", 200, "How many, at least.", lower_bound=1)
+    flags.DEFINE_integer("kills_per_run", 20, "Before a run may end.", 2, 25)
+    flags.DEFINE_integer("steps", 200, "Steps of a run.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Draws the moments.", lower_bound=0)
+    flags.DEFINE_integer("jobs", 2, "Runs at a time.", lower_bound=1)
+    run_command(read_settings, main, (DifferenceError, OSError, RuntimeError))

@@ -1,0 +1,56 @@
+"""What differs in two runs' workdirs, times apart."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_TIMES = ("events_per_s", "seconds")
+"""Names of what tells the time."""
+
+
+def journal(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, without their times."""
+    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [_timeless(json.loads(line)) for line in lines]
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What differs in two workdirs, by name."""
+    found = []
+    if journal(one) != journal(other):
+        found.append("metrics.jsonl")
+    for name in ("valid.json", "test.json"):
+        if (one / name).read_bytes() != (other / name).read_bytes():
+            found.append(name)
+    names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (one, other)]
+    if names[0] != names[1]:
+        return [*found, f"checkpoints {names[0]} instead of {names[1]}"]
+    for name in names[0]:
+        folders = [run / "checkpoints" / name for run in (one, other)]
+        if not _same_arrays(*folders):
+            found.append(f"state of step {name}")
+        for item in ("loader", "metrics"):
+            values = [json.loads((folder / item / "metadata").read_text()) for folder in folders]
+            if _timeless(values[0]) != _timeless(values[1]):
+                found.append(f"{item} of step {name}")
+    return found
+
+
+def _same_arrays(one: Path, other: Path) -> bool:
+    with ocp.StandardCheckpointer() as checkpointer:
+        trees = [checkpointer.restore(folder / "state") for folder in (one, other)]
+    leaves = [jax.tree.leaves_with_path(tree) for tree in trees]
+    return len(leaves[0]) == len(leaves[1]) and all(
+        path == other_path and np.asarray(leaf).tobytes() == np.asarray(other_leaf).tobytes()
+        for (path, leaf), (other_path, other_leaf) in zip(*leaves, strict=True)
+    )
+
+
+def _timeless(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: _timeless(item) for name, item in value.items() if name not in _TIMES}

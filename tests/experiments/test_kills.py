@@ -1,0 +1,79 @@
+"""The real command, killed with SIGKILL at moments that it cannot foresee, ends as if never."""
+
+import json
+import shutil
+
+import pytest
+
+from benchmarks.chaos import MODES, Chaos, cached_programs, figures
+from benchmarks.commands import start_fresh
+from benchmarks.kills import KINDS
+from benchmarks.run_differences import differences
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def chaos(tmp_path_factory):
+    """A log, the runs on it, and the compiled programs that they share."""
+    directory = tmp_path_factory.mktemp("chaos")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cached_programs(directory / "programs").items():
+            patch.setenv(name, value)
+        yield Chaos(directory, STEPS, start_fresh)
+
+
+@pytest.mark.parametrize("seed, mode", list(enumerate(MODES)))
+def test_a_run_that_was_killed_at_every_kind_of_moment_ends_as_one_that_was_not(chaos, seed, mode):
+    *kinds, last = KINDS
+    kinds = [*kinds[2 * seed :], *kinds[: 2 * seed], last]
+    chain = chaos.chain(mode, f"killed_{mode}", kinds, seed)
+    assert chain.differences == []
+    assert [kind for kind, _ in chain.sights] == kinds
+    case = figures([chain], 0.0)["all"]
+    assert (case["kills"], case["runs"], case["different"]) == (7, 1, 0)
+    # The kills did hit something: steps were lost, and done again.
+    assert case["with_steps_that_were_not_saved"] > 1
+
+
+def spoil_line(workdir):
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[-1]]))
+
+
+def spoil_loader(workdir):
+    path = max((workdir / "checkpoints").glob("*/loader/metadata"))
+    values = json.loads(path.read_text())
+    values["sums"]["events"] += 1
+    path.write_text(json.dumps(values))
+
+
+def spoil_state(workdir):
+    one, other = sorted((workdir / "checkpoints").iterdir())[:2]
+    shutil.rmtree(one / "state")
+    shutil.copytree(other / "state", one / "state")
+
+
+def spoil_steps(workdir):
+    (workdir / "checkpoints" / "1").mkdir()
+
+
+def spoil_results(workdir):
+    path = workdir / "test.json"
+    path.write_text(path.read_text().replace("0.", "0.1", 1))
+
+
+@pytest.mark.parametrize(
+    "spoil, name",
+    [
+        (spoil_line, "metrics.jsonl"), (spoil_loader, "loader"), (spoil_state, "state"),
+        (spoil_steps, "checkpoints"), (spoil_results, "test.json"),
+    ],
+)  # fmt: skip
+def test_the_comparison_sees_what_it_is_there_to_see(whole, tmp_path, spoil, name):
+    other = tmp_path / "other"
+    shutil.copytree(whole, other)
+    assert differences(other, whole) == []
+    spoil(other)
+    assert [found.split()[0] for found in differences(other, whole)] == [name]
