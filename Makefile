@@ -2,13 +2,14 @@
 # make test    sets up the same, then runs the whole test suite
 # make check   lint, format, types, layering
 # make venv    the set-up alone
+# make mutations   breaks the code on purpose, some twenty times: a test has to fail each time
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests use the processes that pytest-xdist finds cores for; each keeps to CPU.
 JOBS ?= auto
 
-.PHONY: venv train test check
+.PHONY: venv train test check mutations
 
 venv: .venv/installed
 
@@ -29,3 +30,6 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
+
+mutations: venv
+	$(BIN)/python -m tests.mutations

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hiertcn_jax import checkpoint
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints, config_differences
 from hiertcn_jax.checksums import write_checksums
 
@@ -72,6 +73,21 @@ def test_what_a_killed_run_did_not_come_to_remove_is_removed(tmp_path):
 def test_a_checkpoint_is_replaced_by_another_of_its_step(tmp_path):
     save(tmp_path, (1, 0.5), (2, None), (2, 0.7))
     assert kept(tmp_path) == ([1, 2], 2, 2)
+
+
+def test_a_checkpoint_without_its_checksums_gets_no_name(tmp_path, monkeypatch):
+    def disk_is_full(folder):
+        assert folder.name == "2.writing"
+        raise OSError(28, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, STATE, {}, CONFIG)
+    checkpoints.wait()
+    monkeypatch.setattr(checkpoint, "write_checksums", disk_is_full)
+    checkpoints.save(2, STATE, {}, CONFIG)
+    message = refusal(checkpoints.close)
+    assert message.endswith(": [Errno 28] No space left on device; that of step 1 is whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_an_empty_or_missing_directory_has_no_checkpoint(tmp_path):

@@ -1,0 +1,215 @@
+"""Breaks the code on purpose, and sees to it that a test fails each time.
+
+    python -m tests.mutations [NAME ...]
+
+Each mutation is made in a copy of the tracked files, where its test is run. Tests run once in an
+untouched copy before: one that fails there would say nothing. Takes some minutes.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Mutation(NamedTuple):
+    """One way to break the code.
+
+    Attributes:
+      path: The file.
+      old: Stands there once.
+      new: Stands there instead.
+      test: Node id of the test that has to fail.
+    """
+
+    path: str
+    old: str
+    new: str
+    test: str
+
+
+_KILLED = (
+    "tests/experiments/test_train.py::"
+    "test_a_killed_run_goes_on_as_if_nothing_had_been[kill_in_step-9]"
+)
+_STOPPED = "tests/experiments/test_stopping.py::test_a_stopped_run_goes_on_as_if_nothing_had_been"
+_TRAINING, _CHECKPOINT = "experiments/training.py", "hiertcn_jax/checkpoint.py"
+
+MUTATIONS = {
+    "the loader's state is not saved": Mutation(
+        _TRAINING,
+        "processes.gather_json(self._batches.get_state())",
+        "processes.gather_json(iter(self._parts.loader).get_state())",
+        _KILLED,
+    ),
+    "saved behind drawing the next batch": Mutation(
+        _TRAINING,
+        "batch, info = next(self._batches)\n",
+        'batch, info = self.__dict__.pop("_drawn", None) or next(self._batches)\n'
+        "        self._drawn = next(self._batches)\n",
+        _KILLED,
+    ),
+    "a lane goes on from the first event of its user": Mutation(
+        "data_pipelines/lanes.py",
+        "lane.start(self._dataset.deal.turn(lane.number, epoch, place), event)",
+        "lane.start(self._dataset.deal.turn(lane.number, epoch, place), 0)",
+        "tests/data_pipelines/test_loaders.py::test_restores_at_every_step",
+    ),
+    "the carries are not restored": Mutation(
+        _TRAINING,
+        "self._state = self._checkpoints.restore(step, self._state, binding, parts)",
+        "fresh = self._state\n"
+        "        self._state = self._checkpoints.restore(step, fresh, binding, parts)\n"
+        "        self._state = self._state._replace(carry=fresh.carry)",
+        _KILLED,
+    ),
+    "the moments are not restored": Mutation(
+        _TRAINING,
+        "self._state = self._checkpoints.restore(step, self._state, binding, parts)",
+        "fresh = self._state\n"
+        "        self._state = self._checkpoints.restore(step, fresh, binding, parts)\n"
+        "        self._state = self._state._replace(opt_state=fresh.opt_state)",
+        _KILLED,
+    ),
+    "the sums of the line to come are lost": Mutation(
+        _TRAINING, 'Sums(**saved["sums"])', "Sums()", _KILLED
+    ),
+    "the best validation so far is forgotten": Mutation(
+        _TRAINING,
+        'Progress(**saved["progress"])',
+        'Progress(**saved["progress"] | {"best": None})',
+        _KILLED,
+    ),
+    "the reset of the GRU at a user's start is dropped": Mutation(
+        "hiertcn_jax/gru_scan.py",
+        "new_bh = jnp.where(slot.starts_user_bs[:, None], start_h, new_bh)",
+        "new_bh = new_bh + 0 * start_h",
+        "tests/test_gru.py::test_a_user_starts_afresh_whatever_was_before",
+    ),
+    "a convolution reads over the start of a session": Mutation(
+        "hiertcn_jax/tcn.py",
+        "jnp.where((position_bl >= offset)[..., None], tap_blc, 0)",
+        "tap_blc",
+        "tests/test_tcn.py::test_no_tap_reads_over_the_start_of_a_session",
+    ),
+    "lines behind the checkpoint stay in metrics.jsonl": Mutation(
+        "experiments/journal.py",
+        "        keep_lines_until(path, step, validation_due)\n",
+        "",
+        "tests/experiments/test_journal.py::test_a_journal_goes_on_behind_its_step",
+    ),
+    "sizes are compared, and no hashes": Mutation(
+        "hiertcn_jax/checksums.py",
+        "    if now == written:\n",
+        '    if now["bytes"] == written["bytes"]:\n',
+        "tests/test_checkpoint.py::test_whatever_happens_to_a_file_names_it",
+    ),
+    "an older checkpoint is used without leave": Mutation(
+        "experiments/resume.py",
+        "    if not allow_older:\n",
+        "    if False:\n",
+        "tests/experiments/test_resume.py::"
+        "test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes",
+    ),
+    "a checkpoint gets its name before its checksums": Mutation(
+        _CHECKPOINT,
+        "            write_checksums(aside)\n            self._whole.discard(step)\n",
+        "            self._whole.discard(step)\n"
+        "            os.rename(aside, self._directory / str(step))\n"
+        "            write_checksums(self._directory / str(step))\n"
+        "            os.rename(self._directory / str(step), aside)\n",
+        "tests/test_checkpoint.py::test_a_checkpoint_without_its_checksums_gets_no_name",
+    ),
+    "the best checkpoint is not kept": Mutation(
+        _CHECKPOINT,
+        "set(older) - {self.best_step()}",
+        "set(older)",
+        "tests/test_checkpoint.py::test_the_newest_two_and_the_best_are_kept",
+    ),
+    "other settings are taken": Mutation(
+        _CHECKPOINT,
+        "        if differing:\n",
+        "        if False:\n",
+        "tests/test_checkpoint.py::test_other_settings_are_refused_by_the_name_of_each_field",
+    ),
+    "two runs may share a workdir": Mutation(
+        "experiments/locking.py",
+        "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            pass\n",
+        "tests/experiments/test_resume.py::test_the_lock_names_who_holds_it_and_goes_with_them",
+    ),
+    "a signal ends the run without saving its step": Mutation(
+        "experiments/loop.py", "training.save_if_behind()", "pass", _STOPPED
+    ),
+    "a validation that was cut short is not made up for": Mutation(
+        _TRAINING,
+        "        except _CutShortError:\n",
+        "        except _CutShortError:\n            self.progress.validation_due = False\n",
+        _STOPPED,
+    ),
+    "a step that is not finite is taken": Mutation(
+        "hiertcn_jax/train_step.py",
+        "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",
+        "finite = jnp.array(True)",
+        "tests/test_train_step.py::"
+        "test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on",
+    ),
+}
+
+
+def copy_tracked(directory: Path) -> None:
+    """The tracked files, as they are now."""
+    command = ["git", "ls-files", "-z"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.split("\0")[:-1]:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, directory / name)
+
+
+def failed_tests(directory: Path, tests: list[str]) -> list[str]:
+    """Those that fail, up to the first; one that cannot be begun is none.
+
+    Raises:
+      RuntimeError: Something else is wrong.
+    """
+    options = ["-n0", "-x", "-rf", "--color=no", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=directory, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    if done.returncode != (1 if failed else 0):
+        raise RuntimeError(f"pytest {' '.join(tests)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return failed
+
+
+def main(names: list[str]) -> int:
+    """Tries these mutations; how many of them no test saw."""
+    mutations = {name: MUTATIONS[name] for name in names or MUTATIONS}
+    survived = 0
+    with tempfile.TemporaryDirectory(prefix="hiertcn_jax_mutations_") as parent:
+        directory = Path(parent) / "hiertcn_jax"
+        copy_tracked(directory)
+        tests = sorted({mutation.test for mutation in mutations.values()})
+        if failed := failed_tests(directory, tests):
+            raise RuntimeError(f"{failed[0]} fails without a mutation")
+        for name, mutation in mutations.items():
+            path = directory / mutation.path
+            before = path.read_text(encoding="utf-8")
+            path.write_text(before.replace(mutation.old, mutation.new), encoding="utf-8")
+            failed = failed_tests(directory, [mutation.test])
+            path.write_text(before, encoding="utf-8")
+            survived += not failed
+            print(f"{name}: {failed[0] if failed else 'NO TEST FAILS'}", flush=True)
+    print(f"{len(mutations)} mutations, {survived} of them unseen")
+    return survived
+
+
+if __name__ == "__main__":
+    if unknown := set(sys.argv[1:]) - set(MUTATIONS):
+        sys.exit(f"no such mutation: {', '.join(sorted(unknown))}")
+    sys.exit(main(sys.argv[1:]) > 0)
