@@ -6,8 +6,8 @@ The training step of hiertcn in `given` mode, with users whose sessions are as l
 file of random float16 rows. Three cases take turns: `step` runs on one batch again and again;
 `step_with_loader` on batches as they come from the loader, prepared ahead by a thread; `loader`
 makes batches alone. `times_step` is the time of a batch over that of `step`, the median of the
-turns; `cpu_*` are likewise by the processor time of the process, which on a single core is all
-there is to the time: nothing of the loader's work is hidden there.
+turns; `cpu_*` are likewise by the processor time of all threads of the process: on a single core
+the clock would say so, where nothing of the loader's work is hidden behind the step.
 """
 
 import functools

@@ -172,9 +172,10 @@ def _made_with(
         decided |= {"data_hash": data_hash, "fit_on": fit_on, "settings": settings}
     else:
         decided |= saved_configs(run, comparison.data)
-        # Where the files lie does not matter; their hashes are among what does.
+        # Where files lie and what of them is in memory does not matter; their hashes do.
         del decided["data"]["directory"]
-        del decided["train"]["item_embeddings"], decided["train"]["item_embedding_ids"]
+        for name in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):
+            del decided["train"][name]
     return json.loads(json.dumps(decided))
 
 
