@@ -102,8 +102,11 @@ def _meet(cluster: Cluster) -> None:
     try:
         jax.distributed.initialize(*cluster, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
     except (RuntimeError, ValueError) as error:
+        reason = one_line(str(error))
+        if cluster.coordinator_address is None:
+            reason = f"the environment does not say where the processes meet: {reason}"
         address = cluster.coordinator_address or "auto"
-        raise ClusterError(f"coordinator_address={address}: {one_line(str(error))}") from error
+        raise ClusterError(f"coordinator_address={address}: {reason}") from error
 
 
 def _reach(address: str) -> None:

@@ -92,14 +92,14 @@ class Dealer:
             values.shape[1] for values, _ in columns if values is not None and values.ndim > 1
         ]
         calls, *widths = processes.highest([-(-most // self._size), *widths])
-        filled = [(places_n % self._shard_slots, 0)]
+        filled = [_filled(places_n % self._shard_slots, 0)]
         for values, filling in columns:
             if values is not None and values.ndim > 1:
                 fill = [(0, 0), (0, widths.pop(0) - values.shape[1])]
                 values = np.pad(values, fill, constant_values=filling)
-            filled.append((values, filling))
+            filled.append(_filled(values, filling))
         for event_m in self._deal(shard_n, order_n, calls):
-            arrays = tuple(_values(values, event_m, filling) for values, filling in filled)
+            arrays = tuple(None if values is None else values[event_m] for values in filled)
             if self._layout is not None:
                 arrays = place(arrays, lane_shardings(arrays, self._layout.mesh))
             yield event_m, arrays
@@ -113,12 +113,12 @@ class Dealer:
             yield event_sm[:, call * self._size : (call + 1) * self._size].ravel()
 
 
-def _values(values: np.ndarray | None, event_m: np.ndarray, filling: int) -> np.ndarray | None:
-    """The values of these events, `filling` where there is none; int32."""
+def _filled(values: np.ndarray | None, filling: int) -> np.ndarray | None:
+    """The values, and `filling` at place -1; int32."""
     if values is None:
         return None
     filler = np.full((1, *values.shape[1:]), filling)
-    return np.concatenate([values, filler])[event_m].astype(np.int32)
+    return np.concatenate([values, filler]).astype(np.int32)
 
 
 class DeviceRanks:
