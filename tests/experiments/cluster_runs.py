@@ -53,7 +53,17 @@ def start(data, workdir, cache, *more, own=None, processes=2, devices=2):
 
 def wait_for_step(workdir, step, processes):
     """Returns once a checkpoint of this step or a later one is there."""
-    while max(checkpoint_steps(workdir), default=0) < step:
+    _wait(lambda: max(checkpoint_steps(workdir), default=0) >= step, processes)
+
+
+def wait_for_start(workdir, processes):
+    """Returns once they have found each other, and the first holds the workdir's lock."""
+    lock = workdir / "lock"
+    _wait(lambda: lock.read_text().strip() == str(processes[0].pid), processes)
+
+
+def _wait(is_so, processes):
+    while not is_so():
         with contextlib.suppress(subprocess.TimeoutExpired):
             processes[0].wait(0.05)
             raise AssertionError(ended(processes))

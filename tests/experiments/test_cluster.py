@@ -18,7 +18,7 @@ from experiments import cluster, train
 from experiments.restore import restore_run
 from hiertcn_jax.checkpoint import Checkpoints
 from hiertcn_jax.mesh import MeshError
-from tests.experiments.cluster_runs import ended, free_port, start, wait_for_step
+from tests.experiments.cluster_runs import ended, free_port, start, wait_for_start, wait_for_step
 from tests.experiments.runs import checkpoint_steps, contents, journal, run_train, settings_of
 
 STEPS = 300
@@ -118,12 +118,12 @@ def test_two_processes_stopped_and_killed_end_as_if_nothing_had_been(data, eight
     workdir = begun(eight, "disturbed")
     # Either is asked to stop: both do, behind the same step.
     processes = start(data, workdir, eight, *RUN, *MESH)
-    wait_for_step(workdir, 20, processes)
+    wait_for_start(workdir, processes)
     processes[1].send_signal(signal.SIGTERM)
     stopped = ended(processes)
     assert [code for code, _, _ in stopped] == [143, 143]
     step = checkpoint_steps(workdir)[-1]
-    assert 20 <= step < STEPS
+    assert 6 < step < STEPS
     for _, _, error in stopped:
         assert f"stopped by SIGTERM at step {step}, which is saved; go on with: " in error
 
