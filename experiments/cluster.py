@@ -78,6 +78,8 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
             yield
         except StoppedError as stopped:
             if stopped.by_all:
+                # JAX ends its service: no sign of life may be under way then.
+                watch.end()
                 raise
             watch.leave(stopped.line, stopped.line, int(str(stopped.code)))
         except Exception as error:
