@@ -25,6 +25,8 @@ METHODS = {
     "literal_eval",
 }  # fmt: skip
 ARGUMENTS = {"allow_pickle", "shell"}
+OWN_CODE = {("benchmarks/commands.py", "runpy")}
+"""Runs modules of this repository by their names, as `python -m` does."""
 
 
 def executions(source):
@@ -58,6 +60,7 @@ def test_no_module_can_execute_what_it_reads(package):
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files
         for line, name in executions(path.read_text(encoding="utf-8"))
+        if (path.relative_to(ROOT).as_posix(), name) not in OWN_CODE
     ]
     assert not found
 
