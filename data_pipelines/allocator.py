@@ -30,7 +30,8 @@ def give_back_freed_memory() -> None:
     For now and then in a long run. Compiling leaves hundreds of MB of freed pieces all over the
     heap. Libraries have glibc give them back now and then (Protobuf does, for every 10,000 blocks
     that it frees), and later pieces touch that memory again page by page: resident memory would go
-    up and down by as much, though what is in use stays. Costs some 10 ms, and the page faults of one step. See malloc_trim(3).
+    up and down by as much, though what is in use stays. Costs some 10 ms, and the page faults of
+    one step. See malloc_trim(3).
     """
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim is not None:
