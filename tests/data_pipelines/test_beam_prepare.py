@@ -1,4 +1,4 @@
-"""A preparation by Apache Beam is that of one machine, byte for byte."""
+"""A preparation by Apache Beam is that of one machine; byte for byte, made in one process."""
 
 import json
 import re
