@@ -25,7 +25,7 @@ from typing import NamedTuple
 from absl import flags
 
 from benchmarks.commands import Start, start_forked
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.kills import KINDS, Sight, draw_moment, kill_at
 from benchmarks.run_differences import differences, journal
 from data_pipelines.command import run_command
@@ -212,8 +212,7 @@ def main(settings: Settings) -> None:
         os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
         chains = run_chains(Chaos(Path(directory), settings.steps, start_forked), settings)
     cases = figures(chains, time.monotonic() - started)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(settings.json, "cases", cases)
     if cases["all"]["different"]:
         raise DifferenceError(f"{cases['all']['different']} runs ended otherwise, see above")

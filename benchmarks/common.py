@@ -30,11 +30,24 @@ def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -
     Path(path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+def print_figures(figures: Figures) -> None:
+    """Prints a line for each case, of numbers."""
+    for name, case in figures.items():
+        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+
+
 def require_directory(path: Path | str) -> None:
     """Raises a ValueError where `path` cannot be written: better before the minutes than behind."""
     directory = Path(path).absolute().parent
     if not directory.is_dir():
         raise ValueError(f"json={path}: there is no directory {directory}")
+
+
+def resident_bytes(name: str) -> int:
+    """Resident memory of this process: VmRSS is that of now, VmHWM the highest so far."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    return int(values[name].split()[0]) << 10
 
 
 def describe_machine() -> dict[str, Any]:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.streamed_users import StreamedUsers
 from data_pipelines.command import run_command
 from data_pipelines.distinct import ItemRows
@@ -160,8 +160,7 @@ def read_settings() -> Settings:
 def main(settings: Settings) -> None:
     """Counts, prints and writes down."""
     cases = measure(settings)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(settings.json, "cases", cases)
 
 

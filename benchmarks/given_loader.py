@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.ranking import open_rows
 from benchmarks.row_cache import write_rows
 from benchmarks.users import draw_users
@@ -205,8 +205,7 @@ def read_settings() -> Settings:
 def main(settings: Settings) -> None:
     """Measures, prints and writes down."""
     cases = measure(settings)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(settings.json, "cases", cases)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
 from data_pipelines.command import run_command
@@ -141,8 +141,7 @@ def read_command() -> Command:
 def main(command: Command) -> None:
     """Measures all cases, prints them and writes them down."""
     cases = measure(command.settings, command.items)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(command.json, "cases", cases, settings=command.settings.to_json())
 
 

@@ -18,7 +18,7 @@ import grain
 import numpy as np
 from absl import app, flags
 
-from benchmarks.common import write_report
+from benchmarks.common import print_figures, write_report
 from data_pipelines.caching import CachedHistories
 from data_pipelines.distinct import ItemRows
 from data_pipelines.events import HistorySource
@@ -122,8 +122,7 @@ def main(argv: list[str]) -> None:
         values.epochs,
         values.negatives,
     )
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(values.json, "cases", cases)
 
 

@@ -23,9 +23,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, resident_bytes, write_report
 from benchmarks.matmul import MatmulPeak
-from benchmarks.row_cache import drawn_items, file_rows, resident_bytes, write_rows
+from benchmarks.row_cache import drawn_items, file_rows, write_rows
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.item_embeddings import ItemEmbeddings
@@ -188,8 +188,7 @@ def read_settings() -> Settings:
 def main(settings: Settings) -> None:
     """Measures, prints and writes down."""
     cases = measure(settings)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(settings.json, "cases", cases)
 
 

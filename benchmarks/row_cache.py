@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, resident_bytes, write_report
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.row_cache import RowCache
@@ -164,13 +164,6 @@ def forget_file(path: Path) -> None:
     os.close(descriptor)
 
 
-def resident_bytes(name: str) -> int:
-    """Resident memory of this process: VmRSS is that of now, VmHWM the highest so far."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    values = dict(line.split(":", 1) for line in lines)
-    return int(values[name].split()[0]) << 10
-
-
 def serve(kind: str, path: Path, cache_bytes: int, orders: Connection) -> None:
     """A reader's process: a turn for each order, until there is None."""
     start = resident_bytes("VmRSS")
@@ -296,8 +289,7 @@ def read_settings() -> Settings:
 def main(settings: Settings) -> None:
     """Measures, prints and writes down."""
     cases = measure(settings)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(settings.json, "cases", cases)
 
 

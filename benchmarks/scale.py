@@ -14,8 +14,6 @@ on accelerators by their published figures. docs/scale.md has the assumptions.
 import importlib.metadata
 import itertools
 import math
-import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.accelerators import ACCELERATORS, projected_hours
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, resident_bytes, write_report
 from benchmarks.loader import Meter
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.streamed_users import StreamedUsers
@@ -77,9 +75,9 @@ class Log:
 
     def read_on(self) -> int:
         """Makes the batches of the rest of the log; bytes by which the process grew meanwhile."""
-        before = _resident_bytes()
+        before = resident_bytes("VmRSS")
         self._meter.read(self._batches, self.events)
-        return _resident_bytes() - before
+        return resident_bytes("VmRSS") - before
 
     def figures(self) -> dict[str, float]:
         """Of the loader so far."""
@@ -176,11 +174,6 @@ def _nbytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_list("sizes", ["1000000", "10000000", "100000000"], "Events of each log.")
@@ -228,8 +221,7 @@ def read_command() -> Command:
 def main(command: Command) -> None:
     """Measures all sizes, prints the figures and writes them down."""
     cases = measure(command)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(
         command.json,
         "cases",

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from data_pipelines.command import run_command
 
 IMPORTS = {
@@ -132,8 +132,7 @@ def main(settings: Settings) -> None:
     cases = measure_imports(settings.rounds)
     if settings.quickstart:
         cases["quickstart"] = measure_quickstart()
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(settings.json, "cases", cases)
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.program import matrix_products
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
@@ -166,8 +166,7 @@ def read_command() -> Command:
 def main(command: Command) -> None:
     """Measures, prints and writes down."""
     cases = measure(command.settings, command.steps)
-    for name, case in cases.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
+    print_figures(cases)
     write_report(command.json, "cases", cases, settings=command.settings.to_json())
 
 

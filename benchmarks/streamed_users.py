@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.users import Lengths, globo_lengths
 from data_pipelines.histories.record import History, Split
+from data_pipelines.permutation import scramble
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 _SECONDS_BETWEEN_EVENTS = 120
@@ -72,10 +73,7 @@ class StreamedUsers:
 
 def _mix(bits_n: np.ndarray) -> np.ndarray:
     """The generator SplitMix64 (Steele, Lea, Flood 2014) at these counters."""
-    bits_n = bits_n * np.uint64(0x9E3779B97F4A7C15)
-    bits_n = (bits_n ^ (bits_n >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits_n = (bits_n ^ (bits_n >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits_n ^ (bits_n >> np.uint64(31))
+    return scramble(bits_n * np.uint64(0x9E3779B97F4A7C15))
 
 
 def _uniform(bits_n: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.matmul import MatmulPeak
 from benchmarks.step_rows import ROWS, SEED, Row, Settings, equal_config, model_name
 from benchmarks.users import draw_users
@@ -145,8 +145,7 @@ def read_command() -> Command:
 def main(command: Command) -> None:
     """Measures all rows, prints them and writes them down."""
     figures, peak = measure(command.settings)
-    for name, row in figures.items():
-        print(name, *(f"{figure}={value:,}" for figure, value in row.items()))
+    print_figures(figures)
     write_report(
         command.json,
         "models",

@@ -24,18 +24,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from data_pipelines.bad_rows import BadRows
 from data_pipelines.config import PrepareConfig
-from data_pipelines.dataset import column_bytes, content_hash
 from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
 from data_pipelines.filters import user_rules
 from data_pipelines.histories.record import History, Split
 from data_pipelines.histories.store import (
     RECORDS_PER_SHARD,
-    HistorySource,
     join_histories,
     open_histories,
     write_histories,
 )
+from data_pipelines.history_hash import hash_histories
 from data_pipelines.ingest import read_drops, typed_frames
 from data_pipelines.item_ids import read_item_ids
 from data_pipelines.log import TYPED_SCHEMA
@@ -54,7 +53,6 @@ _PART_BYTES = 1 << 25
 """Of the input, for a part: a few times that in the memory of a worker."""
 
 _LEAST_PARTS, _MOST_PARTS = 4, 1 << 14
-_READ_USERS = 4096
 
 
 class Preparation:
@@ -304,48 +302,6 @@ class _Read(beam.DoFn):
         yield beam.pvalue.TaggedOutput("dropped", ("", rows))
 
 
-def hash_histories(directory: Path, histories: HistorySource, vocabulary: Vocabulary) -> str:
-    """`Dataset.content_hash` of histories on disk.
-
-    Args:
-      directory: For a file of each column, which are removed.
-      histories: All users.
-      vocabulary: The catalogue.
-    """
-    names = ("lengths", "texts", "item_ids", "times", "session_lengths", "session_splits",
-             "user_sessions")  # fmt: skip
-    paths = {name: directory / f"column-{name}" for name in names}
-    sizes: collections.Counter[str] = collections.Counter()
-    files = {name: path.open("wb") for name, path in paths.items()}
-    for start in range(0, len(histories), _READ_USERS):
-        users = range(start, min(start + _READ_USERS, len(histories)))
-        block = histories.__getitems__(list(users))
-        lengths, texts = column_bytes(pl.Series([history.user_id for history in block]))
-        files["lengths"].write(lengths)
-        files["texts"].write(texts)
-        for name in names[2:6]:
-            values = np.concatenate([getattr(history, name) for history in block])
-            sizes[name] += len(values)
-            files[name].write(b"".join(column_bytes(values)))
-        counts = np.asarray([len(history.session_lengths) for history in block], np.int64)
-        files["user_sessions"].write(b"".join(column_bytes(counts)))
-    for file in files.values():
-        file.close()
-    sizes["user_sessions"] = len(histories)
-    catalogue = vocabulary.item_ids
-    users_bytes = (piece for name in names[:2] for piece in _pieces(paths[name]))
-    hashed = content_hash(
-        [
-            ("user_ids", len(histories), users_bytes),
-            ("catalogue", len(catalogue), column_bytes(catalogue)),
-            *((name, sizes[name], _pieces(paths[name])) for name in names[2:]),
-        ]
-    )
-    for path in paths.values():
-        path.unlink()
-    return hashed
-
-
 def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop], dict[str, Any]]:
     """Prepares a log by a pipeline.
 
@@ -425,9 +381,3 @@ def _write_json(value: Any, path: Path) -> None:
 
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            yield piece
