@@ -59,7 +59,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     require_vacant(output_dir)
     if config.runner is not None:
         try:
-            from data_pipelines.beam_prepare import prepare_with_beam
+            from data_pipelines.beam.prepare import prepare_with_beam
         except ImportError as error:
             raise DataError(f"runner={config.runner}: needs the extra beam: {error}") from error
         with written_aside(output_dir) as beside:

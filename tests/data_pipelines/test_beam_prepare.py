@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_pipelines import beam_prepare
+from data_pipelines.beam import records
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories import store
@@ -68,7 +68,7 @@ def contents(directory):
 @pytest.mark.parametrize("case", CASES)
 def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, case):
     monkeypatch.chdir(log)
-    for module in (store, beam_prepare):
+    for module in (store, records):
         monkeypatch.setattr(module, "RECORDS_PER_SHARD", 17)
     made = {}
     for runner in (None, "DirectRunner"):

@@ -1,0 +1,77 @@
+"""Preparing a log on many machines: an Apache Beam pipeline that makes what one machine would.
+
+    python -m data_pipelines.prepare --input=... --output_dir=D --runner=FlinkRunner
+
+The log is dealt to parts by a hash of the user, and each part goes through the functions of one
+machine. What has to be known of the whole log is counted by Beam, and passes through here: items
+with their counts, and the ids of users. Files between the stages lie beside D, so all workers must
+see its disk.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.beam.counts import count, filter_drops, find_dropped_items, make_vocabulary
+from data_pipelines.beam.read import read_log
+from data_pipelines.beam.records import sum_counts, write_records
+from data_pipelines.beam.stages import Stages, number_of_parts
+from data_pipelines.config import PrepareConfig
+from data_pipelines.drops import Drop
+from data_pipelines.errors import DataError
+from data_pipelines.histories.store import open_histories
+from data_pipelines.history_hash import hash_histories
+from data_pipelines.readers import expand_paths
+
+
+def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop], dict[str, Any]]:
+    """Prepares a log by a pipeline.
+
+    Args:
+      config: What to prepare.
+      directory: Gets the vocabulary and the histories.
+
+    Returns:
+      What was dropped, and the manifest's content hash and counts.
+
+    Raises:
+      DataError: The data cannot be used, or the pipeline failed; the message is one line.
+    """
+    work = directory / ".parts"
+    work.mkdir()
+    try:
+        return _prepare(config, directory, work)
+    except (DataError, OSError):
+        raise
+    # A worker's error comes as the runner wraps it.
+    except Exception as error:
+        raise DataError(f"runner={config.runner}: {_cause(error)}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _prepare(
+    config: PrepareConfig, directory: Path, work: Path
+) -> tuple[list[Drop], dict[str, Any]]:
+    files = expand_paths(config.input)
+    stages = Stages(config, work, number_of_parts(files))
+    drops = read_log(stages, files)
+    find_dropped_items(stages)
+    count(stages)
+    collapsed, dropped_by_filters = filter_drops(stages)
+    vocabulary = make_vocabulary(stages)
+    vocabulary.save(directory)
+    write_records(stages, directory)
+    counts = sum_counts(stages, vocabulary)
+    histories = open_histories(directory, vocabulary.size)
+    report = {"content_hash": hash_histories(work, histories, vocabulary), "counts": counts}
+    if collapsed:
+        drops.append(Drop("collapse_repeats", collapsed))
+    return drops + dropped_by_filters, report
+
+
+def _cause(error: BaseException) -> str:
+    """What a worker said, of all that a runner says."""
+    text = str(error)
+    _, found, said = text.rpartition("DataError: ")
+    return said.partition(" [while running")[0] if found else " ".join(text.split())[-600:]

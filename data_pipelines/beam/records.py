@@ -1,0 +1,82 @@
+"""The last stage: histories in order of the user id, as one machine writes them."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import polars as pl
+
+from data_pipelines.beam.stages import Stages, read_json, write_json
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import History, Split
+from data_pipelines.histories.store import RECORDS_PER_SHARD, join_histories, write_histories
+from data_pipelines.parts import part_dataset
+from data_pipelines.vocabulary import Vocabulary
+
+
+def write_records(stages: Stages, directory: Path) -> None:
+    """Writes the histories, users in order of their ids, as one machine would."""
+    ids = [pl.read_parquet(stages.path(number, "users")) for number in range(stages.parts)]
+    users = pl.concat([frame.with_columns(part=pl.lit(number)) for number, frame in enumerate(ids)])
+    users = users.sort("user_id").with_row_index("place")
+    for number in range(stages.parts):
+        own = users.filter(pl.col("part") == number)
+        own.select("place").write_parquet(stages.path(number, "places"))
+    with stages.pipeline() as pipeline:
+        (
+            stages.each_part(pipeline)
+            | beam.FlatMap(_records, stages, RECORDS_PER_SHARD)
+            | beam.GroupByKey()
+            | beam.Map(_write_shard, stages.work)
+        )
+    shards = -(-len(users) // RECORDS_PER_SHARD)
+    join_histories(directory, [stages.work / f"shard-{number}" for number in range(shards)])
+
+
+def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
+    """The manifest's counts.
+
+    Raises:
+      DataError: A part of the data is left empty.
+    """
+    total: dict[str, Any] = {}
+    for number in range(stages.parts):
+        _add(total, read_json(stages.path(number, "counts")))
+    total["items"] = len(vocabulary.item_ids)
+    for split in Split:
+        if not total["splits"][split.name.lower()]["sessions"]:
+            raise DataError(
+                f"split={stages.config.split}: the {split.name.lower()} part is left empty "
+                f"({total['sessions']} sessions of {total['users']} users)"
+            )
+    return total
+
+
+def _records(number: int, stages: Stages, shard: int) -> Iterator[tuple[int, tuple[int, History]]]:
+    vocabulary = Vocabulary.load(stages.work)
+    dataset = part_dataset(stages.filtered(number), stages.config, vocabulary)
+    write_json(dataset.counts(), stages.path(number, "counts"))
+    places = pl.read_parquet(stages.path(number, "places"))["place"]
+    for place, history in zip(places, dataset.histories(), strict=True):
+        yield place // shard, (place, history)
+
+
+def _write_shard(grouped: tuple[int, Iterable[tuple[int, History]]], work: Path) -> None:
+    number, records = grouped
+    directory = work / f"shard-{number}"
+    # A runner may do its work twice.
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    ordered = sorted(records, key=lambda record: record[0])
+    write_histories(directory, (history for _, history in ordered))
+
+
+def _add(total: dict[str, Any], more: dict[str, Any]) -> None:
+    """Adds numbers, also those in dicts in dicts."""
+    for name, value in more.items():
+        if isinstance(value, dict):
+            _add(total.setdefault(name, {}), value)
+        else:
+            total[name] = total.get(name, 0) + value

@@ -1,0 +1,81 @@
+"""What the stages of a preparation share: the parts of the log, and the files between stages."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from data_pipelines.config import PrepareConfig
+from data_pipelines.log import TYPED_SCHEMA
+from data_pipelines.parts import Part, filter_part
+
+_PART_BYTES = 1 << 25
+"""Of the input, for a part: a few times that in the memory of a worker."""
+
+_LEAST_PARTS, _MOST_PARTS = 4, 1 << 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """What each stage is given, on the machine that starts it and on workers.
+
+    Attributes:
+      config: What to prepare.
+      work: A directory for the files between the stages, which all workers see.
+      parts: How many parts the log is dealt to.
+    """
+
+    config: PrepareConfig
+    work: Path
+    parts: int
+
+    def pipeline(self) -> beam.Pipeline:
+        """A pipeline on the runner that the config names; runs at the end of its `with` block."""
+        arguments = shlex.split(self.config.pipeline_options)
+        return beam.Pipeline(self.config.runner, options=PipelineOptions(arguments))
+
+    def each_part(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """The numbers of the parts, dealt to the workers."""
+        return pipeline | beam.Create(list(range(self.parts))) | beam.Reshuffle()
+
+    def path(self, part: int, name: str) -> Path:
+        """A file of a part."""
+        return self.work / f"part-{part:05d}.{name}"
+
+    def dropped_items(self) -> list[Path]:
+        """Files of the items that each round of filters dropped, as many as there were rounds."""
+        return sorted(self.work.glob("round-*.parquet"))
+
+    def next_round(self) -> Path:
+        """The file of the round that comes next."""
+        return self.work / f"round-{len(self.dropped_items()):05d}.parquet"
+
+    def filtered(self, part: int) -> Part:
+        """The events of a part, as far as the rounds have come."""
+        path = self.path(part, "events")
+        frame = pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=TYPED_SCHEMA)
+        dropped = [pl.read_parquet(path)["item_id"] for path in self.dropped_items()]
+        return filter_part(frame, self.config, dropped)
+
+
+def number_of_parts(files: Sequence[Path]) -> int:
+    """How many parts the events of these files are dealt to."""
+    size = sum(file.stat().st_size for file in files)
+    return int(np.clip(size // _PART_BYTES, _LEAST_PARTS, _MOST_PARTS))
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Leaves a value to a later stage."""
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` left."""
+    return json.loads(path.read_text(encoding="utf-8"))
