@@ -70,7 +70,7 @@ class PrepareConfig:
     runner: Annotated[
         str | None,
         "Prepare --input by an Apache Beam pipeline on this runner: DirectRunner, FlinkRunner, "
-        "SparkRunner... All its workers must see --input and --output_dir.",
+        "SparkRunner... All its workers must see --input, --impressions and --output_dir.",
     ] = None
     pipeline_options: Annotated[
         str, "Options of the runner, as on a command line: '--parallelism=64 --flink_master=...'"
@@ -235,8 +235,6 @@ class PrepareConfig:
             return
         if not self.input:
             raise ValueError(f"runner={self.runner}: needs input")
-        if self.impressions:
-            raise ValueError(f"impressions={','.join(self.impressions)}: not with runner")
         if self.svd_embeddings:
             raise ValueError(f"svd_embeddings={self.svd_embeddings}: not with runner")
         if self.split == "time" and self.valid_after is None:

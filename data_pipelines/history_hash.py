@@ -1,18 +1,24 @@
 """The content hash of histories on disk, column by column: they need not fit in memory."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from data_pipelines.dataset import column_bytes, content_hash
 from data_pipelines.events import HistorySource
+from data_pipelines.histories.record import History
 from data_pipelines.vocabulary import Vocabulary
 
 _READ_USERS = 4096
 """Histories that are in memory at a time."""
+
+_OF_HISTORIES = ("item_ids", "times", "session_lengths", "session_splits")
+_SHOWN = ("shown_items", "shown_counts")
+"""Not hashed where the log has no impressions."""
 
 
 def hash_histories(directory: Path, histories: HistorySource, vocabulary: Vocabulary) -> str:
@@ -23,38 +29,50 @@ def hash_histories(directory: Path, histories: HistorySource, vocabulary: Vocabu
       histories: All users.
       vocabulary: The catalogue.
     """
-    names = ("lengths", "texts", "item_ids", "times", "session_lengths", "session_splits",
-             "user_sessions")  # fmt: skip
-    paths = {name: directory / f"column-{name}" for name in names}
     sizes: collections.Counter[str] = collections.Counter()
-    files = {name: path.open("wb") for name, path in paths.items()}
     for start in range(0, len(histories), _READ_USERS):
         users = range(start, min(start + _READ_USERS, len(histories)))
-        block = histories.__getitems__(list(users))
-        lengths, texts = column_bytes(pl.Series([history.user_id for history in block]))
-        files["lengths"].write(lengths)
-        files["texts"].write(texts)
-        for name in names[2:6]:
-            values = np.concatenate([getattr(history, name) for history in block])
-            sizes[name] += len(values)
-            files[name].write(b"".join(column_bytes(values)))
-        counts = np.asarray([len(history.session_lengths) for history in block], np.int64)
-        files["user_sessions"].write(b"".join(column_bytes(counts)))
-    for file in files.values():
-        file.close()
-    sizes["user_sessions"] = len(histories)
+        for name, (size, *pieces) in _columns(histories.__getitems__(list(users))).items():
+            sizes[name] += size
+            with (directory / f"column-{name}").open("ab") as file:
+                file.writelines(pieces)
+
+    def column(name: str, *files: str) -> tuple[str, int, Iterator[bytes]]:
+        paths = [directory / f"column-{file}" for file in files or (name,)]
+        return name, sizes[name], (piece for path in paths for piece in _pieces(path))
+
     catalogue = vocabulary.item_ids
-    users_bytes = (piece for name in names[:2] for piece in _pieces(paths[name]))
+    # In the order of `Dataset.columns`.
+    names = (*_OF_HISTORIES, "user_sessions", *(_SHOWN if sizes["shown_counts"] else ()))
     hashed = content_hash(
         [
-            ("user_ids", len(histories), users_bytes),
+            column("user_ids", "user_lengths", "user_ids"),
             ("catalogue", len(catalogue), column_bytes(catalogue)),
-            *((name, sizes[name], _pieces(paths[name])) for name in names[2:]),
+            *map(column, names),
         ]
     )
-    for path in paths.values():
+    for path in directory.glob("column-*"):
         path.unlink()
     return hashed
+
+
+def _columns(block: Sequence[History]) -> dict[str, tuple[Any, ...]]:
+    """By column, how many values some histories have of it, and their bytes."""
+    ids = pl.Series([history.user_id for history in block])
+    lengths, texts = column_bytes(ids)
+    user_sessions = np.asarray([len(history.session_lengths) for history in block], np.int64)
+    arrays = {
+        name: np.concatenate([getattr(history, name) for history in block])
+        for name in (*_OF_HISTORIES, *_SHOWN)
+    }
+    return {
+        "user_lengths": (len(ids), lengths),
+        "user_ids": (len(ids), texts),
+        **{
+            name: (len(values), *column_bytes(values))
+            for name, values in {**arrays, "user_sessions": user_sessions}.items()
+        },
+    }
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -1,18 +1,27 @@
 """Files of impressions: what was shown to whom and when, and which of it was clicked."""
 
-import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
 
-from data_pipelines.bad_rows import BadRows, OnBadRow
+from data_pipelines.bad_rows import BadRows
 from data_pipelines.columns import RowChecker, is_id
 from data_pipelines.errors import DataError
 from data_pipelines.log import Log, codes_of
 from data_pipelines.readers import read_frames
 from data_pipelines.times import TimeUnit
+
+IMPRESSION_SCHEMA = pl.Schema(
+    {
+        "user_id": pl.String(),
+        "time_ms": pl.Int64(),
+        "shown": pl.List(pl.String()),
+        "clicked": pl.List(pl.String()),
+    }
+)
+"""What the files hold, typed: no nulls, and nothing clicked that was not shown."""
 
 _ID_IN_TEXT = r"""[^\s,\[\]'"]+"""
 
@@ -45,9 +54,9 @@ class ImpressionColumns:
 class Impressions:
     """Lists that were shown to users of a log; m lists, p items shown and q clicked in all.
 
-    Items that the log does not have get codes of their own, behind those of the log.
-
     Attributes:
+      item_ids: String [items]. The id of each item code: those of the log, and behind them those
+        that the log does not have.
       users: int32 [m]. Code of each list's user in the log.
       times_ms: int64 [m]. Milliseconds since the epoch.
       shown_lists: int64 [p], never decreasing. The list that each item stands in.
@@ -55,9 +64,9 @@ class Impressions:
       clicked_lists: int64 [q], never decreasing.
       clicked_items: int32 [q].
       rows: Rows read: the lists, and those of users whom the log does not have.
-      drops: Rows skipped for each reason.
     """
 
+    item_ids: pl.Series
     users: np.ndarray
     times_ms: np.ndarray
     shown_lists: np.ndarray
@@ -65,44 +74,34 @@ class Impressions:
     clicked_lists: np.ndarray
     clicked_items: np.ndarray
     rows: int
-    drops: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.users)
 
 
-def read_impressions(
-    paths: Sequence[str],
-    columns: ImpressionColumns,
-    separator: str | None,
-    on_bad_row: OnBadRow,
-    log: Log,
-) -> Impressions:
-    """Reads the impressions of a log's users.
+def typed_impressions(
+    paths: Sequence[str], columns: ImpressionColumns, separator: str | None, bad_rows: BadRows
+) -> Iterator[pl.DataFrame]:
+    """Yields the rows of files as `IMPRESSION_SCHEMA`, in the order of the input.
 
     Args:
       paths: Files or patterns, as of `readers.read_files`.
       columns: Which columns hold what.
       separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
-      on_bad_row: Stop at a row that cannot be used, or skip and count it.
-      log: Whose users and items they are.
+      bad_rows: What to do with a row that cannot be used.
 
     Raises:
       DataError: As `readers.read_files`. A row is bad too where nothing was shown, or where an item
         was clicked that was not shown.
     """
-    bad_rows = BadRows(on_bad_row)
-    frames = []
     for source, frame in read_frames(paths, columns.names(), separator, bad_rows, lists=True):
-        frames.append(_typed(frame, columns, source, bad_rows))
-    frame = pl.concat(frames)
-    return _encode(frame, log, bad_rows.counts)
+        yield _typed(frame, columns, source, bad_rows)
 
 
 def _typed(
     frame: pl.DataFrame, columns: ImpressionColumns, source: str, bad_rows: BadRows
 ) -> pl.DataFrame:
-    """Raw rows to user_id (String), time_ms (Int64), shown and clicked (List of String)."""
+    """Raw rows to `IMPRESSION_SCHEMA`."""
     checker = RowChecker(frame, source, bad_rows)
     checker.cast_ids(columns.user)
     checker.drop_nulls(columns.user)
@@ -144,22 +143,29 @@ def _holds_ids(dtype: pl.List) -> bool:
     return dtype == pl.List(pl.Null) or is_id(pl.Series(dtype=dtype.inner).dtype)
 
 
-def _encode(frame: pl.DataFrame, log: Log, drops: collections.Counter[str]) -> Impressions:
+def encode_impressions(frames: Iterable[pl.DataFrame], log: Log) -> Impressions:
+    """The lists of a log's users, with the log's codes.
+
+    Args:
+      frames: `IMPRESSION_SCHEMA`, in the order of the input.
+      log: Whose users and items they are.
+    """
+    frame = pl.concat([pl.DataFrame(schema=IMPRESSION_SCHEMA), *frames])
     users = codes_of(frame["user_id"], log.user_ids)
     of_log = frame.filter(users.is_not_null())
     ids = pl.concat([of_log["shown"].explode(), of_log["clicked"].explode()]).drop_nulls()
     others = ids.filter(~ids.is_in(log.item_ids.implode())).unique().sort()
-    known = pl.concat([log.item_ids.rename("id"), others.rename("id")])
+    item_ids = pl.concat([log.item_ids.rename("id"), others.rename("id")])
 
     def flat(name: str) -> tuple[np.ndarray, np.ndarray]:
         owners = np.repeat(np.arange(len(of_log)), of_log[name].list.len().to_numpy())
-        return owners, codes_of(of_log[name].explode().drop_nulls(), known).to_numpy()
+        return owners, codes_of(of_log[name].explode().drop_nulls(), item_ids).to_numpy()
 
     return Impressions(
+        item_ids,
         users.drop_nulls().to_numpy(),
         of_log["time_ms"].to_numpy(),
         *flat("shown"),
         *flat("clicked"),
         rows=len(frame),
-        drops=dict(drops),
     )

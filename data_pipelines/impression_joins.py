@@ -103,7 +103,7 @@ def join_by_session(impressions: Impressions, events: Events, tolerance_ms: int)
         place, owner = taken(np.bincount(lists, minlength=len(impressions)), list_s)
         return session_s[owner], items[place]
 
-    has_list = np.zeros(int(session_n[-1]) + 1, bool)
+    has_list = np.zeros(int(events.starts_session.sum()), bool)
     has_list[session_s] = True
     return _beside(
         np.where(has_list[session_n], session_n, -1),
@@ -122,7 +122,7 @@ def _lists_of_sessions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of a session and a list that was shown to its user during it."""
     first = np.flatnonzero(events.starts_session)
-    last = np.append(first[1:], len(events)) - 1
+    last = np.append(first, len(events))[1:] - 1
     order = np.lexsort((impressions.times_ms, impressions.users))
     lists = pl.DataFrame(
         {

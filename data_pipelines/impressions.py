@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,6 @@ from data_pipelines.impression_joins import (
     join_by_session,
     taken,
 )
-from data_pipelines.log import Log
 from data_pipelines.permutation import scramble
 from data_pipelines.sessionize import Events
 from hiertcn_jax.batch import FIRST_ITEM_ID
@@ -45,53 +45,63 @@ class ImpressionOptions:
 
 
 def add_impressions(
-    dataset: Dataset, log: Log, events: Events, impressions: Impressions, options: ImpressionOptions
+    dataset: Dataset, events: Events, impressions: Impressions, options: ImpressionOptions
 ) -> tuple[Dataset, dict[str, Any]]:
     """Gives each event what was shown beside it and not clicked, as rows of the item table.
 
     Items outside the vocabulary are left out. The items of an event stand in an order drawn at
     random, a function of (seed, user id, index of the event, item): its first k are a uniform
-    sample for every k.
+    sample for every k. So users may be joined apart from others: nothing depends on these.
 
     Args:
       dataset: The data set.
-      log: Where the codes of `events` come from.
       events: The events of the data set, in its order.
-      impressions: What was shown to the users of the log.
+      impressions: What was shown to the users of the log, and how its item codes read.
       options: How to join.
 
     Returns:
-      The data set with impressions, and the manifest's report of them, see `manifest`.
-
-    Raises:
-      DataError: No event matches any impression.
+      The data set with impressions, and counts for `impression_report`.
     """
     beside = _JOINS[options.join](impressions, events, options.tolerance_ms)
-    matched_n = beside.group_n >= 0
-    if not matched_n.any():
-        raise DataError(
-            f"impressions: none of the {len(impressions)} lists of the log's users matches an "
-            f"event by {options.join} within {options.tolerance_ms / 1000:g} s; are the columns, "
-            "--time_unit and --impression_tolerance right?"
-        )
-    event_p, row_p = _rows_of_events(dataset, log, beside)
+    event_p, row_p = _rows_of_events(dataset, impressions, beside)
     known_p = row_p >= FIRST_ITEM_ID
     event_q, row_q = _in_drawn_order(event_p[known_p], row_p[known_p], dataset, options.seed)
     counts_n = np.bincount(event_q, minlength=len(events))
     kept_q = _places_in_runs(counts_n) < options.cap
     stored_n = np.minimum(counts_n, options.cap).astype(np.int32)
     dataset = dataclasses.replace(dataset, shown_items=row_q[kept_q], shown_counts=stored_n)
-    report = {
+    counts = {
         "rows": impressions.rows,
         "rows_of_other_users": impressions.rows - len(impressions),
         "rows_used": beside.lists_used,
-        "drops": impressions.drops,
         "unknown_items": int(np.sum(~known_p)),
-        "cap": options.cap,
         "capped_events": int(np.sum(counts_n > options.cap)),
-        "splits": _by_split(dataset, matched_n, stored_n),
+        "splits": _by_split(dataset, beside.group_n >= 0, stored_n),
     }
-    return dataset, report
+    return dataset, counts
+
+
+def impression_report(
+    counts: Mapping[str, Any], drops: Mapping[str, int], options: ImpressionOptions
+) -> dict[str, Any]:
+    """The manifest's report of impressions, see `manifest`.
+
+    Args:
+      counts: Those of `add_impressions`, summed where users were joined apart.
+      drops: Rows skipped for each reason.
+      options: How they were joined.
+
+    Raises:
+      DataError: No event matches any impression.
+    """
+    if not any(part["matched"] for part in counts["splits"].values()):
+        raise DataError(
+            f"impressions: none of the {counts['rows'] - counts['rows_of_other_users']} lists of "
+            f"the log's users matches an event by {options.join} within "
+            f"{options.tolerance_ms / 1000:g} s; are the columns, --time_unit and "
+            "--impression_tolerance right?"
+        )
+    return {**counts, "drops": dict(drops), "cap": options.cap}
 
 
 def _by_split(dataset: Dataset, matched_n: np.ndarray, stored_n: np.ndarray) -> dict[str, Any]:
@@ -109,19 +119,14 @@ def _by_split(dataset: Dataset, matched_n: np.ndarray, stored_n: np.ndarray) -> 
 
 
 def _rows_of_events(
-    dataset: Dataset, log: Log, beside: ShownBeside
+    dataset: Dataset, impressions: Impressions, beside: ShownBeside
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of an event and the row of an item that was shown beside it."""
     matched = np.flatnonzero(beside.group_n >= 0)
     count_g = np.bincount(beside.group_p, minlength=beside.groups)
     place, owner = taken(count_g, beside.group_n[matched])
-    code = beside.item_p[place]
-    rows = dataset.vocabulary.encode(log.item_ids.to_list())
-    # Codes behind the log's are of items that nobody clicked: unknown.
-    of_log = code < len(rows)
-    row = np.zeros(len(code), np.int32)
-    row[of_log] = rows[code[of_log]]
-    return matched[owner], row
+    rows = dataset.vocabulary.encode(impressions.item_ids.to_list())
+    return matched[owner], rows[beside.item_p[place]]
 
 
 def _in_drawn_order(

@@ -31,8 +31,8 @@ from data_pipelines.errors import DataError
 from data_pipelines.files import describe_files
 from data_pipelines.filters import apply_filters
 from data_pipelines.histories.store import write_histories
-from data_pipelines.impression_files import read_impressions
-from data_pipelines.impressions import add_impressions
+from data_pipelines.impression_files import encode_impressions, typed_impressions
+from data_pipelines.impressions import add_impressions, impression_report
 from data_pipelines.ingest import collect_log
 from data_pipelines.item_ids import read_item_ids
 from data_pipelines.log import Log
@@ -98,14 +98,13 @@ def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
 def _join_impressions(
     dataset: Dataset, log: Log, events: Events, config: PrepareConfig
 ) -> tuple[Dataset, dict[str, Any]]:
-    impressions = read_impressions(
-        config.impressions,
-        config.impression_columns(),
-        config.read_options().separator,
-        config.on_bad_row,
-        log,
+    bad_rows = BadRows(config.on_bad_row)
+    frames = typed_impressions(
+        config.impressions, config.impression_columns(), config.read_options().separator, bad_rows
     )
-    return add_impressions(dataset, log, events, impressions, config.impression_options())
+    options = config.impression_options()
+    dataset, counts = add_impressions(dataset, events, encode_impressions(frames, log), options)
+    return dataset, impression_report(counts, bad_rows.counts, options)
 
 
 def _write_manifest(

@@ -2,10 +2,10 @@
 
     python -m data_pipelines.prepare --input=... --output_dir=D --runner=FlinkRunner
 
-The log is dealt to parts by a hash of the user, and each part goes through the functions of one
-machine. What has to be known of the whole log is counted by Beam, and passes through here: items
-with their counts, and the ids of users. Files between the stages lie beside D, so all workers must
-see its disk.
+The log and its impressions are dealt to parts by a hash of the user, and each part goes through the
+functions of one machine. What has to be known of the whole log is counted by Beam, and passes
+through here: items with their counts, and the ids of users. Files between the stages lie beside D,
+so all workers must see its disk.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.beam.counts import count, filter_drops, find_dropped_items, make_vocabulary
-from data_pipelines.beam.read import read_log
+from data_pipelines.beam.read import read_impressions, read_log
 from data_pipelines.beam.records import sum_counts, write_records
 from data_pipelines.beam.stages import Stages, number_of_parts
 from data_pipelines.config import PrepareConfig
@@ -21,6 +21,7 @@ from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
 from data_pipelines.histories.store import open_histories
 from data_pipelines.history_hash import hash_histories
+from data_pipelines.impressions import impression_report
 from data_pipelines.readers import expand_paths
 
 
@@ -32,7 +33,7 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
       directory: Gets the vocabulary and the histories.
 
     Returns:
-      What was dropped, and the manifest's content hash and counts.
+      What was dropped, and the manifest's content hash, counts, and report of impressions.
 
     Raises:
       DataError: The data cannot be used, or the pipeline failed; the message is one line.
@@ -53,18 +54,24 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
 def _prepare(
     config: PrepareConfig, directory: Path, work: Path
 ) -> tuple[list[Drop], dict[str, Any]]:
-    files = expand_paths(config.input)
-    stages = Stages(config, work, number_of_parts(files))
+    files, lists = expand_paths(config.input), expand_paths(config.impressions)
+    stages = Stages(config, work, number_of_parts([*files, *lists]))
     drops = read_log(stages, files)
     find_dropped_items(stages)
     count(stages)
     collapsed, dropped_by_filters = filter_drops(stages)
     vocabulary = make_vocabulary(stages)
     vocabulary.save(directory)
+    lists_dropped = read_impressions(stages, lists) if lists else {}
     write_records(stages, directory)
     counts = sum_counts(stages, vocabulary)
+    report: dict[str, Any] = {}
+    if lists:
+        report["impressions"] = impression_report(
+            counts.pop("impressions"), lists_dropped, config.impression_options()
+        )
     histories = open_histories(directory, vocabulary.size)
-    report = {"content_hash": hash_histories(work, histories, vocabulary), "counts": counts}
+    report |= {"content_hash": hash_histories(work, histories, vocabulary), "counts": counts}
     if collapsed:
         drops.append(Drop("collapse_repeats", collapsed))
     return drops + dropped_by_filters, report

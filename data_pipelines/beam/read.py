@@ -1,8 +1,8 @@
-"""The first stage: files of events, dealt to parts by a hash of the user."""
+"""The stages that read: events, and impressions, dealt to parts by a hash of the user."""
 
 import collections
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +11,120 @@ import polars as pl
 
 from data_pipelines.bad_rows import BadRows
 from data_pipelines.beam.stages import Stages, read_json, write_json
+from data_pipelines.config import PrepareConfig
 from data_pipelines.drops import Drop
+from data_pipelines.errors import DataError
+from data_pipelines.impression_files import typed_impressions
 from data_pipelines.ingest import read_drops, typed_frames
 from data_pipelines.parts import part_of_users
 from data_pipelines.readers import read_frames
 
+_Typed = Callable[[str, PrepareConfig, BadRows, collections.Counter[str]], Iterator[pl.DataFrame]]
+"""The frames of a file, each with a column `user_id`, and what its conditions drop."""
 
-def read_log(stages: Stages, files: list[Path]) -> list[Drop]:
+_ROWS, _DROPPED, _PROBLEMS = "rows", "dropped", "problems"
+
+
+def read_log(stages: Stages, files: Sequence[Path]) -> list[Drop]:
     """Deals the events to parts; returns what was dropped on the way.
 
     Raises:
       DataError: As `readers.read_files`.
     """
-    dropped_path = stages.work / "dropped.json"
+    rows, dropped = _deal(stages, files, "events", _typed_events)
+    return read_drops(rows, dropped)
+
+
+def read_impressions(stages: Stages, files: Sequence[Path]) -> dict[str, int]:
+    """Deals the lists to the parts of their users; returns the rows skipped for each reason.
+
+    Raises:
+      DataError: As `impression_files.typed_impressions`.
+    """
+    return _deal(stages, files, "impressions", _typed_impressions)[1]
+
+
+def _typed_events(
+    file: str, config: PrepareConfig, bad_rows: BadRows, dropped: collections.Counter[str]
+) -> Iterator[pl.DataFrame]:
+    options = config.read_options()
+    raw = read_frames([file], options.needed(), options.separator, bad_rows)
+    return typed_frames(raw, options, bad_rows, dropped)
+
+
+def _typed_impressions(
+    file: str, config: PrepareConfig, bad_rows: BadRows, dropped: collections.Counter[str]
+) -> Iterator[pl.DataFrame]:
+    separator = config.read_options().separator
+    return typed_impressions([file], config.impression_columns(), separator, bad_rows)
+
+
+def _deal(
+    stages: Stages, files: Sequence[Path], name: str, typed: _Typed
+) -> tuple[int, dict[str, int]]:
+    """Deals rows to the files `name` of the parts.
+
+    Returns:
+      How many there are, and how many were dropped by reason.
+
+    Raises:
+      DataError: A file or a row cannot be used. Of several, what is first in order of the input.
+    """
+    report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS)}
     with stages.pipeline() as pipeline:
         read = (
             pipeline
             | beam.Create(list(enumerate(map(str, files))))
             | beam.Reshuffle()
-            | beam.ParDo(_Read(stages)).with_outputs("dropped", main="rows")
+            | beam.ParDo(_Read(stages, typed)).with_outputs(_DROPPED, _PROBLEMS, main=_ROWS)
         )
-        read.rows | beam.GroupByKey() | beam.Map(_write_part, stages)
-        dropped = read.dropped | beam.CombinePerKey(sum)
-        dropped | beam.combiners.ToDict() | beam.Map(write_json, dropped_path)
-    dropped = read_json(dropped_path)
-    rows = dropped.pop("")
-    return read_drops(rows, {reason: dropped[reason] for reason in sorted(dropped)})
+        read[_ROWS] | beam.GroupByKey() | beam.Map(_write_part, stages, name)
+        dropped = read[_DROPPED] | beam.CombinePerKey(sum) | "Dropped" >> beam.combiners.ToList()
+        dropped | "WriteDropped" >> beam.Map(write_json, report[_DROPPED])
+        problems = read[_PROBLEMS] | "Problems" >> beam.combiners.ToList()
+        problems | "WriteProblems" >> beam.Map(write_json, report[_PROBLEMS])
+    if problems := read_json(report[_PROBLEMS]):
+        raise DataError(min(problems)[1])
+    counts = dict(sorted(read_json(report[_DROPPED])))
+    return counts.pop(""), counts
 
 
 class _Read(beam.DoFn):
-    """Files to pieces of parts: (part, ((file, piece), frame)); and what was dropped, by reason."""
+    """Files to pieces of parts: (part, ((file, piece), frame)).
 
-    def __init__(self, stages: Stages) -> None:
-        self._config, self._parts = stages.config, stages.parts
+    Beside them what was dropped, (reason, rows), with "" for the rows that are left; and what
+    cannot be used, (file, message): it waits for what other workers find in files before.
+    """
+
+    def __init__(self, stages: Stages, typed: _Typed) -> None:
+        self._config, self._parts, self._typed = stages.config, stages.parts, typed
 
     def process(self, numbered: tuple[int, str]) -> Iterator[Any]:
         number, file = numbered
-        options = self._config.read_options()
-        bad_rows, dropped = BadRows(options.on_bad_row), collections.Counter[str]()
-        raw = read_frames([file], options.needed(), options.separator, bad_rows)
-        rows = 0
-        for piece, frame in enumerate(typed_frames(raw, options, bad_rows, dropped)):
-            rows += len(frame)
-            part_n = pl.Series("part", part_of_users(frame["user_id"], self._parts))
-            for (part,), own in frame.with_columns(part_n).group_by("part", maintain_order=True):
-                buffer = io.BytesIO()
-                own.drop("part").write_ipc(buffer)
-                yield part, ((number, piece), buffer.getvalue())
-        for reason, count in (dropped + bad_rows.counts).items():
-            yield beam.pvalue.TaggedOutput("dropped", (reason, count))
-        yield beam.pvalue.TaggedOutput("dropped", ("", rows))
+        bad_rows, dropped = BadRows(self._config.on_bad_row), collections.Counter[str]()
+        frames = enumerate(self._typed(file, self._config, bad_rows, dropped))
+        try:
+            for piece, frame in frames:
+                dropped[""] += len(frame)
+                for part, own in self._dealt(frame):
+                    yield part, ((number, piece), own)
+        except DataError as error:
+            yield beam.pvalue.TaggedOutput(_PROBLEMS, (number, str(error)))
+        for reason, rows in {"": 0, **(dropped + bad_rows.counts)}.items():
+            yield beam.pvalue.TaggedOutput(_DROPPED, (reason, rows))
+
+    def _dealt(self, frame: pl.DataFrame) -> Iterator[tuple[int, bytes]]:
+        """The rows of each part's users, as bytes."""
+        part_n = pl.Series("part", part_of_users(frame["user_id"], self._parts))
+        for (part,), own in frame.with_columns(part_n).group_by("part", maintain_order=True):
+            buffer = io.BytesIO()
+            own.drop("part").write_ipc(buffer)
+            yield part, buffer.getvalue()
 
 
 def _write_part(
-    grouped: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], stages: Stages
+    grouped: tuple[int, Iterable[tuple[tuple[int, int], bytes]]], stages: Stages, name: str
 ) -> None:
     part, pieces = grouped
     frames = [pl.read_ipc(io.BytesIO(data)) for _, data in sorted(pieces)]
-    pl.concat(frames).write_parquet(stages.path(part, "events"))
+    pl.concat(frames).write_parquet(stages.path(part, name))

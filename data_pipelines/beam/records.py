@@ -12,6 +12,8 @@ from data_pipelines.beam.stages import Stages, read_json, write_json
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import History, Split
 from data_pipelines.histories.store import RECORDS_PER_SHARD, join_histories, write_histories
+from data_pipelines.impression_files import encode_impressions
+from data_pipelines.impressions import add_impressions
 from data_pipelines.parts import part_dataset
 from data_pipelines.vocabulary import Vocabulary
 
@@ -36,7 +38,7 @@ def write_records(stages: Stages, directory: Path) -> None:
 
 
 def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The manifest's counts.
+    """The manifest's counts; with impressions, under "impressions", also those of their report.
 
     Raises:
       DataError: A part of the data is left empty.
@@ -55,9 +57,15 @@ def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _records(number: int, stages: Stages, shard: int) -> Iterator[tuple[int, tuple[int, History]]]:
-    vocabulary = Vocabulary.load(stages.work)
-    dataset = part_dataset(stages.filtered(number), stages.config, vocabulary)
-    write_json(dataset.counts(), stages.path(number, "counts"))
+    part = stages.filtered(number)
+    dataset = part_dataset(part, stages.config, Vocabulary.load(stages.work))
+    counts = dataset.counts()
+    if stages.config.impressions:
+        shown = encode_impressions([stages.impressions(number)], part.log)
+        dataset, counts["impressions"] = add_impressions(
+            dataset, part.events, shown, stages.config.impression_options()
+        )
+    write_json(counts, stages.path(number, "counts"))
     places = pl.read_parquet(stages.path(number, "places"))["place"]
     for place, history in zip(places, dataset.histories(), strict=True):
         yield place // shard, (place, history)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import polars as pl
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from data_pipelines.config import PrepareConfig
+from data_pipelines.impression_files import IMPRESSION_SCHEMA
 from data_pipelines.log import TYPED_SCHEMA
 from data_pipelines.parts import Part, filter_part
 
@@ -59,14 +60,21 @@ class Stages:
 
     def filtered(self, part: int) -> Part:
         """The events of a part, as far as the rounds have come."""
-        path = self.path(part, "events")
-        frame = pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=TYPED_SCHEMA)
         dropped = [pl.read_parquet(path)["item_id"] for path in self.dropped_items()]
-        return filter_part(frame, self.config, dropped)
+        return filter_part(self._read(part, "events", TYPED_SCHEMA), self.config, dropped)
+
+    def impressions(self, part: int) -> pl.DataFrame:
+        """What was shown to the users of a part, `IMPRESSION_SCHEMA`, in the order of the input."""
+        return self._read(part, "impressions", IMPRESSION_SCHEMA)
+
+    def _read(self, part: int, name: str, schema: Mapping[str, Any]) -> pl.DataFrame:
+        """A part's rows; there is no file where there are none."""
+        path = self.path(part, name)
+        return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
 
 
 def number_of_parts(files: Sequence[Path]) -> int:
-    """How many parts the events of these files are dealt to."""
+    """How many parts the rows of these files are dealt to."""
     size = sum(file.stat().st_size for file in files)
     return int(np.clip(size // _PART_BYTES, _LEAST_PARTS, _MOST_PARTS))
 

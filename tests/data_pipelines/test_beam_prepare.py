@@ -1,5 +1,6 @@
 """A preparation by Apache Beam is that of one machine; byte for byte, made in one process."""
 
+import gzip
 import json
 import re
 
@@ -7,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_pipelines.beam import records
+from data_pipelines.beam import records, stages
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories import store
@@ -18,7 +19,7 @@ USERS, ITEMS, EVENTS = 60, 25, 1500
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    """Three files; times with many ties, rare items, short users, bad rows."""
+    """Three files; times with many ties, rare items, short users, bad rows; two of impressions."""
     random = np.random.default_rng(3)
     directory = tmp_path_factory.mktemp("log")
     frame = pl.DataFrame(
@@ -35,16 +36,46 @@ def log(tmp_path_factory):
         part.write_csv(directory / f"{number}.csv")
     with (directory / "0.csv").open("a") as file:
         file.write("someone,,1600000000,1,1\nsomeone,3,never,1,1\n")
+    (directory / "shown").mkdir()
+    lists = lists_of(frame, random)
+    lists[::2].write_parquet(directory / "shown" / "0.parquet")
+    text = lists[1::2].with_columns(pl.col("shown", "clicked").list.join(" "))
+    text.write_csv(directory / "shown" / "1.csv")
+    with (directory / "shown" / "1.csv").open("a") as file:
+        file.write("ü3,1600000000,4 5,6\nü3,1600000000,,\nü4,1e99,4 5,5\n")
+    (directory / "shown" / "2.csv").write_text("user_id,timestamp,shown,clicked\nü3,never,4,4\n")
+    (directory / "shown" / "far.csv").write_text("user_id,timestamp,shown,clicked\nü3,9,4,4\n")
+    (directory / "later.csv.gz").write_bytes(gzip.compress(b"user_id,item_id,timestamp\na,,2\n"))
     return directory
 
 
+def lists_of(frame, random):
+    """Two lists around half of the events, often equally near; doubles, and users of no event."""
+    times = frame["timestamp"].to_numpy()
+    rows = []
+    for place in random.integers(0, len(frame), len(frame) // 2).tolist():
+        user, item = frame["user_id"][place], str(frame["item_id"][place])
+        for seconds in random.integers(-70, 70, 2).tolist() + [30, -30][: place % 3]:
+            shown = [str(other) for other in random.integers(0, ITEMS + 3, 6).tolist()]
+            shown += [item, "new"][: 1 + place % 2]
+            rows.append((user, int(times[place]) + seconds, shown, [item] if place % 5 else []))
+    rows += [(f"nobody {k}", 1_600_000_000, ["1", "2"], ["1"]) for k in range(20)]
+    return pl.DataFrame(rows, ["user_id", "timestamp", "shown", "clicked"], orient="row")
+
+
+LISTS = ("shown/*.parquet", "shown/1.csv")
+
 CASES = {
-    "gaps": {"gap_minutes": 90.0},
+    "gaps, clicks": {"gap_minutes": 90.0, "impressions": LISTS, "impression_cap": 4, "seed": 7},
     "filters in rounds": {
         "min_item_events": 40, "min_user_events": 12, "max_user_events": 70, "min_sessions": 3,
         "collapse_repeats": True, "drop_where": "kind=4",
     },
-    "session ids, users": {"session_column": "session_id", "split": "user"},
+    "session ids, users, what was shown": {
+        "session_column": "session_id", "split": "user", "impressions": LISTS,
+        "impression_join": "session", "impression_tolerance": 20.0, "catalogue": "ids.txt",
+        "impression_cap": 15,
+    },
     "times": {
         "split": "time", "valid_after": "1600150000", "test_after": "1600190000",
         "min_item_events": 2, "catalogue": "ids.txt",
@@ -70,6 +101,8 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
     monkeypatch.chdir(log)
     for module in (store, records):
         monkeypatch.setattr(module, "RECORDS_PER_SHARD", 17)
+    # Some of them are empty.
+    monkeypatch.setattr(stages, "_LEAST_PARTS", 40)
     made = {}
     for runner in (None, "DirectRunner"):
         config = PrepareConfig(
@@ -79,6 +112,12 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
         prepare(config)
         made[runner] = contents(tmp_path / str(runner))
     assert len(made[None][0]) > 4
+    if "impressions" in CASES[case]:
+        # What could differ is there.
+        shown = made[None][1]["impressions"]
+        assert len(shown["drops"]) == 3 and shown["rows_of_other_users"] == 20
+        assert shown["unknown_items"] > 100 and shown["splits"]["test"]["unmatched"] > 10
+        assert shown["rows_used"] > 200 and shown["capped_events"] > 50
     assert made[None][1] == made["DirectRunner"][1]
     assert made[None][0] == made["DirectRunner"][0]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -87,23 +126,38 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({}, r"/0\.csv: row \d+ .*, column 'item_id': expected a value, got nothing"),
+        ({}, r"^0\.csv: row 701 \(line 702\), column 'item_id': expected a value, got nothing$"),
         ({"on_bad_row": "skip", "min_user_events": 999}, r"the filters leave nothing: min_user_ev"),
-        ({"on_bad_row": "skip", "drop_where": "kind<9"}, r"no rows are left of the log \("),
+        ({"input": ("*.csv",), "on_bad_row": "skip", "drop_where": "kind<9"},
+         r"no rows are left of the log \("),
         ({"on_bad_row": "skip", "session_column": "nix"}, r"0\.csv: header: column 'nix' is miss"),
+        ({"input": ("1.csv",), "min_sessions": 1}, r"split=last_session: the valid part is left e"),
+        ({"input": ("1.csv", "2.csv"), "impressions": ("shown/*.csv",)},
+         r"^shown/1\.csv: row \d+ \(line \d+\), column 'timestamp': expected a time before"),
+        ({"input": ("2.csv",), "impressions": ("shown/nix.csv",)}, "shown/nix.csv: no such file"),
+        ({"input": ("2.csv",), "impressions": LISTS[:1], "impression_clicked_column": "nix"},
+         r"^shown/0\.parquet: header: column 'nix' is missing"),
+        ({"input": ("2.csv",), "impressions": ("shown/far.csv",)},
+         r"^impressions: none of the 1 lists of the log's users matches an event by click "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_log_is_said_in_one_line_and_nothing_is_left(
-    log, tmp_path, changes, message
+def test_what_is_wrong_is_said_in_the_line_of_one_machine_and_nothing_is_left(
+    log, tmp_path, monkeypatch, changes, message
 ):
-    config = PrepareConfig(
-        input=(str(log / "*.csv"),), output_dir=str(tmp_path / "out"), runner="DirectRunner",
-        **changes,
-    )  # fmt: skip
-    with pytest.raises(DataError, match=message) as caught:
-        prepare(config)
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    """Of several bad rows, that of the first file is named, whichever worker was done first."""
+    monkeypatch.chdir(log)
+    said = {}
+    for runner in (None, "DirectRunner"):
+        config = PrepareConfig(
+            **{"input": ("*.csv", "later.csv.gz"), "output_dir": str(tmp_path / "out"), **changes},
+            runner=runner,
+        )  # fmt: skip
+        with pytest.raises(DataError, match=message) as caught:
+            prepare(config)
+        said[runner] = str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+    assert said[None] == said["DirectRunner"]
+    assert "\n" not in said[None]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +165,6 @@ def test_what_is_wrong_with_a_log_is_said_in_one_line_and_nothing_is_left(
     [
         ({"input": (), "synthetic": "planted"}, "runner=DirectRunner: needs input"),
         ({"split": "time"}, "split=time: with runner needs valid_after and test_after"),
-        ({"impressions": ("b.csv",)}, "impressions=b.csv: not with runner"),
         ({"svd_embeddings": 4}, "svd_embeddings=4: not with runner"),
         ({"runner": None, "pipeline_options": "--x"}, "pipeline_options=--x: has no use without"),
     ],

@@ -1,6 +1,7 @@
 """Joins of events with what was shown beside them, against loops over all pairs."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,12 +38,12 @@ def impressions_of(lists):
         )
 
     return Impressions(
+        pl.Series([f"item {item}" for item in range(6)]),
         np.array([user for user, _, _ in lists], np.int32),
         np.array([time for _, time, _ in lists], np.int64),
         *flat(0),
         *flat(1),
         rows=len(lists),
-        drops={},
     )
 
 
@@ -119,4 +120,12 @@ def test_nothing_shown_matches_nothing(join):
     events = by_gap(codes_log([0, 1], [0, 1], [0, 5]), gap_minutes=1)
     beside = join(impressions_of([]), events, 60_000)
     assert shown_beside(beside) == [None, None]
+    assert beside.lists_used == 0
+
+
+@pytest.mark.parametrize("join", [join_by_click, join_by_session])
+def test_no_events_match_nothing(join):
+    events = by_gap(codes_log([0], [0], [0]), gap_minutes=1).keep(np.zeros(1, bool))
+    beside = join(impressions_of([(0, 0, ([0, 1], [0]))]), events, 60_000)
+    assert shown_beside(beside) == []
     assert beside.lists_used == 0

@@ -79,6 +79,15 @@ def test_clicks_are_joined_and_counted(tmp_path):
     }
 
 
+def test_what_the_catalogue_lists_is_known_though_nobody_clicked_it(tmp_path):
+    listed = tmp_path / "ids.txt"
+    listed.write_text("new\n")
+    lists = ["u0,30,i0 i2 new other,i0"]
+    manifest, shown = prepared(tmp_path, *lists, catalogue=str(listed))
+    assert shown["u0"][0] == {"i2", "new"}
+    assert manifest["impressions"]["unknown_items"] == 1
+
+
 def test_sessions_get_all_that_was_shown_in_them(tmp_path):
     _, shown = prepared(
         tmp_path,
