@@ -237,11 +237,6 @@ class PrepareConfig:
             raise ValueError(f"runner={self.runner}: needs input")
         if self.svd_embeddings:
             raise ValueError(f"svd_embeddings={self.svd_embeddings}: not with runner")
-        if self.split == "time" and self.valid_after is None:
-            raise ValueError(
-                "split=time: with runner needs valid_after and test_after; fractions would put all "
-                "sessions in order"
-            )
 
     def _check_ranges(self) -> None:
         for name, least in (

@@ -1,7 +1,7 @@
 """A log in parts: each has all events of some users, and is prepared as a log of its own is.
 
 What is counted over the whole log comes in from outside: the items that filters dropped, round by
-round, and the vocabulary.
+round, the times that split it, and the vocabulary.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.filters import drop_items, user_rules
 from data_pipelines.log import Log, encode_log
 from data_pipelines.sessionize import Events, to_sessions
-from data_pipelines.splits import deal_sessions, sessions_of
+from data_pipelines.splits import SplitOptions, deal_sessions, sessions_of
 from data_pipelines.vocabulary import Vocabulary
 
 
@@ -91,15 +91,19 @@ def item_counts(part: Part) -> pl.DataFrame:
     )
 
 
-def split_counts(part: Part, config: PrepareConfig) -> tuple[pl.DataFrame, pl.Series, int]:
+def split_counts(part: Part, options: SplitOptions) -> tuple[pl.DataFrame, pl.Series, int]:
     """What the vocabulary and the order of users are made of.
+
+    Args:
+      part: The part.
+      options: How to split; of `time`, the cuts and not the fractions.
 
     Returns:
       item_id, train, valid: events of each item of the log; the ids of the users that are left, in
       order; and how many of them have too few sessions to be split.
     """
     sessions = sessions_of(part.events)
-    splits, too_short = deal_sessions(sessions, part.log.user_ids, config.split_options())
+    splits, too_short = deal_sessions(sessions, part.log.user_ids, options)
     of_event = np.repeat(splits, sessions.lengths)
     train, valid = (
         np.bincount(part.events.items[of_event == split], minlength=len(part.log.item_ids))
@@ -110,10 +114,10 @@ def split_counts(part: Part, config: PrepareConfig) -> tuple[pl.DataFrame, pl.Se
     return items, users, too_short
 
 
-def part_dataset(part: Part, config: PrepareConfig, vocabulary: Vocabulary) -> Dataset:
+def part_dataset(part: Part, options: SplitOptions, vocabulary: Vocabulary) -> Dataset:
     """The part's users, with the rows of the whole log's vocabulary."""
     log, events, sessions = part.log, part.events, sessions_of(part.events)
-    splits, too_short = deal_sessions(sessions, log.user_ids, config.split_options())
+    splits, too_short = deal_sessions(sessions, log.user_ids, options)
     users, user_sessions = np.unique(sessions.users, return_counts=True)
     return Dataset(
         user_ids=log.user_ids.gather(users),

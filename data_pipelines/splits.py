@@ -126,13 +126,26 @@ def _share(user_id: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def places_of_cuts(sessions: int, options: SplitOptions) -> np.ndarray:
+    """Where the fractions of `time` cut: int64 [2], places among all starts in order of time.
+
+    Args:
+      sessions: How many there are, at least 1.
+      options: The fractions.
+
+    Returns:
+      The place of the first session of valid, and that of test. Sessions that start at the same
+      time as the first of a part belong to it.
+    """
+    shares = 1 - options.test_fraction - np.array([options.valid_fraction, 0])
+    return np.minimum(np.round(shares * sessions).astype(int), sessions - 1)
+
+
 def _by_time(sessions: Sessions, options: SplitOptions) -> np.ndarray:
     valid_after, test_after = options.valid_after_ms, options.test_after_ms
     if valid_after is None or test_after is None:
         starts = np.sort(sessions.starts_ms)
-        shares = 1 - options.test_fraction - np.array([options.valid_fraction, 0])
-        places = np.round(shares * len(starts)).astype(int)
-        valid_after, test_after = starts[np.minimum(places, len(starts) - 1)]
+        valid_after, test_after = starts[places_of_cuts(len(starts), options)]
     splits = np.full(len(sessions.users), Split.TRAIN, np.uint8)
     splits[sessions.starts_ms >= valid_after] = Split.VALID
     splits[sessions.starts_ms >= test_after] = Split.TEST

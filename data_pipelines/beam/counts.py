@@ -114,7 +114,7 @@ def _item_counts(number: int, stages: Stages) -> Iterator[tuple[str, int]]:
 
 def _counts(number: int, stages: Stages) -> Iterator[Any]:
     part = stages.filtered(number)
-    items, users, too_short = split_counts(part, stages.config)
+    items, users, too_short = split_counts(part, stages.split)
     users.rename("user_id").to_frame().write_parquet(stages.path(number, "users"))
     report = {
         "collapsed": part.collapsed,

@@ -8,11 +8,13 @@ through here: items with their counts, and the ids of users. Files between the s
 so all workers must see its disk.
 """
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.beam.counts import count, filter_drops, find_dropped_items, make_vocabulary
+from data_pipelines.beam.cuts import find_cuts
 from data_pipelines.beam.read import read_impressions, read_log
 from data_pipelines.beam.records import sum_counts, write_records
 from data_pipelines.beam.stages import Stages, number_of_parts
@@ -55,9 +57,11 @@ def _prepare(
     config: PrepareConfig, directory: Path, work: Path
 ) -> tuple[list[Drop], dict[str, Any]]:
     files, lists = expand_paths(config.input), expand_paths(config.impressions)
-    stages = Stages(config, work, number_of_parts([*files, *lists]))
+    parts = number_of_parts([*files, *lists])
+    stages = Stages(config, work, parts, config.split_options())
     drops = read_log(stages, files)
     find_dropped_items(stages)
+    stages = dataclasses.replace(stages, split=find_cuts(stages))
     count(stages)
     collapsed, dropped_by_filters = filter_drops(stages)
     vocabulary = make_vocabulary(stages)

@@ -58,7 +58,7 @@ def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
 
 def _records(number: int, stages: Stages, shard: int) -> Iterator[tuple[int, tuple[int, History]]]:
     part = stages.filtered(number)
-    dataset = part_dataset(part, stages.config, Vocabulary.load(stages.work))
+    dataset = part_dataset(part, stages.split, Vocabulary.load(stages.work))
     counts = dataset.counts()
     if stages.config.impressions:
         shown = encode_impressions([stages.impressions(number)], part.log)

@@ -16,6 +16,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.impression_files import IMPRESSION_SCHEMA
 from data_pipelines.log import TYPED_SCHEMA
 from data_pipelines.parts import Part, filter_part
+from data_pipelines.splits import SplitOptions
 
 _PART_BYTES = 1 << 25
 """Of the input, for a part: a few times that in the memory of a worker."""
@@ -31,11 +32,14 @@ class Stages:
       config: What to prepare.
       work: A directory for the files between the stages, which all workers see.
       parts: How many parts the log is dealt to.
+      split: How sessions are split; of `time` by fractions, once `cuts.find_cuts` found them, by
+        the cuts.
     """
 
     config: PrepareConfig
     work: Path
     parts: int
+    split: SplitOptions
 
     def pipeline(self) -> beam.Pipeline:
         """A pipeline on the runner that the config names; runs at the end of its `with` block."""

@@ -1,0 +1,86 @@
+"""The stage that finds where split=time cuts by fractions: exact, though no machine sorts the log.
+
+Sessions are counted by the span of time that they start in. The sums tell in which span each cut
+lies, and only the starts within it are then counted one by one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+
+from data_pipelines.beam.stages import Stages, read_json, write_json
+from data_pipelines.splits import SplitOptions, places_of_cuts, sessions_of
+
+_SPAN_MS = 1 << 22
+"""About 70 minutes: a log of ten years has 75,000 spans, and a span 4 million starts at most."""
+
+
+def find_cuts(stages: Stages) -> SplitOptions:
+    """The options of the split, with times in place of the fractions of `time`."""
+    options = stages.split
+    if options.split != "time" or options.valid_after_ms is not None:
+        return options
+    spans, counts = _counted(stages, "spans", _count_spans)
+    if not len(spans):
+        # Nothing is left of the log, which is said when drops are counted.
+        return dataclasses.replace(options, valid_after_ms=0, test_after_ms=0)
+    places = places_of_cuts(int(counts.sum()), options).tolist()
+    found = [value_at(place, spans, counts) for place in places]
+    starts, counts = _counted(stages, "starts", _count_starts, [span for span, _ in found])
+    cuts = []
+    for span, place in found:
+        within = starts // _SPAN_MS == span
+        cuts.append(value_at(place, starts[within], counts[within])[0])
+    return dataclasses.replace(options, valid_after_ms=cuts[0], test_after_ms=cuts[1])
+
+
+def value_at(place: int, values_n: np.ndarray, counts_n: np.ndarray) -> tuple[int, int]:
+    """Looks a place up among values that stand in a row, each as often as it occurs.
+
+    Args:
+      place: From 0, below the sum of the counts.
+      values_n: The values, in order.
+      counts_n: How often each occurs.
+
+    Returns:
+      The value there, and its place among those equal to it, from 0.
+    """
+    end_n = np.cumsum(counts_n)
+    index = int(np.searchsorted(end_n, place, side="right"))
+    return int(values_n[index]), place - int(end_n[index] - counts_n[index])
+
+
+def _counted(
+    stages: Stages,
+    name: str,
+    count: Callable[..., Iterator[tuple[int, int]]],
+    *arguments: list[int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the parts count, summed: the values in order, and how often each occurs; int64 [n]."""
+    path = stages.work / f"{name}.json"
+    with stages.pipeline() as pipeline:
+        (
+            stages.each_part(pipeline)
+            | beam.FlatMap(count, stages, *arguments)
+            | beam.CombinePerKey(sum)
+            | beam.combiners.ToList()
+            | beam.Map(write_json, path)
+        )
+    values_n, counts_n = np.array(sorted(read_json(path)), np.int64).reshape(-1, 2).T
+    return values_n, counts_n
+
+
+def _count_spans(number: int, stages: Stages) -> Iterator[tuple[int, int]]:
+    """Sessions of a part by the span that they start in; leaves their starts to `_count_starts`."""
+    starts = pl.Series("start_ms", sessions_of(stages.filtered(number).events).starts_ms)
+    starts.to_frame().write_parquet(stages.path(number, "starts"))
+    return (starts // _SPAN_MS).value_counts().iter_rows()
+
+
+def _count_starts(number: int, stages: Stages, spans: list[int]) -> Iterator[tuple[int, int]]:
+    """Sessions of a part that start in these spans, by their start."""
+    starts = pl.read_parquet(stages.path(number, "starts"))["start_ms"]
+    return starts.filter((starts // _SPAN_MS).is_in(spans)).value_counts().iter_rows()

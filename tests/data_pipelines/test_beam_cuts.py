@@ -1,0 +1,28 @@
+"""Where a log is cut in time without sorting it."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.beam.cuts import value_at
+
+STARTS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+
+
+@given(STARTS, st.data())
+def test_the_value_at_a_place_is_that_of_the_sorted_row(starts, data):
+    place = data.draw(st.integers(0, len(starts) - 1))
+    values, counts = np.unique(starts, return_counts=True)
+    value, within = value_at(place, values, counts)
+    assert value == sorted(starts)[place]
+    assert within == place - sorted(starts).index(value)
+
+
+@given(STARTS, st.integers(1, 50), st.data())
+def test_a_span_and_then_what_is_in_it_find_the_same(starts, width, data):
+    """However wide spans are, so also where both cuts lie in one."""
+    place = data.draw(st.integers(0, len(starts) - 1))
+    all_starts = np.array(starts)
+    span, left = value_at(place, *np.unique(all_starts // width, return_counts=True))
+    inside = all_starts[all_starts // width == span]
+    assert value_at(left, *np.unique(inside, return_counts=True))[0] == sorted(starts)[place]
