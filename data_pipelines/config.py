@@ -235,8 +235,6 @@ class PrepareConfig:
             return
         if not self.input:
             raise ValueError(f"runner={self.runner}: needs input")
-        if self.svd_embeddings:
-            raise ValueError(f"svd_embeddings={self.svd_embeddings}: not with runner")
 
     def _check_ranges(self) -> None:
         for name, least in (

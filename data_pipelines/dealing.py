@@ -2,19 +2,15 @@
 
 import functools
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from data_pipelines.events import HistorySource, Stream, keep_sessions
-from data_pipelines.histories.record import History
+from data_pipelines.events import HistorySource, Stream, blocks_of, keep_sessions
 from data_pipelines.permutation import permutation_keys, permute
 from data_pipelines.rows import count_rows
 from hiertcn_jax.batch import Bucket
-
-_SURVEY_BLOCK = 1024
-"""Histories that are read at a time where all are looked at."""
 
 
 class Deal(Protocol):
@@ -115,7 +111,7 @@ def deal_by_length(source: HistorySource, stream: Stream, bucket: Bucket) -> Onc
       ValueError: No user has a target.
     """
     users, lengths, sessions = [], [], []
-    for start, histories in _blocks(source):
+    for start, histories in blocks_of(source):
         kept = keep_sessions(histories, stream)
         counts = np.bincount(kept.owner_m, minlength=len(histories))
         present = np.flatnonzero(counts)
@@ -143,7 +139,7 @@ def deal_by_length(source: HistorySource, stream: Stream, bucket: Bucket) -> Onc
 
 def require_targets(source: HistorySource, stream: Stream) -> None:
     """Raises a ValueError if no user has a target; reads no further than to the first one."""
-    for _, histories in _blocks(source):
+    for _, histories in blocks_of(source):
         if keep_sessions(histories, stream).target_m.any():
             return
     raise ValueError(_nothing(source, stream))
@@ -157,12 +153,6 @@ def _shortest_first(events_n: np.ndarray, lanes: int) -> list[list[int]]:
         hands[lane].append(place)
         heapq.heapreplace(heap, (total + int(events_n[place]), lane))
     return hands
-
-
-def _blocks(source: HistorySource) -> Iterator[tuple[int, Sequence[History]]]:
-    for start in range(0, len(source), _SURVEY_BLOCK):
-        indices = range(start, min(start + _SURVEY_BLOCK, len(source)))
-        yield start, source.__getitems__(list(indices))
 
 
 def _nothing(source: HistorySource, stream: Stream) -> str:

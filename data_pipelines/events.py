@@ -1,7 +1,7 @@
 """Histories as flat arrays of events, one record an event: what lanes are made of."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -51,6 +51,20 @@ class HistorySource(Protocol):
     def __getitems__(self, indices: Sequence[int], /) -> Sequence[History]:
         """The histories of these users, in this order."""
         ...
+
+
+_HISTORIES_AT_ONCE = 1024
+
+
+def blocks_of(source: HistorySource) -> Iterator[tuple[int, Sequence[History]]]:
+    """All histories in order, many at a time: much faster than one by one.
+
+    Returns:
+      The index of the first history of a block, and the block.
+    """
+    for start in range(0, len(source), _HISTORIES_AT_ONCE):
+        indices = range(start, min(start + _HISTORIES_AT_ONCE, len(source)))
+        yield start, source.__getitems__(list(indices))
 
 
 @dataclasses.dataclass(frozen=True)

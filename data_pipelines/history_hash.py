@@ -9,12 +9,9 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.dataset import column_bytes, content_hash
-from data_pipelines.events import HistorySource
+from data_pipelines.events import HistorySource, blocks_of
 from data_pipelines.histories.record import History
 from data_pipelines.vocabulary import Vocabulary
-
-_READ_USERS = 4096
-"""Histories that are in memory at a time."""
 
 _OF_HISTORIES = ("item_ids", "times", "session_lengths", "session_splits")
 _SHOWN = ("shown_items", "shown_counts")
@@ -30,9 +27,8 @@ def hash_histories(directory: Path, histories: HistorySource, vocabulary: Vocabu
       vocabulary: The catalogue.
     """
     sizes: collections.Counter[str] = collections.Counter()
-    for start in range(0, len(histories), _READ_USERS):
-        users = range(start, min(start + _READ_USERS, len(histories)))
-        for name, (size, *pieces) in _columns(histories.__getitems__(list(users))).items():
+    for _, block in blocks_of(histories):
+        for name, (size, *pieces) in _columns(block).items():
             sizes[name] += size
             with (directory / f"column-{name}").open("ab") as file:
                 file.writelines(pieces)

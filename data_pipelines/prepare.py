@@ -80,7 +80,9 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         write_histories(beside, dataset.histories())
         dataset.vocabulary.save(beside)
         if config.svd_embeddings:
-            write_svd_embeddings(beside, dataset, config.svd_embeddings)
+            write_svd_embeddings(
+                beside, dataset.histories(), dataset.vocabulary, config.svd_embeddings
+            )
         _write_manifest(beside, drops + session_drops + filter_drops, report, config)
     return load_manifest(output_dir)
 

@@ -1,13 +1,14 @@
 """Item embeddings for a log without: from which items are picked in the same sessions of train."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.dataset import Dataset
 from data_pipelines.errors import DataError
-from data_pipelines.histories.record import Split
-from hiertcn_jax.baselines.cooccurrence import cooccurrence
+from data_pipelines.histories.record import History, Split
+from data_pipelines.vocabulary import Vocabulary
+from hiertcn_jax.baselines.cooccurrence import sum_cooccurrence
 from hiertcn_jax.baselines.events import FittedEvents
 from hiertcn_jax.baselines.item_vectors import svd_item_vectors
 from hiertcn_jax.batch import FIRST_ITEM_ID
@@ -18,20 +19,29 @@ _SHRINKAGE_SESSIONS = 50.0
 """As of the rankers that use such vectors."""
 
 
-def write_svd_embeddings(directory: Path, dataset: Dataset, width: int) -> None:
+_BLOCK_EVENTS = 1 << 22
+"""Events that are in memory at a time."""
+
+
+def write_svd_embeddings(
+    directory: Path, histories: Iterable[History], vocabulary: Vocabulary, width: int
+) -> None:
     """Writes `item_embeddings.npy`: float32, a row for each item of `vocabulary.parquet`.
 
-    Items without an event in train get zeros.
+    Items without an event in train get zeros. Histories are counted as they come; what is kept of
+    them are the pairs of items that share a session.
 
     Args:
       directory: Where to.
-      dataset: The log; its train part is looked at.
+      histories: All users; their train parts are looked at.
+      vocabulary: The catalogue.
       width: `d`, values in a row.
 
     Raises:
       DataError: There are not more items in train than that.
     """
-    counts = cooccurrence(_train_events(dataset), dataset.vocabulary.size)
+    events = (_train_events(block) for block in _blocks(histories))
+    counts = sum_cooccurrence(events, vocabulary.size)
     items = np.count_nonzero(counts.sessions_v)
     if width >= items:
         raise DataError(f"svd_embeddings={width}: must be below the number of items, {items}")
@@ -39,14 +49,31 @@ def write_svd_embeddings(directory: Path, dataset: Dataset, width: int) -> None:
     np.save(directory / FILE_NAME, vectors_vd[FIRST_ITEM_ID:])
 
 
-def _train_events(dataset: Dataset) -> FittedEvents:
-    """The known events of the train part."""
-    session_n = np.repeat(np.arange(len(dataset.session_lengths)), dataset.session_lengths)
-    is_train_n = dataset.session_splits[session_n] == Split.TRAIN
-    taken_n = is_train_n & (dataset.item_ids >= FIRST_ITEM_ID)
+def _blocks(histories: Iterable[History]) -> Iterator[list[History]]:
+    """The histories in blocks of `_BLOCK_EVENTS` events, a user or a few more or less."""
+    block: list[History] = []
+    events = 0
+    for history in histories:
+        block.append(history)
+        events += len(history.item_ids)
+        if events >= _BLOCK_EVENTS:
+            yield block
+            block, events = [], 0
+    if block:
+        yield block
+
+
+def _train_events(block: Sequence[History]) -> FittedEvents:
+    """The known events of the train part of some users."""
+    item_n, time_n, length_m, split_m = (
+        np.concatenate([getattr(history, name) for history in block])
+        for name in ("item_ids", "times", "session_lengths", "session_splits")
+    )
+    session_n = np.repeat(np.arange(len(length_m)), length_m)
+    taken_n = (split_m[session_n] == Split.TRAIN) & (item_n >= FIRST_ITEM_ID)
     return FittedEvents(
-        dataset.item_ids[taken_n].astype(np.int64),
-        dataset.times[taken_n],
+        item_n[taken_n].astype(np.int64),
+        time_n[taken_n],
         session_n[taken_n],
-        dataset.times[np.cumsum(dataset.session_lengths) - 1],
+        time_n[np.cumsum(length_m) - 1],
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.events import blocks_of
 from data_pipelines.histories.record import History, Split
 from data_pipelines.loaders import eval_loader
 from experiments.data import Data
@@ -20,9 +21,6 @@ from experiments.shown_lists import (
 from hiertcn_jax.baselines import Context, FittedHistory, Ranker
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
-
-_READ_USERS = 1024
-"""Histories that are read at a time."""
 
 _BUCKET = Bucket(lanes=64, events=256, sessions=256)
 """Rankers see one event at a time; the bucket only decides how many are listed at once."""
@@ -61,9 +59,8 @@ def make_ranker(name: str, rows: int, arguments: Mapping[str, Any]) -> Ranker:
 def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:
     """The fitted part of every user's history; users without one are left out."""
     last = Split.TRAIN if fit_on == "train" else Split.VALID
-    for start in range(0, len(data.histories), _READ_USERS):
-        users = range(start, min(start + _READ_USERS, len(data.histories)))
-        for history in data.histories.__getitems__(list(users)):
+    for _, histories in blocks_of(data.histories):
+        for history in histories:
             sessions = int(np.sum(history.session_splits <= last))
             events = int(history.session_lengths[:sessions].sum())
             if events:

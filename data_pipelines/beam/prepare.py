@@ -21,10 +21,12 @@ from data_pipelines.beam.stages import Stages, number_of_parts
 from data_pipelines.config import PrepareConfig
 from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
+from data_pipelines.events import blocks_of
 from data_pipelines.histories.store import open_histories
 from data_pipelines.history_hash import hash_histories
 from data_pipelines.impressions import impression_report
 from data_pipelines.readers import expand_paths
+from data_pipelines.svd_embeddings import write_svd_embeddings
 
 
 def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop], dict[str, Any]]:
@@ -32,7 +34,7 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
 
     Args:
       config: What to prepare.
-      directory: Gets the vocabulary and the histories.
+      directory: Gets the vocabulary, the histories and, where asked for, item embeddings.
 
     Returns:
       What was dropped, and the manifest's content hash, counts, and report of impressions.
@@ -75,6 +77,9 @@ def _prepare(
             counts.pop("impressions"), lists_dropped, config.impression_options()
         )
     histories = open_histories(directory, vocabulary.size)
+    if config.svd_embeddings:
+        in_order = (history for _, block in blocks_of(histories) for history in block)
+        write_svd_embeddings(directory, in_order, vocabulary, config.svd_embeddings)
     report |= {"content_hash": hash_histories(work, histories, vocabulary), "counts": counts}
     if collapsed:
         drops.append(Drop("collapse_repeats", collapsed))

@@ -1,5 +1,6 @@
 """Which items are picked in the same sessions, as sparse matrices."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -38,3 +39,18 @@ def cooccurrence(events: FittedEvents, rows: int) -> Cooccurrence:
     pairs_vv.setdiag(0)
     pairs_vv.eliminate_zeros()
     return Cooccurrence(pairs_vv, sessions_v)
+
+
+def sum_cooccurrence(blocks: Iterable[FittedEvents], rows: int) -> Cooccurrence:
+    """`cooccurrence` of events that come in blocks, the sessions of each its own.
+
+    Args:
+      blocks: At least one.
+      rows: `v`, rows of the item table.
+    """
+    counts = (cooccurrence(events, rows) for events in blocks)
+    total = next(counts)
+    for more in counts:
+        pairs_vv = sparse.csr_array(total.pairs_vv + more.pairs_vv)
+        total = Cooccurrence(pairs_vv, total.sessions_v + more.sessions_v)
+    return total

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from hiertcn_jax.baselines.cooccurrence import cooccurrence
+from hiertcn_jax.baselines.cooccurrence import cooccurrence, sum_cooccurrence
 from hiertcn_jax.baselines.events import fitted_events
 from hiertcn_jax.baselines.item_vectors import svd_item_vectors
 from hiertcn_jax.baselines.recent_items import WEIGHTINGS, MaxItem, MovingAverage
@@ -54,6 +54,17 @@ def test_the_average_by_hand():
     before = context([(2, 0), (3, 7200)], 0, 0, 9000)
     share = math.exp(-1) / (1 + math.exp(-1))
     np.testing.assert_allclose(ranker.score(before), [0, 0, share, 4 * (1 - share)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 7])
+def test_cooccurrence_of_blocks_is_that_of_the_whole(blocks):
+    log = list(histories(fitted(random_log(3))))
+    whole = cooccurrence(fitted_events(log), ROWS)
+    parts = [fitted_events(log[place::blocks]) for place in range(blocks)]
+    summed = sum_cooccurrence(iter(parts), ROWS)
+    np.testing.assert_array_equal(summed.pairs_vv.toarray(), whole.pairs_vv.toarray())
+    np.testing.assert_array_equal(summed.sessions_v, whole.sessions_v)
+    assert whole.sessions_v.sum() > 50
 
 
 def test_cooccurrence_counts_sessions_once():

@@ -78,7 +78,7 @@ CASES = {
     },
     "times": {
         "split": "time", "valid_after": "1600150000", "test_after": "1600190000",
-        "min_item_events": 2, "catalogue": "ids.txt",
+        "min_item_events": 2, "catalogue": "ids.txt", "svd_embeddings": 5,
     },
 }  # fmt: skip
 
@@ -138,6 +138,8 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
         ({"input": ("2.csv",), "impressions": ("shown/nix.csv",)}, "shown/nix.csv: no such file"),
         ({"input": ("2.csv",), "impressions": LISTS[:1], "impression_clicked_column": "nix"},
          r"^shown/0\.parquet: header: column 'nix' is missing"),
+        ({"input": ("2.csv",), "svd_embeddings": 99},
+         r"^svd_embeddings=99: must be below the number of items, \d\d$"),
         ({"input": ("2.csv",), "impressions": ("shown/far.csv",)},
          r"^impressions: none of the 1 lists of the log's users matches an event by click "),
     ],
@@ -165,7 +167,6 @@ def test_what_is_wrong_is_said_in_the_line_of_one_machine_and_nothing_is_left(
     "changes, message",
     [
         ({"input": (), "synthetic": "planted"}, "runner=DirectRunner: needs input"),
-        ({"svd_embeddings": 4}, "svd_embeddings=4: not with runner"),
         ({"runner": None, "pipeline_options": "--x"}, "pipeline_options=--x: has no use without"),
     ],
 )

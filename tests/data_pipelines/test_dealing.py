@@ -69,7 +69,7 @@ def test_dealing_by_length_gives_each_user_with_targets_once(source, lanes):
 def test_dealing_by_length_in_blocks_is_in_order(monkeypatch):
     source = walking.log(7)
     expected = deal_by_length(source, TEST, Bucket(2, 4, 3))
-    monkeypatch.setattr("data_pipelines.dealing._SURVEY_BLOCK", 2)
+    monkeypatch.setattr("data_pipelines.events._HISTORIES_AT_ONCE", 2)
     deal = deal_by_length(source, TEST, Bucket(2, 4, 3))
     for lane in range(2):
         assert walking.dealt(deal, lane, 9) == walking.dealt(expected, lane, 9)

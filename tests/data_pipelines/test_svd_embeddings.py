@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_pipelines import svd_embeddings
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.item_embeddings import open_item_embeddings
@@ -17,7 +18,12 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 SYNTHETIC = {"synthetic": "planted", "synthetic_users": 30}
 
 
-def test_they_are_those_of_the_rankers_and_belong_to_the_catalogue(tmp_path):
+@pytest.mark.parametrize("block_events", [1 << 22, 100])
+def test_they_are_those_of_the_rankers_and_belong_to_the_catalogue(
+    tmp_path, monkeypatch, block_events
+):
+    """However many events are looked at together."""
+    monkeypatch.setattr(svd_embeddings, "_BLOCK_EVENTS", block_events)
     directory = tmp_path / "D"
     listed = tmp_path / "ids.txt"
     listed.write_text("new\n")
