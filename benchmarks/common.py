@@ -43,11 +43,24 @@ def require_directory(path: Path | str) -> None:
         raise ValueError(f"json={path}: there is no directory {directory}")
 
 
-def resident_bytes(name: str) -> int:
-    """Resident memory of this process: VmRSS is that of now, VmHWM the highest so far."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    values = dict(line.split(":", 1) for line in lines)
-    return int(values[name].split()[0]) << 10
+def process_status(pid: int | str = "self") -> dict[str, int]:
+    """What Linux says of a process in numbers, by its names.
+
+    Memory is in bytes: VmRSS what is resident now, RssAnon what of it is of no file, VmHWM the most
+    that was resident so far.
+
+    Raises:
+      OSError: It has ended.
+    """
+    status = {}
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        name, value = line.split(":", 1)
+        match value.split():
+            case [number, "kB"]:
+                status[name] = int(number) << 10
+            case [number] if number.isdecimal():
+                status[name] = int(number)
+    return status
 
 
 def describe_machine() -> dict[str, Any]:

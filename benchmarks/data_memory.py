@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.streamed_users import StreamedUsers
 from data_pipelines.command import run_command
@@ -135,9 +136,7 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
 def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("log_events", 10_000_000, "Events of the log.", lower_bound=1)
     flags.DEFINE_integer("items", 1_000_000, "Size of the catalogue.", lower_bound=2)
     flags.DEFINE_integer("width", 128, "Of embeddings, states and channels.", lower_bound=1)
@@ -152,7 +151,7 @@ def read_settings() -> Settings:
     """
     values = flags.FLAGS
     require_directory(values.json)
-    bucket = Bucket(values.lanes, values.events, values.sessions)
+    bucket = read_bucket()
     sizes = (values.log_events, values.items, values.width, values.batches)
     return Settings(bucket, *sizes, values.json)
 

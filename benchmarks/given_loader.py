@@ -24,6 +24,7 @@ import numpy as np
 import optax
 from absl import flags
 
+from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.ranking import open_rows
 from benchmarks.row_cache import write_rows
@@ -169,9 +170,7 @@ def _ratio(values: list[float], steps: list[float]) -> float:
 def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("items", 1_000_000, "Size of the catalogue.", lower_bound=2)
     flags.DEFINE_integer("width", 128, "Values of an embedding.", lower_bound=1)
     flags.DEFINE_integer("negatives", 20, "Of each event.", lower_bound=1)
@@ -190,7 +189,7 @@ def read_settings() -> Settings:
     values = flags.FLAGS
     require_directory(values.json)
     return Settings(
-        Bucket(values.lanes, values.events, values.sessions),
+        read_bucket(),
         values.items,
         values.width,
         values.negatives,

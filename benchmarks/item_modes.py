@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
+from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
 from data_pipelines.command import run_command
-from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
 
 
@@ -100,9 +100,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     flags.DEFINE_list("items", ["10000", "100000", "1000000"], "Catalogues, ascending.")
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
     flags.DEFINE_integer("users", 4000, "Users drawn.", lower_bound=1)
     flags.DEFINE_integer("batches", 4, "Different batches of a case.", lower_bound=1)
@@ -125,7 +123,7 @@ def read_command() -> Command:
         raise ValueError(f"items={','.join(values.items)}: must be >= 1 and ascending")
     settings = Settings(
         ("hiertcn",),
-        Bucket(values.lanes, values.events, values.sessions),
+        read_bucket(),
         1,
         0,
         values.negatives,

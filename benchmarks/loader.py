@@ -18,6 +18,7 @@ import grain
 import numpy as np
 from absl import app, flags
 
+from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, write_report
 from data_pipelines.caching import CachedHistories
 from data_pipelines.distinct import ItemRows
@@ -103,9 +104,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("data_dir", None, "Prepared data.", required=True)
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("epochs", 5, "Training epochs of each case.", lower_bound=1)
     flags.DEFINE_integer("negatives", 2048, "Of the case `disk_rows`.", lower_bound=1)
 
@@ -118,7 +117,7 @@ def main(argv: list[str]) -> None:
     cases = measure_all(
         open_histories(values.data_dir),
         load_manifest(values.data_dir)["counts"],
-        Bucket(values.lanes, values.events, values.sessions),
+        read_bucket(),
         values.epochs,
         values.negatives,
     )

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.common import print_figures, require_directory, resident_bytes, write_report
+from benchmarks.common import print_figures, process_status, require_directory, write_report
 from benchmarks.matmul import MatmulPeak
 from benchmarks.row_cache import drawn_items, file_rows, write_rows
 from data_pipelines.command import run_command
@@ -75,8 +75,8 @@ class Case(NamedTuple):
         """The ranks, and by how many bytes the process grew meanwhile, at most."""
         # The highest is counted from now on.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = resident_bytes("VmRSS")
-        return self.rank(), resident_bytes("VmHWM") - before
+        before = process_status()["VmRSS"]
+        return self.rank(), process_status()["VmHWM"] - before
 
 
 def open_rows(path: Path, items: int, cache_bytes: int) -> ItemEmbeddings:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from benchmarks.common import print_figures, require_directory, resident_bytes, write_report
+from benchmarks.common import print_figures, process_status, require_directory, write_report
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.row_cache import RowCache
@@ -166,10 +166,10 @@ def forget_file(path: Path) -> None:
 
 def serve(kind: str, path: Path, cache_bytes: int, orders: Connection) -> None:
     """A reader's process: a turn for each order, until there is None."""
-    start = resident_bytes("VmRSS")
+    start = process_status()["VmRSS"]
     reader = Reader(kind, path, cache_bytes)
     while (order := orders.recv()) is not None:
-        orders.send(reader.turn(*order) | {"start": start, "peak": resident_bytes("VmHWM")})
+        orders.send(reader.turn(*order) | {"start": start, "peak": process_status()["VmHWM"]})
 
 
 class Worker:

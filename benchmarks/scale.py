@@ -21,14 +21,15 @@ import numpy as np
 from absl import flags
 
 from benchmarks.accelerators import ACCELERATORS, projected_hours
-from benchmarks.common import print_figures, require_directory, resident_bytes, write_report
+from benchmarks.bucket import define_bucket_flags, read_bucket
+from benchmarks.common import print_figures, process_status, require_directory, write_report
 from benchmarks.loader import Meter
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.streamed_users import StreamedUsers
 from data_pipelines.command import run_command
 from data_pipelines.distinct import ItemRows
 from data_pipelines.loaders import train_loader
-from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import build
 
@@ -75,9 +76,9 @@ class Log:
 
     def read_on(self) -> int:
         """Makes the batches of the rest of the log; bytes by which the process grew meanwhile."""
-        before = resident_bytes("VmRSS")
+        before = process_status()["VmRSS"]
         self._meter.read(self._batches, self.events)
-        return resident_bytes("VmRSS") - before
+        return process_status()["VmRSS"] - before
 
     def figures(self) -> dict[str, float]:
         """Of the loader so far."""
@@ -178,9 +179,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_list("sizes", ["1000000", "10000000", "100000000"], "Events of each log.")
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
     flags.DEFINE_integer("dim", 128, "Widths of items, states and channels.", lower_bound=8)
     flags.DEFINE_integer("turn_events", 500_000, "Events of a loader's turn.", lower_bound=1)
@@ -205,7 +204,7 @@ def read_command() -> Command:
     dim = values.dim
     settings = Settings(
         models=("hiertcn",),
-        bucket=Bucket(values.lanes, values.events, values.sessions),
+        bucket=read_bucket(),
         grid_lanes=1,
         items=0,
         negatives=values.negatives,

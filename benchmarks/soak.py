@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from benchmarks.common import require_directory, write_report
+from benchmarks.common import process_status, require_directory, write_report
 from data_pipelines.command import run_command
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
@@ -87,14 +87,13 @@ def look(pid: int) -> Sample:
     Raises:
       OSError: It has ended.
     """
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    values = dict(line.split(":", 1) for line in status.splitlines())
+    status = process_status(pid)
     return Sample(
         time.monotonic(),
-        int(values["RssAnon"].split()[0]) * 1024,
-        int(values["VmRSS"].split()[0]) * 1024,
+        status["RssAnon"],
+        status["VmRSS"],
         len(os.listdir(f"/proc/{pid}/fd")),
-        int(values["Threads"]),
+        status["Threads"],
     )
 
 

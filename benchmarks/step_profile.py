@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
+from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.program import matrix_products
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
 from data_pipelines.command import run_command
-from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
 
 PARTS = {
@@ -131,9 +131,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     flags.DEFINE_enum("item_mode", "dense", ["dense", "rows"], "Of the item table.")
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=1)
     flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
     flags.DEFINE_float("dropout", 0.0, "Share of activations dropped.", 0.0, 1.0)
@@ -150,7 +148,7 @@ def read_command() -> Command:
     require_directory(values.json)
     settings = Settings(
         ("hiertcn",),
-        Bucket(values.lanes, values.events, values.sessions),
+        read_bucket(),
         1,
         values.items,
         values.negatives,

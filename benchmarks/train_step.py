@@ -18,12 +18,12 @@ import jax
 import numpy as np
 from absl import flags
 
+from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.matmul import MatmulPeak
 from benchmarks.step_rows import ROWS, SEED, Row, Settings, equal_config, model_name
 from benchmarks.users import draw_users
 from data_pipelines.command import run_command
-from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import DTYPES, ModelConfig
 
 
@@ -82,9 +82,7 @@ def define_flags() -> None:
     flags.DEFINE_list("models", list(ROWS), f"Rows, of {', '.join(ROWS)}.")
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     flags.DEFINE_enum("item_mode", "dense", ["dense", "rows"], "Of all models.")
-    flags.DEFINE_integer("lanes", 128, "Lanes of a batch of chunks.", lower_bound=1)
-    flags.DEFINE_integer("events", 64, "Events in a row.", lower_bound=1)
-    flags.DEFINE_integer("sessions", 32, "Sessions that a row may touch.", lower_bound=1)
+    define_bucket_flags()
     flags.DEFINE_integer("grid_lanes", 32, "Lanes of a grid.", lower_bound=1)
     flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=1)
     flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
@@ -127,7 +125,7 @@ def read_command() -> Command:
     )
     settings = Settings(
         tuple(values.models),
-        Bucket(values.lanes, values.events, values.sessions),
+        read_bucket(),
         values.grid_lanes,
         values.items,
         values.negatives,
