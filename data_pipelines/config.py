@@ -69,8 +69,8 @@ class PrepareConfig:
 
     runner: Annotated[
         str | None,
-        "Prepare --input by an Apache Beam pipeline on this runner: DirectRunner, FlinkRunner, "
-        "SparkRunner... All its workers must see --input, --impressions and --output_dir.",
+        "Prepare --input or --tfds by an Apache Beam pipeline on this runner: DirectRunner, "
+        "FlinkRunner, SparkRunner... All its workers must see what is read, and --output_dir.",
     ] = None
     pipeline_options: Annotated[
         str, "Options of the runner, as on a command line: '--parallelism=64 --flink_master=...'"
@@ -233,8 +233,8 @@ class PrepareConfig:
                     f"pipeline_options={self.pipeline_options}: has no use without runner"
                 )
             return
-        if not self.input:
-            raise ValueError(f"runner={self.runner}: needs input")
+        if self.synthetic is not None:
+            raise ValueError(f"synthetic={self.synthetic}: not with runner: one process draws it")
 
     def _check_ranges(self) -> None:
         for name, least in (

@@ -1,7 +1,8 @@
 """A TFDS dataset that is already prepared, as the source of a log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -13,6 +14,15 @@ from data_pipelines.log import Log
 from data_pipelines.tfds_metadata import require_plain_metadata
 
 _RECORDS_AT_ONCE = 10_000
+_RECORDS_OF_RANGE = 1_000_000
+
+
+class TfdsRange(NamedTuple):
+    """Records `start` to `end` - 1 of a split."""
+
+    split: str
+    start: int
+    end: int
 
 
 def read_tfds(name: str, data_dir: str | None, options: ReadOptions) -> tuple[Log, list[Drop]]:
@@ -33,12 +43,50 @@ def read_tfds(name: str, data_dir: str | None, options: ReadOptions) -> tuple[Lo
         missing; a record cannot be used and `options.on_bad_row` is `error`.
     """
     bad_rows = BadRows(options.on_bad_row)
-    return collect_log(_frames(name, data_dir, options), options, bad_rows)
+    ranges = tfds_ranges(name, data_dir, options)
+    return collect_log(tfds_frames(name, data_dir, ranges, options), options, bad_rows)
 
 
-def _frames(
-    name: str, data_dir: str | None, options: ReadOptions
+def tfds_ranges(name: str, data_dir: str | None, options: ReadOptions) -> list[TfdsRange]:
+    """All records of a dataset, in the order of `read_tfds`, in ranges that can be read apart.
+
+    Raises:
+      DataError: As `read_tfds`, but for what is in the records.
+    """
+    builder = _opened(name, data_dir, options)
+    return [
+        TfdsRange(split, start, min(start + _RECORDS_OF_RANGE, records))
+        for split in sorted(builder.info.splits)
+        for records in [len(_source(builder, name, split))]
+        for start in range(0, records, _RECORDS_OF_RANGE)
+    ]
+
+
+def tfds_frames(
+    name: str, data_dir: str | None, ranges: Iterable[TfdsRange], options: ReadOptions
 ) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yields the records of ranges, as `readers.read_frames` yields rows.
+
+    Raises:
+      DataError: As `read_tfds`, but for what is wrong with a value.
+    """
+    builder = _opened(name, data_dir, options)
+    for split, start, end in ranges:
+        records = _source(builder, name, split)
+        for first in range(start, end, _RECORDS_AT_ONCE):
+            places = range(first, min(first + _RECORDS_AT_ONCE, end))
+            try:
+                frame = _frame(records.__getitems__(list(places)), first, options)
+            except Exception as error:
+                raise DataError(
+                    f"TFDS dataset {name!r}: split {split!r}: one of the records "
+                    f"{first + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}"
+                ) from error
+            yield f"{name} {split}", frame
+
+
+def _opened(name: str, data_dir: str | None, options: ReadOptions) -> Any:
+    """The builder of a dataset that has the features to read."""
     # Slow to import, and of no use to other sources.
     import tensorflow_datasets as tfds
 
@@ -57,24 +105,18 @@ def _frames(
     except Exception as error:
         raise DataError(f"TFDS dataset {name!r} cannot be opened: {_one_line(error)}") from error
     require_columns(f"TFDS dataset {name!r}", list(builder.info.features), options.needed())
-    for split in sorted(builder.info.splits):
-        try:
-            records = builder.as_data_source(split)
-        except Exception as error:
-            raise DataError(
-                f"TFDS dataset {name!r}: split {split!r} cannot be read without TensorFlow; "
-                f"prepare it with --file_format=array_record ({_one_line(error)})"
-            ) from error
-        for start in range(0, len(records), _RECORDS_AT_ONCE):
-            places = range(start, min(start + _RECORDS_AT_ONCE, len(records)))
-            try:
-                frame = _frame(records.__getitems__(list(places)), start, options)
-            except Exception as error:
-                raise DataError(
-                    f"TFDS dataset {name!r}: split {split!r}: one of the records "
-                    f"{start + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}"
-                ) from error
-            yield f"{name} {split}", frame
+    return builder
+
+
+def _source(builder: Any, name: str, split: str) -> Any:
+    """Random access to the records of a split."""
+    try:
+        return builder.as_data_source(split)
+    except Exception as error:
+        raise DataError(
+            f"TFDS dataset {name!r}: split {split!r} cannot be read without TensorFlow; "
+            f"prepare it with --file_format=array_record ({_one_line(error)})"
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

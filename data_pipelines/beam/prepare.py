@@ -25,7 +25,6 @@ from data_pipelines.events import blocks_of
 from data_pipelines.histories.store import open_histories
 from data_pipelines.history_hash import hash_histories
 from data_pipelines.impressions import impression_report
-from data_pipelines.readers import expand_paths
 from data_pipelines.svd_embeddings import write_svd_embeddings
 
 
@@ -58,21 +57,19 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
 def _prepare(
     config: PrepareConfig, directory: Path, work: Path
 ) -> tuple[list[Drop], dict[str, Any]]:
-    files, lists = expand_paths(config.input), expand_paths(config.impressions)
-    parts = number_of_parts([*files, *lists])
-    stages = Stages(config, work, parts, config.split_options())
-    drops = read_log(stages, files)
+    stages = Stages(config, work, number_of_parts(config), config.split_options())
+    drops = read_log(stages)
     find_dropped_items(stages)
     stages = dataclasses.replace(stages, split=find_cuts(stages))
     count(stages)
     collapsed, dropped_by_filters = filter_drops(stages)
     vocabulary = make_vocabulary(stages)
     vocabulary.save(directory)
-    lists_dropped = read_impressions(stages, lists) if lists else {}
+    lists_dropped = read_impressions(stages) if config.impressions else {}
     write_records(stages, directory)
     counts = sum_counts(stages, vocabulary)
     report: dict[str, Any] = {}
-    if lists:
+    if config.impressions:
         report["impressions"] = impression_report(
             counts.pop("impressions"), lists_dropped, config.impression_options()
         )

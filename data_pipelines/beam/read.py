@@ -3,7 +3,6 @@
 import collections
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -17,31 +16,42 @@ from data_pipelines.errors import DataError
 from data_pipelines.impression_files import typed_impressions
 from data_pipelines.ingest import read_drops, typed_frames
 from data_pipelines.parts import part_of_users
-from data_pipelines.readers import read_frames
+from data_pipelines.readers import expand_paths, read_frames
+from data_pipelines.tfds_source import TfdsRange, tfds_frames, tfds_ranges
 
-_Typed = Callable[[str, PrepareConfig, BadRows, collections.Counter[str]], Iterator[pl.DataFrame]]
-"""The frames of a file, each with a column `user_id`, and what its conditions drop."""
+_Typed = Callable[[Any, PrepareConfig, BadRows, collections.Counter[str]], Iterator[pl.DataFrame]]
+"""The frames of a source, each with a column `user_id`, and what its conditions drop."""
 
 _ROWS, _DROPPED, _PROBLEMS = "rows", "dropped", "problems"
 
 
-def read_log(stages: Stages, files: Sequence[Path]) -> list[Drop]:
+def read_log(stages: Stages) -> list[Drop]:
     """Deals the events to parts; returns what was dropped on the way.
 
     Raises:
-      DataError: As `readers.read_files`.
+      DataError: As `readers.read_files` and `tfds_source.read_tfds`.
     """
-    rows, dropped = _deal(stages, files, "events", _typed_events)
+    config = stages.config
+    if config.tfds is None:
+        rows, dropped = _deal(stages, "events", _file_names(config.input), _typed_events)
+    else:
+        ranges = tfds_ranges(config.tfds, config.tfds_data_dir, config.read_options())
+        rows, dropped = _deal(stages, "events", ranges, _typed_records)
     return read_drops(rows, dropped)
 
 
-def read_impressions(stages: Stages, files: Sequence[Path]) -> dict[str, int]:
+def read_impressions(stages: Stages) -> dict[str, int]:
     """Deals the lists to the parts of their users; returns the rows skipped for each reason.
 
     Raises:
       DataError: As `impression_files.typed_impressions`.
     """
-    return _deal(stages, files, "impressions", _typed_impressions)[1]
+    files = _file_names(stages.config.impressions)
+    return _deal(stages, "impressions", files, _typed_impressions)[1]
+
+
+def _file_names(paths: Sequence[str]) -> list[str]:
+    return [str(file) for file in expand_paths(paths)]
 
 
 def _typed_events(
@@ -49,6 +59,15 @@ def _typed_events(
 ) -> Iterator[pl.DataFrame]:
     options = config.read_options()
     raw = read_frames([file], options.needed(), options.separator, bad_rows)
+    return typed_frames(raw, options, bad_rows, dropped)
+
+
+def _typed_records(
+    records: TfdsRange, config: PrepareConfig, bad_rows: BadRows, dropped: collections.Counter[str]
+) -> Iterator[pl.DataFrame]:
+    assert config.tfds is not None
+    options = config.read_options()
+    raw = tfds_frames(config.tfds, config.tfds_data_dir, [records], options)
     return typed_frames(raw, options, bad_rows, dropped)
 
 
@@ -60,21 +79,21 @@ def _typed_impressions(
 
 
 def _deal(
-    stages: Stages, files: Sequence[Path], name: str, typed: _Typed
+    stages: Stages, name: str, sources: Sequence[Any], typed: _Typed
 ) -> tuple[int, dict[str, int]]:
-    """Deals rows to the files `name` of the parts.
+    """Deals the rows of sources to the files `name` of the parts.
 
     Returns:
       How many there are, and how many were dropped by reason.
 
     Raises:
-      DataError: A file or a row cannot be used. Of several, what is first in order of the input.
+      DataError: A source or a row cannot be used. Of several, what is first in order of the input.
     """
     report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS)}
     with stages.pipeline() as pipeline:
         read = (
             pipeline
-            | beam.Create(list(enumerate(map(str, files))))
+            | beam.Create(list(enumerate(sources)))
             | beam.Reshuffle()
             | beam.ParDo(_Read(stages, typed)).with_outputs(_DROPPED, _PROBLEMS, main=_ROWS)
         )
@@ -86,23 +105,23 @@ def _deal(
     if problems := read_json(report[_PROBLEMS]):
         raise DataError(min(problems)[1])
     counts = dict(sorted(read_json(report[_DROPPED])))
-    return counts.pop(""), counts
+    return counts.pop("", 0), counts
 
 
 class _Read(beam.DoFn):
-    """Files to pieces of parts: (part, ((file, piece), frame)).
+    """Sources to pieces of parts: (part, ((source, piece), frame)).
 
     Beside them what was dropped, (reason, rows), with "" for the rows that are left; and what
-    cannot be used, (file, message): it waits for what other workers find in files before.
+    cannot be used, (source, message): it waits for what other workers find in sources before.
     """
 
     def __init__(self, stages: Stages, typed: _Typed) -> None:
         self._config, self._parts, self._typed = stages.config, stages.parts, typed
 
-    def process(self, numbered: tuple[int, str]) -> Iterator[Any]:
-        number, file = numbered
+    def process(self, numbered: tuple[int, Any]) -> Iterator[Any]:
+        number, source = numbered
         bad_rows, dropped = BadRows(self._config.on_bad_row), collections.Counter[str]()
-        frames = enumerate(self._typed(file, self._config, bad_rows, dropped))
+        frames = enumerate(self._typed(source, self._config, bad_rows, dropped))
         try:
             for piece, frame in frames:
                 dropped[""] += len(frame)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,15 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.impression_files import IMPRESSION_SCHEMA
 from data_pipelines.log import TYPED_SCHEMA
 from data_pipelines.parts import Part, filter_part
+from data_pipelines.readers import expand_paths
 from data_pipelines.splits import SplitOptions
+from data_pipelines.tfds_source import tfds_ranges
 
 _PART_BYTES = 1 << 25
 """Of the input, for a part: a few times that in the memory of a worker."""
+
+_RECORD_BYTES = 32
+"""What an event of a TFDS dataset counts for."""
 
 _LEAST_PARTS, _MOST_PARTS = 4, 1 << 14
 
@@ -77,9 +82,17 @@ class Stages:
         return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
 
 
-def number_of_parts(files: Sequence[Path]) -> int:
-    """How many parts the rows of these files are dealt to."""
+def number_of_parts(config: PrepareConfig) -> int:
+    """How many parts a log and its impressions are dealt to.
+
+    Raises:
+      DataError: A file is missing, or the TFDS dataset cannot be read.
+    """
+    files = expand_paths([*config.input, *config.impressions])
     size = sum(file.stat().st_size for file in files)
+    if config.tfds is not None:
+        ranges = tfds_ranges(config.tfds, config.tfds_data_dir, config.read_options())
+        size += _RECORD_BYTES * sum(end - start for _, start, end in ranges)
     return int(np.clip(size // _PART_BYTES, _LEAST_PARTS, _MOST_PARTS))
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_pipelines import tfds_source
 from data_pipelines.beam import records, stages
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories import store
 from data_pipelines.prepare import prepare
+from tests.data_pipelines.test_tfds_source import build as build_ratings
 
 USERS, ITEMS, EVENTS = 60, 25, 1500
 
@@ -124,6 +126,26 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
+    """Of which those of one split are read behind those of another, as on one machine."""
+    ratings = [
+        {"user_id": f"u{place % 7}", "movie_id": place % 5, "timestamp": place // 35 * 3600}
+        for place in range(350)
+    ]
+    build_ratings(tmp_path / "ratings", {"train": ratings[:200], "test": ratings[200:]})
+    monkeypatch.setattr(tfds_source, "_RECORDS_OF_RANGE", 30)
+    made = {}
+    for runner in (None, "DirectRunner"):
+        config = PrepareConfig(
+            tfds="ratings/tiny", tfds_data_dir=str(tmp_path / "ratings"), runner=runner,
+            item_column="movie_id", output_dir=str(tmp_path / str(runner)),
+        )  # fmt: skip
+        prepare(config)
+        made[runner] = contents(tmp_path / str(runner))
+    assert made[None] == made["DirectRunner"]
+    assert made[None][1]["counts"]["events"] == 350
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -166,7 +188,7 @@ def test_what_is_wrong_is_said_in_the_line_of_one_machine_and_nothing_is_left(
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"input": (), "synthetic": "planted"}, "runner=DirectRunner: needs input"),
+        ({"input": (), "synthetic": "planted"}, "synthetic=planted: not with runner: one"),
         ({"runner": None, "pipeline_options": "--x"}, "pipeline_options=--x: has no use without"),
     ],
 )
