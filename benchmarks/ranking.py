@@ -102,7 +102,7 @@ def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
     items = ItemTable(jax.block_until_ready(jax.device_put(table_vd)), None, None)
     del table_vd
     step = make_rank_step(ModelConfig(), config.rank_chunk)
-    streamed = StreamedRanks(embeddings, ModelConfig(), config)
+    streamed = StreamedRanks(embeddings, ModelConfig(), config, jax.local_devices()[:1])
 
     def in_order(counts: list, order_n: np.ndarray) -> np.ndarray:
         rank_n = np.empty(len(order_n))

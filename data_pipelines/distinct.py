@@ -8,7 +8,8 @@ there are never more of them than events and negatives together.
 A process knows the items of its own lanes only. Of several processes each draws its negatives here
 and keeps global ids: the step finds what is distinct in the batch of all of them.
 
-`given` mode is the same, and the batch brings the embeddings of its distinct items too.
+`given` mode is the same, and the batch brings the embeddings of its distinct items too. Of several
+processes each brings those of its own lanes' items, and which these are (`listed_u`).
 """
 
 import dataclasses
@@ -97,18 +98,24 @@ def with_item_rows(
     Returns:
       The same batches with `negatives_k` or `negatives_blk` as `items` says (behind the
       impressions), and where all lanes are own with `distinct_u` and local ids; with
-      `item_table_ud` and `log_q_mu` in `given` mode. `info` keeps the global ids.
+      `item_table_ud` and `log_q_mu` in `given` mode. In `given` mode of several processes
+      `listed_u` stands for `distinct_u`, and ids stay global. `info` keeps the global ids.
     """
     if items.negatives:
         loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
-    if len(own) < bucket.lanes:
+    has_all, given = len(own) == bucket.lanes, items.given
+    if given is None and not has_all:
         return loader
     size = items.distinct_rows(len(own), bucket.events)
-    loader = loader.map(lambda element: to_local_ids(element, items.table_rows, size))
-    given = items.given
-    if given is None:
-        return loader
-    return loader.map(lambda element: _with_embeddings(element, given, items.log_q_mv))
+
+    def localize(element: LaneBatch) -> LaneBatch:
+        local = to_local_ids(element, items.table_rows, size)
+        if given is None:
+            return local
+        local = _with_embeddings(local, given, items.log_q_mv)
+        return local if has_all else _listed(element, local)
+
+    return loader.map(localize)
 
 
 def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> LaneBatch:
@@ -168,6 +175,17 @@ def _with_embeddings(
     batch = element.batch.replace(item_table_ud=item_table_ud)
     if log_q_mv:
         batch = batch.replace(log_q_mu=np.stack([log_q_v[distinct_u] for log_q_v in log_q_mv]))
+    return LaneBatch(batch, element.info)
+
+
+def _listed(element: LaneBatch, local: LaneBatch) -> LaneBatch:
+    """The batch with its global ids, and with the list of what `local` brings of its items."""
+    brought = local.batch
+    batch = element.batch.replace(
+        listed_u=brought.distinct_u,
+        item_table_ud=brought.item_table_ud,
+        log_q_mu=brought.log_q_mu,
+    )
     return LaneBatch(batch, element.info)
 
 

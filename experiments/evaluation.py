@@ -20,9 +20,9 @@ from experiments.shown_lists import (
 )
 from experiments.streamed_ranks import StreamedRanks
 from hiertcn_jax import processes
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Batch, Bucket, LaneBatch
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
 from hiertcn_jax.config import EvalConfig, ModelConfig
-from hiertcn_jax.mesh import Layout, batch_shardings, lane_shardings, place
+from hiertcn_jax.mesh import Layout, lane_shardings, own_part, place_batch
 from hiertcn_jax.metrics import MetricSums, user_keys
 from hiertcn_jax.models import Model
 from hiertcn_jax.train_step import make_eval_step
@@ -205,7 +205,8 @@ class Evaluator:
         self._ranks = DeviceRanks(model_config, config, layout)
         self._streamed = None
         if data.embeddings is not None:
-            self._streamed = StreamedRanks(data.embeddings, model_config, config)
+            devices = jax.local_devices()[:1] if layout is None else layout.mesh.local_devices
+            self._streamed = StreamedRanks(data.embeddings, model_config, config, devices)
         self._list_ranker = None
         if has_impressions(data):
             self._list_ranker = ListRanker(data, model_config, config, layout)
@@ -227,7 +228,8 @@ class Evaluator:
         waiting: list[tuple[LaneBatch, ScoredEvents, list[Ranked], PendingRanks | None]] = []
         for element in self._loader:
             between_batches()
-            u_bld, carry = self._eval_step(params, self._placed(element.batch), carry)
+            batch = place_batch(element.batch, self._layout)
+            u_bld, carry = self._eval_step(params, batch, carry)
             events = scored_events(element)
             ranked, shown = self._rank(params, u_bld, events), self._shown(params, u_bld, events)
             waiting.append((element, events, ranked, shown))
@@ -245,7 +247,7 @@ class Evaluator:
         order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
         if self._streamed is None:
             return self._ranks(params["items"], u_bld, events.places_n, item_n, seen_nk, order_n)
-        u_nd = np.asarray(u_bld).reshape(-1, u_bld.shape[-1])[events.places_n[order_n]]
+        u_nd = own_part(u_bld).reshape(-1, u_bld.shape[-1])[events.places_n[order_n]]
         seen_nk = None if seen_nk is None else seen_nk[order_n]
         return in_order(order_n, self._streamed(u_nd, item_n[order_n], seen_nk))
 
@@ -256,11 +258,6 @@ class Evaluator:
             return None
         lists = find_lists(self._data, events.user_n, events.user_position_n)
         return self._list_ranker(params["items"], u_bld, events.places_n, events.item_n, lists)
-
-    def _placed(self, batch: Batch) -> Batch:
-        if self._layout is None:
-            return batch
-        return place(batch, batch_shardings(batch, self._layout.mesh))
 
 
 def _fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:

@@ -89,7 +89,7 @@ def _restore(
             f"{directory}/{step}: config cannot be used by this program: {error}"
         ) from error
     optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
-    layout = make_layout(*parallelism, rows)
+    layout = make_layout(*parallelism, rows, config.item_mode == "given")
     like = jax.eval_shape(
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows, layout)
     )

@@ -65,17 +65,25 @@ class Parts(NamedTuple):
     layout: Layout | None
 
 
-def make_layout(data_parallelism: int, model_parallelism: int, rows: int) -> Layout | None:
+def make_layout(
+    data_parallelism: int, model_parallelism: int, rows: int, given: bool
+) -> Layout | None:
     """Where a run lies; None on one device.
 
     Args:
       data_parallelism: See `TrainConfig`.
       model_parallelism: See `TrainConfig`.
       rows: `v`, rows of the item table.
+      given: Whether embeddings are given, so that no table is on a device.
 
     Raises:
-      MeshError: There are no such devices.
+      MeshError: There are no such devices, or there is no table for them to share.
     """
+    if given and model_parallelism > 1:
+        raise MeshError(
+            f"model_parallelism={model_parallelism}: must be 1 with given embeddings "
+            "(item_embeddings): no table is on the devices for them to share"
+        )
     mesh = make_mesh(data_parallelism, model_parallelism)
     return None if mesh is None else Layout(mesh, rows)
 
@@ -90,13 +98,10 @@ def assemble(run: RunConfig, data: Data) -> Parts:
     """
     _require_impressions(run, data)
     run, config = _with_item_mode(run, data), run.train
-    layout = make_layout(config.data_parallelism, config.model_parallelism, data.vocabulary.size)
-    if layout is not None and run.model.item_mode == "given":
-        raise MeshError(
-            f"data_parallelism={config.data_parallelism}, "
-            f"model_parallelism={config.model_parallelism}: given embeddings (item_embeddings) are "
-            "trained with on one device"
-        )
+    is_given = run.model.item_mode == "given"
+    layout = make_layout(
+        config.data_parallelism, config.model_parallelism, data.vocabulary.size, is_given
+    )
     make_loader = functools.partial(
         train_loader,
         data.histories,
@@ -116,7 +121,6 @@ def assemble(run: RunConfig, data: Data) -> Parts:
     schedule = learning_rate_schedule(run.optimizer, plan.total_steps, plan.steps_per_epoch)
     optimizer = Optimizer(run.optimizer, schedule, rows=run.model.item_mode == "rows")
     step = make_train_step(model, run.model, run.loss, optimizer, config.seed, layout)
-    is_given = run.model.item_mode == "given"
     sources = make_sources(run.loss, None if is_given else data.counts_v(config.fit_on))
     if layout is not None:
         sources = place(sources, jax.tree.map(lambda _: replicated(layout.mesh), sources))

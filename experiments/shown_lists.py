@@ -1,6 +1,6 @@
 """Ranks of targets within what was shown beside them, instead of the whole catalogue."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from experiments.device_ranks import Dealer, Ranked, collect_ranks
 from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.embedding import ItemTable
-from hiertcn_jax.mesh import Layout
+from hiertcn_jax.mesh import Layout, lane_shardings, own_part, place
 from hiertcn_jax.train_step import make_list_step
 
 
@@ -108,7 +108,7 @@ class ListRanker:
         config: EvalConfig,
         layout: Layout | None = None,
     ) -> None:
-        self._data = data
+        self._data, self._layout = data, layout
         self._deal = Dealer(config, layout)
         self._step = make_list_step(model_config, layout)
 
@@ -133,20 +133,20 @@ class ListRanker:
         places_n, order_n = places_n[lists.index_n], np.arange(len(ids_nk))
         ranked = []
         for list_m, (place_m, ids_mk) in self._deal(places_n, order_n, [(ids_nk, PADDING_ID)]):
-            counts = self._step(*self._rows(items, ids_mk), u_bld, place_m)
+            counts = self._step(items, ids_mk, self._given_rows(ids_mk), u_bld, place_m)
             ranked.append(Ranked(list_m, counts))
         return PendingRanks(lists, ranked)
 
-    def _rows(self, items: ItemTable, ids_nk: np.ndarray) -> tuple[ItemTable, np.ndarray]:
-        """A table that has these items, and their rows in it; PADDING_ID stays."""
-        embeddings = self._data.embeddings
+    def _given_rows(self, ids_nk: Any) -> Any:
+        """The given embeddings of these items, placed as they are; None where they are learned."""
+        embeddings, layout = self._data.embeddings, self._layout
         if embeddings is None:
-            return items, ids_nk
-        is_item_nk = ids_nk != PADDING_ID
-        table_ud = np.zeros((1 + ids_nk.size, embeddings.width), np.float32)
-        local_nk = np.where(is_item_nk, 1 + np.arange(ids_nk.size).reshape(ids_nk.shape), 0)
-        table_ud[local_nk[is_item_nk]] = embeddings.rows(ids_nk[is_item_nk])
-        return ItemTable(jax.device_put(table_ud), None, None), local_nk.astype(np.int32)
+            return None
+        own_nk = ids_nk if layout is None else own_part(ids_nk)
+        is_item_nk = own_nk != PADDING_ID
+        rows_nkd = np.zeros((*own_nk.shape, embeddings.width), embeddings.dtype)
+        rows_nkd[is_item_nk] = embeddings.rows(own_nk[is_item_nk])
+        return rows_nkd if layout is None else place(rows_nkd, lane_shardings(0, layout.mesh))
 
 
 def has_impressions(data: Data) -> bool:

@@ -1,14 +1,17 @@
 """Exact ranks over a catalogue that is in a file: its rows come by in chunks."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from data_pipelines.item_embeddings import ItemEmbeddings
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.mesh import DATA, lane_shardings, replicated
 from hiertcn_jax.ranking import RankCounts, RankState, init_rank_state
 from hiertcn_jax.train_step import make_chunk_steps
 
@@ -22,16 +25,19 @@ class _Block:
       target_n: The places of their targets.
       seen_nk: The places of what does not compete, or None.
       state: What is known of their ranks.
+      sorted_targets: The places of their targets, ascending; on the host.
     """
 
-    u_nd: np.ndarray
-    target_n: np.ndarray
-    seen_nk: np.ndarray | None
+    u_nd: jax.Array
+    target_n: jax.Array
+    seen_nk: jax.Array | None
     state: RankState
+    sorted_targets: np.ndarray
 
     def has_target(self, start: int, end: int) -> bool:
         """Whether one of the targets is among these places."""
-        return bool(np.any((self.target_n >= start) & (self.target_n < end)))
+        first, last = np.searchsorted(self.sorted_targets, [start, end])
+        return bool(first < last)
 
 
 class StreamedRanks:
@@ -41,20 +47,30 @@ class StreamedRanks:
     scores, where chunks without a target are passed over, then to count. Two chunks are in memory
     at a time.
 
+    A process ranks its own events, on its own devices, which share the events of a call. It asks no
+    other one for anything.
+
     Args:
       embeddings: The catalogue.
       model_config: `normalize` is read.
-      config: `rank_events` events are ranked by one call, `rank_chunk` items are read at once.
+      config: `rank_events` events of each device are ranked by one call, `rank_chunk` items are
+        read at once.
+      devices: Of this process.
     """
 
     def __init__(
-        self, embeddings: ItemEmbeddings, model_config: ModelConfig, config: EvalConfig
+        self,
+        embeddings: ItemEmbeddings,
+        model_config: ModelConfig,
+        config: EvalConfig,
+        devices: Sequence[jax.Device],
     ) -> None:
         self._embeddings = embeddings
         self._items = embeddings.table_rows - FIRST_ITEM_ID
         self._chunk = min(config.rank_chunk, self._items)
+        self._mesh = Mesh(np.asarray(devices), (DATA,))
         # Of a single event the products would be computed by other means, see `rank_counts`.
-        self._size = max(config.rank_events, 2)
+        self._size = max(config.rank_events, 2) * len(devices)
         self._steps = make_chunk_steps(model_config)
 
     def __call__(
@@ -78,9 +94,9 @@ class StreamedRanks:
                 if not wanted:
                     continue
                 read_cd = self._embeddings.read_places(start, self._chunk)
-                # The device goes on while a chunk is read; no more than that is queued.
+                # The devices go on while a chunk is read; no more than that is queued.
                 jax.block_until_ready(before)
-                rows_cd = self._steps.rows(read_cd)
+                rows_cd = self._steps.rows(jax.device_put(read_cd, replicated(self._mesh)))
                 for block in wanted:
                     events = (block.u_nd, block.target_n, block.seen_nk)
                     block.state = self._steps.rank(
@@ -96,9 +112,17 @@ class StreamedRanks:
             part = slice(first, first + self._size)
             fill = [(0, self._size - len(item_n[part]))]
             seen = None if seen_nk is None else self._embeddings.places(seen_nk[part])
+            if seen is not None:
+                seen = np.pad(seen, [*fill, (0, 0)], constant_values=PADDING_ID)
+            place_n = np.pad(self._embeddings.places(item_n[part]), fill, mode="edge")
             yield _Block(
-                np.pad(u_nd[part], [*fill, (0, 0)]),
-                np.pad(self._embeddings.places(item_n[part]), fill, mode="edge"),
-                None if seen is None else np.pad(seen, [*fill, (0, 0)], constant_values=PADDING_ID),
-                init_rank_state(self._size),
+                self._placed(np.pad(u_nd[part], [*fill, (0, 0)])),
+                self._placed(place_n),
+                self._placed(seen),
+                self._placed(init_rank_state(self._size)),
+                np.sort(place_n),
             )
+
+    def _placed(self, events: Any) -> Any:
+        """Arrays whose first axis is `n`, on the devices."""
+        return jax.device_put(events, lane_shardings(events, self._mesh))

@@ -19,7 +19,7 @@ from experiments.setup import Parts, binding_configs, saved_configs
 from experiments.stopping import StopSignals
 from hiertcn_jax import processes
 from hiertcn_jax.checkpoint import Checkpoints
-from hiertcn_jax.mesh import batch_shardings, place
+from hiertcn_jax.mesh import place_batch
 from hiertcn_jax.train_state import TrainState, init_train_state
 
 Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
@@ -125,8 +125,7 @@ class Training:
             return False
         plan, config = self._parts.plan, self._run.train
         batch, info = next(self._batches)
-        if self._parts.layout is not None:
-            batch = place(batch, batch_shardings(batch, self._parts.layout.mesh))
+        batch = place_batch(batch, self._parts.layout)
         self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
         self.step += 1
         self._meter.add(self.step, metrics, info.user_bs)

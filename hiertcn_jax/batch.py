@@ -89,6 +89,10 @@ class Batch:
         step; in `given` mode by the loader, but for the learned rows of padding and unknown.
       log_q_mu: float32 or None. `given` mode: the log-probability of each of `distinct_u` under
         each of the loss's m sources of negatives.
+      listed_u: int32 or None. `given` mode of several processes, in place of `distinct_u`: the
+        table rows that `item_table_ud` and `log_q_mu` are of, the distinct ones of each process's
+        lanes, one process behind the other. The other ids are then those of the table; the step
+        makes them places in `listed_u` (`distinct.with_listed_rows`).
     """
 
     item_ids_bl: Array
@@ -105,6 +109,7 @@ class Batch:
     distinct_u: Array | None = None
     item_table_ud: Array | None = None
     log_q_mu: Array | None = None
+    listed_u: Array | None = None
 
     def replace(self, **changes: Any) -> "Batch":
         """This batch with the named fields changed."""

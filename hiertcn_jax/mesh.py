@@ -81,16 +81,22 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
-    """The sharding of each field of a batch: lanes over `data`, what they share on every device."""
-    names = [field.name for field in dataclasses.fields(Batch)]
-    specs = {name: LANES if name.rpartition("_")[2][0] == "b" else REPLICATED for name in names}
-    present = {name: spec for name, spec in specs.items() if getattr(batch, name) is not None}
-    return batch.replace(**{name: NamedSharding(mesh, spec) for name, spec in present.items()})
+    """The sharding of each field of a batch: lanes over `data`, what they share on every device.
+
+    In `given` mode what a batch brings of its items is shared out over `data` too: it comes from
+    the host once, and the devices hand it each other.
+    """
+    over_data = {"b"} if batch.item_table_ud is None else {"b", "u"}
+    specs = {
+        name: PartitionSpec(*(DATA if axis in over_data else None for axis in axes))
+        for name, axes in _axes(batch).items()
+    }
+    return batch.replace(**{name: _sharding(mesh, spec) for name, spec in specs.items()})
 
 
 def lane_shardings(carry: Any, mesh: Mesh) -> Any:
     """The sharding of arrays whose first axis is `b`."""
-    return jax.tree.map(lambda _: NamedSharding(mesh, LANES), carry)
+    return jax.tree.map(lambda _: _sharding(mesh, LANES), carry)
 
 
 def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
@@ -103,9 +109,20 @@ def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
 
     def shardings(part: Any) -> Any:
         spec = ROWS if isinstance(part, ItemTable) else REPLICATED
-        return jax.tree.map(lambda _: NamedSharding(mesh, spec), part)
+        return jax.tree.map(lambda _: _sharding(mesh, spec), part)
 
     return jax.tree.map(shardings, tree, is_leaf=lambda part: isinstance(part, ItemTable))
+
+
+def _sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:
+    """As JAX spells it in what a program returns: spelled otherwise, the next step would compile.
+
+    Mesh axes of one device are left out, and so is what lies over none behind the last that does.
+    """
+    axes = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
+    while axes and axes[-1] is None:
+        axes.pop()
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def place(tree: Any, shardings: Any) -> Any:
@@ -121,6 +138,38 @@ def place(tree: Any, shardings: Any) -> Any:
         tree,
         shardings,
     )
+
+
+def place_batch(batch: Batch, layout: Layout | None) -> Batch:
+    """This process's part of a batch, as its part of the batch of all.
+
+    Args:
+      batch: What a loader made.
+      layout: Where to; None: the batch stays as it is.
+    """
+    if layout is None:
+        return batch
+    shards = layout.mesh.shape[DATA] // jax.process_count()
+    if batch.item_table_ud is not None and len(batch.item_table_ud) % shards:
+        batch = _filled_up(batch, shards)
+    return place(batch, batch_shardings(batch, layout.mesh))
+
+
+def _axes(batch: Batch) -> dict[str, str]:
+    """The axes of each field that a batch has."""
+    names = [field.name for field in dataclasses.fields(Batch)]
+    return {n: n.rpartition("_")[2] for n in names if getattr(batch, n) is not None}
+
+
+def _filled_up(batch: Batch, shards: int) -> Batch:
+    """The batch with as many rows more, which no id points to, as it takes to share them evenly."""
+    changes = {}
+    for name, axes in _axes(batch).items():
+        if "u" in axes:
+            values = getattr(batch, name)
+            room = -values.shape[axes.index("u")] % shards
+            changes[name] = np.pad(values, [(0, room if axis == "u" else 0) for axis in axes])
+    return batch.replace(**changes)
 
 
 def own_part(array: jax.Array) -> np.ndarray:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import LossConfig, ModelConfig
-from hiertcn_jax.distinct import with_distinct_rows
+from hiertcn_jax.distinct import with_distinct_rows, with_listed_rows
 from hiertcn_jax.embedding import ItemTable, scoring_rows
 from hiertcn_jax.mesh import LANES, ROWS, Layout, lane_shardings, replicated
 from hiertcn_jax.models import Model
@@ -56,8 +56,10 @@ def make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         keys = stream_keys(seed, state.step)
         items = state.params["items"]
-        if optimizer.rows and batch.distinct_u is None and layout is not None:
-            batch = with_distinct_rows(batch, layout)
+        if layout is not None:
+            batch = with_listed_rows(batch, layout)
+            if optimizer.rows and batch.distinct_u is None:
+                batch = with_distinct_rows(batch, layout)
         distinct_u = batch.distinct_u
         sources = sources_at_rows(sources, batch)
         if optimizer.rows:
@@ -73,6 +75,10 @@ def make_train_step(
                 train=True,
                 rngs={name: keys[name] for name in ("dropout", "unknown")},
             )
+            if batch.item_table_ud is not None:
+                # Padding and unknown are never scored: nothing of the table learns by its scores,
+                # and no gradient as large as the batch's rows has to be added up over devices.
+                items = jax.lax.stop_gradient(items)
             loss_sum, weight = event_loss(
                 u_bld, batch, items, sources, keys["negatives"], loss_config, model_config, layout
             )
@@ -134,6 +140,8 @@ def make_eval_step(model: Model, layout: Layout | None = None) -> EvalStep:
     """
 
     def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[jax.Array, Any]:
+        if layout is not None:
+            batch = with_listed_rows(batch, layout)
         items = params["items"].with_given(batch)
         batch = batch.replace(item_table_ud=items.input_vd)
         out = model.apply({"params": params["model"]}, batch, carry)
@@ -211,10 +219,11 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
 
 
 def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> RankStep:
-    """The jitted `(items, ids_nk, u_bld, places_n) -> RankCounts` within lists of items.
+    """The jitted `(items, ids_nk, rows_nkd, u_bld, places_n) -> RankCounts` within lists of items.
 
     `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is
-    none. On several devices events and places are as for `make_rank_step`.
+    none. In `given` mode `rows_nkd` are their embeddings, else None. On several devices events and
+    places are as for `make_rank_step`.
 
     Args:
       model_config: `normalize` is read.
@@ -233,10 +242,15 @@ def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> R
     def step(
         items: ItemTable,
         ids_nk: Int[Array, "n k"],
+        rows_nkd: Float[Array, "n k d"] | None,
         u_bld: Float[Array, "b l d"],
         places_n: Int[Array, " n"],
     ) -> RankCounts:
-        rows_nkd, bias_nk = scoring_rows(items, model_config, ids_nk)
+        if rows_nkd is None:
+            rows_nkd, bias_nk = scoring_rows(items, model_config, ids_nk)
+        else:
+            given = ItemTable(rows_nkd.astype(jnp.float32), None, None)
+            rows_nkd, bias_nk = scoring_rows(given, model_config)
         counts = list_counts(pick_own(u_bld, places_n), rows_nkd, bias_nk, ids_nk != PADDING_ID)
         if layout is None:
             return counts

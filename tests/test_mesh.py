@@ -1,8 +1,11 @@
 """Eight simulated devices: the same numbers as on one, and no table on the wires."""
 
 import dataclasses
+import functools
 import itertools
 import re
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +14,17 @@ import pytest
 
 from data_pipelines.distinct import ItemRows
 from data_pipelines.loaders import train_loader
-from hiertcn_jax.batch import Bucket
+from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.embedding import ItemTable
 from hiertcn_jax.mesh import (
     Layout,
     MeshError,
-    batch_shardings,
     lane_shardings,
     make_mesh,
     own_part,
     place,
+    place_batch,
     replicated,
 )
 from hiertcn_jax.models import build
@@ -31,6 +34,7 @@ from hiertcn_jax.ranking import RankCounts, rank_counts, ranks_of
 from hiertcn_jax.train_state import init_train_state
 from hiertcn_jax.train_step import make_eval_step, make_rank_step, make_train_step
 from tests.data_pipelines import walking
+from tests.given_files import given_embeddings
 
 ROWS = 5003  # More than anything else has; not even, so that a row fills the table up.
 BUCKET = Bucket(8, 5, 3)
@@ -54,7 +58,23 @@ CASES = {
         "rows",
         LossConfig("bpr", (("impressions", 2), ("uniform", 3)), own_negatives=True),
     ),
+    "given": (
+        "given",
+        LossConfig(negatives=(("impressions", 2), ("popularity", 5), ("in_batch", 3))),
+    ),
+    "given, own negatives": (
+        "given",
+        LossConfig("bpr", (("impressions", 2), ("uniform", 3)), own_negatives=True),
+    ),
 }
+LOG_Q = np.log(COUNTS / COUNTS.sum(), where=COUNTS > 0, out=np.full(ROWS, -np.inf))
+
+
+@functools.cache
+def given():
+    """Embeddings of the catalogue, float16."""
+    with tempfile.TemporaryDirectory() as directory:
+        return given_embeddings(Path(directory), ROWS, MODEL.item_dim, dtype="f2")
 
 
 class Run:
@@ -63,6 +83,8 @@ class Run:
     def __init__(self, case, data=1, model=1):
         item_mode, loss = CASES[case]
         self.config = dataclasses.replace(MODEL, item_mode=item_mode)
+        if item_mode == "given":
+            self.config = dataclasses.replace(self.config, item_bias=False, projection_dim=6)
         mesh = make_mesh(data, model)
         self.layout = None if mesh is None else Layout(mesh, ROWS)
         self.model = build(self.config)
@@ -71,13 +93,16 @@ class Run:
         self.step = make_train_step(
             self.model, self.config, loss, self.optimizer, seed=0, layout=self.layout
         )
-        self.sources = make_sources(loss, COUNTS)
+        self.sources = make_sources(loss, None if item_mode == "given" else COUNTS)
         if self.layout is not None:
             shardings = jax.tree.map(lambda _: replicated(mesh), self.sources)
             self.sources = place(self.sources, shardings)
         drawn = dict(loss.negatives).get("popularity") or dict(loss.negatives).get("uniform", 0)
         self.impressions = loss.impressions
         self.items = ItemRows(ROWS, drawn, not loss.own_negatives, COUNTS, loss.impressions)
+        if item_mode == "given":
+            log_q_mv = (LOG_Q.astype(np.float32),) * len(loss.drawn_negatives)
+            self.items = dataclasses.replace(self.items, given=given(), log_q_mv=log_q_mv)
 
     def fresh(self):
         return init_train_state(
@@ -86,12 +111,10 @@ class Run:
         )  # fmt: skip
 
     def placed(self, batch):
-        if self.layout is None:
-            return batch
-        return place(batch, batch_shardings(batch, self.layout.mesh))
+        return place_batch(batch, self.layout)
 
     def batches(self, **shard):
-        item_rows = self.items if self.optimizer.rows else None
+        item_rows = None if self.config.item_mode == "dense" else self.items
         return train_loader(
             SOURCE,
             BUCKET,
@@ -131,8 +154,10 @@ def of_two_processes(run):
         lanes = {
             name: np.concatenate([getattr(first, name), getattr(second, name)])
             for name in vars(first)
-            if name.rpartition("_")[2][0] == "b" and getattr(first, name) is not None
+            if name.rpartition("_")[2][0] in "bu" and getattr(first, name) is not None
         }
+        if first.log_q_mu is not None:
+            lanes["log_q_mu"] = np.concatenate([first.log_q_mu, second.log_q_mu], 1)
         if first.negatives_k is not None:
             np.testing.assert_array_equal(first.negatives_k, second.negatives_k)
         batches.append(first.replace(**lanes))
@@ -160,10 +185,13 @@ def largest_moved(program):
         ("softmax of all", of_one_process),
         ("rows", of_two_processes),
         ("rows, own negatives", of_two_processes),
+        ("given", of_two_processes),
+        ("given, own negatives", of_two_processes),
     ],
 )
 def test_training_is_that_of_one_device_and_gathers_no_table(case, batches_of):
-    run, one = Run(case, data=4, model=2), Run(case)
+    mesh = {"data": 8} if case.startswith("given") else {"data": 4, "model": 2}
+    run, one = Run(case, **mesh), Run(case)
     batches = batches_of(run)
     trained, alone = run.steps(batches), one.steps(of_one_process(one))
     jax.tree.map(
@@ -187,6 +215,19 @@ def test_a_state_lies_where_it_should_and_holds_what_it_holds_on_one_device():
     for leaf in jax.tree.leaves(state.carry):
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {2}
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params["model"]))
+
+
+def test_rows_that_devices_do_not_share_evenly_are_filled_up():
+    layout = Layout(make_mesh(3, 1), ROWS)
+    rows, log_q = np.arange(8.0).reshape(4, 2), np.arange(4.0)[None]
+    batch = padding_batch(Bucket(3, 2, 2)).replace(
+        distinct_u=np.arange(4), item_table_ud=rows, log_q_mu=log_q
+    )
+    placed = place_batch(batch, layout)
+    np.testing.assert_array_equal(placed.item_table_ud, np.pad(rows, [(0, 2), (0, 0)]))
+    np.testing.assert_array_equal(placed.log_q_mu, np.pad(log_q, [(0, 0), (0, 2)]))
+    for values in (placed.item_table_ud, placed.log_q_mu, placed.item_ids_bl):
+        assert len({str(shard.index) for shard in values.addressable_shards}) == 3
 
 
 def scored(rows, seed=0, events=16):

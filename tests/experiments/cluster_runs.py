@@ -1,11 +1,16 @@
-"""experiments.train as several processes on this machine."""
+"""experiments.train as several processes on this machine, and what runs are compared by."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
+
+from hiertcn_jax.checkpoint import Checkpoints
 from tests.experiments.runs import FLAGS, ROOT, checkpoint_steps
 
 
@@ -75,3 +80,30 @@ def ended(processes):
     return [
         (process.returncode, *output) for process, output in zip(processes, outputs, strict=True)
     ]
+
+
+def results(workdir, split):
+    """The evaluation's JSON, leaves by path: what is counted or named, and what is measured."""
+    values = json.loads((workdir / f"{split}.json").read_text())
+    leaves = jax.tree_util.tree_leaves_with_path(values)
+    found = {jax.tree_util.keystr(path): value for path, value in leaves}
+    assert {"['all']['events']", "['events_hash']"} <= found.keys()
+    measured = {path: value for path, value in found.items() if isinstance(value, float)}
+    return {path: found[path] for path in found.keys() - measured.keys()}, measured
+
+
+def state_of(workdir, step):
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    return checkpoints.read(step, "loader")
+
+
+def assert_close(one, other, tolerance):
+    """Numbers are close, everything else is equal."""
+
+    def compare(a, b):
+        if isinstance(a, str):
+            assert a == b
+        else:
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+    jax.tree.map(compare, one, other)

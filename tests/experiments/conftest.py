@@ -1,9 +1,12 @@
 """A tiny prepared log, and a database server, for the tests of the commands."""
 
+import numpy as np
+import polars as pl
 import pytest
 
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
+from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from experiments.data import open_data
 from tests.experiments.runs import run_train
 
@@ -25,6 +28,36 @@ def prepared(directory, users=40, seed=0, **settings):
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     return prepared(tmp_path_factory.mktemp("log") / "data")
+
+
+@pytest.fixture(scope="session")
+def shown_data(tmp_path_factory):
+    """A synthetic log; beside two of three events up to 9 items were shown, drawn at random."""
+    directory = tmp_path_factory.mktemp("shown")
+    log = synthetic_log(SyntheticConfig(users=30))
+    rng = np.random.default_rng(0)
+    items = log["item_id"].unique().sort().to_numpy()
+    lists = [
+        rng.choice(items, rng.integers(1, 10), replace=False).tolist() for _ in range(len(log))
+    ]
+    impressions = pl.DataFrame(
+        {
+            "user_id": log["user_id"],
+            "timestamp": log["timestamp"] - rng.integers(0, 9, len(log)),
+            "shown": [[*shown, item] for shown, item in zip(lists, log["item_id"], strict=True)],
+            "clicked": log["item_id"].reshape((-1, 1)).arr.to_list(),
+        }
+    ).filter(pl.Series(rng.random(len(log)) < 2 / 3))
+    log.write_parquet(directory / "log.parquet")
+    impressions.write_parquet(directory / "impressions.parquet")
+    config = PrepareConfig(
+        output_dir=str(directory / "D"),
+        input=(str(directory / "log.parquet"),),
+        session_column="session_id",
+        impressions=(str(directory / "impressions.parquet"),),
+    )
+    prepare(config)
+    return open_data(config.output_dir)
 
 
 @pytest.fixture(scope="session")

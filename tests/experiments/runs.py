@@ -56,7 +56,7 @@ def contents(workdir):
 
 def checkpoint_steps(workdir):
     return sorted(
-        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()
+        int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()
     )
 
 

@@ -4,7 +4,6 @@ Eight simulated devices in one process begin; from their checkpoint one device g
 processes of two devices each, undisturbed and disturbed.
 """
 
-import json
 import re
 import shutil
 import signal
@@ -16,9 +15,17 @@ from absl import flags
 
 from experiments import cluster, train
 from experiments.restore import restore_run
-from hiertcn_jax.checkpoint import Checkpoints
 from hiertcn_jax.mesh import MeshError
-from tests.experiments.cluster_runs import ended, free_port, start, wait_for_start, wait_for_step
+from tests.experiments.cluster_runs import (
+    assert_close,
+    ended,
+    free_port,
+    results,
+    start,
+    state_of,
+    wait_for_start,
+    wait_for_step,
+)
 from tests.experiments.runs import checkpoint_steps, contents, journal, run_train, settings_of
 
 STEPS = 300
@@ -58,26 +65,6 @@ def two(data, eight):
     """Two processes go on, undisturbed: their workdir, and (exit code, stdout, stderr) of each."""
     workdir = begun(eight, "two")
     return workdir, ended(start(data, workdir, eight, *RUN, *MESH))
-
-
-def results(workdir, split):
-    """The evaluation's JSON: what is counted, and what is measured."""
-    values = json.loads((workdir / f"{split}.json").read_text())
-    counted = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    measured = {name: value for name, value in values.items() if isinstance(value, dict)}
-    counted["groups"] = {name: measured[name]["events"] for name in ("all", "first", "next")}
-    return counted, measured
-
-
-def state_of(workdir, step):
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    return checkpoints.read(step, "loader")
-
-
-def assert_close(one, other, tolerance):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, other
-    )
 
 
 def test_eight_devices_begin_as_one_does(data, eight, tmp_path):

@@ -3,16 +3,11 @@
 import json
 
 import numpy as np
-import polars as pl
 import pytest
 
-from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from data_pipelines.prepare import prepare
-from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from experiments import evaluation
-from experiments.data import open_data
 from experiments.evaluation import Evaluator
 from experiments.flags import DataPlace
 from experiments.rankers import evaluate_ranker, fitted_histories
@@ -25,38 +20,7 @@ from hiertcn_jax.batch import UNKNOWN_ID
 from tests.experiments.runs import journal, run_train, train_in
 from tests.given_files import write_embeddings
 
-USERS = 30
 NEGATIVES = "--negatives=impressions:3,popularity:16"
-
-
-@pytest.fixture(scope="module")
-def shown_data(tmp_path_factory):
-    """A synthetic log; beside two of three events up to 9 items were shown, drawn at random."""
-    directory = tmp_path_factory.mktemp("shown")
-    log = synthetic_log(SyntheticConfig(users=USERS))
-    rng = np.random.default_rng(0)
-    items = log["item_id"].unique().sort().to_numpy()
-    lists = [
-        rng.choice(items, rng.integers(1, 10), replace=False).tolist() for _ in range(len(log))
-    ]
-    impressions = pl.DataFrame(
-        {
-            "user_id": log["user_id"],
-            "timestamp": log["timestamp"] - rng.integers(0, 9, len(log)),
-            "shown": [[*shown, item] for shown, item in zip(lists, log["item_id"], strict=True)],
-            "clicked": log["item_id"].reshape((-1, 1)).arr.to_list(),
-        }
-    ).filter(pl.Series(rng.random(len(log)) < 2 / 3))
-    log.write_parquet(directory / "log.parquet")
-    impressions.write_parquet(directory / "impressions.parquet")
-    config = PrepareConfig(
-        output_dir=str(directory / "D"),
-        input=(str(directory / "log.parquet"),),
-        session_column="session_id",
-        impressions=(str(directory / "impressions.parquet"),),
-    )
-    prepare(config)
-    return open_data(config.output_dir)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Ranks over a catalogue in a file: those of a table, ties and seen items included."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,15 +15,19 @@ from tests.given_files import given_embeddings, table_of
 ROWS, WIDTH, EVENTS = 60, 5, 23
 
 
-def streamed(embeddings, u_nd, item_n, seen_nk=None, normalize="none", **sizes):
-    ranks = StreamedRanks(embeddings, ModelConfig(normalize=normalize), EvalConfig(**sizes))
+def streamed(embeddings, u_nd, item_n, seen_nk=None, normalize="none", devices=1, **sizes):
+    config, devices = EvalConfig(**sizes), jax.devices()[:devices]
+    ranks = StreamedRanks(embeddings, ModelConfig(normalize=normalize), config, devices)
     parts = [ranking.ranks_of(part) for part in ranks(u_nd, item_n, seen_nk)]
     return np.concatenate(parts)[: len(item_n)]
 
 
-@pytest.mark.parametrize("rank_chunk, rank_events", [(7, 1), (29, 4), (57, 64), (1 << 20, 5)])
+@pytest.mark.parametrize(
+    "rank_chunk, rank_events, devices",
+    [(7, 1, 1), (29, 4, 1), (57, 64, 1), (1 << 20, 5, 1), (7, 2, 3)],
+)
 @pytest.mark.parametrize("normalize", ["none", "both"])
-def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, normalize):
+def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, devices, normalize):
     embeddings = given_embeddings(tmp_path, ROWS, WIDTH, dtype="f2", ties=True)
     generator = np.random.default_rng(0)
     u_nd = generator.normal(size=(EVENTS, WIDTH)).astype(np.float32)
@@ -37,7 +42,7 @@ def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, normali
         )  # fmt: skip
         assert np.any(counts.equal_n), "no ties"
         expected = ranking.ranks_of(counts)
-        sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events}
+        sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events, "devices": devices}
         found = streamed(embeddings, u_nd, item_n, seen, normalize, **sizes)
         np.testing.assert_array_equal(found, expected)
 
@@ -61,5 +66,5 @@ def test_each_chunk_is_read_once_and_those_with_a_target_twice(tmp_path, monkeyp
 
 def test_no_event_is_no_rank(tmp_path):
     embeddings = given_embeddings(tmp_path, ROWS, WIDTH)
-    ranks = StreamedRanks(embeddings, ModelConfig(), EvalConfig())
+    ranks = StreamedRanks(embeddings, ModelConfig(), EvalConfig(), jax.devices()[:2])
     assert ranks(np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int32), None) == []
