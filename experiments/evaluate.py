@@ -3,7 +3,8 @@
     python -m experiments.evaluate --workdir=W [--split=test] [--checkpoint=best]
 
 Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; with
---slices also W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png.
+--slices also W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. Devices
+share the work as in training, whatever the run was trained on.
 """
 
 import dataclasses
@@ -15,9 +16,17 @@ from absl import flags
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
+from experiments.cluster import ClusterError, joined
 from experiments.data import Data
 from experiments.evaluation import Evaluation, Evaluator
-from experiments.flags import DataPlace, define_place_flags, read_place
+from experiments.flags import (
+    DataPlace,
+    Devices,
+    define_device_flags,
+    define_place_flags,
+    read_devices,
+    read_place,
+)
 from experiments.restore import Restored, open_run_data, restore_run
 from experiments.results import metrics_table, print_table, write_json, write_ranks
 from experiments.slice_plots import require_matplotlib
@@ -25,6 +34,9 @@ from experiments.slice_report import report_evaluation
 from hiertcn_jax import processes
 from hiertcn_jax.checkpoint import CheckpointError
 from hiertcn_jax.config import MASK_SEEN
+from hiertcn_jax.mesh import MeshError
+
+MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)
 
 
 class Settings(NamedTuple):
@@ -37,6 +49,7 @@ class Settings(NamedTuple):
     place: DataPlace
     mask_seen: str | None
     slices: bool = False
+    devices: Devices = Devices()
 
 
 def define_flags() -> None:
@@ -47,6 +60,7 @@ def define_flags() -> None:
     flags.DEFINE_string("ranks_out", None, "Parquet file for the rank of each scored event.")
     define_place_flags()
     flags.DEFINE_enum("mask_seen", None, MASK_SEEN, "Items left out; default: as the run has it.")
+    define_device_flags()
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 
 
@@ -67,6 +81,7 @@ def read_settings() -> Settings:
         place=read_place(),
         mask_seen=values.mask_seen,
         slices=values.slices,
+        devices=read_devices(),
     )
 
 
@@ -89,12 +104,20 @@ def evaluate_run(restored: Restored, data: Data, split: Split, workdir: Path) ->
 
 def main(settings: Settings) -> None:
     """Restores, scores, prints, writes."""
-    restored = restore_run(settings.workdir, settings.checkpoint)
+    with joined(settings.devices.cluster, MENDABLE):
+        _evaluate(settings)
+        processes.wait_for_all("done")
+
+
+def _evaluate(settings: Settings) -> None:
+    restored = restore_run(settings.workdir, settings.checkpoint, *settings.devices.parallelism)
     if settings.mask_seen is not None:
         config = dataclasses.replace(restored.evaluation, mask_seen=settings.mask_seen)
         restored = restored._replace(evaluation=config)
     data = open_run_data(restored, settings.place)
     evaluation = evaluate_run(restored, data, settings.split, settings.workdir)
+    if not processes.is_first():
+        return
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)
     if settings.slices:
@@ -106,4 +129,4 @@ def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, CheckpointError, OSError))
+    run_command(read_settings, main, MENDABLE)

@@ -200,7 +200,7 @@ class Evaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        self._fresh_carry = _fresh_carry(model, config.lanes, layout)
+        self._fresh_carry = fresh_carry(model, config.lanes, layout)
         self._eval_step = make_eval_step(model, layout)
         self._ranks = DeviceRanks(model_config, config, layout)
         self._streamed = None
@@ -260,7 +260,7 @@ class Evaluator:
         return self._list_ranker(params["items"], u_bld, events.places_n, events.item_n, lists)
 
 
-def _fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:
+def fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:
     """A function that makes the carry in front of an evaluation."""
     if layout is None:
         return lambda: model.init_carry(lanes)

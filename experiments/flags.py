@@ -228,6 +228,48 @@ def read_place() -> DataPlace:
     return DataPlace(*(FLAGS[name].value for name in DataPlace._fields))
 
 
+class Devices(NamedTuple):
+    """What a trained run is used on.
+
+    Attributes:
+      data_parallelism: Devices that share the lanes, over all processes.
+      model_parallelism: Devices that share the item table, for each of these.
+      cluster: Where the processes meet; None: there is one.
+    """
+
+    data_parallelism: int = 1
+    model_parallelism: int = 1
+    cluster: Cluster | None = None
+
+    @property
+    def parallelism(self) -> tuple[int, int]:
+        """The devices on `data` and on `model`."""
+        return self.data_parallelism, self.model_parallelism
+
+
+def define_device_flags() -> None:
+    """The flags of `Devices`, those of training under the same names."""
+    for name, shared in (
+        (
+            "data_parallelism",
+            "lanes, over all processes (1 of several: all of their devices); it "
+            "divides the run's eval_lanes",
+        ),
+        ("model_parallelism", "rows of the item table, for each of these"),
+    ):
+        flags.DEFINE_integer(name, 1, f"Devices that share the {shared}.", lower_bound=1)
+    define_cluster_flags()
+
+
+def read_devices() -> Devices:
+    """What the parsed flags of `Devices` say.
+
+    Raises:
+      flags.IllegalFlagValueError: They do not say where processes meet.
+    """
+    return Devices(FLAGS.data_parallelism, FLAGS.model_parallelism, read_cluster())
+
+
 def define_cluster_flags() -> None:
     """The flags of a command that runs as several processes."""
     flags.DEFINE_string(

@@ -10,6 +10,7 @@ import jax
 from experiments.data import Data, open_data, require_width, with_embeddings
 from experiments.flags import DataPlace
 from experiments.setup import make_layout
+from hiertcn_jax import processes
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
@@ -53,7 +54,7 @@ def restore_run(
       model_parallelism: Devices to share the item table.
 
     Raises:
-      MeshError: There are no such devices.
+      MeshError: There are no such devices, or they do not share the run's `eval_lanes` evenly.
       CheckpointError: There is no such checkpoint, or it cannot be read.
     """
     directory = workdir / "checkpoints"
@@ -68,14 +69,15 @@ def restore_run(
                 )
             except CheckpointError:
                 # A run that trains here may have removed it under our hands; then another serves.
-                if checkpoints.steps() == kept:
+                if checkpoints.steps() == kept or jax.process_count() > 1:
                     raise
 
 
 def _restore(
     checkpoints: Checkpoints, checkpoint: str, directory: Path, parallelism: tuple[int, int]
 ) -> Restored:
-    step = _step(checkpoints, checkpoint, directory)
+    # Of several processes each would look for itself, and perhaps find a newer one.
+    step = processes.first_says(_step(checkpoints, checkpoint, directory))
     configs = checkpoints.read(step, "config")
     try:
         config = ModelConfig.from_dict(configs["model"])
@@ -89,7 +91,8 @@ def _restore(
             f"{directory}/{step}: config cannot be used by this program: {error}"
         ) from error
     optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
-    layout = make_layout(*parallelism, rows, config.item_mode == "given")
+    given = config.item_mode == "given"
+    layout = make_layout(parallelism, rows, given, eval_lanes=evaluation.lanes)
     like = jax.eval_shape(
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows, layout)
     )

@@ -16,7 +16,7 @@ from experiments.data import Data, require_width
 from experiments.flags import RunConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, LaneBatch
 from hiertcn_jax.config import LossConfig, ModelConfig, choose_item_mode
-from hiertcn_jax.mesh import Layout, MeshError, make_mesh, place, replicated
+from hiertcn_jax.mesh import DATA, Layout, MeshError, make_mesh, place, replicated
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.negatives import Source
 from hiertcn_jax.objective import make_sources
@@ -66,26 +66,34 @@ class Parts(NamedTuple):
 
 
 def make_layout(
-    data_parallelism: int, model_parallelism: int, rows: int, given: bool
+    parallelism: tuple[int, int], rows: int, given: bool, **lanes: int
 ) -> Layout | None:
     """Where a run lies; None on one device.
 
     Args:
-      data_parallelism: See `TrainConfig`.
-      model_parallelism: See `TrainConfig`.
+      parallelism: Devices on `data` and on `model`, see `make_mesh`.
       rows: `v`, rows of the item table.
       given: Whether embeddings are given, so that no table is on a device.
+      **lanes: Numbers of lanes that the devices on `data` share, by the names of their flags.
 
     Raises:
-      MeshError: There are no such devices, or there is no table for them to share.
+      MeshError: There are no such devices, they do not share the lanes evenly, or there is no
+        table for them to share.
     """
+    data_parallelism, model_parallelism = parallelism
     if given and model_parallelism > 1:
         raise MeshError(
             f"model_parallelism={model_parallelism}: must be 1 with given embeddings "
             "(item_embeddings): no table is on the devices for them to share"
         )
     mesh = make_mesh(data_parallelism, model_parallelism)
-    return None if mesh is None else Layout(mesh, rows)
+    if mesh is None:
+        return None
+    shards = mesh.shape[DATA]
+    for name, count in lanes.items():
+        if count % shards:
+            raise MeshError(f"data_parallelism={shards}: must divide {name}={count}")
+    return Layout(mesh, rows)
 
 
 def assemble(run: RunConfig, data: Data) -> Parts:
@@ -100,7 +108,11 @@ def assemble(run: RunConfig, data: Data) -> Parts:
     run, config = _with_item_mode(run, data), run.train
     is_given = run.model.item_mode == "given"
     layout = make_layout(
-        config.data_parallelism, config.model_parallelism, data.vocabulary.size, is_given
+        (config.data_parallelism, config.model_parallelism),
+        data.vocabulary.size,
+        is_given,
+        lanes=config.lanes,
+        eval_lanes=run.evaluation.lanes,
     )
     make_loader = functools.partial(
         train_loader,

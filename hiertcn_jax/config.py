@@ -274,7 +274,8 @@ class TrainConfig(JsonFields):
       epochs: Passes over the training events.
       steps: Optimizer steps; 0 leaves it to `epochs`, otherwise it overrides them.
       lanes, events, sessions: The bucket of training.
-      data_parallelism: Devices that share the lanes, over all processes; it divides them.
+      data_parallelism: Devices that share the lanes, over all processes; it divides them. 1 of
+        several processes: all of their devices do.
       model_parallelism: Devices that share the rows of the item table, for each of these.
       seed: One seed for parameters, order, dropout and negatives.
       fit_on: `train`, or `train_valid` for final tables.

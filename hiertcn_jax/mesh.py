@@ -32,25 +32,31 @@ def make_mesh(data: int, model: int) -> Mesh | None:
     The devices of a process are neighbours on `data`, in order of the processes: process p of P
     holds the lanes p*b/P.., and the whole table.
 
+    Args:
+      data: Devices that share the lanes. 1 of several processes, whose devices all must be in the
+        mesh: as many as there are.
+      model: Devices that share the table, for each of these.
+
     Raises:
       MeshError: There are too few devices; or there are several processes, and the mesh leaves
         devices out, or parts the table between processes.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    asked = f"data_parallelism={data}, model_parallelism={model}: a mesh of {data * model} devices"
-    if data * model > len(devices):
-        raise MeshError(f"{asked}, but there are {len(devices)}")
     if jax.process_count() > 1:
-        if data * model < len(devices):
-            raise MeshError(
-                f"{asked}, but the {jax.process_count()} processes have {len(devices)}, and all "
-                "must be in it"
-            )
         if jax.local_device_count() % model:
             raise MeshError(
                 f"model_parallelism={model}: must divide the {jax.local_device_count()} devices of "
                 "a process"
             )
+        data = len(devices) // model if data == 1 else data
+    asked = f"data_parallelism={data}, model_parallelism={model}: a mesh of {data * model} devices"
+    if data * model > len(devices):
+        raise MeshError(f"{asked}, but there are {len(devices)}")
+    if jax.process_count() > 1 and data * model < len(devices):
+        raise MeshError(
+            f"{asked}, but the {jax.process_count()} processes have {len(devices)}, and all must "
+            "be in it"
+        )
     if data * model == 1:
         return None
     grid = np.asarray(devices[: data * model]).reshape(data, model)

@@ -1,4 +1,4 @@
-"""experiments.train as several processes on this machine, and what runs are compared by."""
+"""Commands as several processes on this machine, and what runs are compared by."""
 
 import contextlib
 import json
@@ -20,14 +20,27 @@ def free_port():
         return server.getsockname()[1]
 
 
-def start(data, workdir, cache, *more, own=None, processes=2, devices=2):
-    """The processes, started; each with its own simulated devices and folder of programs.
+def start(data, workdir, cache, *more, own=None):
+    """Processes that train.
 
     Args:
       data: To train on.
       workdir: Theirs.
       cache: Where the folders of programs are.
       more: Flags of all.
+      own: Flags of single processes.
+    """
+    place = (f"--data_dir={data.directory}", f"--workdir={workdir}")
+    return start_command("experiments.train", cache, *place, *FLAGS, *more, own=own)
+
+
+def start_command(module, cache, *arguments, own=None, processes=2, devices=2):
+    """The processes, started; each with its own simulated devices and folder of programs.
+
+    Args:
+      module: The command.
+      cache: Where the folders of programs are.
+      arguments: Flags of all.
       own: Flags of single processes.
       processes: How many.
       devices: Of each.
@@ -36,8 +49,7 @@ def start(data, workdir, cache, *more, own=None, processes=2, devices=2):
     return [
         subprocess.Popen(
             [
-                sys.executable, "-m", "experiments.train", f"--data_dir={data.directory}",
-                f"--workdir={workdir}", *FLAGS, *more, address, f"--num_processes={processes}",
+                sys.executable, "-m", module, *arguments, address, f"--num_processes={processes}",
                 f"--process_id={index}", *(own or {}).get(index, []),
             ],
             cwd=ROOT,
