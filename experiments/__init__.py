@@ -1,1 +1,6 @@
 """The commands: absl runners around the library and the data pipelines."""
+
+from data_pipelines.allocator import share_one_heap
+
+# Here, for it has to come before any library starts a thread.
+share_one_heap()

@@ -1,4 +1,4 @@
-"""Freed memory is used again, without the system."""
+"""Freed memory is used again, without the system, and by all threads."""
 
 import subprocess
 import sys
@@ -64,3 +64,36 @@ def test_freed_pieces_between_others_are_given_back():
         [sys.executable, "-c", GIVES_BACK], capture_output=True, text=True, check=True
     )
     assert 60 < float(done.stdout) < 95
+
+
+ARENAS = """
+import ctypes
+import importlib
+import sys
+
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+
+import jax
+
+jax.devices()
+libc = ctypes.CDLL(None)
+libc.open_memstream.restype = ctypes.c_void_p
+text, size = ctypes.c_char_p(), ctypes.c_size_t()
+stream = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
+libc.malloc_info(0, stream)
+libc.fclose(stream)
+print(text.value.count(b"<heap nr="))
+"""
+
+
+def arenas(*modules: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", ARENAS, *modules], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_the_threads_of_a_command_share_one_heap():
+    assert arenas("experiments.train") == 1
+    assert arenas("polars", "experiments.train") > 1
