@@ -2,21 +2,21 @@
 
     python -m benchmarks.soak --json=FILE
 
-Trains on the synthetic log as the quickstart does, but of twenty times the users and without end: by
-the real command, in both item modes at once, with a checkpoint every 500 steps and a validation an
-epoch, so one or the other about every minute. More often would show what each checkpoint leaves
+Trains on the synthetic log as the quickstart does, but of twenty times the users and without end:
+by the real command, in both item modes at once, with a checkpoint every 500 steps and a validation
+an epoch, so one or the other about every minute. More often would show what each checkpoint leaves
 behind, which is TensorStore's (docs/reliability.md, "Memory"), and nothing else. Each run is looked
 at from outside, every second; after `--minutes` it gets SIGTERM, and has to save and end. What is
 held against it is what comes behind its first pass: the line that follows its first validation; of
 its memory what comes five minutes later. Linux only: it reads /proc.
 
-Cases: the item modes. Of each minute `anonymous_mb` has the least, and `anonymous_most_mb` the most:
-resident memory without the pages of files, which the system takes back and reads again as it likes.
-A validation holds more while it lasts; what is kept for good shows in both. `resident_mb` is the
-least with the pages of files. `anonymous_spread` is by how much the highest of the least is above the
-lowest, without those of the first five minutes. `files` and `threads` have the least of each minute:
-a checkpoint that is being written takes some more. `compilations` counts each program that was
-built or read from a cache.
+Cases: the item modes. Of each minute `anonymous_mb` has the least, and `anonymous_most_mb` the
+most: resident memory without the pages of files, which the system takes back and reads again as it
+likes. A validation holds more while it lasts; what is kept for good shows in both. `resident_mb` is
+the least with the pages of files. `anonymous_spread` is by how much the highest of the least is
+above the lowest, without those of the first five minutes. `files` and `threads` have the least of
+each minute: a checkpoint that is being written takes some more. `compilations` counts each program
+that was built or read from a cache.
 """
 
 import contextlib

@@ -12,7 +12,8 @@ from benchmarks.soak import GrowthError, Run, Sample, Settings, figures, growth,
 from tests.experiments.conftest import prepared
 
 FLAT = {
-    "anonymous_spread": 0.02, "anonymous_most_mb": [410.0, 405.0, 409.5], "files": [8, 9, 8, 8], "threads": [95, 96, 95, 96, 95, 96],
+    "anonymous_spread": 0.02, "anonymous_most_mb": [410.0, 405.0, 409.5],
+    "files": [8, 9, 8, 8], "threads": [95, 96, 95, 96, 95, 96],
     "later_compilations": 0, "stop_s": 30.0,
 }  # fmt: skip
 
