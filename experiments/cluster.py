@@ -8,6 +8,8 @@ waiting for. If the first process itself is killed, which all are connected to, 
 
 import contextlib
 import os
+import re
+import signal
 import socket
 import sys
 import threading
@@ -31,6 +33,9 @@ MEETING_SECONDS = 300.0
 
 _ALIVE, _FAILED, _LEFT = "hiertcn_jax/alive/", "hiertcn_jax/failed/", "hiertcn_jax/left/"
 _SHUTDOWN_SECONDS = 24 * 3600
+
+_OWN = re.compile(r"\b(RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)\b")
+"""In the message of an error of JAX whose cause is no other process: memory ran out, say."""
 
 
 class Cluster(NamedTuple):
@@ -83,12 +88,11 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
                 raise
             watch.leave(stopped.line, stopped.line, int(str(stopped.code)))
         except Exception as error:
-            if isinstance(error, jax.errors.JaxRuntimeError):
-                # Most likely another one is gone. Who, is known when it has been silent for long.
-                time.sleep(SILENCE_SECONDS + 5 * BEAT_SECONDS)
+            reason = one_line(str(error) or repr(error))
+            if isinstance(error, jax.errors.JaxRuntimeError) and not _OWN.search(reason):
+                _wait_for_word(f"{watch.name}: {reason}")
             if not isinstance(error, mendable):
                 traceback.print_exc()
-            reason = one_line(str(error) or repr(error))
             watch.leave(reason, f"error: {watch.name}: {reason}", 1)
         watch.end()
 
@@ -109,6 +113,19 @@ def _meet(cluster: Cluster) -> None:
             reason = f"the environment does not say where the processes meet: {reason}"
         address = cluster.coordinator_address or "auto"
         raise ClusterError(f"coordinator_address={address}: {reason}") from error
+    # JAX aborts where the first process is gone, and says so; absl would tell where each thread of
+    # Python was then, which has nothing to do with it.
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+
+
+def _wait_for_word(line: str) -> None:
+    """Says what broke, most likely since another process is gone.
+
+    Which one is known when it has been silent for long; then this process is ended meanwhile.
+    """
+    patience = SILENCE_SECONDS + 5 * BEAT_SECONDS
+    print(f"{line}; waiting {patience:.0f} s for word of the others", file=sys.stderr, flush=True)
+    time.sleep(patience)
 
 
 def _reach(address: str) -> None:

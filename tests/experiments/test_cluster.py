@@ -163,6 +163,34 @@ def test_flags_that_do_not_go_together_are_refused(data, tmp_path, given, messag
         settings_of(data, tmp_path, *given)
 
 
+@pytest.mark.parametrize(
+    "message, waits",
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.", False),
+        ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer", True),
+    ],
+)
+def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits):
+    class Watch:
+        name = "process 1 of 2"
+
+        def leave(self, reason, line, code):
+            raise SystemExit(line)
+
+    waited = []
+    monkeypatch.setattr(cluster, "_meet", lambda _: None)
+    monkeypatch.setattr(cluster, "_Watch", Watch)
+    monkeypatch.setattr(cluster.time, "sleep", waited.append)
+    with (
+        pytest.raises(SystemExit, match=f"error: process 1 of 2: {message}"),
+        cluster.joined(cluster.Cluster("h:1", 2, 1), train.MENDABLE),
+    ):
+        raise jax.errors.JaxRuntimeError(message)
+    said = capsys.readouterr().err
+    assert (f"process 1 of 2: {message}; waiting 50 s for word of the others\n" in said) == waits
+    assert waited == ([50.0] if waits else [])
+
+
 def test_a_first_process_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(cluster, "MEETING_SECONDS", 0.0)
     address = f"127.0.0.1:{free_port()}"
