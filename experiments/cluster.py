@@ -32,6 +32,9 @@ MEETING_SECONDS = 300.0
 """How long a process waits for the first one to be there."""
 
 _ALIVE, _FAILED, _LEFT = "hiertcn_jax/alive/", "hiertcn_jax/failed/", "hiertcn_jax/left/"
+_LEAVING_SECONDS = 5 * BEAT_SECONDS
+"""How long the first process waits for the others to be told why it ends."""
+
 _SHUTDOWN_SECONDS = 24 * 3600
 
 _OWN = re.compile(r"\b(RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)\b")
@@ -106,7 +109,12 @@ def _meet(cluster: Cluster) -> None:
     if cluster.coordinator_address is not None and cluster.process_id:
         _reach(cluster.coordinator_address)
     try:
-        jax.distributed.initialize(*cluster, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
+        jax.distributed.initialize(
+            *cluster,
+            # JAX aborts all where one has fallen silent; before that we say which.
+            heartbeat_timeout_seconds=int(5 * SILENCE_SECONDS),
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
     except (RuntimeError, ValueError) as error:
         reason = one_line(str(error))
         if cluster.coordinator_address is None:
@@ -121,9 +129,10 @@ def _meet(cluster: Cluster) -> None:
 def _wait_for_word(line: str) -> None:
     """Says what broke, most likely since another process is gone.
 
-    Which one is known when it has been silent for long; then this process is ended meanwhile.
+    Which one is known when it has been silent for long; then this process is ended meanwhile, once
+    the others have been told.
     """
-    patience = SILENCE_SECONDS + 5 * BEAT_SECONDS
+    patience = SILENCE_SECONDS + _LEAVING_SECONDS + 5 * BEAT_SECONDS
     print(f"{line}; waiting {patience:.0f} s for word of the others", file=sys.stderr, flush=True)
     time.sleep(patience)
 
@@ -185,7 +194,7 @@ class _Watch:
         if self._index:
             self._client.key_value_set(_LEFT + str(self._index), "")
             return
-        deadline = time.monotonic() + 5 * BEAT_SECONDS
+        deadline = time.monotonic() + _LEAVING_SECONDS
         while time.monotonic() < deadline:
             if len(self._client.key_value_dir_get(_LEFT)) == self._count - 1:
                 break

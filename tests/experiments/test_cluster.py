@@ -187,8 +187,8 @@ def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits
     ):
         raise jax.errors.JaxRuntimeError(message)
     said = capsys.readouterr().err
-    assert (f"process 1 of 2: {message}; waiting 50 s for word of the others\n" in said) == waits
-    assert waited == ([50.0] if waits else [])
+    assert (f"process 1 of 2: {message}; waiting 60 s for word of the others\n" in said) == waits
+    assert waited == ([60.0] if waits else [])
 
 
 def test_a_first_process_that_is_not_there_is_said(monkeypatch):
