@@ -28,6 +28,7 @@ def write_svd_embeddings(
 ) -> None:
     """Writes `item_embeddings.npy`: float32, a row for each item of `vocabulary.parquet`.
 
+    The rows are those of `svd_item_vectors`, their lengths replaced by the square roots of these.
     Items without an event in train get zeros. Histories are counted as they come; what is kept of
     them are the pairs of items that share a session.
 
@@ -46,7 +47,19 @@ def write_svd_embeddings(
     if width >= items:
         raise DataError(f"svd_embeddings={width}: must be below the number of items, {items}")
     vectors_vd = svd_item_vectors(counts, width, _SHRINKAGE_SESSIONS, seed=0)
-    np.save(directory / FILE_NAME, vectors_vd[FIRST_ITEM_ID:])
+    np.save(directory / FILE_NAME, _with_rooted_lengths(vectors_vd[FIRST_ITEM_ID:]))
+
+
+def _with_rooted_lengths(vectors_vd: np.ndarray) -> np.ndarray:
+    """float32 [v, d]: the same directions, of lengths that are closer to each other.
+
+    Lengths of rare and of popular items differ a hundredfold. A model whose rows are given cannot
+    make up for that, and would never find the rare ones; of equal length, nothing would tell which
+    are popular. docs/scale.md has what each of the three gives.
+    """
+    wide_vd = vectors_vd.astype(np.float64)
+    length_v = np.linalg.norm(wide_vd, axis=1)
+    return (wide_vd / np.sqrt(np.where(length_v > 0, length_v, 1))[:, None]).astype(np.float32)
 
 
 def _blocks(histories: Iterable[History]) -> Iterator[list[History]]:
