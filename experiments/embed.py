@@ -26,7 +26,7 @@ from data_pipelines.loaders import eval_loader
 from experiments.cluster import ClusterError, joined
 from experiments.data import Data
 from experiments.evaluation import fresh_carry
-from experiments.flags import (
+from experiments.place_flags import (
     DataPlace,
     Devices,
     define_device_flags,

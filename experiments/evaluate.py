@@ -19,7 +19,7 @@ from data_pipelines.histories.record import Split
 from experiments.cluster import ClusterError, joined
 from experiments.data import Data
 from experiments.evaluation import Evaluation, Evaluator
-from experiments.flags import (
+from experiments.place_flags import (
     DataPlace,
     Devices,
     define_device_flags,

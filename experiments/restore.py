@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.data import Data, open_data, require_width, with_embeddings
-from experiments.flags import DataPlace
+from experiments.place_flags import DataPlace
 from experiments.setup import make_layout
 from hiertcn_jax import processes
 from hiertcn_jax.batch import FIRST_ITEM_ID

@@ -27,6 +27,7 @@ from experiments.data import Data, open_data, with_embeddings
 from experiments.evaluate import evaluate_run
 from experiments.flags import RunConfig
 from experiments.loop import train
+from experiments.place_flags import define_cluster_flags, read_cluster
 from experiments.rankers import evaluate_ranker, fitted_histories
 from experiments.restore import restore_run
 from experiments.results import metrics_table, print_table
@@ -59,7 +60,7 @@ def read_settings() -> Settings:
         Path(values.workdir),
         values.synthetic,
         values.allow_older_checkpoint,
-        flags_lib.read_cluster(),
+        read_cluster(),
     )
 
 
@@ -116,5 +117,5 @@ def _evaluate(settings: Settings, data: Data) -> None:
 
 if __name__ == "__main__":
     flags_lib.define_train_flags()
-    flags_lib.define_cluster_flags()
+    define_cluster_flags()
     run_command(read_settings, main, MENDABLE, goes_on=True)

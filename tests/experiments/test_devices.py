@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from experiments import embed
-from experiments.flags import DataPlace, Devices
+from experiments.place_flags import DataPlace, Devices
 from experiments.setup import make_layout
 from hiertcn_jax.mesh import MeshError
 from tests.experiments.cluster_runs import assert_close, ended, results, start_command

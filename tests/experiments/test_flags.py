@@ -11,6 +11,7 @@ from absl.testing import flagsaver
 from data_pipelines import prepare_flags
 from experiments import flags as flags_lib
 from experiments.flags import RunConfig
+from experiments.place_flags import define_cluster_flags
 from hiertcn_jax.config import (
     EvalConfig,
     LossConfig,
@@ -29,7 +30,7 @@ def parsed(*arguments):
     """The flags of experiments.train, parsed; gone again at the end."""
     with flagsaver.flagsaver():
         flags_lib.define_train_flags()
-        flags_lib.define_cluster_flags()
+        define_cluster_flags()
         flags.FLAGS(["train", *arguments])
         yield flags.FLAGS
 

@@ -11,7 +11,7 @@ from absl.flags import IllegalFlagValueError
 from data_pipelines.errors import DataError
 from data_pipelines.synthetic import SyntheticConfig
 from experiments import embed, evaluate, train
-from experiments.flags import DataPlace
+from experiments.place_flags import DataPlace
 from experiments.restore import open_run_data, restore_run
 from hiertcn_jax.batch import UNKNOWN_ID
 from hiertcn_jax.checkpoint import CheckpointError

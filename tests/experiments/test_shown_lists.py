@@ -9,7 +9,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments import evaluation
 from experiments.evaluation import Evaluator
-from experiments.flags import DataPlace
+from experiments.place_flags import DataPlace
 from experiments.rankers import evaluate_ranker, fitted_histories
 from experiments.restore import open_run_data, restore_run
 from experiments.results import metrics_table

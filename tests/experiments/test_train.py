@@ -14,7 +14,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.loaders import train_loader
 from experiments import embed, evaluate, loop, train
-from experiments.flags import DataPlace
+from experiments.place_flags import DataPlace
 from experiments.restore import restore_run
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
 from hiertcn_jax.checkpoint import CheckpointError
