@@ -54,8 +54,8 @@ def _with_rooted_lengths(vectors_vd: np.ndarray) -> np.ndarray:
     """float32 [v, d]: the same directions, of lengths that are closer to each other.
 
     Lengths of rare and of popular items differ a hundredfold. A model whose rows are given cannot
-    make up for that, and would never find the rare ones; of equal length, nothing would tell which
-    are popular. docs/scale.md has what each of the three gives.
+    make up for that, and finds popular items alone; of equal length, nothing would tell which are
+    popular. docs/scale.md has what each of the three gives.
     """
     wide_vd = vectors_vd.astype(np.float64)
     length_v = np.linalg.norm(wide_vd, axis=1)
