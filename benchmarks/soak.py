@@ -10,13 +10,12 @@ at from outside, every second; after `--minutes` it gets SIGTERM, and has to sav
 held against it is what comes behind its first pass: the line that follows its first validation; of
 its memory what comes five minutes later. Linux only: it reads /proc.
 
-Cases: the item modes. Of each minute `anonymous_mb` has the most, and `anonymous_least_mb` the
-least: resident memory without the pages of files, which the system takes back and reads again as it
-likes. It goes up with each validation and down behind it, so what can be compared are stretches
-that hold a validation each: `anonymous_spread` is by how much the highest of five minutes is above
-that of any other five, without the first. `resident_mb` is the most with the pages of files.
-`files` and `threads` have the least of each minute: a checkpoint that is being written takes some
-more. `compilations` counts each program that was built or read from a cache.
+Cases: the item modes. Of each minute `resident_mb` has the most that was resident at any moment, as
+the system counts it, and `resident_least_mb` the least that was seen. Memory goes up with each
+validation and down behind it, so what can be compared are stretches that hold a validation each:
+`resident_spread` is by how much the highest of five minutes is above that of any other five,
+without the first. `files` and `threads` have the least of each minute: a checkpoint that is being
+written takes some more. `compilations` counts each program that was built or read from a cache.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ from data_pipelines.prepare import prepare
 LOSSES = {"dense": "cross_entropy", "rows": "sampled_softmax"}
 """By item mode."""
 MOST_SPREAD = 0.02
-"""Of the most anonymous memory in five minutes."""
+"""Of the most resident memory in five minutes."""
 MOST_STOP_S = 30.0
 """From SIGTERM to the end."""
 
@@ -71,30 +70,31 @@ class Sample(NamedTuple):
 
     Attributes:
       monotonic_s: When.
-      anonymous_bytes: Resident memory that is of no file.
-      resident_bytes: All of it.
+      resident_bytes: Resident memory.
+      peak_bytes: The most of it since the look before.
       files: Open files.
       threads: Threads.
     """
 
     monotonic_s: float
-    anonymous_bytes: int
     resident_bytes: int
+    peak_bytes: int
     files: int
     threads: int
 
 
 def look(pid: int) -> Sample:
-    """What a process holds now.
+    """What a process holds now; its peak begins anew.
 
     Raises:
       OSError: It has ended.
     """
     status = process_status(pid)
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="utf-8")
     return Sample(
         time.monotonic(),
-        status["RssAnon"],
         status["VmRSS"],
+        status["VmHWM"],
         len(os.listdir(f"/proc/{pid}/fd")),
         status["Threads"],
     )
@@ -114,14 +114,12 @@ def figures(samples: list[Sample], compiled_s: list[float]) -> dict[str, Any]:
     ]
     # The last may be a short one.
     minutes = minutes[:-1] or minutes
-    anonymous = [_megabytes(sample.anonymous_bytes for sample in minute) for minute in minutes]
-    most = [max(megabytes) for megabytes in anonymous]
+    most = [max(_megabytes(sample.peak_bytes for sample in minute)) for minute in minutes]
     highest = [max(stretch) for stretch in _stretches(most)]
     return {
-        "anonymous_mb": most,
-        "anonymous_least_mb": [min(megabytes) for megabytes in anonymous],
-        "anonymous_spread": round(max(highest) / min(highest) - 1, 4),
-        "resident_mb": [max(_megabytes(s.resident_bytes for s in minute)) for minute in minutes],
+        "resident_mb": most,
+        "resident_least_mb": [min(_megabytes(s.resident_bytes for s in m)) for m in minutes],
+        "resident_spread": round(max(highest) / min(highest) - 1, 4),
         "files": [min(sample.files for sample in minute) for minute in minutes],
         "threads": [min(sample.threads for sample in minute) for minute in minutes],
         "compilations": len(compiled_s),
@@ -142,7 +140,7 @@ def _megabytes(sizes: Iterable[int]) -> list[float]:
 def growth(case: Mapping[str, Any]) -> list[str]:
     """The figures of a run that are not as they should be."""
     wrong = {
-        "anonymous_spread": case["anonymous_spread"] > MOST_SPREAD,
+        "resident_spread": case["resident_spread"] > MOST_SPREAD,
         "files": _grows(case["files"]),
         "threads": _grows(case["threads"]),
         "later_compilations": case["later_compilations"] > 0,
