@@ -7,15 +7,16 @@ by the real command, in both item modes at once, with a checkpoint every 500 ste
 an epoch, so one or the other about every minute. More often would show what each checkpoint leaves
 behind, which is TensorStore's (docs/reliability.md, "Memory"), and nothing else. Each run is looked
 at from outside, every second; after `--minutes` it gets SIGTERM, and has to save and end. What is
-held against it is what comes behind its first pass: the line that follows its first validation; of
-its memory what comes five minutes later. Linux only: it reads /proc.
+held against it is what comes behind its first pass: the line that follows its first validation.
+Linux only: it reads /proc.
 
-Cases: the item modes. Of each minute `resident_mb` has the most that was resident at any moment, as
-the system counts it, and `resident_least_mb` the least that was seen. Memory goes up with each
-validation and down behind it, so what can be compared are stretches that hold a validation each:
-`resident_spread` is by how much the highest of five minutes is above that of any other five,
-without the first. `files` and `threads` have the least of each minute: a checkpoint that is being
-written takes some more. `compilations` counts each program that was built or read from a cache.
+Cases: the item modes. Memory goes up with each validation and down behind it, so figures are of
+epochs: from the end of one validation to that of the next, however long it takes. Of each,
+`resident_mb` has the most that was resident at any moment, as the system counts it, and
+`resident_least_mb` the least that was seen. `resident_spread` is by how much the highest of five
+epochs is above that of any other five, without the first five. `files` and `threads` have the least
+of each epoch: a checkpoint that is being written takes some more. `compilations` counts each program
+that was built or read from a cache.
 """
 
 import contextlib
@@ -41,13 +42,15 @@ from data_pipelines.prepare import prepare
 LOSSES = {"dense": "cross_entropy", "rows": "sampled_softmax"}
 """By item mode."""
 MOST_SPREAD = 0.02
-"""Of the most resident memory in five minutes."""
+"""Of the most resident memory in five epochs."""
+LEAST_EPOCHS = 15
+"""Five in which memory may settle, and two times five to compare."""
 MOST_STOP_S = 30.0
 """From SIGTERM to the end."""
 
 _ROOT = Path(__file__).parents[1]
 _EVERY_S = 1.0
-_STRETCH_MINUTES = 5
+_STRETCH = 5
 _USERS = 40_000
 _COUNTED = """
 import runpy, sys, time
@@ -70,6 +73,7 @@ class Sample(NamedTuple):
 
     Attributes:
       monotonic_s: When.
+      epoch: How many validations had ended at the look before.
       resident_bytes: Resident memory.
       peak_bytes: The most of it since the look before.
       files: Open files.
@@ -77,14 +81,19 @@ class Sample(NamedTuple):
     """
 
     monotonic_s: float
+    epoch: int
     resident_bytes: int
     peak_bytes: int
     files: int
     threads: int
 
 
-def look(pid: int) -> Sample:
+def look(pid: int, epoch: int) -> Sample:
     """What a process holds now; its peak begins anew.
+
+    Args:
+      pid: The process.
+      epoch: The one that was under way when the peak began.
 
     Raises:
       OSError: It has ended.
@@ -93,6 +102,7 @@ def look(pid: int) -> Sample:
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="utf-8")
     return Sample(
         time.monotonic(),
+        epoch,
         status["VmRSS"],
         status["VmHWM"],
         len(os.listdir(f"/proc/{pid}/fd")),
@@ -108,29 +118,27 @@ def figures(samples: list[Sample], compiled_s: list[float]) -> dict[str, Any]:
       compiled_s: When something was compiled, since ever.
     """
     began_s = samples[0].monotonic_s
-    minutes = [
-        list(minute)
-        for _, minute in itertools.groupby(samples, lambda s: int(s.monotonic_s - began_s) // 60)
-    ]
-    # The last may be a short one.
-    minutes = minutes[:-1] or minutes
-    most = [max(_megabytes(sample.peak_bytes for sample in minute)) for minute in minutes]
+    epochs = [list(epoch) for _, epoch in itertools.groupby(samples, lambda sample: sample.epoch)]
+    # The last has not ended.
+    epochs = epochs[:-1] or epochs
+    most = [max(_megabytes(sample.peak_bytes for sample in epoch)) for epoch in epochs]
     highest = [max(stretch) for stretch in _stretches(most)]
     return {
+        "epochs": len(epochs),
         "resident_mb": most,
-        "resident_least_mb": [min(_megabytes(s.resident_bytes for s in m)) for m in minutes],
+        "resident_least_mb": [min(_megabytes(s.resident_bytes for s in epoch)) for epoch in epochs],
         "resident_spread": round(max(highest) / min(highest) - 1, 4),
-        "files": [min(sample.files for sample in minute) for minute in minutes],
-        "threads": [min(sample.threads for sample in minute) for minute in minutes],
+        "files": [min(sample.files for sample in epoch) for epoch in epochs],
+        "threads": [min(sample.threads for sample in epoch) for epoch in epochs],
         "compilations": len(compiled_s),
         "later_compilations": sum(second > began_s for second in compiled_s),
     }
 
 
-def _stretches(minutes: list[float]) -> list[list[float]]:
-    """Five minutes each, without the first five and a shorter rest; all, if there are no more."""
-    starts = range(_STRETCH_MINUTES, len(minutes) - _STRETCH_MINUTES + 1, _STRETCH_MINUTES)
-    return [minutes[start : start + _STRETCH_MINUTES] for start in starts] or [minutes]
+def _stretches(epochs: list[float]) -> list[list[float]]:
+    """Five epochs each, without the first five and a shorter rest; all, if there are no more."""
+    starts = range(_STRETCH, len(epochs) - _STRETCH + 1, _STRETCH)
+    return [epochs[start : start + _STRETCH] for start in starts] or [epochs]
 
 
 def _megabytes(sizes: Iterable[int]) -> list[float]:
@@ -138,8 +146,9 @@ def _megabytes(sizes: Iterable[int]) -> list[float]:
 
 
 def growth(case: Mapping[str, Any]) -> list[str]:
-    """The figures of a run that are not as they should be."""
+    """The figures of a run that are not as they should be, or too few to tell."""
     wrong = {
+        "epochs": case["epochs"] < LEAST_EPOCHS,
         "resident_spread": case["resident_spread"] > MOST_SPREAD,
         "files": _grows(case["files"]),
         "threads": _grows(case["threads"]),
@@ -165,7 +174,7 @@ class Run:
     """
 
     def __init__(self, directory: Path, item_mode: str, *arguments: str) -> None:
-        self.item_mode, self.samples = item_mode, list[Sample]()
+        self.item_mode, self.samples, self._epoch = item_mode, list[Sample](), 0
         self._workdir, self._compiled = directory / item_mode, directory / f"{item_mode}.compiled"
         self._said = directory / f"{item_mode}.txt"
         command = [
@@ -187,8 +196,10 @@ class Run:
         """
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.item_mode}: ended: {self._last_words()}")
-        if self.samples or self._is_past_first_pass():
-            self.samples.append(look(self.process.pid))
+        kinds = [line["kind"] for line in self._lines()]
+        if self.samples or "valid" in kinds[:-1]:
+            self.samples.append(look(self.process.pid, self._epoch))
+        self._epoch = kinds.count("valid")
 
     def stop(self) -> dict[str, Any]:
         """Asks the run to stop; its figures.
@@ -210,10 +221,6 @@ class Run:
             **figures(self.samples, compiled_s),
             "stop_s": round(stop_s, 1),
         }
-
-    def _is_past_first_pass(self) -> bool:
-        kinds = [line["kind"] for line in self._lines()]
-        return "valid" in kinds[:-1]
 
     def _lines(self) -> list[dict[str, Any]]:
         path = self._workdir / "metrics.jsonl"

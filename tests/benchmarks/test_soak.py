@@ -13,21 +13,22 @@ from benchmarks.soak import GrowthError, Run, Sample, Settings, figures, growth,
 from tests.experiments.conftest import prepared
 
 FLAT = {
-    "resident_spread": 0.02, "files": [8, 9, 8, 8],
+    "epochs": 15, "resident_spread": 0.02, "files": [8, 9, 8, 8],
     "threads": [95, 96, 95, 96, 95, 96],
     "later_compilations": 0, "stop_s": 30.0,
 }  # fmt: skip
 
 
 def test_what_a_process_holds_is_seen():
-    before, stop = look(os.getpid()), threading.Event()
+    before, stop = look(os.getpid(), 0), threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
     kept = bytearray(os.urandom(1 << 20) * 100)
     with open(__file__):
-        now = look(os.getpid())
+        now = look(os.getpid(), 1)
     stop.set()
     thread.join()
+    assert (before.epoch, now.epoch) == (0, 1)
     assert now.files == before.files + 1
     assert now.threads == before.threads + 1
     assert now.resident_bytes - before.resident_bytes == pytest.approx(len(kept), rel=0.05)
@@ -35,32 +36,30 @@ def test_what_a_process_holds_is_seen():
 
 def test_the_peak_is_since_the_look_before():
     def growth_of_peak(size):
-        before = look(os.getpid()).resident_bytes
+        before = look(os.getpid(), 0).resident_bytes
         held = mmap.mmap(-1, size)
         held.write(b"x" * size)
         held.close()
-        return look(os.getpid()).peak_bytes - before
+        return look(os.getpid(), 0).peak_bytes - before
 
     assert growth_of_peak(200 << 20) > 190 << 20
     assert growth_of_peak(1 << 20) < 100 << 20
 
 
-def test_figures_are_of_whole_minutes_and_memory_may_settle_for_five():
-    # Five minutes of 100 MB; ten of 200 MB, with 300 MB and 306 MB for some seconds, as long as a
-    # validation; a minute of more, that is no five; and half a minute.
-    def resident(second):
-        minute = second // 60
-        megabytes = 100 if minute < 5 else 200 if minute < 15 else 400
-        if second % 300 in range(100, 110):
-            megabytes += 0 if minute < 5 else 100 if minute < 10 else 106
-        return megabytes * 10**6
-
-    samples = [
-        Sample(second, 90 * 10**6, resident(second), 8 + (second % 7 == 0), 20 + (second >= 60))
-        for second in range(990)
-    ]
+def test_figures_are_of_whole_epochs_however_long_and_memory_may_settle_for_five():
+    # Five epochs of 100 MB; ten of 200 MB, with 300 MB or 306 MB at one moment of their validation;
+    # one of more, that is no five; and one that has not ended.
+    peaks = [100] * 5 + [300] * 4 + [250, 306] + [240] * 4 + [400, 500]
+    samples = []
+    for epoch, peak in enumerate(peaks, 1):
+        lasts = 3 + 40 * (epoch % 3)
+        for second in range(lasts):
+            resident = peak if second == lasts - 1 else min(peak, 200)
+            sample = (90 * 10**6, resident * 10**6, 8 + (second > 0), 20 + (epoch > 1))
+            samples.append(Sample(len(samples), epoch, *sample))
     assert figures(samples, [-5.0, -1.0, 3.0]) == {
-        "resident_mb": [100.0] * 5 + [200, 300, 200, 200, 200, 200, 306, 200, 200, 200, 400],
+        "epochs": 16,
+        "resident_mb": [float(peak) for peak in peaks[:-1]],
         "resident_least_mb": [90.0] * 16,
         "resident_spread": 0.02,
         "files": [8] * 16,
@@ -73,7 +72,7 @@ def test_figures_are_of_whole_minutes_and_memory_may_settle_for_five():
 @pytest.mark.parametrize(
     "figure, value",
     [
-        ("resident_spread", 0.0201), ("files", [8, 8, 9]),
+        ("epochs", 14), ("resident_spread", 0.0201), ("files", [8, 8, 9]),
         ("threads", [95, 96, 95, 97, 97, 98]),
         ("later_compilations", 1), ("stop_s", 30.1),
     ],
@@ -99,7 +98,7 @@ def test_a_run_compiles_nothing_behind_its_first_pass_and_ends_when_asked_to(tmp
         case = run.stop()
     finally:
         run.process.kill()
-    assert case["validations"] >= 1
+    assert case["validations"] >= case["epochs"] >= 1
     assert case["compilations"] > 5
     assert case["later_compilations"] == 0
     assert case["files"] and case["threads"]
