@@ -14,9 +14,9 @@ Cases: the item modes. Memory goes up with each validation and down behind it, s
 epochs: from the end of one validation to that of the next, however long it takes. Of each,
 `resident_mb` has the most that was resident at any moment, as the system counts it, and
 `resident_least_mb` the least that was seen. `resident_spread` is by how much the highest of five
-epochs is above that of any other five, without the first five. `files` and `threads` have the least
-of each epoch: a checkpoint that is being written takes some more. `compilations` counts each program
-that was built or read from a cache.
+epochs is above that of any other five, without the first five. `files` and `threads` have the
+least of each epoch: a checkpoint that is being written takes some more. `compilations` counts each
+program that was built or read from a cache.
 """
 
 import contextlib

@@ -8,9 +8,10 @@ import numpy as np
 
 from hiertcn_jax import processes
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.chunk_ranks import RankCounts
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.mesh import DATA, Layout, lane_shardings, own_part, place
-from hiertcn_jax.ranking import RankCounts, ranks_of
+from hiertcn_jax.ranking import ranks_of
 from hiertcn_jax.train_step import make_rank_step
 
 

@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 from data_pipelines.item_embeddings import ItemEmbeddings
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.chunk_ranks import RankCounts, RankState, init_rank_state
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.mesh import DATA, lane_shardings, replicated
-from hiertcn_jax.ranking import RankCounts, RankState, init_rank_state
 from hiertcn_jax.train_step import make_chunk_steps
 
 

@@ -1,8 +1,8 @@
 """Exact rank of a target over the whole catalogue, and the best k items.
 
-The score of item i is <u, e_i> + b_i in float32, at full precision. The catalogue is taken in
-chunks of table rows, so memory is bounded by n*chunk whatever its size; the table is not copied.
-The rank of a target counts ties half,
+The score of item i is <u, e_i> + b_i (`chunk_ranks`). The catalogue is taken in chunks of table
+rows, so memory is bounded by n*chunk whatever its size; the table is not copied. The rank of a
+target counts ties half,
 
     rank = 1 + #(items with a greater score) + 1/2 #(other items with the same score),
 
@@ -18,22 +18,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.chunk_ranks import ChunkScores, RankCounts, RankState, init_rank_state, products
 from hiertcn_jax.mesh import MODEL
-
-
-class RankCounts(NamedTuple):
-    """What stands before each target in the order of scores.
-
-    Attributes:
-      greater_n: int32. Items with a greater score.
-      equal_n: int32. Other items with the same score.
-      nan_n: bool. The score of the target or of a competitor is NaN, or the target is no row of
-        the table: the counts mean nothing.
-    """
-
-    greater_n: Any
-    equal_n: Any
-    nan_n: Any
 
 
 class _Part(NamedTuple):
@@ -67,39 +53,21 @@ class _Part(NamedTuple):
         return RankCounts(greater_n, equal_n, nan_n > 0)
 
 
-class _Scores(NamedTuple):
-    """Scores of the table rows start..start+c-1, of which first.. to end are items to count.
-
-    Rows below `first` were in a chunk before: the last chunk starts early enough to be full, so
-    that the table needs no padding.
-    """
-
-    values_nc: Array
-    start: Array
-    first: Array
-    end: Any = None
-
-    @property
-    def ids_c(self) -> Array:
-        return self.start + jnp.arange(self.values_nc.shape[1])
-
-
 def rank_counts(
     u_nd: Float[Array, "n d"],
-    target_n: Int[Array, "n"],
+    target_n: Int[Array, " n"],
     table_vd: Float[Array, "v d"],
-    bias_v: Float[Array, "v"] | None,
+    bias_v: Float[Array, " v"] | None,
     chunk: int,
     seen_nk: Int[Array, "n k"] | None = None,
     whole_rows: int | None = None,
 ) -> RankCounts:
     """Counts the items that score above, and the same as, each target.
 
-    A target's score is looked up in the very product that its competitors' come from: out of
-    another it could differ in the last bit, and ties would be lost. A catalogue of several chunks
-    is therefore gone through twice, by one and the same loop body: for the targets' scores first,
-    then to count. Where the events stand in the order of their targets, few chunks hold one of
-    those, and the others are passed over the first time.
+    A target's score comes out of the very product that its competitors' do (`chunk_ranks`). A
+    catalogue of several chunks is therefore gone through twice, by one and the same loop body: for
+    the targets' scores first, then to count. Where the events stand in the order of their targets,
+    few chunks hold one of those, and the others are passed over the first time.
 
     Args:
       u_nd: What the model gives at each event.
@@ -126,44 +94,39 @@ def rank_counts(
     target_n, seen_nk = part.places(target_n), part.places(seen_nk)
     u_nd, target_n, seen_nk = (_at_least_two(x) for x in (u_nd, target_n, seen_nk))
     score, chunks = _chunked_scores(u_nd, table_vd, bias_v, chunk, part)
-    target_score_n = jnp.full(target_n.shape, jnp.nan)
-    nothing_n = jnp.zeros(target_n.shape, jnp.int32)
-    counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
+    state = init_rank_state(len(target_n))
 
-    def look_up(scores: _Scores, target_score_n: Array, counts: RankCounts) -> tuple:
-        return _look_up(scores, target_n, target_score_n), counts
+    def look_up(scores: ChunkScores, state: RankState) -> RankState:
+        return scores.look_up(state, target_n)
 
-    def count(scores: _Scores, target_score_n: Array, counts: RankCounts) -> tuple:
-        found = _count(scores, target_n, target_score_n, seen_nk)
-        added = (counts.greater_n + found.greater_n, counts.equal_n + found.equal_n)
-        return target_score_n, RankCounts(*added, counts.nan_n | found.nan_n)
+    def count(scores: ChunkScores, state: RankState) -> RankState:
+        return scores.count_competitors(state, target_n, seen_nk)
+
+    def collect(state: RankState) -> RankState:
+        return state._replace(target_score_n=part.collect(state.target_score_n, target_n))
 
     rows, size = table_vd.shape[0], min(chunk, table_vd.shape[0])
 
-    def go_through(i: Array, state: tuple) -> tuple:
+    def go_through(i: Array, state: RankState) -> RankState:
         start = jnp.minimum((i % chunks) * size, rows - size)
         wanted = (i >= chunks) | jnp.any((target_n >= start) & (target_n < start + size))
         state = jax.lax.cond(
             wanted,
-            lambda state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), *state),
+            lambda state: jax.lax.cond(i < chunks, look_up, count, score(i % chunks), state),
             lambda state: state,
             state,
         )
         if whole_rows is None:
             return state
         # Once, between the two ways through the catalogue.
-        collected_n = jax.lax.cond(
-            i == chunks - 1, lambda x_n: part.collect(x_n, target_n), lambda x_n: x_n, state[0]
-        )
-        return collected_n, state[1]
+        return jax.lax.cond(i == chunks - 1, collect, lambda state: state, state)
 
     if chunks == 1:
         scores = score(0)
-        found_n, _ = look_up(scores, target_score_n, counts)
-        state = count(scores, part.collect(found_n, target_n), counts)
+        state = count(scores, collect(look_up(scores, state)))
     else:
-        state = jax.lax.fori_loop(0, 2 * chunks, go_through, (target_score_n, counts))
-    return jax.tree.map(lambda x_n: x_n[:events], part.total(state[1]))
+        state = jax.lax.fori_loop(0, 2 * chunks, go_through, state)
+    return jax.tree.map(lambda x_n: x_n[:events], part.total(state.counts))
 
 
 def list_counts(
@@ -206,132 +169,23 @@ def _at_least_two(x: Any) -> Any:
 
 def _chunked_scores(
     u_nd: Array, table_vd: Array, bias_v: Array | None, chunk: int, part: _Part
-) -> tuple[Callable[[Any], _Scores], int]:
+) -> tuple[Callable[[Any], ChunkScores], int]:
     """A function from the number of a chunk to its scores, and how many chunks there are."""
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: must be >= 1")
     rows = table_vd.shape[0]
     chunk = min(chunk, rows)
 
-    def score(number: Any) -> _Scores:
+    def score(number: Any) -> ChunkScores:
         first = jnp.asarray(number * chunk)
         start = jnp.minimum(first, rows - chunk)
-        values_nc = _products(u_nd, jax.lax.dynamic_slice_in_dim(table_vd, start, chunk))
+        values_nc = products(u_nd, jax.lax.dynamic_slice_in_dim(table_vd, start, chunk))
         if bias_v is not None:
             values_nc += jax.lax.dynamic_slice_in_dim(bias_v, start, chunk)
         end = None if part.rows is None else part.rows - part.start
-        return _Scores(values_nc, start, jnp.maximum(first, FIRST_ITEM_ID - part.start), end)
+        return ChunkScores(values_nc, start, jnp.maximum(first, FIRST_ITEM_ID - part.start), end)
 
     return score, -(-rows // chunk)
-
-
-def _products(u_nd: Array, rows_cd: Array) -> Array:
-    """Inner products in float32, at full precision."""
-    return jnp.einsum(
-        "nd,cd->nc",
-        u_nd.astype(jnp.float32),
-        rows_cd.astype(jnp.float32),
-        precision=jax.lax.Precision.HIGHEST,
-    )
-
-
-def _look_up(scores: _Scores, target_n: Array, target_score_n: Array) -> Array:
-    """The targets' scores, where they are in this chunk."""
-    place_n = target_n - scores.start
-    size = scores.values_nc.shape[1]
-    found_n = jnp.take_along_axis(scores.values_nc, jnp.clip(place_n, 0, size - 1)[:, None], 1)[
-        :, 0
-    ]
-    return jnp.where((place_n >= 0) & (place_n < size), found_n, target_score_n)
-
-
-def _count(
-    scores: _Scores, target_n: Array, target_score_n: Array, seen_nk: Array | None
-) -> RankCounts:
-    """The counts of the competitors in this chunk."""
-    competes_nc = _in_catalogue(scores) & (scores.ids_c != target_n[:, None])
-    if seen_nk is not None:
-        competes_nc &= ~_is_seen(scores, seen_nk)
-    target_score_n1 = target_score_n[:, None]
-    return RankCounts(
-        jnp.sum(competes_nc & (scores.values_nc > target_score_n1), 1, dtype=jnp.int32),
-        jnp.sum(competes_nc & (scores.values_nc == target_score_n1), 1, dtype=jnp.int32),
-        jnp.any(competes_nc & jnp.isnan(scores.values_nc), 1) | jnp.isnan(target_score_n),
-    )
-
-
-def _in_catalogue(scores: _Scores) -> Array:
-    """Which rows are items, and were in no chunk before; bool [c]."""
-    is_item_c = scores.ids_c >= scores.first
-    return is_item_c if scores.end is None else is_item_c & (scores.ids_c < scores.end)
-
-
-def _is_seen(scores: _Scores, seen_nk: Array) -> Array:
-    """Which of the chunk's rows are among those seen by each event; bool [n, c]."""
-    place_nk = seen_nk - scores.start
-    size = scores.values_nc.shape[1]
-    # Past the end is dropped; a negative place would count from the end.
-    place_nk = jnp.where(place_nk >= 0, place_nk, size)
-    events_n1 = jnp.arange(len(seen_nk))[:, None]
-    nothing = jnp.zeros(scores.values_nc.shape, bool)
-    return nothing.at[events_n1, place_nk].set(True, mode="drop")
-
-
-class RankState(NamedTuple):
-    """What is known of each event's rank behind some chunks of the catalogue.
-
-    Attributes:
-      target_score_n: float32. NaN before the target's chunk was looked at.
-      counts: Of the chunks that were counted.
-    """
-
-    target_score_n: Any
-    counts: RankCounts
-
-
-def init_rank_state(events: int) -> RankState:
-    """Nothing is known yet."""
-    nothing_n = np.zeros(events, np.int32)
-    counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
-    return RankState(np.full(events, np.nan, np.float32), counts)
-
-
-def rank_chunk(
-    state: RankState,
-    rows_cd: Float[Array, "c d"],
-    start: Int[Array, ""],
-    first: Int[Array, ""],
-    looks_up: Bool[Array, ""],
-    u_nd: Float[Array, "n d"],
-    target_n: Int[Array, "n"],
-    seen_nk: Int[Array, "n k"] | None = None,
-) -> RankState:
-    """`rank_counts`, one chunk at a time, of a catalogue that is not there as a whole.
-
-    The chunks are gone through twice, by this same function: those with a target to look their
-    scores up, then all of them to count. All are of one size.
-
-    Args:
-      state: Behind the chunks before.
-      rows_cd: The chunk's item embeddings.
-      start: Table row of the first of them.
-      first: Table row of the first that was in no chunk before.
-      looks_up: Whether targets are looked up, or competitors counted.
-      u_nd: What the model gives at each event; two or more.
-      target_n: As in `rank_counts`.
-      seen_nk: Likewise.
-    """
-    scores = _Scores(_products(u_nd, rows_cd), start, jnp.maximum(first, FIRST_ITEM_ID))
-
-    def look_up(state: RankState) -> RankState:
-        return state._replace(target_score_n=_look_up(scores, target_n, state.target_score_n))
-
-    def count(state: RankState) -> RankState:
-        found, counts = _count(scores, target_n, state.target_score_n, seen_nk), state.counts
-        added = (counts.greater_n + found.greater_n, counts.equal_n + found.equal_n)
-        return state._replace(counts=RankCounts(*added, counts.nan_n | found.nan_n))
-
-    return jax.lax.cond(looks_up, look_up, count, state)
 
 
 def ranks_of(counts: RankCounts) -> np.ndarray:
@@ -354,7 +208,7 @@ def ranks_of(counts: RankCounts) -> np.ndarray:
 def top_k(
     u_nd: Float[Array, "n d"],
     table_vd: Float[Array, "v d"],
-    bias_v: Float[Array, "v"] | None,
+    bias_v: Float[Array, " v"] | None,
     k: int,
     chunk: int,
     seen_nk: Int[Array, "n s"] | None = None,
@@ -384,9 +238,9 @@ def top_k(
 
     def merge(number: Any, best: tuple[Array, Array]) -> tuple[Array, Array]:
         scores = score(number)
-        allowed_nc = jnp.broadcast_to(_in_catalogue(scores), scores.values_nc.shape)
+        allowed_nc = jnp.broadcast_to(scores.in_catalogue(), scores.values_nc.shape)
         if seen_nk is not None:
-            allowed_nc &= ~_is_seen(scores, seen_nk)
+            allowed_nc &= ~scores.is_seen(seen_nk)
         values_nc = jnp.where(allowed_nc, scores.values_nc, -jnp.inf)
         # The chunk's best alone meet the best so far, which have lower ids and stand before them.
         values_nk, places_nk = jax.lax.top_k(values_nc, min(k, values_nc.shape[1]))

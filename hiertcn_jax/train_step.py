@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.batch import PADDING_ID, Batch
+from hiertcn_jax.chunk_ranks import RankCounts, RankState, rank_chunk
 from hiertcn_jax.config import LossConfig, ModelConfig
 from hiertcn_jax.distinct import with_distinct_rows, with_listed_rows
 from hiertcn_jax.embedding import ItemTable, scoring_rows
@@ -17,7 +18,7 @@ from hiertcn_jax.models import Model
 from hiertcn_jax.negatives import Source, sources_at_rows
 from hiertcn_jax.objective import event_loss, stream_keys
 from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.ranking import RankCounts, RankState, list_counts, rank_chunk, rank_counts
+from hiertcn_jax.ranking import list_counts, rank_counts
 from hiertcn_jax.train_state import TrainState, state_shardings
 
 StepMetrics = dict[str, jax.Array]
@@ -157,7 +158,7 @@ class ChunkSteps(NamedTuple):
 
     Attributes:
       rows: From the embeddings of a chunk, [c, d] of any type, to what scores are made of.
-      rank: `ranking.rank_chunk`; the old state is donated.
+      rank: `rank_chunk`; the old state is donated.
     """
 
     rows: Callable[[Any], jax.Array]

@@ -15,6 +15,7 @@ import pytest
 from data_pipelines.distinct import ItemRows
 from data_pipelines.loaders import train_loader
 from hiertcn_jax.batch import Bucket, padding_batch
+from hiertcn_jax.chunk_ranks import RankCounts
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.embedding import ItemTable
 from hiertcn_jax.mesh import (
@@ -30,7 +31,7 @@ from hiertcn_jax.mesh import (
 from hiertcn_jax.models import build
 from hiertcn_jax.objective import make_sources
 from hiertcn_jax.optimizer import Optimizer, learning_rate_schedule
-from hiertcn_jax.ranking import RankCounts, rank_counts, ranks_of
+from hiertcn_jax.ranking import rank_counts, ranks_of
 from hiertcn_jax.train_state import init_train_state
 from hiertcn_jax.train_step import make_eval_step, make_rank_step, make_train_step
 from tests.data_pipelines import walking
