@@ -73,7 +73,7 @@ def per_user_weight(
 def target_scores(
     u: Float[Array, "*e d"],
     table_vd: Float[Array, "v d"],
-    bias_v: Float[Array, "v"] | None,
+    bias_v: Float[Array, " v"] | None,
     item_ids: Int[Array, "*e"],
     weight: Float[Array, "*e"],
 ) -> Float[Array, "*e"]:
@@ -86,7 +86,7 @@ def target_scores(
 def candidate_scores(
     u: Float[Array, "*e d"],
     table_vd: Float[Array, "v d"],
-    bias_v: Float[Array, "v"] | None,
+    bias_v: Float[Array, " v"] | None,
     candidate_ids: Int[Array, "*own k"],
     weight: Float[Array, "*e"],
 ) -> Float[Array, "*e k"]:
@@ -121,7 +121,7 @@ def _product(formula: str, a: Array, b: Array) -> Array:
 def cross_entropy(
     u: Float[Array, "*e d"],
     table_vd: Float[Array, "v d"],
-    bias_v: Float[Array, "v"] | None,
+    bias_v: Float[Array, " v"] | None,
     item_ids: Int[Array, "*e"],
     weight: Float[Array, "*e"],
     chunk: int | None = None,
@@ -165,11 +165,11 @@ def cross_entropy(
 def shared_sampled_softmax(
     u: Float[Array, "*e d"],
     table_vd: Float[Array, "v d"],
-    bias_v: Float[Array, "v"] | None,
+    bias_v: Float[Array, " v"] | None,
     item_ids: Int[Array, "*e"],
     weight: Float[Array, "*e"],
-    candidate_ids_k: Int[Array, "k"],
-    log_expected_count_k: Float[Array, "k"] | None,
+    candidate_ids_k: Int[Array, " k"],
+    log_expected_count_k: Float[Array, " k"] | None,
     own: Candidates | None = None,
     layout: Layout | None = None,
 ) -> LossSum:

@@ -69,7 +69,7 @@ class Proposal:
         draws = jax.random.bits(key, shape, jnp.uint32)
         return self.item_ids_p[jnp.searchsorted(self.first_draw_p, draws, side="right") - 1]
 
-    def at_rows(self, distinct_u: Int[Array, "u"]) -> "Proposal":
+    def at_rows(self, distinct_u: Int[Array, " u"]) -> "Proposal":
         """The log-probabilities of a batch's own rows (`rows` mode), where ids are local."""
         return Proposal(self.log_q_v[distinct_u])
 
@@ -181,7 +181,7 @@ class Candidates:
 
 def log_expected_count(
     counts: Sequence[int | float | Float[Array, ""]],
-    log_q_rows: Sequence[Float[Array, "v"]],
+    log_q_rows: Sequence[Float[Array, " v"]],
     item_ids: Int[Array, "..."],
 ) -> Float[Array, "..."]:
     """`log sum_s n_s q_s(j)` of each item j: how often a candidate set is expected to hold it.
@@ -252,7 +252,7 @@ def sample_candidates(
 
 
 def _draw(
-    keys: Key[Array, "n"], sources: Sequence[Source], own_shape: tuple[int, ...]
+    keys: Key[Array, " n"], sources: Sequence[Source], own_shape: tuple[int, ...]
 ) -> Int[Array, "*own k"]:
     """The candidates of all sources that are not in-batch, side by side."""
     drawn = [
