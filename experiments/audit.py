@@ -33,8 +33,7 @@ from experiments.audit_checks import (
     sample_targets,
 )
 from experiments.audit_fits import check_batches, check_causal, check_ranker_fit, fit
-from experiments.cells import Cell, Comparison, cell_config
-from experiments.rankers import make_ranker
+from experiments.cells import Cell, Comparison, cell_config, cell_ranker
 from experiments.restore import restore_run
 from experiments.results import print_table, write_json
 from experiments.scorers import model_scorer, ranker_scorer
@@ -82,8 +81,7 @@ def audit(comparison: Comparison, cells: list[Cell]) -> None:
 def audit_ranker(comparison: Comparison, cell: Cell, targets: list[Target]) -> dict[str, Result]:
     """The checks of a ranker."""
     data, fit_on, tolerance = comparison.data, comparison.run.train.fit_on, _RANKER_TOLERANCE
-    settings = comparison.settings.get(cell.model, {})
-    make = functools.partial(make_ranker, cell.model, data.vocabulary.size, settings)
+    make = functools.partial(cell_ranker, comparison, cell.model)
     ranker = fit(make, data, fit_on)
     score = ranker_scorer(ranker)
     results = check_frozen(score, targets, fit_on, data.vocabulary.size, tolerance)

@@ -3,28 +3,27 @@
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from absl import flags
 
 from data_pipelines.errors import DataError
 from data_pipelines.files import read_json
 from data_pipelines.histories.record import Split
 from experiments.data import Data
+from experiments.entries import SettingsByName, entry_config, entry_of
 from experiments.evaluation import Evaluation, Evaluator
-from experiments.flags import RunConfig, override
+from experiments.flags import RunConfig
 from experiments.loop import train
 from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
 from experiments.restore import restore_run
 from experiments.results import write_json, write_ranks
 from experiments.setup import saved_configs
-from hiertcn_jax.baselines.registry import RANKERS
-from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.checkpoint import config_differences
-from hiertcn_jax.models import MODELS
-from hiertcn_jax.models.budget import count_parameters, fit_to_budget
+from hiertcn_jax.models.budget import count_parameters
 
 RANKS_FILE = "ranks.parquet"
 
@@ -39,9 +38,9 @@ class Comparison(NamedTuple):
       run: Settings of the neural models, but for what a cell changes.
       data: The data.
       split: The part that is scored.
-      workdir: Cells lie in W/<model>/seed_<seed>, or W/<model> where no seed matters.
+      workdir: Cells lie in W/<name>/seed_<seed>, or W/<name> where no seed matters.
       parameter_budget: Non-embedding parameters that neural models are fitted to; 0 leaves them.
-      settings: By model: flags of a neural model, or arguments of a ranker, and their values.
+      settings: What stands under each name, see `experiments.entries`.
       allow_older: Whether an older checkpoint serves where a cell's newest is damaged.
     """
 
@@ -50,7 +49,7 @@ class Comparison(NamedTuple):
     split: Split
     workdir: Path
     parameter_budget: int
-    settings: dict[str, dict[str, Any]]
+    settings: SettingsByName
     allow_older: bool = False
 
 
@@ -58,7 +57,7 @@ class Cell(NamedTuple):
     """A scored model.
 
     Attributes:
-      model: Its name.
+      model: Its name in the comparison, a variant's own.
       seed: Its seed; None for a ranker, which has no use of one.
       directory: Where it lies, with ranks.parquet in it.
       values: {"metrics": the evaluation JSON, "parameters", "train_events_per_s",
@@ -71,95 +70,59 @@ class Cell(NamedTuple):
     values: dict[str, Any]
 
 
-def check_models(models: list[str], settings: dict[str, Any]) -> None:
-    """Checks names before anything is trained.
-
-    Raises:
-      ValueError: A name is not that of a model.
-    """
-    known = [*MODELS, *RANKERS]
-    for model in [*models, *settings]:
-        if model not in known:
-            raise ValueError(f"models={model}: must be one of {', '.join(known)}")
-
-
-def check_settings(
-    run: RunConfig,
-    models: list[str],
-    seeds: list[int],
-    settings: dict[str, dict[str, Any]],
-    parameter_budget: int,
-) -> None:
-    """Checks the settings of every cell before anything is trained.
-
-    Raises:
-      ValueError: There is no such flag or argument of a model, a value cannot be used, or the model
-        cannot be fitted to the budget; the model is named.
-    """
-    for model in dict.fromkeys([*models, *settings]):
-        own = settings.get(model, {})
-        try:
-            if model in RANKERS:
-                make_ranker(model, FIRST_ITEM_ID, own)
-            else:
-                for seed in seeds:
-                    _run_config(run, own, parameter_budget, model, seed)
-        except (flags.Error, ValueError) as error:
-            raise ValueError(f"{model}: {error}") from error
-
-
-def run_cells(comparison: Comparison, model: str, seeds: list[int]) -> list[Cell]:
-    """The cells of one model; those that are done already are read.
+def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]:
+    """The cells of one model or variant; those that are done already are read.
 
     Raises:
       DataError: A cell was made with other settings.
     """
-    if model in RANKERS:
-        directory = comparison.workdir / model
-        return [_cell(comparison, model, None, directory)]
-    return [
-        _cell(comparison, model, seed, comparison.workdir / model / f"seed_{seed}")
-        for seed in seeds
-    ]
+    directory = comparison.workdir / name
+    if entry_of(name, comparison.settings).is_ranker:
+        return [_cell(comparison, name, None, directory)]
+    return [_cell(comparison, name, seed, directory / f"seed_{seed}") for seed in seeds]
 
 
-def _cell(comparison: Comparison, model: str, seed: int | None, directory: Path) -> Cell:
+def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) -> Cell:
     path = directory / "cell.json"
-    settings = comparison.settings.get(model, {})
-    run = None if seed is None else cell_config(comparison, model, seed)
-    made_with = _made_with(comparison, run, settings)
+    run = None if seed is None else cell_config(comparison, name, seed)
+    made_with = _made_with(comparison, run, comparison.settings.get(name, {}))
     if path.exists():
         values = read_json(path)
         if not isinstance(values, dict) or not values.keys() >= _VALUES:
             raise DataError(f"{path}: is not what a comparison writes; remove it to make it again")
-        differing = config_differences(values["made_with"], made_with)
+        differing = _differences(values["made_with"], made_with)
         if differing:
             raise DataError(f"{path}: made with other settings: {'; '.join(differing)}")
-        return Cell(model, seed, directory, values)
+        return Cell(name, seed, directory, values)
     directory.mkdir(parents=True, exist_ok=True)
     if run is None:
-        evaluation, figures = _fit_and_score(comparison, model, settings)
+        evaluation, figures = _fit_and_score(comparison, name)
     else:
         evaluation, figures = _train_and_score(comparison, run, directory)
     write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
     values = {"metrics": evaluation.metrics, **figures, "made_with": made_with}
     write_json(path, values)
-    return Cell(model, seed, directory, values)
+    return Cell(name, seed, directory, values)
 
 
-def cell_config(comparison: Comparison, model: str, seed: int) -> RunConfig:
+def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What a cell was made with otherwise; leaving a ranker's argument out is a difference too."""
+    if "settings" in wanted:
+        absent = dict.fromkeys(saved.get("settings", {}))
+        wanted = {**wanted, "settings": absent | wanted["settings"]}
+    return config_differences(saved, wanted)
+
+
+def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
     """The settings of a neural model's cell."""
-    own, budget = comparison.settings.get(model, {}), comparison.parameter_budget
-    return _run_config(comparison.run, own, budget, model, seed)
+    entry = entry_of(name, comparison.settings)
+    return entry_config(comparison.run, entry, comparison.parameter_budget, seed)
 
 
-def _run_config(
-    base: RunConfig, own: dict[str, Any], parameter_budget: int, model: str, seed: int
-) -> RunConfig:
-    run = override(override(base, {"model": model, "seed": seed}), own)
-    if parameter_budget:
-        run = run._replace(model=fit_to_budget(run.model, parameter_budget))
-    return run
+def cell_ranker(comparison: Comparison, name: str) -> Ranker:
+    """A ranker's cell's ranker, not fitted yet."""
+    entry = entry_of(name, comparison.settings)
+    return make_ranker(entry.model, comparison.data.vocabulary.size, entry.own)
 
 
 def _made_with(
@@ -179,11 +142,9 @@ def _made_with(
     return json.loads(json.dumps(decided))
 
 
-def _fit_and_score(
-    comparison: Comparison, model: str, settings: dict[str, Any]
-) -> tuple[Evaluation, dict[str, Any]]:
+def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[str, Any]]:
     data, fit_on = comparison.data, comparison.run.train.fit_on
-    ranker = make_ranker(model, data.vocabulary.size, settings)
+    ranker = cell_ranker(comparison, name)
     started = time.perf_counter()
     ranker.fit(fitted_histories(data, fit_on))
     fitted = time.perf_counter()

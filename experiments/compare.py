@@ -5,33 +5,27 @@
 
 Neural models take all flags of experiments.train; --settings=A.json,B.json sets flags (of a neural
 model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as the best.json of
-experiments.sweep does. Writes W/compare.json, W/compare.csv and W/compare.md; with --slices also
-W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png; with --audit also
-W/audit.json, see experiments.audit. Cells that are done are kept: started again, the command goes
-on.
+experiments.sweep does, and defines variants, {"stan_causal": {"ranker": "stan", "causal": true}},
+which --models then takes by their names (experiments.entries).
+
+Writes W/compare.json, W/compare.csv and W/compare.md; with --slices also W/<split>_slices.json and
+a plot of each slice, W/<split>_slices_<slice>.png; with --audit also W/audit.json, see
+experiments.audit. Cells that are done are kept: started again, the command goes on.
 """
 
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import flags
 
 from data_pipelines.command import run_command
 from data_pipelines.errors import DataError
-from data_pipelines.files import read_json
 from data_pipelines.histories.record import Split
 from experiments import flags as flags_lib
 from experiments.audit import AuditError, audit
 from experiments.bad_steps import NonFiniteError
-from experiments.cells import (
-    Cell,
-    Comparison,
-    check_models,
-    check_settings,
-    finished_figures,
-    run_cells,
-)
+from experiments.cells import Cell, Comparison, finished_figures, run_cells
 from experiments.comparison_tables import (
     comparison_frame,
     comparison_markdown,
@@ -40,6 +34,7 @@ from experiments.comparison_tables import (
 )
 from experiments.data import Data, open_data, with_embeddings
 from experiments.differences import best_differences
+from experiments.entries import SettingsByName, check_entries, read_settings_files
 from experiments.flags import RunConfig
 from experiments.results import print_table, write_json
 from experiments.slice_plots import require_matplotlib
@@ -57,7 +52,7 @@ class Settings(NamedTuple):
     seeds: list[int]
     split: Split
     parameter_budget: int
-    settings: dict[str, dict[str, Any]]
+    settings: SettingsByName
     slices: bool = False
     audit: bool = False
     allow_older: bool = False
@@ -75,7 +70,9 @@ def define_flags() -> None:
         "Non-embedding parameters that each neural model's widths are fitted to; 0 leaves them.",
         lower_bound=0,
     )
-    flags.DEFINE_list("settings", [], "JSON files of flags or arguments by model.")
+    flags.DEFINE_list(
+        "settings", [], "JSON files of flags or arguments by model, and of variants of models."
+    )
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
     flags.DEFINE_bool("audit", False, "Also check that no score moves with what it must not know.")
 
@@ -89,12 +86,11 @@ def read_settings() -> Settings:
     values = flags.FLAGS
     if not all(seed.isdecimal() for seed in values.seeds):
         raise ValueError(f"flag --seeds={','.join(values.seeds)}: must be whole numbers >= 0")
-    by_model = read_model_settings(values.settings)
-    check_models(values.models, by_model)
+    by_name = read_settings_files(values.settings)
     if values.slices:
         require_matplotlib()
     seeds, run = [int(seed) for seed in values.seeds], flags_lib.read_run_config()
-    check_settings(run, values.models, seeds, by_model, values.parameter_budget)
+    check_entries(run, values.models, seeds, by_name, values.parameter_budget)
     return Settings(
         run=run,
         data_dir=Path(values.data_dir),
@@ -103,32 +99,11 @@ def read_settings() -> Settings:
         seeds=seeds,
         split=Split[values.split.upper()],
         parameter_budget=values.parameter_budget,
-        settings=by_model,
+        settings=by_name,
         slices=values.slices,
         audit=values.audit,
         allow_older=values.allow_older_checkpoint,
     )
-
-
-def read_model_settings(paths: list[str]) -> dict[str, dict[str, Any]]:
-    """By model: its flags or arguments, each model's of one file.
-
-    Raises:
-      ValueError: A file cannot be read, or two files set one model.
-    """
-    by_model: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        try:
-            values = read_json(Path(path))
-        except DataError as error:
-            raise ValueError(f"flag --settings={error}") from error
-        if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
-            raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
-        twice = sorted(set(values) & set(by_model))
-        if twice:
-            raise ValueError(f"flag --settings={path}: {twice[0]} is set by a file before it too")
-        by_model |= values
-    return by_model
 
 
 def require_same_events(cells: list[Cell]) -> str:

@@ -73,11 +73,11 @@ def read_config(config: type[ConfigT]) -> ConfigT:
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value: Any = FLAGS[_flag_name(config, field.name)].value
+        value: Any = FLAGS[flag_name(config, field.name)].value
         if field.name == "negatives":
             value = parse_negatives(value)
         elif isinstance(field.default, tuple):
-            value = _whole_numbers(_flag_name(config, field.name), value)
+            value = _whole_numbers(flag_name(config, field.name), value)
         values[field.name] = value
     try:
         return config(**values)
@@ -121,7 +121,7 @@ def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     for config in run:
         changes = {}
         for field in dataclasses.fields(config):
-            name = _flag_name(type(config), field.name)
+            name = flag_name(type(config), field.name)
             if name in left:
                 changes[field.name] = _as_field(type(config), field, left.pop(name))
         parts.append(dataclasses.replace(config, **changes))
@@ -161,7 +161,7 @@ def _as_field(config: type, field: dataclasses.Field, value: Any) -> Any:
         if field.name == "negatives":
             value = parse_negatives([str(item) for item in items if item])
         else:
-            value = _whole_numbers(_flag_name(config, field.name), [str(item) for item in items])
+            value = _whole_numbers(flag_name(config, field.name), [str(item) for item in items])
     elif isinstance(field.default, float) and type(value) is int:
         value = float(value)
     config.require_types({field.name: value})  # type: ignore[attr-defined]
@@ -210,7 +210,7 @@ def flag_lines(run: RunConfig) -> list[str]:
     lines = []
     for config in run:
         for field in dataclasses.fields(config):
-            name, value = _flag_name(type(config), field.name), getattr(config, field.name)
+            name, value = flag_name(type(config), field.name), getattr(config, field.name)
             if isinstance(value, bool):
                 lines.append(f"--{name}" if value else f"--no{name}")
             elif isinstance(value, tuple):
@@ -242,13 +242,14 @@ def parse_negatives(items: list[str]) -> tuple[tuple[str, int], ...]:
     return tuple(pairs)
 
 
-def _flag_name(config: type, field: str) -> str:
+def flag_name(config: type, field: str) -> str:
+    """The flag of a config's field."""
     return _FLAG_NAMES.get((config, field), field)
 
 
 def _renamed(config: type, message: str) -> str:
     field, _, rest = message.partition("=")
-    return f"{_flag_name(config, field)}={rest}"
+    return f"{flag_name(config, field)}={rest}"
 
 
 def _attribute_docs(config: type) -> dict[str, str]:
@@ -264,7 +265,7 @@ def _attribute_docs(config: type) -> dict[str, str]:
 
 
 def _define(config: type, field: dataclasses.Field, text: str) -> None:
-    name, default = _flag_name(config, field.name), cast(Any, field.default)
+    name, default = flag_name(config, field.name), cast(Any, field.default)
     choices = _CHOICES.get((config, field.name))
     if field.name == "negatives":
         text += f" As source:count, of {', '.join(config_lib.NEGATIVE_SOURCES)}."

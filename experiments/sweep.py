@@ -32,6 +32,7 @@ from experiments.leaderboard import (
     leaderboard_table,
     write_leaderboard,
 )
+from experiments.own_settings import override_own
 from experiments.rankers import make_ranker
 from experiments.results import print_table, write_json
 from experiments.space import Space, read_space
@@ -157,7 +158,7 @@ def _check(settings: Settings) -> None:
 def _check_flag(run: RunConfig, name: str, value: Any) -> None:
     if name in flags.FLAGS:
         flags.FLAGS[name].parser.parse(str(value))
-    override(run, {name: value})
+    override_own(run, {name: value})
 
 
 def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:

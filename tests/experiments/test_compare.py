@@ -125,6 +125,35 @@ def test_a_cell_of_other_settings_is_refused_by_name(settings, compared, monkeyp
         compare.main(other)
 
 
+def test_variants_of_one_model_stand_side_by_side(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    variants = {
+        "rolling_popularity": {"events": 9},
+        "rolling_300": {"ranker": "rolling_popularity", "events": 300},
+        "nogap": {"model": "hiertcn", "gap_decay": "none"},
+        "gap": {"model": "hiertcn", "gap_decay": "learned"},
+    }
+    given = settings._replace(workdir=tmp_path, models=[*variants], seeds=[1], settings=variants)
+    compare.main(given)
+    models = json.loads((tmp_path / "compare.json").read_text())["models"]
+    assert {name: [cell["seed"] for cell in cells] for name, cells in models.items()} == {
+        "rolling_popularity": [None],
+        "rolling_300": [None],
+        "nogap": [1],
+        "gap": [1],
+    }
+    assert len({cells[0]["metrics"]["all"]["mrr"] for cells in models.values()}) == 4
+    assert (tmp_path / "rolling_300" / "cell.json").exists()
+    made_with = json.loads((tmp_path / "gap" / "seed_1" / "cell.json").read_text())["made_with"]
+    assert (made_with["model"]["name"], made_with["model"]["gap_decay"]) == ("hiertcn", "learned")
+    markdown = (tmp_path / "compare.md").read_text()
+    assert all(f"| {name} | all |" in markdown for name in variants)
+    # A setting that is not there any more is another setting.
+    del variants["rolling_300"]["events"]
+    with pytest.raises(DataError, match=r"settings\.events: checkpoint 300, this run None"):
+        compare.main(given)
+
+
 def test_cells_of_other_events_stop_the_comparison(tmp_path):
     cells = [
         Cell(name, None, tmp_path / name, {"metrics": {"events_hash": value, "events": 3}})
@@ -145,26 +174,6 @@ def test_settings_of_one_model_change_that_model_alone():
         override(RUN, {"dropout": 2})
     with pytest.raises(flags.IllegalFlagValueError, match="negatives=uniform"):
         override(RUN, {"negatives": "uniform"})
-
-
-def test_unknown_models_are_refused_before_anything_runs():
-    with pytest.raises(ValueError, match="models=popularty: must be one of hiertcn"):
-        compare.check_models(["popularty"], {})
-
-
-def test_settings_of_several_files_are_one_and_no_model_is_in_two(tmp_path):
-    paths = []
-    for name, values in (("a", {"item_knn": {"shrinkage": 3}}), ("b", {"hiertcn": {}})):
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(values))
-        paths.append(str(path))
-    assert compare.read_model_settings(paths) == {"item_knn": {"shrinkage": 3}, "hiertcn": {}}
-    assert compare.read_model_settings([]) == {}
-    with pytest.raises(ValueError, match=r"a\.json: item_knn is set by a file before it"):
-        compare.read_model_settings([*paths, paths[0]])
-    (tmp_path / "a.json").write_text('{"item_knn": 3}')
-    with pytest.raises(ValueError, match=r"a\.json: expected \{model"):
-        compare.read_model_settings(paths)
 
 
 @pytest.mark.parametrize(

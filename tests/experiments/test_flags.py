@@ -48,7 +48,7 @@ def test_every_field_has_a_flag_with_its_help():
     with parsed(*WHERE) as values:
         for config in CONFIGS:
             for field in dataclasses.fields(config):
-                flag = values[flags_lib._flag_name(config, field.name)]
+                flag = values[flags_lib.flag_name(config, field.name)]
                 assert len(flag.help) > 15
                 assert "`" not in flag.help
 
@@ -104,7 +104,7 @@ def test_saved_flags_repeat_the_run(tmp_path, run):
     for config in run:
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
-            name = flags_lib._flag_name(type(config), field.name)
+            name = flags_lib.flag_name(type(config), field.name)
             if field.name == "negatives":
                 value = ",".join(f"{source}:{count}" for source, count in value)
             elif isinstance(value, tuple):

@@ -126,7 +126,7 @@ def test_flagfiles_of_train(tmp_path):
                 fields = {}
                 for config in run:
                     for field in dataclasses.fields(config):
-                        name = flags_lib._flag_name(type(config), field.name)
+                        name = flags_lib.flag_name(type(config), field.name)
                         fields[name] = getattr(config, field.name)
                 return fields
 

@@ -16,6 +16,7 @@ KINDS = {
     "JSON": r"flag --settings=/.+: (no such file|not readable as JSON: .+)",
     "form": r"flag --settings=/.+: expected \{model: \{flag: value\}\}",
     "model": r"models=.*: must be one of .+",
+    "name": r"models=.*: must be at most 100 letters, digits, _ or -",
     "argument": r"\w+: .*: no such argument of \w+: .+",
     "value": r"\w+: (flag --)?.*=.*: (must|expected|not|there is).+",
     "together": r"\w+: \w+=.*: a batch has some rows of the table.*",
@@ -43,10 +44,13 @@ BAD = {
         ("hiertcn", "negatives", ["uniform"]), ("hiertcn", "negatives", [["uniform", 3]]),
         ("hiertcn", "no_such_flag", 1), ("hiertcn", "__class__", 1), ("hiertcn", "workdir", "/"),
         ("item_knn", "neighbours", "5"), ("item_knn", "balance", 7), ("item_knn", "remind", 1),
+        ("hiertcn", "seed", 5), ("hiertcn", "fit_on", "train_valid"), ("sasrec", "eval_lanes", 8),
+        ("item_knn", "ranker", "stan"), ("mine", "model", 3), ("mine", "ranker", "hiertcn"),
         ("item_knn", "neighbours", None), ("item_knn", "neighbours", [5]),
     ],
     "argument": [("item_knn", "rows", 3), ("popularity", "self", 1), ("stan", "", 1)],
-    "model": [("HierTCN", "dropout", 0.1), ("", "x", 1), ("__init__", "x", 1)],
+    "model": [("HierTCN", "dropout", 0.1), ("", "x", 1), ("__init__", "x", 1), ("mine", "x", 1)],
+    "name": [("../x", "ranker", "stan"), ("a b", "model", "hiertcn"), ("", "ranker", "stan")],
     "together": [("hiertcn", "item_mode", "rows")],
 }  # fmt: skip
 
