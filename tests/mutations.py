@@ -151,6 +151,12 @@ MUTATIONS = {
         "        except _CutShortError:\n            self.progress.validation_due = False\n",
         _STOPPED,
     ),
+    "signals are caught behind the imports alone": Mutation(
+        "data_pipelines/__init__.py",
+        "\nend_on_signals()\n",
+        "\n",
+        "tests/data_pipelines/test_starting.py::test_a_signal_during_the_imports_is_one_line",
+    ),
     "a step that is not finite is taken": Mutation(
         "hiertcn_jax/train_step.py",
         "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",

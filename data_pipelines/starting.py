@@ -1,0 +1,43 @@
+"""A command that is stopped before it has begun says so in one line too, and not in a traceback.
+
+Importing the libraries takes seconds. Nothing but the standard library may be imported here.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+_PACKAGES = ("data_pipelines", "experiments")
+
+
+def end_on_signals() -> None:
+    """Has SIGTERM and SIGINT end the process with one line, where it is a command of ours.
+
+    Until `command.run_command` sets its own handlers. A program that imports the packages as a
+    library keeps its handlers.
+    """
+    if _is_command(sys.argv, sys.orig_argv):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
+
+
+def _is_command(argv: list[str], orig_argv: list[str]) -> bool:
+    """Whether `python -m` is looking for a module of ours, and imports its package for that.
+
+    Meanwhile sys.argv[0] is "-m"; the module is what precedes the other arguments on the command
+    line, alone or behind options of one letter ("-m experiments.train", "-Bmexperiments.train").
+    """
+    if not argv or argv[0] != "-m" or len(orig_argv) <= len(argv):
+        return False
+    module = orig_argv[-len(argv)]
+    if module.startswith("-"):
+        module = module.partition("m")[2]
+    return module.startswith(tuple(f"{package}." for package in _PACKAGES))
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends at once: there is nothing to clean up, and libraries may catch what is raised."""
+    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)
