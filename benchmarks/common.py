@@ -3,10 +3,11 @@
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from experiments.commit import current_commit
 
 Figures = Mapping[str, Mapping[str, Any]]
 """{case: {figure: value}}; figures carry their unit in the name. Versions and settings of a case
@@ -71,19 +72,6 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
-
-
-def current_commit() -> str:
-    """The commit of this checkout, "-dirty" behind it if tracked files differ.
-
-    Raises:
-      subprocess.CalledProcessError: This is not a git checkout.
-    """
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    here = Path(__file__).parent
-    return subprocess.run(
-        command, cwd=here, check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 def _processor() -> str:

@@ -42,6 +42,7 @@ class Comparison(NamedTuple):
       parameter_budget: Non-embedding parameters that neural models are fitted to; 0 leaves them.
       settings: What stands under each name, see `experiments.entries`.
       allow_older: Whether an older checkpoint serves where a cell's newest is damaged.
+      commit: Of the code that makes cells; None: not known.
     """
 
     run: RunConfig
@@ -51,6 +52,7 @@ class Comparison(NamedTuple):
     parameter_budget: int
     settings: SettingsByName
     allow_older: bool = False
+    commit: str | None = None
 
 
 class Cell(NamedTuple):
@@ -61,7 +63,8 @@ class Cell(NamedTuple):
       seed: Its seed; None for a ranker, which has no use of one.
       directory: Where it lies, with ranks.parquet in it.
       values: {"metrics": the evaluation JSON, "parameters", "train_events_per_s",
-        "score_events_per_s", "causal", "settings"}; None where a figure has no meaning.
+        "score_events_per_s", "causal", "commit", "made_with"}; None where a figure has no meaning,
+        and no commit in cells of before it was kept.
     """
 
     model: str
@@ -88,7 +91,7 @@ def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) 
     made_with = _made_with(comparison, run, comparison.settings.get(name, {}))
     if path.exists():
         values = read_json(path)
-        if not isinstance(values, dict) or not values.keys() >= _VALUES:
+        if not _is_cell(values):
             raise DataError(f"{path}: is not what a comparison writes; remove it to make it again")
         differing = _differences(values["made_with"], made_with)
         if differing:
@@ -100,9 +103,19 @@ def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) 
     else:
         evaluation, figures = _train_and_score(comparison, run, directory)
     write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
-    values = {"metrics": evaluation.metrics, **figures, "made_with": made_with}
+    values = {
+        "metrics": evaluation.metrics,
+        **figures,
+        "commit": comparison.commit,
+        "made_with": made_with,
+    }
     write_json(path, values)
     return Cell(name, seed, directory, values)
+
+
+def _is_cell(values: Any) -> bool:
+    known = isinstance(values, dict) and values.keys() >= _VALUES
+    return known and isinstance(values["made_with"], dict)
 
 
 def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -193,4 +206,5 @@ def _train_speed(directory: Path) -> float:
 
 def finished_figures(cell: Cell) -> dict[str, Any]:
     """A cell as the comparison's JSON has it."""
-    return {"seed": cell.seed, **{name: cell.values[name] for name in _FIGURES}}
+    figures = {name: cell.values[name] for name in _FIGURES}
+    return {"seed": cell.seed, "commit": cell.values.get("commit"), **figures}

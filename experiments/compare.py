@@ -8,14 +8,14 @@ model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, 
 experiments.sweep does, and defines variants, {"stan_causal": {"ranker": "stan", "causal": true}},
 which --models then takes by their names (experiments.entries).
 
-Writes W/compare.json, W/compare.csv and W/compare.md; with --slices also W/<split>_slices.json and
-a plot of each slice, W/<split>_slices_<slice>.png; with --audit also W/audit.json, see
-experiments.audit. Cells that are done are kept: started again, the command goes on.
+Writes W/compare.json, W/compare.md, W/compare.csv and W/compare_differences.csv; with --slices also
+W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png; with --audit also
+W/audit.json, see experiments.audit. Cells that are done are kept: started again, the command goes
+on.
 """
 
-import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -26,11 +26,15 @@ from experiments import flags as flags_lib
 from experiments.audit import AuditError, audit
 from experiments.bad_steps import NonFiniteError
 from experiments.cells import Cell, Comparison, finished_figures, run_cells
+from experiments.commit import current_commit
 from experiments.comparison_tables import (
+    TextTable,
     comparison_frame,
-    comparison_markdown,
-    comparison_table,
-    summarize,
+    comparison_tables,
+    differences_frame,
+    header_texts,
+    markdown,
+    rich_table,
 )
 from experiments.data import Data, open_data, with_embeddings
 from experiments.differences import best_differences
@@ -39,6 +43,7 @@ from experiments.flags import RunConfig
 from experiments.results import print_table, write_json
 from experiments.slice_plots import require_matplotlib
 from experiments.slice_report import report_comparison
+from experiments.summary import summarize, summary_json
 from hiertcn_jax.checkpoint import CheckpointError
 
 
@@ -139,6 +144,7 @@ def main(settings: Settings) -> None:
         settings.parameter_budget,
         settings.settings,
         settings.allow_older,
+        current_commit(),
     )
     settings.workdir.mkdir(parents=True, exist_ok=True)
     flags_lib.save_flags(settings.workdir / "flags.txt")
@@ -157,41 +163,46 @@ def main(settings: Settings) -> None:
 
 def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash: str) -> None:
     """The comparison as JSON, CSV and Markdown, and on the terminal."""
-    rows = summarize(cells)
-    differences = best_differences(cells)
+    rows, differences = summarize(cells), best_differences(cells)
     header = {
         "split": settings.split.name.lower(),
         "data": str(data.directory),
         "data_hash": data.content_hash,
         "events_hash": events_hash,
         "fit_on": settings.run.train.fit_on,
+        "mask_seen": settings.run.evaluation.mask_seen,
         "seeds": settings.seeds,
         "parameter_budget": settings.parameter_budget,
-        "commit": _commit(),
+        "commits": list(dict.fromkeys(cell.values.get("commit") or "unknown" for cell in cells)),
     }
     by_model = {
         row.model: [finished_figures(c) for c in cells if c.model == row.model] for row in rows
     }
     write_json(
         settings.workdir / "compare.json",
-        {**header, "models": by_model, "differences": differences},
+        {
+            **header,
+            "summary": summary_json(rows),
+            "models": by_model,
+            "differences": differences,
+        },
     )
-    comparison_frame(rows).write_csv(settings.workdir / "compare.csv")
-    markdown = comparison_markdown(rows, differences, header)
-    (settings.workdir / "compare.md").write_text(markdown, encoding="utf-8")
-    print_table(comparison_table(rows, f"{settings.workdir}, {header['split']}, {events_hash}"))
+    comparison_frame(rows, events_hash).write_csv(settings.workdir / "compare.csv")
+    differences_frame(differences, events_hash).write_csv(
+        settings.workdir / "compare_differences.csv"
+    )
+    tables = comparison_tables(rows, differences)
+    (settings.workdir / "compare.md").write_text(markdown(tables, header), encoding="utf-8")
+    _print(tables, header)
 
 
-def _commit() -> str | None:
-    """The commit of the code, where it runs from a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or None
+def _print(tables: list[TextTable], header: dict[str, Any]) -> None:
+    print()
+    for name, text in header_texts(header).items():
+        print(f"{name}: {text}")
+    for table in tables:
+        print()
+        print_table(rich_table(table))
 
 
 if __name__ == "__main__":

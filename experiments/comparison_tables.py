@@ -1,114 +1,131 @@
-"""A comparison as a table for the terminal, as CSV and as Markdown."""
+"""A comparison as tables: for the terminal and as Markdown the same ones, and as CSV."""
 
-import statistics
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import polars as pl
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from experiments.cells import Cell
-from hiertcn_jax.metrics import METRICS
+from experiments.summary import AVERAGES, Row, best_mean
+from hiertcn_jax.metrics import GROUPS, METRICS
 
-GROUPS = ("all", "first", "next")
-AVERAGES = ("events", "users")
-
-
-class Figure(NamedTuple):
-    """A metric over the seeds; the deviation is None where there is one seed."""
-
-    mean: float | None
-    deviation: float | None
-
-    def __str__(self) -> str:
-        if self.mean is None:
-            return "-"
-        text = f"{self.mean:.4f}"
-        return text if self.deviation is None else f"{text} ± {self.deviation:.4f}"
+Differences = list[dict[str, Any]]
+"""What `best_differences` gives."""
 
 
-class Row(NamedTuple):
-    """A model over its seeds.
+class TextTable(NamedTuple):
+    """A table of text; the first column names a model.
 
     Attributes:
-      model: Its name.
-      seeds: How many.
-      figures: By (average, group, metric).
-      parameters: Non-embedding parameters; None for a ranker.
-      train_events_per_s: Median over the seeds.
-      score_events_per_s: Likewise.
-      causal: Whether what it uses of other users lies before the event.
+      title: What it shows.
+      columns: The first is of names, the others are aligned to the right.
+      rows: Texts.
+      best: Places (row, column) of the best of a column.
     """
 
-    model: str
-    seeds: int
-    figures: dict[tuple[str, str, str], Figure]
-    parameters: int | None
-    train_events_per_s: float
-    score_events_per_s: float
-    causal: bool
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
-def summarize(cells: list[Cell]) -> list[Row]:
-    """One row a model, in the order of the cells."""
-    models = list(dict.fromkeys(cell.model for cell in cells))
-    return [_row(model, [cell.values for cell in cells if cell.model == model]) for model in models]
+def comparison_tables(rows: list[Row], differences: Differences) -> list[TextTable]:
+    """Metrics by average and group, sizes and speeds, differences by group."""
+    metrics = [_metrics_table(rows, average, group) for average in AVERAGES for group in GROUPS]
+    return [*metrics, _sizes_table(rows), *_difference_tables(differences)]
 
 
-def _row(model: str, values: list[dict[str, Any]]) -> Row:
-    def groups(cell: dict[str, Any], average: str) -> dict[str, Any]:
-        return cell["metrics"] if average == "events" else cell["metrics"]["per_user"]
-
-    figures = {
-        (average, group, metric): _figure([groups(v, average)[group][metric] for v in values])
-        for average in AVERAGES
-        for group in GROUPS
-        for metric in METRICS
-    }
-    return Row(
-        model,
-        len(values),
-        figures,
-        values[0]["parameters"],
-        statistics.median(v["train_events_per_s"] for v in values),
-        statistics.median(v["score_events_per_s"] for v in values),
-        values[0]["causal"],
+def _metrics_table(rows: list[Row], average: str, group: str) -> TextTable:
+    best = frozenset(
+        (place, 1 + column)
+        for column, metric in enumerate(METRICS)
+        for place, row in enumerate(rows)
+        if row.figures[average, group, metric].mean is not None
+        and row.figures[average, group, metric].mean == best_mean(rows, average, group, metric)
     )
+    lines = [[row.model, *(str(row.figures[average, group, m]) for m in METRICS)] for row in rows]
+    return TextTable(f"{group}: averages over {average}", ["model", *METRICS], lines, best)
 
 
-def _figure(values: list[float | None]) -> Figure:
-    known = [value for value in values if value is not None]
-    if not known:
-        return Figure(None, None)
-    return Figure(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+def _sizes_table(rows: list[Row]) -> TextTable:
+    columns = ["model", "seeds", "causal", "parameters", "training events/s", "scoring events/s"]
+    lines = [
+        [
+            row.model,
+            str(row.seeds),
+            "yes" if row.causal else "no",
+            _whole(row.parameters),
+            _whole(row.train_events_per_s),
+            _whole(row.score_events_per_s),
+        ]
+        for row in rows
+    ]
+    return TextTable("Sizes and speed", columns, lines)
 
 
-def comparison_table(rows: list[Row], title: str) -> Table:
-    """Micro averages of all models by group, the best of each column in bold."""
-    table = Table(title=title)
-    for column in ("model", "group", *METRICS):
-        table.add_column(column, justify="left" if column in ("model", "group") else "right")
-    for group in GROUPS:
-        best = {metric: _best(rows, group, metric) for metric in METRICS}
-        for row in rows:
-            cells = []
-            for metric in METRICS:
-                figure = row.figures["events", group, metric]
-                marked = figure.mean is not None and figure.mean == best[metric]
-                cells.append(f"[bold]{figure}[/bold]" if marked else str(figure))
-            table.add_row(row.model, group, *cells)
-        table.add_section()
-    return table
+def _whole(number: float | None) -> str:
+    return "-" if number is None else f"{number:,.0f}"
 
 
-def _best(rows: list[Row], group: str, metric: str) -> float | None:
-    means = [row.figures["events", group, metric].mean for row in rows]
-    known = [mean for mean in means if mean is not None]
-    if not known:
-        return None
-    return min(known) if metric == "mrp" else max(known)
+def _difference_tables(differences: Differences) -> Iterator[TextTable]:
+    metrics = list(dict.fromkeys(line["metric"] for line in differences))
+    for group in dict.fromkeys(line["group"] for line in differences):
+        lines = {
+            (line["second"], line["metric"]): line for line in differences if line["group"] == group
+        }
+        (best,) = {line["first"] for line in lines.values()}
+        others = dict.fromkeys(model for model, _ in lines)
+        rows = [[other, *(_interval(lines[other, m]) for m in metrics)] for other in others]
+        title = f"{group}: {best} less each other model, with the 95 % interval over users"
+        yield TextTable(title, [f"{best} less", *metrics], rows)
 
 
-def comparison_frame(rows: list[Row]) -> pl.DataFrame:
+def _interval(line: dict[str, Any]) -> str:
+    return f"{line['difference']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})"
+
+
+def rich_table(table: TextTable) -> Table:
+    """For a terminal of 120 columns: seven metrics with their deviations fit beside a name."""
+    made = Table(
+        title=table.title, box=box.SIMPLE, padding=0, show_edge=False, title_justify="left"
+    )
+    for place, column in enumerate(table.columns):
+        made.add_column(column, justify="right" if place else "left", overflow="fold")
+    for at, row in enumerate(table.rows):
+        made.add_row(
+            *(
+                Text(text.replace(" ± ", "±"), "bold" if (at, place) in table.best else "")
+                for place, text in enumerate(row)
+            )
+        )
+    return made
+
+
+def markdown(tables: list[TextTable], header: dict[str, Any]) -> str:
+    """The tables with what they were made of: data, split, seeds, commits."""
+    parts = [f"{name}: {value}  " for name, value in header_texts(header).items()]
+    for table in tables:
+        lines = [
+            [f"**{text}**" if (at, place) in table.best else text for place, text in enumerate(row)]
+            for at, row in enumerate(table.rows)
+        ]
+        aligned = ["---", *["---:"] * (len(table.columns) - 1)]
+        parts += ["", f"{table.title}:", ""]
+        parts += ["| " + " | ".join(line) + " |" for line in (table.columns, aligned, *lines)]
+    return "\n".join(parts) + "\n"
+
+
+def header_texts(header: dict[str, Any]) -> dict[str, str]:
+    """The header as people read it."""
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in header.items()
+    }
+
+
+def comparison_frame(rows: list[Row], events_hash: str) -> pl.DataFrame:
     """One line for each model, average and group; metrics as mean and std columns."""
     lines = []
     for row in rows:
@@ -127,57 +144,16 @@ def comparison_frame(rows: list[Row]) -> pl.DataFrame:
                 for metric in METRICS:
                     figure = row.figures[average, group, metric]
                     line[metric], line[f"{metric} std"] = figure.mean, figure.deviation
-                lines.append(line)
+                lines.append({**line, "events_hash": events_hash})
     return pl.DataFrame(lines, infer_schema_length=None)
 
 
-def comparison_markdown(
-    rows: list[Row], differences: list[dict[str, Any]], header: dict[str, Any]
-) -> str:
-    """The tables with what they were made of: data, split, seeds, commit."""
-    parts = [f"{name}: {value}  " for name, value in header.items()]
-    for average in AVERAGES:
-        parts += ["", f"Averages over {average}:", ""]
-        parts += _lines(
-            ["model", "group", *METRICS],
-            [
-                [row.model, group, *(str(row.figures[average, group, m]) for m in METRICS)]
-                for group in GROUPS
-                for row in rows
-            ],
-        )
-    parts += ["", "Sizes and speed:", ""]
-    parts += _lines(
-        ["model", "seeds", "causal", "parameters", "training events/s", "scoring events/s"],
-        [
-            [
-                row.model,
-                str(row.seeds),
-                "yes" if row.causal else "no",
-                "-" if row.parameters is None else f"{row.parameters:,}",
-                f"{row.train_events_per_s:,.0f}",
-                f"{row.score_events_per_s:,.0f}",
-            ]
-            for row in rows
-        ],
-    )
-    parts += ["", "The best against each other, with the 95 % interval over users:", ""]
-    parts += _lines(
-        ["first", "second", "group", "metric", "difference", "interval"],
-        [
-            [
-                line["first"],
-                line["second"],
-                line["group"],
-                line["metric"],
-                f"{line['difference']:+.4f}",
-                f"{line['low']:+.4f} to {line['high']:+.4f}",
-            ]
-            for line in differences
-        ],
-    )
-    return "\n".join(parts) + "\n"
-
-
-def _lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+def differences_frame(differences: Differences, events_hash: str) -> pl.DataFrame:
+    """One line for each pair, group and metric."""
+    names = ("first", "second", "group", "metric")
+    schema = {
+        **dict.fromkeys(names, pl.String),
+        **dict.fromkeys(("difference", "low", "high"), pl.Float64),
+    }
+    frame = pl.DataFrame(differences, schema=schema)
+    return frame.with_columns(events_hash=pl.lit(events_hash))

@@ -1,68 +1,64 @@
-"""The best models against each other: differences with a paired bootstrap over users."""
+"""The best model of each group against every other: differences with a paired bootstrap."""
 
-import itertools
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from experiments.cells import RANKS_FILE, Cell
 from experiments.results import read_ranks
 from experiments.significance import paired_bootstrap
 
-_BEST = 3
-"""Models that are compared with each other."""
-
 _METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "recall@20": lambda rank_n: (rank_n <= 20).astype(float),
     "mrr": lambda rank_n: 1 / rank_n,
+    "recall@20": lambda rank_n: (rank_n <= 20).astype(float),
 }
 
-_KEYS = ["user_id", "session", "position"]
+_GROUPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "all": lambda position_n: np.full(len(position_n), True),
+    "first": lambda position_n: position_n == 0,
+    "next": lambda position_n: position_n > 0,
+}
 
 
 def best_differences(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Differences of the models of the highest mrr, over all, first and next events.
+    """Of all, first and next events: the model of the highest mrr there, less each other one.
 
     Returns:
-      [{"first", "second", "group", "metric", "difference", "low", "high"}] for each pair.
+      [{"first", "second", "group", "metric", "difference", "low", "high"}], where `first` is the
+      best of the group; of models with several seeds the mean over them counts.
     """
-    mrr: dict[str, list[float]] = {}
-    for cell in cells:
-        mrr.setdefault(cell.model, []).append(cell.values["metrics"]["all"]["mrr"])
-    best = sorted(mrr, key=lambda model: -float(np.mean(mrr[model])))[:_BEST]
-    frames = {
-        model: _event_metrics([cell for cell in cells if cell.model == model]) for model in best
-    }
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    of_model = {model: [cell for cell in cells if cell.model == model] for model in models}
+    events = read_ranks(cells[0].directory / RANKS_FILE)
+    position_n = events["position"].to_numpy()
+    _, user_n = np.unique(events["user_id"].to_numpy(), return_inverse=True)
+    values = {model: _event_metrics(of_model[model]) for model in models}
     out = []
-    for first, second in itertools.combinations(best, 2):
-        for group, metric in itertools.product(("all", "first", "next"), _METRICS):
-            keep = _group(frames[first], group)
-            if not keep.any():
-                continue
-            interval = paired_bootstrap(
-                frames[first][metric].to_numpy()[keep],
-                frames[second][metric].to_numpy()[keep],
-                frames[first]["user_id"].to_numpy()[keep],
-            )
-            names = {"first": first, "second": second, "group": group, "metric": metric}
+    for group, belongs in _GROUPS.items():
+        kept_n = belongs(position_n)
+        if not kept_n.any() or len(models) < 2:
+            continue
+        mrr = {model: _mean_mrr(of_model[model], group) for model in models}
+        best = max(models, key=mrr.__getitem__)
+        pairs = [(model, metric) for model in models if model != best for metric in _METRICS]
+        columns = [(values[best][metric] - values[m][metric])[kept_n] for m, metric in pairs]
+        intervals = paired_bootstrap(np.stack(columns, axis=1), user_n[kept_n])
+        for (model, metric), interval in zip(pairs, intervals, strict=True):
+            names = {"first": best, "second": model, "group": group, "metric": metric}
             out.append({**names, **interval._asdict()})
     return out
 
 
-def _group(frame: pl.DataFrame, group: str) -> np.ndarray:
-    position_n = frame["position"].to_numpy()
-    if group == "all":
-        return np.full(len(position_n), True)
-    return (position_n == 0) if group == "first" else (position_n > 0)
+def _mean_mrr(cells: list[Cell], group: str) -> float:
+    return statistics.fmean(cell.values["metrics"][group]["mrr"] for cell in cells)
 
 
-def _event_metrics(cells: list[Cell]) -> pl.DataFrame:
+def _event_metrics(cells: list[Cell]) -> dict[str, np.ndarray]:
     """Each event's metrics, means over the seeds, in one order for all models."""
-    frames = [read_ranks(cell.directory / RANKS_FILE) for cell in cells]
-    ranks = [frame["rank"].to_numpy() for frame in frames]
-    columns = {
-        name: np.mean([f(rank_n) for rank_n in ranks], axis=0) for name, f in _METRICS.items()
+    ranks = [read_ranks(cell.directory / RANKS_FILE)["rank"].to_numpy() for cell in cells]
+    return {
+        metric: np.mean([value(rank_n) for rank_n in ranks], axis=0)
+        for metric, value in _METRICS.items()
     }
-    return frames[0].select(_KEYS).with_columns(pl.Series(name, v) for name, v in columns.items())

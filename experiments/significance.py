@@ -23,38 +23,36 @@ class Interval(NamedTuple):
 
 
 def paired_bootstrap(
-    first_n: np.ndarray,
-    second_n: np.ndarray,
-    user_n: np.ndarray,
-    samples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """The difference of two means over the same events, with users drawn with replacement.
+    difference_nm: np.ndarray, user_n: np.ndarray, samples: int = 1000, seed: int = 0
+) -> list[Interval]:
+    """Means of differences over the same events, with users drawn with replacement.
 
     Users are drawn, not events: the events of one user are not independent of each other.
 
     Args:
-      first_n: Metric of each event under the first model.
-      second_n: Under the second, in the same order.
+      difference_nm: A column a pair of models: metric of each event under the first, less that
+        under the second.
       user_n: Whose event it is; any values.
-      samples: Bootstrap samples.
+      samples: Bootstrap samples, the same for all columns.
       seed: Of the draws.
+
+    Returns:
+      One interval a column.
 
     Raises:
       ValueError: The lengths differ, or there is no event.
     """
-    if not len(first_n) == len(second_n) == len(user_n) > 0:
-        raise ValueError(
-            f"events: {len(first_n)}, {len(second_n)} and {len(user_n)}; must be equal and > 0"
-        )
+    if not len(difference_nm) == len(user_n) > 0:
+        raise ValueError(f"events: {len(difference_nm)} and {len(user_n)}; must be equal and > 0")
     _, place_n = np.unique(user_n, return_inverse=True)
     events_u = np.bincount(place_n).astype(np.float64)
-    difference_u = np.bincount(place_n, np.asarray(first_n, float) - np.asarray(second_n, float))
+    sum_um = np.stack([np.bincount(place_n, column) for column in difference_nm.T], axis=1)
     users, rng = len(events_u), np.random.default_rng(seed)
     drawn = []
     for start in range(0, samples, _SAMPLES_AT_A_TIME):
         size = min(_SAMPLES_AT_A_TIME, samples - start)
         weight_su = rng.multinomial(users, np.full(users, 1 / users), size)
-        drawn.append(weight_su @ difference_u / (weight_su @ events_u))
-    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
-    return Interval(float(difference_u.sum() / events_u.sum()), float(low), float(high))
+        drawn.append(weight_su @ sum_um / (weight_su @ events_u)[:, None])
+    low_m, high_m = np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
+    mean_m = sum_um.sum(axis=0) / events_u.sum()
+    return [Interval(*map(float, of_pair)) for of_pair in zip(mean_m, low_m, high_m, strict=True)]

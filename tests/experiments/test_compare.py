@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 
+import numpy as np
 import pytest
 from absl import flags
 
@@ -66,34 +67,61 @@ def test_all_cells_scored_the_events_whose_hash_is_told(compared):
     assert len({cell["metrics"]["events"] for cell in cells}) == 1
 
 
-def test_differences_are_those_of_the_metrics(compared):
-    metrics = {model: cells[0]["metrics"] for model, cells in compared["models"].items()}
-    lines = [
-        line
-        for line in compared["differences"]
-        if {line["first"], line["second"]} == {"popularity", "session_popularity"}
-    ]
-    assert len(lines) == 6
-    for line in lines:
-        one, other = (metrics[line[side]][line["group"]] for side in ("first", "second"))
-        assert line["difference"] == pytest.approx(one[line["metric"]] - other[line["metric"]])
+def test_the_best_of_each_group_is_compared_with_all_others(compared):
+    metrics = {
+        model: [cell["metrics"] for cell in cells] for model, cells in compared["models"].items()
+    }
+
+    def mean(model, group, metric):
+        return np.mean([cell[group][metric] for cell in metrics[model]])
+
+    assert len(compared["differences"]) == 3 * 2 * (len(MODELS) - 1)
+    for line in compared["differences"]:
+        group, metric = line["group"], line["metric"]
+        assert line["first"] == max(MODELS, key=lambda model: mean(model, group, "mrr"))
+        one, other = (mean(line[side], group, metric) for side in ("first", "second"))
+        assert line["difference"] == pytest.approx(one - other)
         assert line["low"] <= line["difference"] <= line["high"]
 
 
-def test_tables_have_every_model_group_and_average(settings, compared):
-    with (settings.workdir / "compare.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == len(MODELS) * 2 * 3
-    mean = sum(c["metrics"]["next"]["mrr"] for c in compared["models"]["hiertcn"]) / 2
-    (line,) = (
-        line
-        for line in lines
-        if (line["model"], line["average_over"], line["group"]) == ("hiertcn", "events", "next")
-    )
-    assert float(line["mrr"]) == pytest.approx(mean)
+def test_every_format_says_what_it_is_made_of(settings, compared):
+    events_hash = compared["events_hash"]
+    for name, lines in (("compare.csv", len(MODELS) * 2 * 3), ("compare_differences.csv", 12)):
+        with (settings.workdir / name).open() as file:
+            found = list(csv.DictReader(file))
+        assert len(found) == lines
+        assert {line["events_hash"] for line in found} == {events_hash}
     markdown = (settings.workdir / "compare.md").read_text()
-    for fact in (compared["events_hash"], compared["data_hash"], "seeds: [0, 1]", "fit_on: train"):
+    facts = (events_hash, compared["data_hash"], "seeds: 0, 1", "fit_on: train", "mask_seen: none")
+    for fact in (*facts, f"commits: {', '.join(compared['commits'])}"):
         assert fact in markdown
+    mrr = [cell["metrics"]["next"]["mrr"] for cell in compared["models"]["hiertcn"]]
+    assert compared["summary"]["hiertcn"]["next"]["mrr"] == {
+        "mean": pytest.approx(np.mean(mrr)),
+        "std": pytest.approx(np.std(mrr, ddof=1)),
+    }
+
+
+def test_each_cell_keeps_the_commit_of_its_code(settings, tmp_path, monkeypatch):
+    """Those of before the commit was kept have none; all that occur are told."""
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    models = ["popularity", "repeat_last", "markov"]
+    for number, commit in enumerate(("1111", "2222-dirty", None), start=1):
+        monkeypatch.setattr(compare, "current_commit", lambda commit=commit: commit)
+        compare.main(settings._replace(workdir=tmp_path, models=models[:number]))
+        if number == 1:
+            path = tmp_path / "popularity" / "cell.json"
+            values = json.loads(path.read_text())
+            assert values.pop("commit") == "1111"
+            path.write_text(json.dumps(values))
+    compared = json.loads((tmp_path / "compare.json").read_text())
+    assert [cells[0]["commit"] for cells in compared["models"].values()] == [
+        None,
+        "2222-dirty",
+        None,
+    ]
+    assert compared["commits"] == ["unknown", "2222-dirty"]
+    assert "commits: unknown, 2222-dirty" in (tmp_path / "compare.md").read_text()
 
 
 def test_cells_that_are_done_are_kept(settings, compared, monkeypatch):
@@ -147,7 +175,7 @@ def test_variants_of_one_model_stand_side_by_side(settings, tmp_path, monkeypatc
     made_with = json.loads((tmp_path / "gap" / "seed_1" / "cell.json").read_text())["made_with"]
     assert (made_with["model"]["name"], made_with["model"]["gap_decay"]) == ("hiertcn", "learned")
     markdown = (tmp_path / "compare.md").read_text()
-    assert all(f"| {name} | all |" in markdown for name in variants)
+    assert all(f"| {name} |" in markdown for name in variants)
     # A setting that is not there any more is another setting.
     del variants["rolling_300"]["events"]
     with pytest.raises(DataError, match=r"settings\.events: checkpoint 300, this run None"):
