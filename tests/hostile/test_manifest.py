@@ -155,6 +155,9 @@ def test_thousands_of_edited_and_damaged_manifests(copied):
     path = copied / "manifest.json"
     original = json.loads(path.read_text())
     original["drops"] = [{"reason": "x", "events": 1, "users": 0, "items": 0}]
+    # It is another for each file that is written, and not compared: records have their own.
+    (records,) = [described for name, described in original["files"].items() if "array" in name]
+    records["sha256"] = f"sha256:{'0' * 64}"
     outcomes = Outcomes(KINDS)
     for seed in range(2000):
         rng = Random(seed)
