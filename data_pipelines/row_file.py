@@ -7,6 +7,7 @@ process, and over a run most of them are.
 import collections
 import itertools
 import os
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ _NEAR_BYTES = 4096
 
 _BLOCK_ROWS = 4096
 """Rows that are asked for at once, so that little is read beside them at a time."""
+
+_SHOWN_CHARACTERS = 200
+"""Of what is wrong with a header."""
 
 DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
 """What rows may hold: float16 or float32, little-endian."""
@@ -118,13 +122,16 @@ def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype, int]:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    with path.open("rb") as file:
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*created on Python 2", UserWarning)
         try:
             version = np.lib.format.read_magic(file)
             shape, is_fortran, dtype = readers[version](file)
-        # KeyError: a version for structured types.
-        except (ValueError, KeyError, EOFError) as error:
-            raise DataError(f"{path}: not readable as .npy: {error}") from error
+        # A header is a Python literal: what is none may be anything to the parser, a version for
+        # structured types is a KeyError.
+        except Exception as error:
+            reason = str(error).partition("\n")[0][:_SHOWN_CHARACTERS] or repr(error)
+            raise DataError(f"{path}: not readable as .npy: {reason}") from error
         start = file.tell()
     if dtype not in DTYPES:
         raise DataError(f"{path}: expected float16 or float32, got {dtype}")
