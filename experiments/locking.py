@@ -3,8 +3,15 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+REFUSAL = "trains here, and a workdir takes one run at a time"
+"""Stands in what is said where the lock is another process's."""
+
+_POLL_SECONDS = 1.0
+"""Between two looks at a lock that is waited for."""
 
 
 @contextlib.contextmanager
@@ -21,10 +28,26 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise BlockingIOError(
-                f"{workdir}: process {holder} trains here, and a workdir takes one run at a time"
-            ) from error
+            raise BlockingIOError(f"{workdir}: process {holder} {REFUSAL}") from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def wait_until_free(workdir: Path) -> None:
+    """Waits until no process holds the lock of a workdir; says once whom it waits for.
+
+    Raises:
+      OSError: W/lock cannot be written.
+    """
+    said = False
+    while True:
+        try:
+            with lock_workdir(workdir):
+                return
+        except BlockingIOError as error:
+            if not said:
+                print(f"waiting: {error}", flush=True)
+            said = True
+            time.sleep(_POLL_SECONDS)

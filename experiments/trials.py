@@ -7,13 +7,14 @@ repeats it, and goes on with it where it was stopped.
 import contextlib
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipelines.histories.record import Split
+from experiments.child import child_command
 from experiments.data import Data
+from experiments.locking import REFUSAL, wait_until_free
 from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
 from experiments.results import write_json
 
@@ -46,7 +47,11 @@ def run_training(
     monitor: str,
     stops_after: Callable[[Validation], bool],
 ) -> dict[str, Any] | None:
-    """Trains in a process of its own, in `directory`.
+    """Trains in a process of its own, in `directory`, which ends with this one.
+
+    Where another process trains there, it is waited for: that says nothing about the settings. It
+    may be a run whose worker is gone, on a machine that cannot be seen from here, or one that was
+    started by hand; what it leaves is gone on with, and it is reported here.
 
     Args:
       directory: The trial's workdir; a run that is there goes on.
@@ -61,27 +66,55 @@ def run_training(
       TrialError: The run failed, or was killed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    flagfile = directory / "trial.flags"
-    flagfile.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "experiments.train", f"--flagfile={flagfile}"]
+    log = directory / "log.txt"
+    watch = _Watch(directory / "metrics.jsonl", monitor, stops_after)
+    while True:
+        wait_until_free(directory)
+        flagfile = directory / "trial.flags"
+        flagfile.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        before = log.stat().st_size if log.exists() else 0
+        code = _train(child_command("experiments.train", f"--flagfile={flagfile}"), log, watch)
+        if code is None:
+            return None
+        if not code:
+            return json.loads((directory / "valid.json").read_text(encoding="utf-8"))
+        word = _last_word(log, before)
+        # Another process was faster than our run, which needs seconds to get to the lock.
+        if REFUSAL not in word:
+            raise TrialError(f"exit code {code}: {word}")
+
+
+class _Watch:
+    """Tells of each validation of a run once, also where the run had to be started again."""
+
+    def __init__(
+        self, journal: Path, monitor: str, stops_after: Callable[[Validation], bool]
+    ) -> None:
+        self._journal, self._monitor, self._stops_after = journal, monitor, stops_after
+        self._seen = 0
+
+    def stops(self) -> bool:
+        """Whether one of the validations since the last look stops the run; all are told."""
+        validations = _validations(self._journal, self._monitor)[self._seen :]
+        self._seen += len(validations)
+        answers = [self._stops_after(validation) for validation in validations]
+        return any(answers)
+
+
+def _train(command: list[str], log: Path, watch: _Watch) -> int | None:
+    """The exit code of a run; None if it was stopped by what `watch` saw."""
     with (
-        (directory / "log.txt").open("ab") as log,
-        _stopped_at_the_end(subprocess.Popen(command, stdout=log, stderr=log)) as process,
+        log.open("ab") as said,
+        _stopped_at_the_end(subprocess.Popen(command, stdout=said, stderr=said)) as process,
     ):
-        seen = 0
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
             ended = process.returncode is not None
-            for validation in _validations(directory / "metrics.jsonl", monitor)[seen:]:
-                seen = validation.number
-                if stops_after(validation) and not ended:
-                    return None
+            if watch.stops() and not ended:
+                return None
             if ended:
-                break
-    if process.returncode:
-        raise TrialError(_last_word(directory / "log.txt", process.returncode))
-    return json.loads((directory / "valid.json").read_text(encoding="utf-8"))
+                return process.returncode
 
 
 def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data) -> dict[str, Any]:
@@ -136,9 +169,14 @@ def _validations(journal: Path, monitor: str) -> list[Validation]:
     return [Validation(number, value) for number, value in enumerate(values, start=1)]
 
 
-def _last_word(log: Path, code: int) -> str:
-    """The error line of a run's log, or its last line."""
-    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+def _last_word(log: Path, start: int) -> str:
+    """The error line of a run, or its last line.
+
+    Args:
+      log: Of this run and those before it.
+      start: Where this run's part begins, in bytes.
+    """
+    said = log.read_bytes()[start:].decode("utf-8", "replace")
+    lines = [line for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
-    word = (errors or lines or ["nothing was written"])[-1]
-    return f"exit code {code}: {word.strip()}"
+    return (errors or lines or ["nothing was written"])[-1].strip()

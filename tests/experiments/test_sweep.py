@@ -1,12 +1,15 @@
 """The sweep's command: trials are runs like others, and what it refuses."""
 
+import contextlib
 import csv
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import optuna
@@ -14,7 +17,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import sweep, trials
+from experiments import locking, sweep, trials
 from experiments.flags import read_run_config
 from experiments.study import SeededByTrial, StudyError
 from experiments.trials import TrialError, run_training
@@ -151,6 +154,53 @@ def test_a_trial_that_fails_tells_its_last_word(data, tmp_path):
         run_training(tmp_path / "w", lines, "all/mrr", lambda validation: False)
 
 
+TRAINS_AT_ONCE = """
+import sys
+from pathlib import Path
+from data_pipelines.command import fail
+from experiments.locking import lock_workdir
+
+workdir = Path(sys.argv[1])
+try:
+    with lock_workdir(workdir):
+        (workdir / "valid.json").write_text('{"all": {"mrr": 0.5}}')
+except OSError as error:
+    fail(error, 1)
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_another_run_in_the_workdir_is_waited_for(tmp_path, monkeypatch, capsys, late):
+    """Also one that got the lock between our look and our run, which is refused then."""
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    waits = contextlib.ExitStack()
+    waits.enter_context(locking.lock_workdir(workdir))
+    # The other run ends while it is waited for.
+    clock = types.SimpleNamespace(sleep=lambda seconds: waits.close())
+    monkeypatch.setattr(locking, "time", clock)
+    looks = iter([lambda path: None] if late else [])
+    monkeypatch.setattr(
+        trials, "wait_until_free", lambda path: next(looks, locking.wait_until_free)(path)
+    )
+    command = [sys.executable, "-c", TRAINS_AT_ONCE, str(workdir)]
+    monkeypatch.setattr(trials, "child_command", lambda *_: command)
+    metrics = run_training(workdir, ["--a=1"], "all/mrr", lambda validation: False)
+    assert metrics == {"all": {"mrr": 0.5}}
+    assert f"waiting: {workdir}: process {os.getpid()} trains here" in capsys.readouterr().out
+    assert ("trains here" in (workdir / "log.txt").read_text()) == late
+
+
+def test_what_an_attempt_before_has_said_is_not_the_reason_now(tmp_path, monkeypatch):
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    (workdir / "log.txt").write_text("error: W: process 7 trains here, and a workdir takes one\n")
+    command = [sys.executable, "-c", "import os; os.abort()"]
+    monkeypatch.setattr(trials, "child_command", lambda *_: command)
+    with pytest.raises(TrialError, match="exit code -6: nothing was written"):
+        run_training(workdir, [], "all/mrr", lambda validation: False)
+
+
 def test_settings_that_do_not_go_together_fail_their_trial(data, tmp_path, capsys):
     both = {"item_mode": {"choices": ["rows"]}, "loss": {"choices": ["cross_entropy"]}}
     settings = settings_of(data, tmp_path / "sweep", space_file(tmp_path, both), "--trials=1")
@@ -162,31 +212,45 @@ def test_settings_that_do_not_go_together_fail_their_trial(data, tmp_path, capsy
     assert "failed" in capsys.readouterr().out
 
 
-def test_a_stopped_sweep_goes_on_with_its_trial(data, tmp_path):
-    """SIGTERM in a trial: the run stops too; the same command finishes it, and the others."""
+def wait_for_lines(path, process, lines):
+    """Until a running process has written this many lines into a file."""
+    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < lines):
+        threading.Event().wait(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a run whose worker is killed")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_or_killed_sweep_goes_on_with_its_trial(data, tmp_path, number):
+    """Its run ends too, in the midst of it; the same command finishes it."""
     space = space_file(tmp_path, {"learning_rate": {"low": 1e-3, "high": 1e-2}})
     workdir = tmp_path / "sweep"
+    trial = workdir / "trials" / "0000"
     command = [
         sys.executable, "-m", "experiments.sweep", f"--data_dir={data.directory}",
         f"--workdir={workdir}", f"--space={space}", "--trials=1", *TINY, "--steps=400",
-        "--checkpoint_every_steps=10",
+        "--checkpoint_every_steps=10", "--log_every_steps=10", "--eval_every_epochs=20",
+        "--heartbeat_seconds=1",
     ]  # fmt: skip
     environment = {**os.environ, "TERM": "dumb"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    checkpoints = workdir / "trials" / "0000" / "checkpoints"
-    while process.poll() is None and not any(p.name.isdigit() for p in checkpoints.glob("*")):
-        threading.Event().wait(0.05)
-    process.send_signal(signal.SIGTERM)
+    # A checkpoint is whole before the next but one is begun.
+    wait_for_lines(trial / "metrics.jsonl", process, 3)
+    run = os.pidfd_open(int((trial / "lock").read_text()))
+    process.send_signal(number)
     output, _ = process.communicate()
-    assert process.returncode == 143, output.decode()
-    assert b"the same command goes on" in output
+    # It is readable once the run has ended.
+    assert select.select([run], [], [], 60)[0]
+    os.close(run)
+    assert process.returncode == (143 if number == signal.SIGTERM else -number), output.decode()
+    assert (b"the same command goes on" in output) == (number == signal.SIGTERM)
+    assert not (trial / "valid.json").exists()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (entry,) = json.loads((workdir / "leaderboard.json").read_text())["trials"]
-    assert (entry["state"], entry["attempts"]) == ("done", 2)
-    assert "going on from step" in (workdir / "trials" / "0000" / "log.txt").read_text()
+    assert (entry["state"], entry["attempts"], entry["error"]) == ("done", 2, None)
+    assert "going on from step" in (trial / "log.txt").read_text()
 
 
 def test_a_ranker_is_tuned_over_its_own_arguments(data, tmp_path):
