@@ -14,13 +14,14 @@ the trials as flagfiles for a cluster's scheduler, and runs nothing.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
 from absl import flags
 
-from data_pipelines.command import run_command
+from data_pipelines.command import one_line, run_command
 from data_pipelines.errors import DataError
 from experiments import flags as flags_lib
 from experiments.data import Data, open_data, with_embeddings
@@ -269,16 +270,35 @@ def _run(
 
 
 def _emit(settings: Settings, directory: Path) -> None:
-    """Writes the trials that --sampler=random will draw, one flagfile each."""
+    """Writes the trials that --sampler=random will draw, one flagfile each.
+
+    Draws that do not go together are left out and named: a sweep that runs records them as failed.
+
+    Raises:
+      StudyError: All of them are left out; nothing is written then.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=SeededByTrial("random", settings.study.seed))
-    directory.mkdir(parents=True, exist_ok=True)
+    texts: dict[int, str] = {}
     for number in range(settings.study.trials):
         drawn = settings.space.suggest(study.ask())
-        lines = trial_lines(settings, trial_run(settings, drawn), trial_directory(settings, number))
+        try:
+            run = trial_run(settings, drawn)
+        except ValueError as error:
+            print(f"trial {number} is left out: {drawn}: {one_line(str(error))}", file=sys.stderr)
+            continue
+        lines = trial_lines(settings, run, trial_directory(settings, number))
+        texts[number] = "\n".join(lines) + "\n"
+    if not texts:
+        raise StudyError(f"flag --emit_flagfiles={directory}: no trial is left")
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(settings.study.trials):
         path = directory / f"trial_{number:04d}.flags"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{settings.study.trials} flagfiles in {directory}")
+        if number in texts:
+            path.write_text(texts[number], encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
+    print(f"{len(texts)} flagfiles in {directory}")
 
 
 def _conclude(settings: Settings, data: Data, study: optuna.Study) -> None:

@@ -154,6 +154,37 @@ def test_a_trial_that_fails_tells_its_last_word(data, tmp_path):
         run_training(tmp_path / "w", lines, "all/mrr", lambda validation: False)
 
 
+def test_draws_that_do_not_go_together_are_not_emitted_but_named(data, tmp_path, capsys):
+    both = {
+        "item_mode": {"choices": ["rows", "dense"]},
+        "loss": {"choices": ["cross_entropy", "bpr"]},
+    }
+    emitted = tmp_path / "emitted"
+    emitted.mkdir()
+    options = ("--sampler=random", "--trials=8", f"--emit_flagfiles={emitted}")
+    for number in range(8):  # Of an emission before.
+        (emitted / f"trial_{number:04d}.flags").write_text("--of=before")
+    sweep.main(settings_of(data, tmp_path / "sweep", space_file(tmp_path, both), *options))
+    lines = capsys.readouterr().err.splitlines()
+    left_out = [int(line.split()[1]) for line in lines]
+    assert 0 < len(left_out) < 8
+    for line in lines:
+        assert "is left out: {'item_mode': 'rows', 'loss': 'cross_entropy'}: item_mode=" in line
+    texts = {int(path.stem[-4:]): path.read_text() for path in emitted.iterdir()}
+    assert sorted([*texts, *left_out]) == list(range(8))
+    for text in texts.values():
+        assert "--item_mode=dense" in text or "--loss=bpr" in text
+
+
+def test_where_no_draw_goes_together_nothing_is_emitted(data, tmp_path):
+    both = {"item_mode": {"choices": ["rows"]}, "loss": {"choices": ["cross_entropy"]}}
+    emitted = tmp_path / "emitted"
+    options = ("--sampler=random", "--trials=2", f"--emit_flagfiles={emitted}")
+    with pytest.raises(StudyError, match=r"emit_flagfiles=.*emitted: no trial is left"):
+        sweep.main(settings_of(data, tmp_path / "sweep", space_file(tmp_path, both), *options))
+    assert not emitted.exists()
+
+
 TRAINS_AT_ONCE = """
 import sys
 from pathlib import Path
