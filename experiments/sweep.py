@@ -48,7 +48,7 @@ from experiments.study import (
     place_of,
     work,
 )
-from experiments.trials import TrialError, Validation, run_ranker, run_training
+from experiments.trials import TrialError, Validation, epoch_of, run_ranker, run_training
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models.budget import fit_to_budget
 
@@ -236,6 +236,10 @@ def _objective(settings: Settings, data: Data, trial: optuna.Trial) -> float:
         trial.set_user_attr("error", str(error))
         print(f"trial {place}: failed: {error}", flush=True)
         raise
+    if "checkpoint_step" in metrics:
+        step = metrics["checkpoint_step"]
+        trial.set_user_attr("best_step", step)
+        trial.set_user_attr("best_epoch", epoch_of(directory, step))
     group, _, name = settings.run.train.monitor.partition("/")
     value = metrics[group][name]
     print(f"trial {place}: {settings.run.train.monitor} {value:.4f}", flush=True)
@@ -302,7 +306,8 @@ def _emit(settings: Settings, directory: Path) -> None:
 
 
 def _conclude(settings: Settings, data: Data, study: optuna.Study) -> None:
-    entries, shares = leaderboard(study), importances(study)
+    entries = leaderboard(study)
+    shares = importances(study, list(settings.space.values))
     header = {
         "model": settings.ranker or settings.run.model.name,
         "monitor": settings.run.train.monitor,

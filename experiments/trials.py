@@ -144,6 +144,12 @@ def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data
     return metrics
 
 
+def epoch_of(directory: Path, step: int) -> float:
+    """The passes over train that a training run had done at a step behind which it validated."""
+    lines = _whole_lines(directory / "metrics.jsonl")
+    return next(line["epoch"] for line in lines if (line["kind"], line["step"]) == ("train", step))
+
+
 @contextlib.contextmanager
 def _stopped_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
     """Whatever ends the block: a run that still goes on is asked to stop, and waited for."""
@@ -160,13 +166,17 @@ def _stopped_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]
 
 
 def _validations(journal: Path, monitor: str) -> list[Validation]:
-    """All validations that a run has reported; a line that is still being written is left out."""
+    """All validations that a run has reported."""
+    values = [line[monitor] for line in _whole_lines(journal) if line["kind"] == "valid"]
+    return [Validation(number, value) for number, value in enumerate(values, start=1)]
+
+
+def _whole_lines(journal: Path) -> list[dict[str, Any]]:
+    """What a run has reported; a line that is still being written is left out."""
     if not journal.exists():
         return []
     whole, _, _ = journal.read_text(encoding="utf-8").rpartition("\n")
-    lines = [json.loads(line) for line in whole.splitlines()]
-    values = [line[monitor] for line in lines if line["kind"] == "valid"]
-    return [Validation(number, value) for number, value in enumerate(values, start=1)]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _last_word(log: Path, start: int) -> str:

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from experiments.leaderboard import importances, leaderboard
+from experiments.leaderboard import importance_table, importances, leaderboard
 from experiments.study import StopError, StudyConfig, StudyError, open_study, place_of, work
 from experiments.trials import TrialError
 
@@ -223,7 +223,7 @@ def test_pruned_trials_show_what_they_last_reported(tmp_path, opened):
 def test_what_decides_is_more_important_than_what_does_not(tmp_path, opened):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "important", trials=30)
     study = opened(config)
-    assert importances(study) == {}
+    assert importances(study, ["x", "idle"]) == {}
 
     def objective(trial):
         value = drawn(trial)
@@ -231,6 +231,28 @@ def test_what_decides_is_more_important_than_what_does_not(tmp_path, opened):
         return value
 
     work(study, config, objective)
-    shares = importances(study)
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["x"] > 3 * shares["idle"]
+    found = importances(study, ["idle", "x"])
+    assert sum(importance.share for importance in found.values()) == pytest.approx(1)
+    assert found["x"].share > 3 * found["idle"].share
+    assert [importance.trials for importance in found.values()] == [30, 30]
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_conditional_parameters_are_ranked_by_the_trials_that_have_them(tmp_path, opened, rare):
+    config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "conditional", trials=30)
+    study = opened(config)
+
+    def objective(trial):
+        trial.suggest_float("idle", 0, 1)
+        if trial.number < rare:
+            trial.suggest_float("rare", 0, 1)
+        return trial.suggest_float("width", 0, 1) if trial.number % 2 else 0.01 * drawn(trial)
+
+    work(study, config, objective)
+    found = importances(study, ["rare", "width", "idle", "x"])
+    assert found["rare"] == (None, rare)
+    assert found["width"].trials == found["x"].trials == 15
+    assert found["width"].share > 3 * found["idle"].share
+    assert list(found) == sorted(found, key=lambda name: -(found[name].share or 0))
+    shown = importance_table(found)
+    assert ("rare", "not ranked", str(rare)) in zip(*(c.cells for c in shown.columns), strict=True)

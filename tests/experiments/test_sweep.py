@@ -23,6 +23,7 @@ from experiments.study import SeededByTrial, StudyError
 from experiments.trials import TrialError, run_training
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models import MODELS
+from tests.experiments.runs import journal
 from tests.experiments.test_flags import parsed
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,27 @@ def test_each_trial_is_a_workdir_that_its_flagfile_repeats(swept):
         assert run.optimizer.learning_rate == trial["params"]["learning_rate"]
         assert trial["value"] == json.loads((workdir / "valid.json").read_text())["all"]["mrr"]
         assert trial["state"] == "done"
+    assert set(board["importances"]) == set(SPACE)
+
+
+def test_a_trial_tells_at_which_of_its_validations_it_was_best(swept):
+    """A fit on train_valid, which has none, trains all of its epochs."""
+    board = json.loads((swept.workdir / "leaderboard.json").read_text())
+    for trial in board["trials"]:
+        found = journal(Path(trial["workdir"]))
+        validations = {line["step"]: line["all/mrr"] for line in found if line["kind"] == "valid"}
+        assert len(validations) > 1
+        best = max(validations, key=validations.get)
+        assert (trial["best_step"], trial["value"]) == (best, pytest.approx(validations[best]))
+        (epoch,) = {
+            line["epoch"] for line in found if (line["step"], line["kind"]) == (best, "train")
+        }
+        assert trial["best_epoch"] == epoch > 0
+
+
+def test_a_ranker_has_no_best_epoch(data, tmp_path):
+    board = ranker_sweep(data, tmp_path, trials=1)
+    assert (board["trials"][0]["best_step"], board["trials"][0]["best_epoch"]) == (None, None)
 
 
 def test_the_best_settings_are_written_for_train_and_for_compare(swept):
