@@ -157,6 +157,13 @@ MUTATIONS = {
         "\n",
         "tests/data_pipelines/test_starting.py::test_a_signal_during_the_imports_is_one_line",
     ),
+    "a validation goes on behind a signal": Mutation(
+        _TRAINING,
+        "            if stop.asked:\n",
+        "            if False:\n",
+        "tests/experiments/test_stopping.py::"
+        "test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save",
+    ),
     "a step that is not finite is taken": Mutation(
         "hiertcn_jax/train_step.py",
         "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",

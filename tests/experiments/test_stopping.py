@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.command import StoppedError
-from experiments import loop
+from experiments import loop, training
 from experiments.restore import restore_run
 from experiments.stopping import StopSignals
 from tests.experiments.runs import ROOT, checkpoint_steps, journal, signal_in_step, train_in
@@ -62,6 +62,56 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
         one, other = restore_run(tmp_path, name), restore_run(whole, name)
         assert one.step == other.step
         jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+def note_work(monkeypatch, at, kind):
+    """A list that gets what is done: step, batch (of a validation), save; `signal` where it comes.
+
+    Args:
+      monkeypatch: Of the test.
+      at: Work, and its number: the signal comes while it is done.
+      kind: The signal.
+    """
+    done = []
+
+    def noting(name, function):
+        def call(*arguments, **named):
+            done.append(name)
+            if (name, done.count(name)) == at:
+                signal.raise_signal(kind)
+                done.append("signal")
+            return function(*arguments, **named)
+
+        return call
+
+    assemble, begin = loop.assemble, loop.Evaluator.__init__
+
+    def assemble_noting(run, data):
+        parts = assemble(run, data)
+        return parts._replace(step=noting("step", parts.step))
+
+    def begin_noting(self, *arguments, **named):
+        begin(self, *arguments, **named)
+        self._eval_step = noting("batch", self._eval_step)
+
+    monkeypatch.setattr(loop, "assemble", assemble_noting)
+    monkeypatch.setattr(loop.Evaluator, "__init__", begin_noting)
+    save = noting("save", training.Checkpoints.save)
+    monkeypatch.setattr(training.Checkpoints, "save", lambda *a, **named: save(*a, **named))
+    return done
+
+
+# Step 5 would not be saved, step 6 is at any rate, step 7 ends with a validation.
+@pytest.mark.parametrize("at", [("step", 5), ("step", 6), ("step", 7), ("batch", 2), ("save", 1)])
+def test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save(
+    data, tmp_path, monkeypatch, at
+):
+    """How long a stop takes is not measured, but bounded: by a step or a batch, and a save."""
+    done = note_work(monkeypatch, at, signal.SIGTERM)
+    with pytest.raises(StoppedError):
+        train_in(data, tmp_path)
+    behind = done[done.index("signal") + 1 :]
+    assert behind == ([] if at[0] == "save" else ["save"])
 
 
 def test_a_validation_that_is_due_is_done_once_whatever_comes_between(
