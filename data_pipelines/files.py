@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
       DataError: It is no file, no JSON, has a key twice, or is nested too deeply.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
     except (OSError, ValueError, RecursionError) as error:

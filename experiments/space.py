@@ -14,6 +14,7 @@ does not hold, the flag keeps the value of the command line.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+
+from data_pipelines.errors import DataError
+from data_pipelines.files import read_json
 
 _RANGE = {"low", "high", "log", "step", "when"}
 _CHOICES = {"choices", "when"}
@@ -93,9 +97,9 @@ def read_space(path: Path) -> Space:
       ValueError: It cannot be read, or a flag's entry makes no sense; one line that names it.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"flag --space={path}: not readable as JSON: {error}") from error
+        values = read_json(path)
+    except DataError as error:
+        raise ValueError(f"flag --space={error}") from error
     if not isinstance(values, dict) or not values:
         raise ValueError(
             f"flag --space={path}: expected {{flag: what it may be}} with one or more flags"
@@ -104,7 +108,7 @@ def read_space(path: Path) -> Space:
     for name, entry in values.items():
         try:
             dimensions.append(_dimension(name, entry, dimensions))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"flag --space={path}: {name}: {error}") from error
     return Space(tuple(dimensions), values)
 
@@ -154,9 +158,17 @@ def _range(entry: dict[str, Any]) -> BaseDistribution:
     if log and low <= 0:
         raise ValueError(f"low={low}: must be > 0 with log")
     whole = all(isinstance(value, int) for value in (low, high, step or 0))
-    if whole:
-        return IntDistribution(low, high, log=log, step=step or 1)
-    return FloatDistribution(low, high, log=log, step=step)
+    with warnings.catch_warnings():
+        # What Optuna makes of a high that no number of steps leads to, which is refused here.
+        warnings.filterwarnings("ignore", "The distribution is specified by")
+        found: IntDistribution | FloatDistribution = (
+            IntDistribution(low, high, log=log, step=step or 1)
+            if whole
+            else FloatDistribution(low, high, log=log, step=step)
+        )
+    if found.high != high:
+        raise ValueError(f"high={high}: steps of {step} from low={low} end at {found.high}")
+    return found
 
 
 def _when(when: Any, before: list[Dimension]) -> dict[str, list[Any]]:
@@ -172,6 +184,8 @@ def _when(when: Any, before: list[Dimension]) -> dict[str, list[Any]]:
         if name not in choices:
             raise ValueError(f"when={name}: no such flag with choices stands before it")
         conditions[name] = wanted if isinstance(wanted, list) else [wanted]
+        if not conditions[name]:
+            raise ValueError(f"when={name}: expected a choice, or a list of one or more")
         for value in conditions[name]:
             if value not in choices[name]:
                 raise ValueError(f"when={name}: it is never {json.dumps(value)}")

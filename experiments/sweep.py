@@ -152,8 +152,9 @@ def _check(settings: Settings) -> None:
                     make_ranker(settings.ranker, 3, {dimension.name: probe})
                 else:
                     _check_flag(settings.run, dimension.name, probe)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"flag --space: {dimension.name}: {error}") from error
+            except (TypeError, ValueError, flags.Error) as error:
+                path = flags.FLAGS.space
+                raise ValueError(f"flag --space={path}: {dimension.name}: {error}") from error
 
 
 def _check_flag(run: RunConfig, name: str, value: Any) -> None:

@@ -95,6 +95,9 @@ def test_tpe_goes_where_values_are_high(tmp_path):
     ("values", "message"),
     [
         ("{", "not readable as JSON"),
+        ("", "not readable as JSON"),
+        ("[" * 100_000, "not readable as JSON: maximum recursion depth"),
+        ('{"a": {"low": 1, "low": 2, "high": 3}}', "the key 'low' is there twice"),
         ([1], "expected {flag: what it may be}"),
         ({}, "with one or more flags"),
         ({"a": 3}, "a: 3: expected low and high, or choices"),
@@ -102,6 +105,11 @@ def test_tpe_goes_where_values_are_high(tmp_path):
         ({"a": {}}, "a: low is missing"),
         ({"a": {"low": "x", "high": 2}}, 'a: low="x": expected a number'),
         ({"a": {"low": True, "high": 2}}, "a: low=true: expected a number"),
+        ({"a": {"distribution": "normal"}}, "a: distribution: must be one of high, log, low, step"),
+        ({"a": {"low": float("nan"), "high": 2}}, "a: low=nan: must be <= high=2"),
+        ({"a": {"low": 0.5, "high": 10**400}}, "a: int too large to convert to float"),
+        ({"a": {"low": 1, "high": 4, "step": 2}}, "a: high=4: steps of 2 from low=1 end at 3"),
+        ({"a": {"low": 0, "high": 0.5, "step": 0.2}}, r"high=0\.5: steps of 0\.2 .* end at 0\.4"),
         ({"a": {"low": 3, "high": 2}}, "a: low=3: must be <= high=2"),
         ({"a": {"low": 0, "high": 2, "log": True}}, "a: low=0: must be > 0 with log"),
         ({"a": {"low": 1, "high": 2, "log": 1}}, "a: log=1: expected true or false"),
@@ -119,6 +127,10 @@ def test_tpe_goes_where_values_are_high(tmp_path):
             {"b": {"choices": [1]}, "a": {"low": 1, "high": 2, "when": {"b": [1, 2]}}},
             "a: when=b: it is never 2",
         ),
+        (
+            {"b": {"choices": [1]}, "a": {"low": 1, "high": 2, "when": {"b": []}}},
+            "a: when=b: expected a choice, or a list of one or more",
+        ),
     ],
 )
 def test_an_entry_that_makes_no_sense_is_named(tmp_path, values, message):
@@ -127,6 +139,8 @@ def test_an_entry_that_makes_no_sense_is_named(tmp_path, values, message):
     assert str(tmp_path / "space.json") in str(raised.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere\.json: not readable"):
+def test_a_missing_file_and_a_directory_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"flag --space=.*nowhere\.json: no such file"):
         read_space(tmp_path / "nowhere.json")
+    with pytest.raises(ValueError, match=rf"flag --space={tmp_path}: is a directory"):
+        read_space(tmp_path)

@@ -368,8 +368,10 @@ def test_two_processes_share_a_postgresql_storage(data, tmp_path, postgresql):
     ],
 )
 def test_flags_and_spaces_that_make_no_sense_are_refused(data, tmp_path, space, arguments, message):
-    with pytest.raises((ValueError, flags.Error), match=message):
-        settings_of(data, tmp_path / "sweep", space_file(tmp_path, space), *arguments)
+    path = space_file(tmp_path, space)
+    with pytest.raises((ValueError, flags.Error), match=message) as raised:
+        settings_of(data, tmp_path / "sweep", path, *arguments)
+    assert str(raised.value).startswith(f"flag --space={path}: ") or arguments
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
