@@ -17,7 +17,12 @@ from experiments.entries import SettingsByName, entry_config, entry_of
 from experiments.evaluation import Evaluation, Evaluator
 from experiments.flags import RunConfig
 from experiments.loop import train
-from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
+from experiments.rankers import (
+    evaluate_ranker,
+    fitted_histories,
+    ranker_for,
+    takes_embeddings,
+)
 from experiments.restore import restore_run
 from experiments.results import write_json, write_ranks
 from experiments.setup import saved_configs
@@ -88,7 +93,7 @@ def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]
 def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) -> Cell:
     path = directory / "cell.json"
     run = None if seed is None else cell_config(comparison, name, seed)
-    made_with = _made_with(comparison, run, comparison.settings.get(name, {}))
+    made_with = _made_with(comparison, run, name)
     if path.exists():
         values = read_json(path)
         if not _is_cell(values):
@@ -135,37 +140,53 @@ def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
 def cell_ranker(comparison: Comparison, name: str) -> Ranker:
     """A ranker's cell's ranker, not fitted yet."""
     entry = entry_of(name, comparison.settings)
-    return make_ranker(entry.model, comparison.data.vocabulary.size, entry.own)
+    return ranker_for(entry.model, comparison.data, entry.own)
 
 
-def _made_with(
-    comparison: Comparison, run: RunConfig | None, settings: dict[str, Any]
-) -> dict[str, Any]:
+def _made_with(comparison: Comparison, run: RunConfig | None, name: str) -> dict[str, Any]:
     """What decides a cell's result, as JSON values."""
     decided: dict[str, Any] = {"split": comparison.split.name.lower()}
     if run is None:
-        data_hash, fit_on = comparison.data.content_hash, comparison.run.train.fit_on
-        decided |= {"data_hash": data_hash, "fit_on": fit_on, "settings": settings}
+        decided |= _ranker_made_with(comparison, name)
     else:
         decided |= saved_configs(run, comparison.data)
         # Where files lie and what of them is in memory does not matter; their hashes do.
         del decided["data"]["directory"]
-        for name in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):
-            del decided["train"][name]
+        for place in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):
+            del decided["train"][place]
     return json.loads(json.dumps(decided))
 
 
+def _ranker_made_with(comparison: Comparison, name: str) -> dict[str, Any]:
+    data, model = comparison.data, entry_of(name, comparison.settings).model
+    mask_seen, embeddings_hash = comparison.run.evaluation.mask_seen, None
+    if data.embeddings is not None and takes_embeddings(model):
+        embeddings_hash = data.embeddings.content_hash
+    return {
+        "data_hash": data.content_hash,
+        "fit_on": comparison.run.train.fit_on,
+        "settings": comparison.settings.get(name, {}),
+        # None, as in cells of before these were kept, where nothing is masked or given.
+        "mask_seen": None if mask_seen == "none" else mask_seen,
+        "embeddings_hash": embeddings_hash,
+    }
+
+
 def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[str, Any]]:
-    data, fit_on = comparison.data, comparison.run.train.fit_on
+    data, run = comparison.data, comparison.run
     ranker = cell_ranker(comparison, name)
+    # Read before the clock starts: the first ranker would pay for all.
+    histories = iter(list(fitted_histories(data, run.train.fit_on)))
     started = time.perf_counter()
-    ranker.fit(fitted_histories(data, fit_on))
+    ranker.fit(histories)
     fitted = time.perf_counter()
-    evaluation = evaluate_ranker(ranker, data, comparison.split)
+    learns = next(histories, None) is None
+    evaluation = evaluate_ranker(ranker, data, comparison.split, run.evaluation.mask_seen)
     scored = time.perf_counter()
+    speed = data.fitted_events(run.train.fit_on) / (fitted - started)
     return evaluation, {
         "parameters": None,
-        "train_events_per_s": data.fitted_events(fit_on) / (fitted - started),
+        "train_events_per_s": speed if learns else None,
         "score_events_per_s": evaluation.metrics["events"] / (scored - fitted),
         "causal": ranker.causal,
     }

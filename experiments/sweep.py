@@ -215,10 +215,22 @@ def _made_with(settings: Settings, data: Data) -> dict[str, Any]:
         "parameter_budget": settings.parameter_budget,
         "data_hash": data.content_hash,
         **(
-            {"monitor": settings.run.train.monitor}
+            _ranker_made_with(settings, data)
             if settings.ranker
             else {"flags": sorted(flag_lines(settings.run))}
         ),
+    }
+
+
+def _ranker_made_with(settings: Settings, data: Data) -> dict[str, Any]:
+    mask_seen, embeddings_hash = settings.run.evaluation.mask_seen, None
+    if data.embeddings is not None:
+        embeddings_hash = data.embeddings.content_hash
+    return {
+        "monitor": settings.run.train.monitor,
+        # None, as in sweeps of before these were kept, where nothing is masked or given.
+        "mask_seen": None if mask_seen == "none" else mask_seen,
+        "embeddings_hash": embeddings_hash,
     }
 
 
@@ -257,7 +269,8 @@ def _run(
       optuna.TrialPruned: It was not worth going on.
     """
     if settings.ranker is not None:
-        return run_ranker(directory, settings.ranker, drawn, data)
+        mask_seen = settings.run.evaluation.mask_seen
+        return run_ranker(directory, settings.ranker, drawn, data, mask_seen)
     try:
         run = trial_run(settings, drawn)
     except ValueError as error:

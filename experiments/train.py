@@ -107,9 +107,10 @@ def _evaluate(settings: Settings, data: Data) -> None:
         return
     popularity = Popularity(data.vocabulary.size)
     popularity.fit(fitted_histories(data, config.fit_on))
+    mask_seen = settings.run.evaluation.mask_seen
     rows = {
         settings.run.model.name: evaluation.metrics,
-        "popularity": evaluate_ranker(popularity, data, Split.TEST).metrics,
+        "popularity": evaluate_ranker(popularity, data, Split.TEST, mask_seen).metrics,
     }
     title = f"{settings.workdir}, test, checkpoint of step {restored.step}"
     print_table(metrics_table(rows, title))

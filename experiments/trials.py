@@ -15,7 +15,7 @@ from data_pipelines.histories.record import Split
 from experiments.child import child_command
 from experiments.data import Data
 from experiments.locking import REFUSAL, wait_until_free
-from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
+from experiments.rankers import evaluate_ranker, fitted_histories, ranker_for
 from experiments.results import write_json
 
 _POLL_SECONDS = 1.0
@@ -117,7 +117,9 @@ def _train(command: list[str], log: Path, watch: _Watch) -> int | None:
                 return process.returncode
 
 
-def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data) -> dict[str, Any]:
+def run_ranker(
+    directory: Path, name: str, arguments: dict[str, Any], data: Data, mask_seen: str
+) -> dict[str, Any]:
     """Fits a ranker on train and scores it on valid.
 
     Args:
@@ -125,6 +127,7 @@ def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data
       name: The ranker.
       arguments: Of its constructor.
       data: The data.
+      mask_seen: What is left out of the ranking, see `EvalConfig`.
 
     Returns:
       The metrics, as written to valid.json.
@@ -133,11 +136,11 @@ def run_ranker(directory: Path, name: str, arguments: dict[str, Any], data: Data
       TrialError: The arguments do not go together.
     """
     try:
-        ranker = make_ranker(name, data.vocabulary.size, arguments)
+        ranker = ranker_for(name, data, arguments)
     except ValueError as error:
         raise TrialError(str(error)) from error
     ranker.fit(fitted_histories(data, "train"))
-    metrics = evaluate_ranker(ranker, data, Split.VALID).metrics
+    metrics = evaluate_ranker(ranker, data, Split.VALID, mask_seen).metrics
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "settings.json", {name: arguments})
     write_json(directory / "valid.json", metrics)

@@ -39,8 +39,8 @@ class RecentItems(abc.ABC):
 
     Args:
       rows: `v`, rows of the item table.
-      item_vectors_vd: Given embeddings, taken as they are. None: those of `svd_item_vectors`, from
-        the fitted sessions.
+      item_vectors_vd: Given embeddings, taken as they are; then `dim`, `shrinkage` and `seed` have
+        no use. None: those of `svd_item_vectors`, from the fitted sessions.
       dim: Width of the SVD.
       shrinkage: Of the SVD, in sessions.
       seed: Of the SVD's start.

@@ -64,6 +64,38 @@ def test_scores_that_differ_by_less_than_float32_are_equal():
     assert rank_of(np.array([0, 0, 1, 1 + 1e-12]), 2) == 1.5
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_seen_items_do_not_compete_but_the_target_does(seed):
+    """Against ranking what is left, with ties, infinite scores and the target among the seen."""
+    rng = np.random.default_rng(seed)
+    scores_v = rng.choice([-np.inf, 0.0, 1.0, 2.0], 12)
+    seen_k = rng.choice(12, 6, replace=False)
+    for item in range(2, 12):
+        left = [row for row in range(2, 12) if row == item or row not in seen_k]
+        above = sum(scores_v[row] > scores_v[item] for row in left)
+        equal = sum(scores_v[row] == scores_v[item] for row in left) - 1
+        assert rank_of(scores_v, item, seen_k) == 1 + above + equal / 2
+
+
+@pytest.mark.parametrize(
+    "mask_seen, ranks", [("none", [3, 1]), ("session", [3, 1]), ("user", [1, 1])]
+)
+def test_what_is_masked_is_what_the_user_saw_before_the_event(mask_seen, ranks):
+    # Item 4 comes behind 2 and 3, which the session before had; then 2 is picked again.
+    ranker, _ = recorder([0, 0, 5, 4, 3, 2, 1])
+    result = evaluate_ranker(ranker, data(HISTORY), Split.VALID, mask_seen)
+    assert result.rank_n.tolist() == ranks
+    # Of the last session, item 5: before it 2, 3 and 4, none of them in the session.
+    result = evaluate_ranker(ranker, data(HISTORY), Split.TEST, mask_seen)
+    assert result.rank_n.tolist() == [1 if mask_seen == "user" else 4]
+    # Within the session, item 2 was seen before 3 here.
+    one = dataclasses.replace(
+        HISTORY, session_lengths=np.array([6], np.int32), session_splits=np.array([1], np.uint8)
+    )
+    result = evaluate_ranker(ranker, data(one), Split.VALID, mask_seen)
+    assert result.rank_n.tolist() == ([1, 2, 3, 1, 4] if mask_seen == "none" else [1, 1, 1, 1, 1])
+
+
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="scores: NaN"):
         rank_of(np.array([0, 0, 1, np.nan]), 2)

@@ -1,6 +1,7 @@
 """Comparisons: one set of events, cells that are kept, tables that say what they are made of."""
 
 import csv
+import itertools
 import json
 import shutil
 import signal
@@ -14,11 +15,18 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
+from experiments import cells as cells_lib
 from experiments import compare
 from experiments.cells import Cell
+from experiments.data import open_data
 from experiments.flags import RunConfig, override
+from experiments.rankers import evaluate_ranker, fitted_histories
+from experiments.results import read_ranks
+from hiertcn_jax.baselines.popularity import Popularity
+from hiertcn_jax.baselines.recent_items import MaxItem, MovingAverage
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from tests.experiments.runs import signal_in_step
+from tests.given_files import write_embeddings
 
 MODELS = ["popularity", "session_popularity", "hiertcn"]
 
@@ -50,6 +58,10 @@ def compared(settings):
         patch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
         compare.main(settings)
     return json.loads((settings.workdir / "compare.json").read_text())
+
+
+def cell_directory(workdir, model):
+    return workdir / model / "seed_0" if model == "hiertcn" else workdir / model
 
 
 def test_every_model_is_there_once_a_seed_and_rankers_once(compared):
@@ -146,6 +158,90 @@ def test_a_stopped_comparison_goes_on_with_its_cell(settings, compared, tmp_path
     assert cell["metrics"] == compared["models"]["hiertcn"][1]["metrics"]
 
 
+def test_what_users_saw_is_masked_for_every_model(settings, compared, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    run = override(RUN, {"mask_seen": "user"})
+    masked = settings._replace(workdir=tmp_path, seeds=[0], run=run)
+    compare.main(masked)
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert found["mask_seen"] == "user" and found["events_hash"] == compared["events_hash"]
+    assert "mask_seen: user" in (tmp_path / "compare.md").read_text()
+    for model in MODELS:
+        plain = read_ranks(cell_directory(settings.workdir, model) / "ranks.parquet")
+        ranks = read_ranks(cell_directory(tmp_path, model) / "ranks.parquet")
+        # With fewer items to compete with, no rank is worse, and many are better.
+        assert (ranks["rank"] <= plain["rank"]).all(), model
+        assert (ranks["rank"] < plain["rank"]).mean() > 0.5, model
+    for model in MODELS:
+        with pytest.raises(DataError, match=r"mask_seen: checkpoint (None|none), this run user"):
+            compare.main(settings._replace(models=[model], seeds=[0], run=run))
+        with pytest.raises(DataError, match=r"mask_seen: checkpoint user, this run (None|none)"):
+            compare.main(settings._replace(models=[model], seeds=[0], workdir=tmp_path))
+
+
+def test_cells_of_before_masks_and_commits_were_kept_are_valid(settings, compared, monkeypatch):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    monkeypatch.setattr("experiments.cells.evaluate_ranker", lambda *_: pytest.fail("scored again"))
+    path = settings.workdir / "popularity" / "cell.json"
+    values = json.loads(path.read_text())
+    before = {name: value for name, value in values.items() if name != "commit"}
+    for name in ("mask_seen", "embeddings_hash"):
+        before["made_with"].pop(name)
+    try:
+        path.write_text(json.dumps(before))
+        compare.main(settings._replace(models=["popularity"]))
+    finally:
+        path.write_text(json.dumps(values))
+
+
+def test_given_embeddings_take_the_place_of_the_svd(settings, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+    data = open_data(data_dir)
+    item_ids = data.vocabulary.item_ids.to_list()
+    path, ids_path = write_embeddings(tmp_path, item_ids[::-1], width=5, dtype="f2")
+    run = override(RUN, {"item_embeddings": str(path), "item_embedding_ids": str(ids_path)})
+    models = {"moving_average": MovingAverage, "max_item": MaxItem, "popularity": Popularity}
+    given = settings._replace(workdir=tmp_path / "W", models=[*models], run=run)
+    compare.main(given)
+    found = json.loads((given.workdir / "compare.json").read_text())["models"]
+    vectors_vd = np.zeros((data.vocabulary.size, 5), np.float32)
+    vectors_vd[2:] = np.load(path)[::-1]
+    for model, ranker in models.items():
+        vectors = {} if model == "popularity" else {"item_vectors_vd": vectors_vd}
+        expected = ranker(data.vocabulary.size, **vectors)
+        expected.fit(fitted_histories(data, "train"))
+        assert found[model][0]["metrics"] == evaluate_ranker(expected, data, Split.TEST).metrics
+        # Nothing is learned where embeddings are given.
+        assert (found[model][0]["train_events_per_s"] is None) == bool(vectors)
+    write_embeddings(tmp_path, item_ids[::-1], width=5, dtype="f2", seed=1)
+    compare.main(given._replace(models=["popularity"]))
+    for model in ("moving_average", "max_item"):
+        with pytest.raises(DataError, match="embeddings_hash: checkpoint sha256:"):
+            compare.main(given._replace(models=[model]))
+
+
+def test_the_training_speed_of_a_ranker_is_that_of_its_fit(
+    settings, data_dir, tmp_path, monkeypatch
+):
+    """By a clock that goes on by a second whenever it is looked at, or a history is read."""
+    clock = itertools.count()
+    monkeypatch.setattr(cells_lib.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
+
+    def read(data, fit_on):
+        for history in fitted_histories(data, fit_on):
+            next(clock)
+            yield history
+
+    monkeypatch.setattr(cells_lib, "fitted_histories", read)
+    compare.main(settings._replace(workdir=tmp_path, models=["popularity", "repeat_last"]))
+    models = json.loads((tmp_path / "compare.json").read_text())["models"]
+    events = open_data(data_dir).fitted_events("train")
+    assert models["popularity"][0]["train_events_per_s"] == events
+    assert models["repeat_last"][0]["train_events_per_s"] is None
+    assert models["repeat_last"][0]["score_events_per_s"] > 0
+
+
 def test_a_cell_of_other_settings_is_refused_by_name(settings, compared, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     other = settings._replace(run=override(RUN, {"dropout": 0.25}))
@@ -158,7 +254,6 @@ def test_variants_of_one_model_stand_side_by_side(settings, tmp_path, monkeypatc
     variants = {
         "rolling_popularity": {"events": 9},
         "rolling_300": {"ranker": "rolling_popularity", "events": 300},
-        "nogap": {"model": "hiertcn", "gap_decay": "none"},
         "gap": {"model": "hiertcn", "gap_decay": "learned"},
     }
     given = settings._replace(workdir=tmp_path, models=[*variants], seeds=[1], settings=variants)
@@ -167,10 +262,9 @@ def test_variants_of_one_model_stand_side_by_side(settings, tmp_path, monkeypatc
     assert {name: [cell["seed"] for cell in cells] for name, cells in models.items()} == {
         "rolling_popularity": [None],
         "rolling_300": [None],
-        "nogap": [1],
         "gap": [1],
     }
-    assert len({cells[0]["metrics"]["all"]["mrr"] for cells in models.values()}) == 4
+    assert len({cells[0]["metrics"]["all"]["mrr"] for cells in models.values()}) == 3
     assert (tmp_path / "rolling_300" / "cell.json").exists()
     made_with = json.loads((tmp_path / "gap" / "seed_1" / "cell.json").read_text())["made_with"]
     assert (made_with["model"]["name"], made_with["model"]["gap_decay"]) == ("hiertcn", "learned")

@@ -57,6 +57,7 @@ def test_a_variant_is_its_model_with_settings_of_its_own_alone():
         ("x", {"model": "hiertcn", "ranker": "stan"}, "x: model and ranker: must be one of them"),
         ("x", {"model": "hiertcn", "dropout": 2}, "x: dropout=2"),
         ("x", {"ranker": "stan", "neighbors": 2}, "x: neighbors: no such argument of stan"),
+        ("max_item", {"item_vectors_vd": "E.npy"}, "max_item: item_vectors_vd: no such argument"),
         ("stan", {"ranker": "vsknn"}, 'stan: ranker="vsknn": must not be changed'),
         ("hiertcn", {"model": "gru_user"}, 'hiertcn: model="gru_user": must not be changed'),
     ],

@@ -1,6 +1,7 @@
 """Rankers: popularity against counting by hand, on the very events of the neural models."""
 
 import collections
+import json
 
 import jax
 import numpy as np
@@ -8,13 +9,15 @@ import pytest
 
 from data_pipelines.histories.record import Split
 from experiments.evaluation import Evaluator
-from experiments.rankers import evaluate_ranker, fitted_histories
+from experiments.rankers import evaluate_ranker, fitted_histories, make_ranker
+from experiments.study import StudyError
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.models import build
 from hiertcn_jax.optimizer import Optimizer
 from hiertcn_jax.train_state import init_train_state
+from tests.experiments.test_sweep import ranker_sweep
 
 
 def events_of(data, last):
@@ -70,3 +73,15 @@ def test_a_neural_model_is_scored_on_the_same_events(data, popular):
     for group in ("all", "first", "next"):
         assert popular.metrics[group]["events"] == neural[group]["events"]
         assert popular.metrics["per_user"][group]["users"] == neural["per_user"][group]["users"]
+
+
+def test_a_sweep_of_a_ranker_masks_what_users_saw(data, tmp_path):
+    (trial,) = ranker_sweep(data, tmp_path, "--mask_seen=user", trials=1)["trials"]
+    ranker = make_ranker("rolling_popularity", data.vocabulary.size, trial["params"])
+    ranker.fit(fitted_histories(data, "train"))
+    masked = evaluate_ranker(ranker, data, Split.VALID, "user").metrics
+    assert masked["all"]["mrr"] > evaluate_ranker(ranker, data, Split.VALID).metrics["all"]["mrr"]
+    valid = tmp_path / "sweep" / "trials" / "0000" / "valid.json"
+    assert json.loads(valid.read_text()) == json.loads(json.dumps(masked))
+    with pytest.raises(StudyError, match="mask_seen: checkpoint user, this run None"):
+        ranker_sweep(data, tmp_path, trials=1)

@@ -17,7 +17,7 @@ def test_equal_models_differ_by_nothing():
 
 def test_the_difference_is_that_of_the_means_and_changes_sign_with_the_order():
     rng = np.random.default_rng(1)
-    first, second, users = rng.random(60), rng.random(60), rng.integers(0, 9, 60)
+    first, second, users = rng.random(60), rng.random(60), 7 * rng.integers(0, 9, 60)
     one, other = one_pair(first - second, users), one_pair(second - first, users)
     assert one.difference == pytest.approx(first.mean() - second.mean())
     assert one.low < one.difference < one.high

@@ -113,7 +113,9 @@ def test_a_comparison_has_the_slices_of_each_evaluation(data, evaluation, tmp_pa
     alone.mkdir()
     report_evaluation(evaluation, data, "popularity", Split.TEST, "train", alone)
     comparison = compare.Comparison(None, data, Split.TEST, compared, 0, {})
-    run = SimpleNamespace(train=SimpleNamespace(fit_on="train"))
+    run = SimpleNamespace(
+        train=SimpleNamespace(fit_on="train"), evaluation=SimpleNamespace(mask_seen="none")
+    )
     cells = [
         cell
         for model in ("popularity", "repeat_last")
