@@ -78,7 +78,7 @@ def _difference_tables(differences: Differences) -> Iterator[TextTable]:
         (best,) = {line["first"] for line in lines.values()}
         others = dict.fromkeys(model for model, _ in lines)
         rows = [[other, *(_interval(lines[other, m]) for m in metrics)] for other in others]
-        title = f"{group}: {best} less each other model, with the 95 % interval over users"
+        title = f"{group}: {best} less each other, 95 % interval over users"
         yield TextTable(title, [f"{best} less", *metrics], rows)
 
 

@@ -6,6 +6,7 @@ docstring. Where a name alone would be ambiguous it is changed by `_FLAG_NAMES`.
 
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -196,7 +197,8 @@ def save_flags(path: Path) -> None:
     own = [
         flag
         for module, module_flags in FLAGS.flags_by_module_dict().items()
-        if module.startswith("experiments")
+        # Flags of the command itself are those of its file, under which absl has what is run.
+        if module.startswith("experiments") or module == sys.argv[0]
         for flag in module_flags
         if flag.value is not None and flag.name not in (_ALLOW_OLDER, *CLUSTER_FLAGS)
     ]

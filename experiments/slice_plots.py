@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 _APART = ("first session", "new")
 """Bins that are no step of a scale to the bin beside them: lines do not lead from them."""
 
-_MARKERS, _LINES = "osD^v", ("-", "--", ":", "-.", "-")
-"""By tens of models; colours repeat after ten."""
+_COLORS = 10
+_MARKERS = "osD^v<>pPX*dH"
+_LINES = ("-", "--", "-.", ":")
+"""Colours and markers repeat after 10 and 13 models, so that no two of 130 look the same."""
+
+_SPREAD = 0.5
+"""Of the way from bin to bin: models stand beside each other, so that equal ones do not hide."""
 
 
 def require_matplotlib() -> None:
@@ -52,11 +57,13 @@ def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, tit
 
     first = next(iter(models.values()))[0][name]
     bins = [b for b in first["bins"] if b["events"]]
-    figure = Figure(figsize=(3.4 + 1.05 * max(len(bins), 4), 7), layout="constrained")
+    figure = Figure(figsize=(4 + 1.4 * max(len(bins), 4), 9), layout="constrained")
     panels = figure.subplots(len(METRICS), 1, sharex=True)
     for metric, axes in zip(METRICS, panels, strict=True):
         for number, (model, seeds) in enumerate(models.items()):
-            _draw(axes, number, model, [_values(seed[name], metric) for seed in seeds])
+            shift = _SPREAD * ((number + 0.5) / len(models) - 0.5)
+            values = [_values(seed[name], metric) for seed in seeds]
+            _draw(axes, values, shift, {**line_of(number), "label": model})
         axes.set_ylabel(f"{metric} (mean over events)")
         axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 1e-3))
         axes.grid(axis="y", alpha=0.3)
@@ -75,7 +82,7 @@ def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, tit
     panels[-1].set_xlim(-0.5, len(bins) - 0.5)
     panels[-1].set_xlabel(first["title"])
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    figure.legend(handles, labels, loc="outside right upper", handlelength=4.5)
     figure.savefig(path, dpi=120)
 
 
@@ -84,19 +91,24 @@ def _values(of_slice: dict[str, Any], metric: str) -> list[tuple[str, float]]:
     return [(b["bin"], b[metric]) for b in of_slice["bins"] if b["events"]]
 
 
-def _draw(axes: "Axes", number: int, model: str, seeds: list[list[tuple[str, float]]]) -> None:
+def line_of(number: int) -> dict[str, Any]:
+    """How the line of a model looks, by its place among the models."""
+    return {
+        "color": f"C{number % _COLORS}",
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _LINES[number % len(_LINES)],
+        "markersize": 6,
+        "alpha": 0.75,
+    }
+
+
+def _draw(
+    axes: "Axes", seeds: list[list[tuple[str, float]]], shift: float, line: dict[str, Any]
+) -> None:
     """A model's line, mean over its seeds, broken behind a bin that stands apart."""
     labels = [label for label, _ in seeds[0]]
     means = np.mean([[value for _, value in seed] for seed in seeds], axis=0)
-    group = number // 10 % len(_MARKERS)
-    color, marker = f"C{number % 10}", _MARKERS[group]
     apart = 1 if labels[0] in _APART else 0
-    places = np.arange(len(labels))
-    line: dict[str, Any] = {
-        "color": color,
-        "marker": marker,
-        "linestyle": _LINES[group],
-        "markersize": 5,
-    }
-    axes.plot(places[apart:], means[apart:], label=model, **line)
-    axes.plot(places[:apart], means[:apart], **line)
+    places = np.arange(len(labels)) + shift
+    axes.plot(places[apart:], means[apart:], **line)
+    axes.plot(places[:apart], means[:apart], **{**line, "label": None})

@@ -12,9 +12,10 @@ from hiertcn_jax.baselines.events import fitted_events, query_items
 class Markov:
     """How often an item directly followed the last one, in the fitted sessions.
 
-    MC of session-rec (`baselines/markov.py`), without its cut at 20 followers: the score of j
-    after i is the share of i's followers that are j. At a session's first event the last item of
-    the session before is i. Not causal: all fitted sessions count, whenever they were.
+    MC of Ludewig & Jannach 2018 (Evaluation of session-based recommendation algorithms), as in
+    session-rec (`baselines/markov.py`) without its cut at 20 followers: the score of j after i is
+    the share of i's followers that are j. At a session's first event the last item of the session
+    before is i. Not causal: all fitted sessions count, whenever they were.
 
     Args:
       rows: `v`, rows of the item table.

@@ -11,7 +11,8 @@ from hiertcn_jax.baselines.events import fitted_events
 class Popularity:
     """Counts of the fitted part, the same for everyone.
 
-    Not causal: it counts other users' later events of the fitted part too.
+    POP of Hidasi et al. 2016 (Session-based recommendations with recurrent neural networks). Not
+    causal: it counts other users' later events of the fitted part too.
 
     Args:
       rows: `v`, rows of the item table.

@@ -3,12 +3,16 @@
 import csv
 import itertools
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
 from data_pipelines.command import StoppedError
 from data_pipelines.config import PrepareConfig
@@ -25,7 +29,7 @@ from experiments.results import read_ranks
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.baselines.recent_items import MaxItem, MovingAverage
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
-from tests.experiments.runs import signal_in_step
+from tests.experiments.runs import ROOT, signal_in_step
 from tests.given_files import write_embeddings
 
 MODELS = ["popularity", "session_popularity", "hiertcn"]
@@ -112,6 +116,31 @@ def test_every_format_says_what_it_is_made_of(settings, compared):
         "mean": pytest.approx(np.mean(mrr)),
         "std": pytest.approx(np.std(mrr, ddof=1)),
     }
+
+
+def test_the_command_needs_no_git_and_its_flagfile_repeats_it(data_dir, tmp_path):
+    (tmp_path / "settings.json").write_text('{"last": {"ranker": "repeat_last"}}')
+    arguments = (f"--workdir={tmp_path / 'W'}", f"--settings={tmp_path / 'settings.json'}")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.compare", f"--data_dir={data_dir}", *arguments,
+         "--models=last,popularity", "--seeds=3,1", "--split=valid", "--mask_seen=session"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    compared = json.loads((tmp_path / "W" / "compare.json").read_text())
+    assert compared["commits"] == ["unknown"]
+    for text in ("commits: unknown", "mask_seen: session", "next: averages over users"):
+        assert text in done.stdout
+    with flagsaver.flagsaver():
+        compare.define_flags()
+        flags.FLAGS(["compare", f"--flagfile={tmp_path / 'W' / 'flags.txt'}"])
+        again = compare.read_settings()
+    assert again.models == ["last", "popularity"] and again.seeds == [3, 1]
+    assert again.settings == {"last": {"ranker": "repeat_last"}}
+    assert (again.split, again.run.evaluation.mask_seen) == (Split.VALID, "session")
 
 
 def test_each_cell_keeps_the_commit_of_its_code(settings, tmp_path, monkeypatch):

@@ -178,7 +178,7 @@ def test_markdown_has_every_figure(rows, differences):
     }  # fmt: skip
     for line in differences:
         best, group = line["first"], line["group"]
-        title = f"{group}: {best} less each other model, with the 95 % interval over users"
+        title = f"{group}: {best} less each other, 95 % interval over users"
         assert tables[title][line["second"]][line["metric"]] == (
             f"{line['difference']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})"
         )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from data_pipelines.config import PrepareConfig
 from data_pipelines.histories.record import History, Split
@@ -131,6 +132,24 @@ def test_a_comparison_has_the_slices_of_each_evaluation(data, evaluation, tmp_pa
         assert names == {
             f"test_slices_{name}.png" for name in one["models"]["popularity"][0]["slices"]
         }
+
+
+def test_no_two_models_look_the_same_and_equal_ones_stand_beside_each_other(tmp_path, monkeypatch):
+    looks = {tuple(sorted(slice_plots.line_of(number).items())) for number in range(130)}
+    assert len(looks) == 130
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
+    bins = [{"bin": name, "events": 9, "users": 3, "recall@20": 0.5, "mrr": 0.1} for name in "0123"]
+    models = {f"model {n}": [{"position": {"title": "t", "bins": bins}}] for n in range(17)}
+    slice_plots.plot_slices(models, tmp_path / "p", "title")
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [*models]
+    for axes in figures[0].axes:
+        drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == len(bins)]
+        places_mb = np.stack(drawn)
+        assert len(places_mb) == 17
+        # In every bin each at a place of its own, nearer to its bin than to the next.
+        assert (np.diff(np.sort(places_mb, axis=0), axis=0) > 0.02).all()
+        assert (np.abs(places_mb - np.arange(len(bins))) <= 0.25).all()
 
 
 def test_without_matplotlib_there_is_one_clear_line(monkeypatch):
