@@ -87,6 +87,7 @@ def test_all_models_are_compared_on_retailrocket(retailrocket, tmp_path):
         "--parameter_budget=10000",
         "--negatives=uniform:64",
         "--learning_rate=0.01",
+        "--slices",
         *tiny,
         *bucket,
     )
@@ -106,3 +107,6 @@ def test_all_models_are_compared_on_retailrocket(retailrocket, tmp_path):
     assert recall["item_knn"] > 5 * recall["popularity"]
     # Of all, first and next events the best against every other, by two metrics.
     assert len(compared["differences"]) == 3 * 2 * (len(models) - 1)
+    slices = json.loads((tmp_path / "test_slices.json").read_text())
+    assert list(slices["models"]) == models and slices["events_hash"] == compared["events_hash"]
+    assert len(list(tmp_path.glob("test_slices_*.png"))) == 5
