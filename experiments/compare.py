@@ -42,7 +42,7 @@ from experiments.entries import SettingsByName, check_entries, read_settings_fil
 from experiments.flags import RunConfig
 from experiments.results import print_table, write_json
 from experiments.slice_plots import require_matplotlib
-from experiments.slice_report import report_comparison
+from experiments.slice_report import Scoring, report_comparison
 from experiments.summary import summarize, summary_json
 from hiertcn_jax.checkpoint import CheckpointError
 
@@ -154,8 +154,9 @@ def main(settings: Settings) -> None:
         print(f"{model}: done, {len(cells)} cells")
     events_hash = require_same_events(cells)
     if settings.slices:
-        fit_on = settings.run.train.fit_on
-        report_comparison(cells, data, settings.split, fit_on, settings.workdir)
+        run = settings.run
+        scoring = Scoring(settings.split, run.train.fit_on, run.evaluation.mask_seen)
+        report_comparison(cells, data, scoring, settings.workdir)
     _write_tables(settings, data, cells, events_hash)
     if settings.audit:
         audit(comparison, cells)

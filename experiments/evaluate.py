@@ -30,7 +30,7 @@ from experiments.place_flags import (
 from experiments.restore import Restored, open_run_data, restore_run
 from experiments.results import metrics_table, print_table, write_json, write_ranks
 from experiments.slice_plots import require_matplotlib
-from experiments.slice_report import report_evaluation
+from experiments.slice_report import Scoring, report_evaluation
 from hiertcn_jax import processes
 from hiertcn_jax.checkpoint import CheckpointError
 from hiertcn_jax.config import MASK_SEEN
@@ -121,8 +121,9 @@ def _evaluate(settings: Settings) -> None:
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)
     if settings.slices:
-        name, fit_on = restored.config.name, restored.configs["train"]["fit_on"]
-        report_evaluation(evaluation, data, name, settings.split, fit_on, settings.workdir)
+        fit_on, mask_seen = restored.configs["train"]["fit_on"], restored.evaluation.mask_seen
+        scoring = Scoring(settings.split, fit_on, mask_seen)
+        report_evaluation(evaluation, data, restored.config.name, scoring, settings.workdir)
     title = f"{settings.workdir}, {settings.split.name.lower()}, checkpoint of step {restored.step}"
     print_table(metrics_table({restored.config.name: evaluation.metrics}, title))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,22 @@ from experiments.slice_plots import plot_slices
 from experiments.slices import cut, slice_metrics
 
 
+class Scoring(NamedTuple):
+    """How all models of a report were scored.
+
+    Attributes:
+      split: What was scored.
+      fit_on: What was fitted on.
+      mask_seen: What was left out of the ranking.
+    """
+
+    split: Split
+    fit_on: str
+    mask_seen: str
+
+
 def report_evaluation(
-    evaluation: Evaluation, data: Data, model: str, split: Split, fit_on: str, directory: Path
+    evaluation: Evaluation, data: Data, model: str, scoring: Scoring, directory: Path
 ) -> None:
     """Writes the slices of one model's evaluation, and their plots.
 
@@ -25,37 +39,33 @@ def report_evaluation(
       evaluation: What it scored.
       data: The data.
       model: Its name.
-      split: What was scored.
-      fit_on: What it was fitted on.
+      scoring: How it was scored.
       directory: Where <split>_slices.json and <split>_slices_<slice>.png go.
     """
-    cut_by = cut(evaluation.events, data, fit_on)
+    cut_by = cut(evaluation.events, data, scoring.fit_on)
     values = slice_metrics(cut_by, evaluation.rank_n, evaluation.events.user_n)
     events_hash = evaluation.metrics["events_hash"]
-    _write({model: [{"seed": None, "slices": values}]}, data, split, fit_on, events_hash, directory)
+    _write({model: [{"seed": None, "slices": values}]}, data, scoring, events_hash, directory)
 
 
-def report_comparison(
-    cells: list[Cell], data: Data, split: Split, fit_on: str, directory: Path
-) -> None:
+def report_comparison(cells: list[Cell], data: Data, scoring: Scoring, directory: Path) -> None:
     """Writes the slices of all cells side by side, and plots with a line a model.
 
     Args:
       cells: They all scored the same events.
       data: The data.
-      split: What was scored.
-      fit_on: What they were fitted on.
+      scoring: How they were scored.
       directory: Where <split>_slices.json and <split>_slices_<slice>.png go.
     """
     frames = [read_ranks(cell.directory / RANKS_FILE) for cell in cells]
     events = _events_of(frames[0], data)
-    cut_by = cut(events, data, fit_on)
+    cut_by = cut(events, data, scoring.fit_on)
     models: dict[str, list[dict[str, Any]]] = {}
     for cell, frame in zip(cells, frames, strict=True):
         values = slice_metrics(cut_by, frame["rank"].to_numpy(), events.user_n)
         models.setdefault(cell.model, []).append({"seed": cell.seed, "slices": values})
     events_hash = cells[0].values["metrics"]["events_hash"]
-    _write(models, data, split, fit_on, events_hash, directory)
+    _write(models, data, scoring, events_hash, directory)
 
 
 def _events_of(ranks: pl.DataFrame, data: Data) -> ScoredEvents:
@@ -82,15 +92,15 @@ def _events_of(ranks: pl.DataFrame, data: Data) -> ScoredEvents:
 def _write(
     models: Mapping[str, list[dict[str, Any]]],
     data: Data,
-    split: Split,
-    fit_on: str,
+    scoring: Scoring,
     events_hash: str,
     directory: Path,
 ) -> None:
-    part = split.name.lower()
+    part = scoring.split.name.lower()
     header = {
         "split": part,
-        "fit_on": fit_on,
+        "fit_on": scoring.fit_on,
+        "mask_seen": scoring.mask_seen,
         "data_hash": data.content_hash,
         "events_hash": events_hash,
     }

@@ -15,11 +15,12 @@ from experiments import compare, slice_plots
 from experiments.data import Data, open_data
 from experiments.evaluation import ScoredEvents
 from experiments.rankers import evaluate_ranker, fitted_histories
-from experiments.slice_report import report_comparison, report_evaluation
+from experiments.slice_report import Scoring, report_comparison, report_evaluation
 from experiments.slices import cut, deciles_of_events, slice_metrics
 from hiertcn_jax.baselines.popularity import Popularity
 
 HOUR = 3600
+SCORING = Scoring(Split.TEST, "train", "none")
 
 
 class Listed(list):
@@ -112,7 +113,7 @@ def test_every_event_is_in_one_bin_of_each_slice(data, evaluation):
 def test_a_comparison_has_the_slices_of_each_evaluation(data, evaluation, tmp_path):
     alone, compared = tmp_path / "alone", tmp_path / "compared"
     alone.mkdir()
-    report_evaluation(evaluation, data, "popularity", Split.TEST, "train", alone)
+    report_evaluation(evaluation, data, "popularity", SCORING, alone)
     comparison = compare.Comparison(None, data, Split.TEST, compared, 0, {})
     run = SimpleNamespace(
         train=SimpleNamespace(fit_on="train"), evaluation=SimpleNamespace(mask_seen="none")
@@ -122,8 +123,9 @@ def test_a_comparison_has_the_slices_of_each_evaluation(data, evaluation, tmp_pa
         for model in ("popularity", "repeat_last")
         for cell in compare.run_cells(comparison._replace(run=run), model, [0])
     ]
-    report_comparison(cells, data, Split.TEST, "train", compared)
+    report_comparison(cells, data, SCORING, compared)
     one, both = (json.loads((d / "test_slices.json").read_text()) for d in (alone, compared))
+    assert both["mask_seen"] == one["mask_seen"] == "none"
     assert both["events_hash"] == one["events_hash"] == evaluation.metrics["events_hash"]
     assert both["models"]["popularity"] == one["models"]["popularity"]
     assert both["models"]["repeat_last"] != both["models"]["popularity"]

@@ -217,7 +217,8 @@ def test_evaluate_leaves_out_what_was_seen_where_asked(whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     plain = json.loads((workdir / "test.json").read_text())
-    evaluation_of(workdir, mask_seen="user")
+    evaluation_of(workdir, mask_seen="user", slices=True)
+    assert json.loads((workdir / "test_slices.json").read_text())["mask_seen"] == "user"
     masked = json.loads((workdir / "test.json").read_text())
     assert (plain["mask_seen"], masked["mask_seen"]) == ("none", "user")
     assert masked["events_hash"] == plain["events_hash"]
