@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +38,7 @@ _KILLED = (
     "test_a_killed_run_goes_on_as_if_nothing_had_been[kill_in_step-9]"
 )
 _STOPPED = "tests/experiments/test_stopping.py::test_a_stopped_run_goes_on_as_if_nothing_had_been"
+_SWEEP = "tests/experiments/test_sweep.py::"
 _TRAINING, _CHECKPOINT = "experiments/training.py", "hiertcn_jax/checkpoint.py"
 
 MUTATIONS = {
@@ -142,6 +144,25 @@ MUTATIONS = {
         "            pass\n",
         "tests/experiments/test_resume.py::test_the_lock_names_who_holds_it_and_goes_with_them",
     ),
+    "the run of a trial outlives its worker": Mutation(
+        "experiments/child.py",
+        "        _end_with_parent()\n",
+        "        pass\n",
+        f"{_SWEEP}test_a_stopped_or_killed_sweep_goes_on_with_its_trial[killed with SIGKILL]",
+    ),
+    "a command begins although its parent has ended": Mutation(
+        "experiments/child.py",
+        "    if os.getppid() != parent:\n",
+        "    if False:\n",
+        "tests/experiments/test_child.py::"
+        "test_a_command_whose_parent_has_ended_before_does_not_begin",
+    ),
+    "a workdir that another process has fails its trial": Mutation(
+        "experiments/trials.py",
+        "        if REFUSAL not in word:\n",
+        "        if True:\n",
+        f"{_SWEEP}test_another_run_in_the_workdir_is_waited_for[it was faster than our run]",
+    ),
     "a signal ends the run without saving its step": Mutation(
         "experiments/loop.py", "training.save_if_behind()", "pass", _STOPPED
     ),
@@ -184,17 +205,26 @@ def copy_tracked(directory: Path) -> None:
 
 
 def failed_tests(directory: Path, tests: list[str]) -> list[str]:
-    """Those that fail, up to the first; one that cannot be begun is none.
+    """Node ids of those that fail, up to the first; one that cannot be begun is none.
 
     Raises:
       RuntimeError: Something else is wrong.
     """
-    options = ["-n0", "-x", "-rf", "--color=no", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=directory, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    with tempfile.TemporaryDirectory(prefix="hiertcn_jax_mutations_") as parent:
+        report = Path(parent) / "report.xml"
+        # This form of the report names files, so that a node id can be put together again.
+        asked = [f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        options = ["-n0", "-x", "--color=no", "-p", "no:cacheprovider", *asked]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            cwd=directory, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        cases = ElementTree.parse(report).iter("testcase") if report.exists() else ()
+        failed = [
+            f"{case.get('file')}::{case.get('name')}"
+            for case in cases
+            if case.find("failure") is not None
+        ]
     if done.returncode != (1 if failed else 0):
         raise RuntimeError(f"pytest {' '.join(tests)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
     return failed

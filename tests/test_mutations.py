@@ -61,6 +61,28 @@ def test_what_a_test_sees_is_told_from_what_it_does_not(project, monkeypatch, ca
     assert mutations.main(["seen"]) == 0
 
 
+@pytest.mark.parametrize("name", ["a b", "x[0] - 'y::z' < 1 & 2", "é\n"])
+def test_a_test_may_be_called_whatever_pytest_allows(project, name):
+    """Of two cases that fail the one that is asked for is run, and named in full."""
+    (project / "test_half.py").write_text(
+        "import pytest\nfrom half import half\n\n"
+        f"@pytest.mark.parametrize('x', [6, 8], ids=['other', {name!r}])\n"
+        "def test_half(x):\n    assert half(x) == 2, 'some - words'\n"
+    )
+    shown = name if name.isascii() else ascii(name)[1:-1]
+    test = f"test_half.py::test_half[{shown}]"
+    assert failed_tests(project, [test]) == [test]
+
+
+def test_a_fixture_that_fails_is_not_a_test_that_fails(project):
+    (project / "test_half.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef broken():\n    raise OSError\n\n"
+        "def test_half(broken):\n    pass\n"
+    )
+    with pytest.raises(RuntimeError, match="OSError"):
+        failed_tests(project, ["test_half.py::test_half"])
+
+
 def test_a_program_that_does_not_run_is_not_a_test_that_fails(project):
     (project / "half.py").write_text("def half(x)\n")
     with pytest.raises(RuntimeError, match="SyntaxError"):

@@ -58,17 +58,23 @@ def test_a_command_ends_with_a_parent_that_is_killed(environment, stopped):
         os.close(handle)
 
 
-def test_a_command_whose_parent_has_ended_before_does_not_begin(environment):
-    command = child_command("forever")
+@pytest.fixture
+def says(tmp_path, environment):
+    """A module that says its command line, and ends."""
+    (tmp_path / "says.py").write_text("import sys\nprint(sys.orig_argv[1:])\nsys.exit(3)\n")
+    return "says"
+
+
+def test_a_command_whose_parent_has_ended_before_does_not_begin(says, environment):
+    command = child_command(says)
     command[command.index(str(os.getpid()))] = str(os.getppid())
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: forever: process {os.getppid()}, which started it, has ended\n"
+    assert done.stderr == f"error: says: process {os.getppid()}, which started it, has ended\n"
 
 
-def test_a_command_gets_its_arguments_and_gives_its_exit_code(tmp_path, environment):
-    (tmp_path / "says.py").write_text("import sys\nprint(sys.orig_argv[1:])\nsys.exit(3)\n")
-    command = child_command("says", "--flagfile=a b", "-x")
+def test_a_command_gets_its_arguments_and_gives_its_exit_code(says, environment):
+    command = child_command(says, "--flagfile=a b", "-x")
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout == "['-m', 'says', '--flagfile=a b', '-x']\n"

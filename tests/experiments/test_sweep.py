@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ from experiments.trials import TrialError, run_training
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models import MODELS
 from tests.experiments.runs import journal
+from tests.experiments.sweep_workers import sweep_that_meets_another
 from tests.experiments.test_flags import parsed
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +224,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("late", [False, True], ids=["from before", "it was faster than our run"])
 def test_another_run_in_the_workdir_is_waited_for(tmp_path, monkeypatch, capsys, late):
     """Also one that got the lock between our look and our run, which is refused then."""
     workdir = tmp_path / "w"
@@ -272,7 +274,11 @@ def wait_for_lines(path, process, lines):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a run whose worker is killed")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGKILL],
+    ids=["stopped with SIGTERM", "killed with SIGKILL"],
+)
 def test_a_stopped_or_killed_sweep_goes_on_with_its_trial(data, tmp_path, number):
     """Its run ends too, in the midst of it; the same command finishes it."""
     space = space_file(tmp_path, {"learning_rate": {"low": 1e-3, "high": 1e-2}})
@@ -320,31 +326,36 @@ def test_a_ranker_is_tuned_over_its_own_arguments(data, tmp_path):
 def test_two_processes_share_a_postgresql_storage(data, tmp_path, postgresql):
     """What two machines do: the same command, one storage."""
     space = space_file(tmp_path, EVENTS)
-    command = [
-        sys.executable, "-m", "experiments.sweep", f"--data_dir={data.directory}",
-        f"--space={space}", "--ranker=rolling_popularity", "--trials=9", f"--storage={postgresql}",
-        "--study=shared", "--sampler=random",
+    arguments = [
+        f"--data_dir={data.directory}", f"--space={space}", "--ranker=rolling_popularity",
+        "--trials=9", f"--storage={postgresql}", "--study=shared", "--sampler=random",
     ]  # fmt: skip
+    spawning = multiprocessing.get_context("spawn")
+    both_are_in_a_trial = spawning.Barrier(2, timeout=120)
     processes = [
-        subprocess.Popen(
-            [*command, f"--workdir={tmp_path / name}"],
-            cwd=ROOT,
-            env={**os.environ, "TERM": "dumb"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        spawning.Process(
+            target=sweep_that_meets_another,
+            args=(both_are_in_a_trial, [*arguments, f"--workdir={tmp_path / name}"]),
         )
         for name in ("one", "other")
     ]
-    outputs = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     boards = [
         json.loads((tmp_path / name / "leaderboard.json").read_text()) for name in ("one", "other")
     ]
     assert boards[0] == boards[1]
     assert [trial["state"] for trial in boards[0]["trials"]] == ["done"] * 9
-    # Each trial ran once, on one of the two.
+    # Each trial ran once, on one of the two, and both ran some.
     ran = sorted(path.parent.name for path in tmp_path.glob("*/trials/*/valid.json"))
     assert ran == [f"{place:04d}" for place in range(9)]
+    assert {Path(trial["workdir"]).parents[1].name for trial in boards[0]["trials"]} == {
+        "one",
+        "other",
+    }
 
 
 @pytest.mark.parametrize(
