@@ -93,12 +93,13 @@ class _Watch:
         self._journal, self._monitor, self._stops_after = journal, monitor, stops_after
         self._seen = 0
 
-    def stops(self) -> bool:
-        """Whether one of the validations since the last look stops the run; all are told."""
-        validations = _validations(self._journal, self._monitor)[self._seen :]
-        self._seen += len(validations)
-        answers = [self._stops_after(validation) for validation in validations]
-        return any(answers)
+    def stops(self, running: bool) -> bool:
+        """Whether one of the validations since the last look stops a run that is still running."""
+        for validation in _validations(self._journal, self._monitor)[self._seen :]:
+            self._seen = validation.number
+            if self._stops_after(validation) and running:
+                return True
+        return False
 
 
 def _train(command: list[str], log: Path, watch: _Watch) -> int | None:
@@ -110,11 +111,11 @@ def _train(command: list[str], log: Path, watch: _Watch) -> int | None:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
-            ended = process.returncode is not None
-            if watch.stops() and not ended:
+            code = process.returncode
+            if watch.stops(running=code is None):
                 return None
-            if ended:
-                return process.returncode
+            if code is not None:
+                return code
 
 
 def run_ranker(

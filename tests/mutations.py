@@ -38,7 +38,6 @@ _KILLED = (
     "test_a_killed_run_goes_on_as_if_nothing_had_been[kill_in_step-9]"
 )
 _STOPPED = "tests/experiments/test_stopping.py::test_a_stopped_run_goes_on_as_if_nothing_had_been"
-_SWEEP = "tests/experiments/test_sweep.py::"
 _TRAINING, _CHECKPOINT = "experiments/training.py", "hiertcn_jax/checkpoint.py"
 
 MUTATIONS = {
@@ -148,7 +147,8 @@ MUTATIONS = {
         "experiments/child.py",
         "        _end_with_parent()\n",
         "        pass\n",
-        f"{_SWEEP}test_a_stopped_or_killed_sweep_goes_on_with_its_trial[killed with SIGKILL]",
+        "tests/experiments/test_sweep.py::"
+        "test_a_stopped_or_killed_sweep_goes_on_with_its_trial[killed with SIGKILL]",
     ),
     "a command begins although its parent has ended": Mutation(
         "experiments/child.py",
@@ -161,7 +161,8 @@ MUTATIONS = {
         "experiments/trials.py",
         "        if REFUSAL not in word:\n",
         "        if True:\n",
-        f"{_SWEEP}test_another_run_in_the_workdir_is_waited_for[it was faster than our run]",
+        "tests/experiments/test_trials.py::"
+        "test_another_run_in_the_workdir_is_waited_for[it was faster than our run]",
     ),
     "a signal ends the run without saving its step": Mutation(
         "experiments/loop.py", "training.save_if_behind()", "pass", _STOPPED
