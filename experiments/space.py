@@ -10,8 +10,8 @@
 
 `low` and `high` belong to the range. Whole numbers make a range of whole numbers. `when` asks for
 one of the choices, or one of a list of them, of flags that stand before it in the file; where it
-does not hold, the flag keeps the value of the command line. Flags that must be equal for all trials,
-such as `fit_on` and `mask_seen`, are refused (experiments.own_settings).
+does not hold, the flag keeps the value of the command line. Flags that must be equal for all
+trials, such as `fit_on` and `mask_seen`, are refused (experiments.own_settings).
 """
 
 import json
