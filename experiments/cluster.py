@@ -2,8 +2,9 @@
 
 A collective operation whose partner is gone may wait for ever. So every process says now and then
 that it lives; the first one listens, and tells the others when one has fallen silent. A process
-that fails tells them why. Whoever is told says it in one line and ends at once, whatever it is
-waiting for. If the first process itself is killed, which all are connected to, JAX ends the others.
+that fails, or is stopped where nothing is agreed on, tells them why. Whoever is told says it in one
+line and ends at once with the same exit code, whatever it is waiting for. If the first process
+itself is killed, which all are connected to, JAX ends the others.
 """
 
 import contextlib
@@ -89,14 +90,14 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
                 # JAX ends its service: no sign of life may be under way then.
                 watch.end()
                 raise
-            watch.leave(stopped.line, stopped.line, int(str(stopped.code)))
+            watch.leave(stopped.line, int(str(stopped.code)))
         except Exception as error:
             reason = one_line(str(error) or repr(error))
             if isinstance(error, jax.errors.JaxRuntimeError) and not _OWN.search(reason):
                 _wait_for_word(f"{watch.name}: {reason}")
             if not isinstance(error, mendable):
                 traceback.print_exc()
-            watch.leave(reason, f"error: {watch.name}: {reason}", 1)
+            watch.leave(reason, 1)
         watch.end()
 
 
@@ -175,19 +176,19 @@ class _Watch:
         self._ends.set()
         self._thread.join()
 
-    def leave(self, reason: str, line: str, code: int) -> NoReturn:
-        """Tells the others why, and ends the process.
+    def leave(self, reason: str, code: int) -> NoReturn:
+        """Tells the others why, and ends the process; they end likewise.
 
         Args:
-          reason: What the others are told.
-          line: What this process says.
-          code: Its exit code.
+          reason: What failed, or that this process was stopped.
+          code: The exit code of all.
         """
         self.end()
+        word = f"{code} {self.name}: {reason}"
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            self._client.key_value_set(_FAILED + str(self._index), f"{self.name}: {reason}")
+            self._client.key_value_set(_FAILED + str(self._index), word)
             self._go()
-        _exit(line, code)
+        _exit(word)
 
     def _go(self) -> None:
         """The last that this process does. The others are told by the first, which goes last."""
@@ -216,10 +217,10 @@ class _Watch:
             if failures and not self._ends.is_set():
                 with contextlib.suppress(jax.errors.JaxRuntimeError):
                     self._go()
-                _exit(f"error: {failures[0]}", 1)
+                _exit(failures[0])
 
     def _silent(self, last_sign: dict[int, Any]) -> list[str]:
-        """A line about the processes that have given no sign for long; the others are told."""
+        """A word about the processes that have given no sign for long; the others are told."""
         now, signs = time.monotonic(), dict(self._client.key_value_dir_get(_ALIVE))
         for index, (beat, _) in last_sign.items():
             sign = signs.get(f"{_ALIVE}{index}")
@@ -228,17 +229,22 @@ class _Watch:
         silent = [str(index) for index, (_, at) in last_sign.items() if now - at > SILENCE_SECONDS]
         if not silent:
             return []
-        line = (
-            f"process {', '.join(silent)} of {self._count}: no sign of life for "
+        word = (
+            f"1 process {', '.join(silent)} of {self._count}: no sign of life for "
             f"{SILENCE_SECONDS:.0f} s: it was killed, or its machine does not answer"
         )
-        self._client.key_value_set(_FAILED + "silent", line)
-        return [line]
+        self._client.key_value_set(_FAILED + "silent", word)
+        return [word]
 
 
-def _exit(line: str, code: int) -> NoReturn:
-    """Ends at once: an orderly end would wait for the others."""
-    print(line, file=sys.stderr)
+def _exit(word: str) -> NoReturn:
+    """Ends at once: an orderly end would wait for the others.
+
+    Args:
+      word: As processes tell each other: the exit code, and behind a blank why.
+    """
+    code, _, line = word.partition(" ")
+    print("error: " * (code == "1") + line, file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(code)
+    os._exit(int(code))

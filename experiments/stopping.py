@@ -1,7 +1,9 @@
 """Asked to stop: a run finishes its step and saves before it ends."""
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -20,18 +22,21 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
         self._shared = jax.process_count() > 1
         self._questions, self._agreed = 0, False
 
     def __enter__(self) -> "StopSignals":
+        kinds = (signal.SIGTERM, signal.SIGINT)
+        self._handlers = {kind: signal.getsignal(kind) for kind in kinds}
         if self._shared:
-            # Python knows nothing of JAX's handler; that of before is set again at the end.
-            self._handlers[signal.SIGTERM] = signal.getsignal(signal.SIGTERM)
-            self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, self._pass_on)
-            return self
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._handlers[number] = signal.signal(number, self._remember)
+            # Python knows nothing of JAX's handler for SIGTERM; that of before is set at the end.
+            signal.signal(signal.SIGINT, self._pass_on)
+        else:
+            for kind in kinds:
+                signal.signal(kind, self._remember)
+        for kind in kinds:
+            _catch_once(kind)
         return self
 
     def __exit__(
@@ -65,11 +70,24 @@ class StopSignals:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """SIGINT as the SIGTERM that JAX waits for."""
-        signal.signal(number, signal.SIG_DFL)
-        self._number = number
+        self._remember(number, frame)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        # What asks twice does not want to wait, not even for a compilation.
+        # What asks twice does not want to wait. Where the system does not see to it, Python does.
         signal.signal(number, signal.SIG_DFL)
         self._number = self._number or number
+
+
+def _catch_once(number: int) -> None:
+    """Has the system set a signal's default action when it is first caught by the present handler.
+
+    Handlers in Python wait until native code returns: a compilation takes minutes, and an operation
+    with a process that is gone may take for ever. Only with glibc, which alone has this function.
+    """
+    library = ctypes.CDLL(None)
+    if sys.platform != "linux" or not hasattr(library, "sysv_signal"):
+        return
+    set_handler = library.sysv_signal
+    set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    set_handler(number, set_handler(number, int(signal.SIG_DFL)))

@@ -186,6 +186,44 @@ MUTATIONS = {
         "tests/experiments/test_stopping.py::"
         "test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save",
     ),
+    "the same signal again is left to JAX": Mutation(
+        "experiments/stopping.py",
+        "            _catch_once(kind)\n",
+        "            pass\n",
+        "tests/experiments/test_stopping.py::"
+        "test_the_same_signal_again_ends_one_of_several_processes_at_once[15]",
+    ),
+    "a stop of one process is a failure of the others": Mutation(
+        "experiments/cluster.py",
+        "    os._exit(int(code))\n",
+        "    os._exit(1)\n",
+        "tests/experiments/test_cluster.py::test_all_end_as_the_one_that_was_stopped_or_failed",
+    ),
+    "numbers of a condition are evaluated": Mutation(
+        "data_pipelines/conditions.py",
+        "number = float(text) if",
+        "number = eval(text) if",
+        "tests/hostile/test_nothing_is_executed.py::test_no_module_can_execute_what_it_reads",
+    ),
+    "a flagfile may include itself": Mutation(
+        "data_pipelines/flagfiles.py",
+        "    if path in within:\n",
+        "    if False:\n",
+        "tests/hostile/test_flagfiles.py::test_files_that_include_each_other",
+    ),
+    "TFDS may import any class": Mutation(
+        "data_pipelines/tfds_metadata.py",
+        "            if not name.startswith(_OWN_CLASSES):\n",
+        "            if False:\n",
+        "tests/hostile/test_prepared_directory.py::"
+        "test_files_that_the_manifest_vouches_for_are_not_believed",
+    ),
+    "links lead out of a prepared directory": Mutation(
+        "data_pipelines/files.py",
+        "    if not path.resolve().is_relative_to(directory.resolve()):\n",
+        "    if False:\n",
+        "tests/hostile/test_manifest.py::test_what_lies_elsewhere_is_not_opened",
+    ),
     "a step that is not finite is taken": Mutation(
         "hiertcn_jax/train_step.py",
         "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",

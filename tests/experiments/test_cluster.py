@@ -7,14 +7,17 @@ processes of two devices each, undisturbed and disturbed.
 import re
 import shutil
 import signal
+import threading
 
 import jax
 import numpy as np
 import pytest
 from absl import flags
 
+from data_pipelines.command import StoppedError
 from experiments import cluster, train
 from experiments.restore import restore_run
+from hiertcn_jax.checkpoint import CheckpointError
 from hiertcn_jax.mesh import MeshError
 from tests.experiments.cluster_runs import (
     assert_close,
@@ -174,8 +177,8 @@ def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits
     class Watch:
         name = "process 1 of 2"
 
-        def leave(self, reason, line, code):
-            raise SystemExit(line)
+        def leave(self, reason, code):
+            raise SystemExit(f"error: {self.name}: {reason}")
 
     waited = []
     monkeypatch.setattr(cluster, "_meet", lambda _: None)
@@ -189,6 +192,53 @@ def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits
     said = capsys.readouterr().err
     assert (f"process 1 of 2: {message}; waiting 60 s for word of the others\n" in said) == waits
     assert waited == ([60.0] if waits else [])
+
+
+class Notes:
+    """What processes tell each other, of a client of JAX."""
+
+    def __init__(self):
+        self.values = {}
+
+    def key_value_set(self, key, value, overwrite=False):
+        self.values[key] = value
+
+    def key_value_dir_get(self, prefix):
+        return [item for item in list(self.values.items()) if item[0].startswith(prefix)]
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (StoppedError(signal.SIGTERM), 143, "process 1 of 2: stopped by SIGTERM\n"),
+        (StoppedError(signal.SIGINT), 130, "process 1 of 2: stopped by SIGINT\n"),
+        (CheckpointError("no such step"), 1, "error: process 1 of 2: no such step\n"),
+    ],
+    ids=["SIGTERM", "SIGINT", "failure"],
+)
+def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, error, code, line):
+    """Where nothing is agreed on: behind the training, in the evaluations of the end."""
+    monkeypatch.setattr(cluster, "_meet", lambda _: None)
+    monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", Notes())
+    monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)
+    ended = []
+
+    def end(code):
+        ended.append(code)
+        if threading.current_thread() is threading.main_thread():
+            raise SystemExit
+        other._ends.set()
+
+    monkeypatch.setattr(cluster.os, "_exit", end)
+    monkeypatch.setattr(cluster.jax, "process_index", lambda: 0)
+    other = cluster._Watch()
+    monkeypatch.setattr(cluster.jax, "process_index", lambda: 1)
+    with pytest.raises(SystemExit), cluster.joined(cluster.Cluster("h:1", 2, 1), train.MENDABLE):
+        raise error
+    other._thread.join()
+    assert ended == [code, code]
+    assert capsys.readouterr().err == 2 * line
 
 
 def test_a_first_process_that_is_not_there_is_said(monkeypatch):

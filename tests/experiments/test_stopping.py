@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -190,6 +191,73 @@ def test_the_same_signal_again_ends_the_process_at_once():
     process.send_signal(signal.SIGTERM)
     assert process.communicate() == ("", None)
     assert process.returncode == -signal.SIGTERM
+
+
+_HANGS_IN_NATIVE_CODE = """
+import ctypes, os, re, signal, threading
+from pathlib import Path
+from experiments.stopping import StopSignals
+
+def is_caught(number):
+    caught = re.search(r"SigCgt:\\s*(\\w+)", Path("/proc/self/status").read_text())[1]
+    return int(caught, 16) >> number - 1 & 1
+
+def ask_twice():
+    while mutex.raw[0] != 2:  # Somebody waits for it.
+        pass
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while is_caught(signal.SIGTERM):
+            pass
+
+mutex = ctypes.create_string_buffer(64)  # Of zeros, as PTHREAD_MUTEX_INITIALIZER.
+lock = ctypes.CDLL(None).pthread_mutex_lock
+with StopSignals():
+    lock(mutex)
+    threading.Thread(target=ask_twice, daemon=True).start()
+    lock(mutex)  # As a compilation, or a collective operation whose partner is gone.
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="elsewhere the end of native code is waited for"
+)
+def test_the_same_signal_again_ends_what_native_code_does():
+    done = subprocess.run([sys.executable, "-c", _HANGS_IN_NATIVE_CODE], cwd=ROOT, timeout=60)
+    assert done.returncode == -signal.SIGTERM
+
+
+_WAITS_AS_ONE_OF_TWO = """
+import signal, sys
+import jax
+from tests.experiments.cluster_runs import free_port
+from experiments.stopping import StopSignals
+
+# JAX's own handler and agreement; of one process, for they are what is asked here.
+jax.distributed.initialize(f"127.0.0.1:{free_port()}", 1, 0)
+jax.process_count = lambda: 2
+kind = signal.Signals(int(sys.argv[1]))
+with StopSignals() as stop:
+    signal.raise_signal(kind)
+    while not stop.asked:
+        pass
+    print(stop._number == kind, flush=True)
+    signal.raise_signal(kind)
+    print("still here", flush=True)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere JAX catches it again")
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_the_same_signal_again_ends_one_of_several_processes_at_once(kind):
+    done = subprocess.run(
+        [sys.executable, "-c", _WAITS_AS_ONE_OF_TWO, str(int(kind))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.returncode) == ("True\n", -kind), done.stderr
 
 
 def test_before_the_first_step_there_is_nothing_to_save():
