@@ -38,6 +38,7 @@ _KILLED = (
     "test_a_killed_run_goes_on_as_if_nothing_had_been[kill_in_step-9]"
 )
 _STOPPED = "tests/experiments/test_stopping.py::test_a_stopped_run_goes_on_as_if_nothing_had_been"
+_FINITE = "tests/test_train_step.py::test_the_loss_and_the_gradient_must_both_be_finite"
 _TRAINING, _CHECKPOINT = "experiments/training.py", "hiertcn_jax/checkpoint.py"
 
 MUTATIONS = {
@@ -224,12 +225,17 @@ MUTATIONS = {
         "    if False:\n",
         "tests/hostile/test_manifest.py::test_what_lies_elsewhere_is_not_opened",
     ),
-    "a step that is not finite is taken": Mutation(
+    "a loss that is not finite is taken": Mutation(
         "hiertcn_jax/train_step.py",
         "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",
-        "finite = jnp.array(True)",
-        "tests/test_train_step.py::"
-        "test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on",
+        "finite = jnp.isfinite(grad_norm)",
+        _FINITE,
+    ),
+    "a gradient that is not finite is taken": Mutation(
+        "hiertcn_jax/train_step.py",
+        "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",
+        "finite = jnp.isfinite(loss)",
+        _FINITE,
     ),
 }
 

@@ -12,10 +12,12 @@ import pytest
 
 from data_pipelines.distinct import ItemRows, to_local_ids
 from data_pipelines.loaders import train_loader
+from hiertcn_jax import train_step
 from hiertcn_jax.batch import Bucket, LaneBatch
 from hiertcn_jax.checkpoint import Checkpoints
 from hiertcn_jax.config import LOSSES, LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.embedding import ItemTable
+from hiertcn_jax.losses import LossSum
 from hiertcn_jax.models import build
 from hiertcn_jax.objective import event_loss, make_sources
 from hiertcn_jax.optimizer import Optimizer, learning_rate_schedule
@@ -180,6 +182,48 @@ def test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on(trained, v
     counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.int32]
     assert counts
     assert all(count == 3 for count in counts)
+
+
+@jax.custom_vjp
+def spoil(value, added, factor):
+    """`value + added`, whose gradient is multiplied by `factor`."""
+    del factor
+    return value + added
+
+
+spoil.defvjp(
+    lambda value, added, factor: (value + added, (added, factor)),
+    lambda rest, gradient: (gradient * rest[1], 0 * rest[0], 0 * rest[1]),
+)
+
+
+@pytest.mark.parametrize("mode", ["dense", "rows"])
+def test_the_loss_and_the_gradient_must_both_be_finite(mode, monkeypatch):
+    """Each of them is spoiled alone; nothing else of the step is changed."""
+
+    def spoiled_loss(u_bld, batch, *arguments):
+        loss_sum, weight = event_loss(u_bld, batch, *arguments)
+        added, factor = batch.gap_hours_bs[0, :2]  # Which this model does not read.
+        return LossSum(spoil(loss_sum, added, factor), weight)
+
+    monkeypatch.setattr(train_step, "event_loss", spoiled_loss)
+    run = Run(dataclasses.replace(MODEL, item_mode=mode))
+    first, second = itertools.islice(run.loader, 2)
+
+    def spoiled(element, added, factor):
+        gap_hours_bs = element.batch.gap_hours_bs.copy()
+        gap_hours_bs[0, :2] = added, factor
+        return LaneBatch(element.batch.replace(gap_hours_bs=gap_hours_bs), element.info)
+
+    old, _ = run.steps(run.fresh(), [spoiled(first, 0, 1)], 1)
+    for added, factor in itertools.product((0, np.nan, np.inf), (1, np.nan, np.inf)):
+        batch = spoiled(second, added, factor)
+        state, (metrics,) = run.steps(jax.tree.map(jnp.copy, old), [batch], 1)
+        assert np.isfinite(metrics["loss_sum"]) == (added == 0)
+        assert np.isfinite(metrics["grad_norm"]) == (factor == 1)
+        assert metrics["finite"] == ((added, factor) == (0, 1))
+        assert differs(moving(state), moving(old)) == ((added, factor) == (0, 1))
+    assert run.step._cache_size() == 1
 
 
 def test_a_carry_that_is_not_finite_stays_out_of_its_lane():
