@@ -157,8 +157,10 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         """Takes up a state, of any process count; lanes of other processes are ignored.
 
         Raises:
-          ValueError: The state is one of another number of lanes or users, or lacks a lane.
+          ValueError: The state is one of another number of lanes or users, lacks a lane, or is none
+            that `get_state` gives for these histories.
         """
+        _require_counts(state)
         lane_count = self._dataset.bucket.lanes
         if state["lane_count"] != lane_count:
             raise ValueError(f"a state of {state['lane_count']} lanes, for {lane_count} lanes")
@@ -169,10 +171,29 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
                 raise ValueError(f"the state has no lane {lane.number}, only {sorted(saved)}")
             epoch, place, event = saved[lane.number]
             lane.start(self._dataset.deal.turn(lane.number, epoch, place), event)
+        self._require_events()
         self._step = state["step"]
 
     def __str__(self) -> str:
         return f"LanesIterator({self._dataset})"
+
+    def _require_events(self) -> None:
+        """Checks that the users have the events that lanes go on from."""
+        begun = [lane for lane in self._lanes if lane.skipped_events]
+        if not begun:
+            return
+        lane_n, turn_n = np.asarray([(lane.number, lane.next_turn) for lane in begun]).T
+        # Where the lane is dry there is no user: 0 stands for it.
+        user_n = self._dataset.deal.users(lane_n, turn_n)
+        users = np.maximum(user_n, 0).tolist()
+        histories = self._dataset.source.__getitems__(users)
+        events = map(len, encode(histories, users, turn_n, self._dataset.stream))
+        for lane, user, count in zip(begun, user_n.tolist(), events, strict=True):
+            if user < 0 or lane.skipped_events >= count:
+                raise ValueError(
+                    f"lane {lane.number}: event={lane.skipped_events}: its user there has "
+                    f"{count if user >= 0 else 0} events"
+                )
 
     def _read_on(self, lanes: Sequence[_Lane]) -> None:
         """Fetches about as many users at once as these lanes lack of `_ROWS_AHEAD` rows."""
@@ -213,6 +234,23 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         for lane, taken in zip(self._lanes, taken_b.tolist(), strict=True):
             lane.records = lane.records[taken:]
         return element
+
+
+def _require_counts(state: dict[str, Any]) -> None:
+    """Checks that a state holds whole numbers from 0 on, equally many of each lane."""
+    for name in ("step", "lane_count"):
+        if not _is_count(state[name]):
+            raise ValueError(f"{name}={state[name]!r:.60}: must be a whole number from 0 on")
+    columns = {name: state[name] for name in ("lane", "epoch", "place", "event")}
+    for name, column in columns.items():
+        if not isinstance(column, list) or not all(map(_is_count, column)):
+            raise ValueError(f"{name}={column!r:.60}: must be whole numbers from 0 on")
+        if len(column) != len(columns["lane"]):
+            raise ValueError(f"{name}: {len(column)} values of {len(columns['lane'])} lanes")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
 
 
 def own_lanes(lanes: int, process_index: int, process_count: int) -> range:

@@ -149,6 +149,30 @@ def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+def require_state(state: Any, like: dict[str, Any], step: int) -> None:
+    """Checks that a state that was read has the stages of a loader, all of them behind `step`.
+
+    Where its lanes stand is looked at by `set_state`.
+
+    Args:
+      state: What was read.
+      like: What `get_state` of the loader gives.
+      step: Batches that were handed out.
+
+    Raises:
+      ValueError: A stage or a field is missing or unknown, or has handed out another number.
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"batches={state!r:.60}: must be fields with their values")
+    for name in sorted(state.keys() ^ like.keys()):
+        raise ValueError(f"batches.{name!r:.60}: {'missing' if name in like else 'unknown'}")
+    for name in {"step", "counter"} & like.keys():
+        if type(state[name]) is not int or state[name] != step:
+            raise ValueError(f"batches.{name}={state[name]!r:.60}: must be {step}")
+    if "parent" in like:
+        require_state(state["parent"], like["parent"], step)
+
+
 def _assemble(
     lanes: LanesIterDataset, item_rows: ItemRows | None, seed: int, prefetch: int
 ) -> grain.IterDataset[LaneBatch]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.curves import Curves
 from experiments.files import naming, whole_file
+from hiertcn_jax.json_files import parse_json
 
 
 def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> None:
@@ -21,13 +22,18 @@ def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> Non
       step: The last step to keep.
       validation_due: Whether the validation of that step is still to come: then a line of it, which
         was written behind the checkpoint, is dropped too.
+
+    Raises:
+      OSError: It cannot be read or written.
     """
     if not path.exists():
         return
+    if not path.is_file():  # A pipe in its place would never end.
+        raise OSError(f"{path}: is no file")
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             place = values["step"], values["kind"]
             earlier = place[0] <= step and not (validation_due and place == (step, "valid"))
         except (ValueError, TypeError, KeyError):

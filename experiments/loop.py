@@ -55,17 +55,46 @@ def train(
         stop = closing.enter_context(StopSignals())
         if processes.is_first():
             closing.enter_context(lock_workdir(workdir))
-            leave_whole(workdir / "checkpoints", allow_older)
-        training = Training(run, data, parts, workdir, closing)
-        if processes.is_first():
-            on_start()
-        training.open_journal(workdir, closing)
+        training = begin(run, data, parts, workdir, closing, on_start, allow_older)
         try:
             _go_through(training, validate, stop)
         except BadStepsError as error:
             raise training.explain(error) from error
         if stop.asked:
             stop.end(training.step)
+
+
+def begin(
+    run: RunConfig,
+    data: Data,
+    parts: Parts,
+    workdir: Path,
+    closing: contextlib.ExitStack,
+    on_start: Callable[[], None] = lambda: None,
+    allow_older: bool = False,
+) -> Training:
+    """A run in front of its next step; nothing is compiled for steps yet.
+
+    Args:
+      run: The configs.
+      data: What to train on.
+      parts: What the run is made of.
+      workdir: The run's directory.
+      closing: Gets what has to be closed at the end.
+      on_start: As for `train`.
+      allow_older: As for `train`.
+
+    Raises:
+      CheckpointError: As for `train`.
+      OSError: metrics.jsonl or TensorBoard's files cannot be written.
+    """
+    if processes.is_first():
+        leave_whole(workdir / "checkpoints", allow_older)
+    training = Training(run, data, parts, workdir, closing)
+    if processes.is_first():
+        on_start()
+    training.open_journal(workdir, closing)
+    return training
 
 
 def _go_through(training: Training, validate: Validator | None, stop: StopSignals) -> None:

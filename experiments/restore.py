@@ -17,7 +17,7 @@ from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainCo
 from hiertcn_jax.mesh import Layout
 from hiertcn_jax.models import Model, build
 from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.train_state import init_train_state, state_shardings
+from hiertcn_jax.train_state import TrainState, init_train_state, state_shardings
 
 
 class Restored(NamedTuple):
@@ -98,9 +98,18 @@ def _restore(
     )
     like = _placed(like, layout)
     state = checkpoints.restore(step, like, {"model": configs["model"]}, parallelism[1])
-    if int(state.step) != step:
-        raise CheckpointError(f"{directory}/{step}: holds step {int(state.step)}: was it renamed?")
+    require_step(directory / str(step), state, step)
     return Restored(model, config, evaluation, state.params, step, configs, layout)
+
+
+def require_step(folder: Path, state: TrainState, step: int) -> None:
+    """Checks that a checkpoint is the one of its name.
+
+    Raises:
+      CheckpointError: It was renamed.
+    """
+    if int(state.step) != step:
+        raise CheckpointError(f"{folder}: holds step {int(state.step)}: was it renamed?")
 
 
 def _placed(like: Any, layout: Layout | None) -> Any:

@@ -4,21 +4,24 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from tqdm import tqdm
 
 from data_pipelines.allocator import give_back_freed_memory
-from data_pipelines.loaders import merge_states
+from data_pipelines.loaders import merge_states, require_state
 from experiments.bad_steps import BadStepsError, NonFiniteError
 from experiments.data import Data
 from experiments.flags import RunConfig
 from experiments.journal import Journal, NoJournal
 from experiments.meter import Meter, Sums
+from experiments.restore import require_step
+from experiments.saved_fields import read_fields
 from experiments.setup import Parts, binding_configs, saved_configs
 from experiments.stopping import StopSignals
 from hiertcn_jax import processes
-from hiertcn_jax.checkpoint import Checkpoints
+from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.mesh import place_batch
 from hiertcn_jax.train_state import TrainState, init_train_state
 
@@ -70,9 +73,13 @@ class Training:
           parts: What the run is made of.
           workdir: The run's directory.
           closing: Gets what has to be closed at the end.
+
+        Raises:
+          CheckpointError: The newest checkpoint is of a run with other settings, or cannot be used.
         """
         self._run, self._data, self._parts = run, data, parts
-        self._checkpoints = Checkpoints(workdir / "checkpoints")
+        self._directory = workdir / "checkpoints"
+        self._checkpoints = Checkpoints(self._directory)
         closing.callback(self._checkpoints.close)
         self._batches = iter(parts.loader)
         closing.callback(self._batches.close)
@@ -91,9 +98,24 @@ class Training:
         binding = binding_configs(self._run, self._data)
         parts = self._run.train.model_parallelism
         self._state = self._checkpoints.restore(step, self._state, binding, parts)
+        require_step(self._directory / str(step), self._state, step)
         saved = self._checkpoints.read(step, "loader")
+        try:
+            self._take_up(saved, step)
+        except ValueError as error:
+            raise CheckpointError(f"{self._directory}/{step}: loader: {error}") from error
+
+    def _take_up(self, saved: dict[str, Any], step: int) -> None:
+        """Puts the loader, the progress and the sums where a checkpoint says."""
+        for name in ("batches", "progress", "sums"):
+            if name not in saved:
+                raise ValueError(f"{name}: missing")
+        self.progress = read_fields(Progress, saved["progress"], "progress")
+        if self.progress.validation_due and self._run.train.fit_on != "train":
+            raise ValueError("progress.validation_due=True: this run does not validate")
+        self._sums = read_fields(Sums, saved["sums"], "sums")
+        require_state(saved["batches"], self._batches.get_state(), step)
         self._batches.set_state(saved["batches"])
-        self.progress, self._sums = Progress(**saved["progress"]), Sums(**saved["sums"])
 
     def open_journal(self, workdir: Path, closing: contextlib.ExitStack) -> None:
         """Drops from the journal what lies behind the step, and goes on writing there."""

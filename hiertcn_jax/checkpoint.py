@@ -9,7 +9,7 @@ Of several processes each writes and reads its part of the arrays, in a director
 is done once, the first process does.
 """
 
-import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,6 +28,7 @@ from hiertcn_jax.checkpoint_damage import (
     step_folders,
 )
 from hiertcn_jax.checksums import write_checksums
+from hiertcn_jax.json_files import parse_json
 from hiertcn_jax.processes import is_first
 
 _WRITING = ".writing"
@@ -111,8 +112,13 @@ class Checkpoints:
             if damage is not None:
                 raise CheckpointError(damage)
             monitored = _read_json(folder, "metrics").get("monitored")
-            if monitored is not None:
-                worth[step] = float(monitored)
+            if monitored is None:
+                continue
+            if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:
+                raise CheckpointError(
+                    f"{folder}: metrics: monitored={monitored!r:.60}: must be a number or null"
+                )
+            worth[step] = monitored
         if not worth:
             return self.latest_step()
         return max(worth, key=lambda step: (worth[step], step))
@@ -235,6 +241,8 @@ class Checkpoints:
                 self._remove(step)
             os.rename(aside, self._directory / str(step))
             self._tidy()
+        except CheckpointError:
+            raise
         except Exception as error:
             raise self._unwritten(step, error) from error
 
@@ -250,11 +258,14 @@ class Checkpoints:
         )
 
     def _tidy(self) -> None:
-        """Removes all but the newest two and the best."""
-        older = self.steps()[:-2]
-        if older:
-            for step in set(older) - {self.best_step()}:
-                self._remove(step)
+        """Removes all but the newest two and the best.
+
+        Raises:
+          CheckpointError: As for `best_step`, even where there is nothing to remove yet.
+        """
+        best = self.best_step()
+        for step in set(self.steps()[:-2]) - {best}:
+            self._remove(step)
         shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
 
     def _remove(self, step: int) -> None:
@@ -286,7 +297,7 @@ def _saved_table_parts(config: Mapping[str, Any]) -> Any:
 def _read_json(folder: Path, item: str) -> dict[str, Any]:
     """What `ocp.JsonCheckpointHandler` wrote."""
     try:
-        return dict(json.loads((folder / item / "metadata").read_text(encoding="utf-8")))
+        return dict(parse_json((folder / item / "metadata").read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: {item} cannot be read: {_one_line(error)}") from error
 

@@ -3,13 +3,13 @@
 Orbax restores a flipped bit without a word.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from hiertcn_jax.checksums import CHECKSUMS_FILE, find_damage
+from hiertcn_jax.json_files import parse_json
 
 SCHEMA_VERSION = 2
 """Of the layout of a checkpoint. 2 brought the checksums."""
@@ -46,8 +46,13 @@ def step_folders(directory: Path) -> dict[int, Path]:
     """The folders with a step's name, newest first."""
     if not directory.is_dir():
         return {}
-    folders = [path for path in directory.iterdir() if path.name.isdecimal() and path.is_dir()]
+    folders = [path for path in directory.iterdir() if _is_step(path.name) and path.is_dir()]
     return {int(path.name): path for path in sorted(folders, key=lambda path: -int(path.name))}
+
+
+def _is_step(name: str) -> bool:
+    """Whether a step is written like this: 007 is nobody's checkpoint, and neither is \u0665."""
+    return name.isdecimal() and name == str(int(name))
 
 
 def survey(directory: Path) -> Survey:
@@ -86,7 +91,7 @@ def _old_schema(folder: Path) -> str | None:
     if (folder / CHECKSUMS_FILE).exists() or not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
         version = config["schema_version"]
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hiertcn_jax.json_files import parse_json
+
 CHECKSUMS_FILE = "checksums.json"
 
 
@@ -73,7 +75,7 @@ def _listed(path: Path) -> dict[str, Any] | str:
     if not path.is_file():
         return f"{path}: missing"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["files"])
+        return dict(parse_json(path.read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, TypeError, KeyError):
         return f"{path}: not readable as checksums"
 

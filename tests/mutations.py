@@ -78,12 +78,12 @@ MUTATIONS = {
         _KILLED,
     ),
     "the sums of the line to come are lost": Mutation(
-        _TRAINING, 'Sums(**saved["sums"])', "Sums()", _KILLED
+        _TRAINING, 'self._sums = read_fields(Sums, saved["sums"], "sums")', "", _KILLED
     ),
     "the best validation so far is forgotten": Mutation(
         _TRAINING,
-        'Progress(**saved["progress"])',
-        'Progress(**saved["progress"] | {"best": None})',
+        'read_fields(Progress, saved["progress"], "progress")',
+        'read_fields(Progress, saved["progress"] | {"best": None}, "progress")',
         _KILLED,
     ),
     "the reset of the GRU at a user's start is dropped": Mutation(
@@ -128,8 +128,8 @@ MUTATIONS = {
     ),
     "the best checkpoint is not kept": Mutation(
         _CHECKPOINT,
-        "set(older) - {self.best_step()}",
-        "set(older)",
+        "set(self.steps()[:-2]) - {best}",
+        "set(self.steps()[:-2])",
         "tests/test_checkpoint.py::test_the_newest_two_and_the_best_are_kept",
     ),
     "other settings are taken": Mutation(

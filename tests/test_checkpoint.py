@@ -187,6 +187,34 @@ def test_another_schema_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "value", ['"x"', "[]", "true", "NaN", "-Infinity", '"' + "x\\n" * 99 + '"']
+)
+def test_what_a_checkpoint_was_worth_is_a_number(whole, tmp_path, value):
+    directory = tmp_path / "copy"
+    shutil.copytree(whole, directory)
+    (directory / "1" / "metrics" / "metadata").write_text(f'{{"monitored": {value}}}')
+    reseal(directory / "1")
+    # A run that goes on there says it at its start, not when there are checkpoints to remove.
+    for action in (lambda: Checkpoints(directory), lambda: kept(directory)):
+        message = refusal(action)
+        assert message.startswith(f"{directory}/1: metrics: monitored=")
+        assert message.endswith(": must be a number or null")
+
+
+@pytest.mark.parametrize("item", ["config", "loader", "metrics"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 60 + "1" + "}" * 60])
+def test_a_part_that_is_nested_too_deeply_is_one_line(whole, tmp_path, item, text):
+    directory = tmp_path / "copy"
+    shutil.copytree(whole, directory)
+    (directory / "1" / item / "metadata").write_text(text)
+    reseal(directory / "1")
+    checkpoints = Checkpoints(directory, read_only=True)
+    message = refusal(lambda: (checkpoints.read(1, item), checkpoints.best_step()))
+    checkpoints.close()
+    assert message == f"{directory}/1: {item} cannot be read: nested too deeply"
+
+
+@pytest.mark.parametrize(
     "like",
     [
         {"w_vd": jnp.zeros((41, 30))},

@@ -37,6 +37,8 @@ def directory(tmp_path):
 
 def test_steps_are_told_by_their_folders_newest_first(directory):
     (directory / "12").write_text("a file")
+    for name in ("013", "\u0661\u0664", "15.old", "-16", "1_7"):
+        (directory / name).mkdir()
     assert list(step_folders(directory)) == [10, 9, 8]
     assert step_folders(directory / "none") == {}
 
@@ -85,7 +87,12 @@ def test_names_in_the_checksums_lead_nowhere_out_of_the_folder(directory, tmp_pa
     assert find_damage(directory / "8") == f"{directory}/8/../9/state/d/0: missing"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {"a": 1}}', "\x00"])
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"files": 3}', '{"files": {"a": 1}}', "\x00", NESTED]
+)
 def test_checksums_that_are_none_are_one_line(directory, text):
     (directory / "8" / "checksums.json").write_text(text)
     damage = find_damage(directory / "8")
@@ -100,6 +107,8 @@ def test_a_checkpoint_from_before_there_were_checksums_says_its_schema(directory
     assert checkpoint_damage(directory / "8") == (
         f"{directory}/8: schema_version=1: this program reads 2"
     )
+    (directory / "8" / "config" / "metadata").write_text(NESTED)
+    assert checkpoint_damage(directory / "8") == f"{directory}/8/checksums.json: missing"
 
 
 def test_what_is_set_aside_is_kept_whole_and_out_of_the_way(directory):

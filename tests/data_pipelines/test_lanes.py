@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.dealing import Shuffled, deal_by_length
-from data_pipelines.events import Stream
+from data_pipelines.events import Stream, encode
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes import LanesIterDataset
 from hiertcn_jax.batch import Bucket
@@ -192,6 +192,32 @@ def test_states_of_other_lanes_are_refused():
     half = iter(training(source, Bucket(4, 4, 3), process_index=1, process_count=2)).get_state()
     with pytest.raises(ValueError, match=r"the state has no lane 0, only \[2, 3\]"):
         iter(training(source, Bucket(4, 4, 3))).set_state(half)
+
+
+def test_states_that_no_lanes_have_are_refused_by_the_field():
+    source, bucket = walking.log(8), Bucket(2, 4, 3)
+    state = iter(training(source, bucket)).get_state()
+    assert state["event"] == [0, 0]
+    for name, value in (
+        ("step", -1), ("step", "1"), ("step", True), ("lane_count", None), ("lane", 3),
+        ("lane", [0, "1"]), ("epoch", [0, 2**31]), ("event", [-5, 0]), ("event", [0]),
+        ("place", [0, 2.5]),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{name}"):
+            iter(training(source, bucket)).set_state({**state, name: value})
+    # The lane's next users have so many events, and an event behind them is none of theirs.
+    iterator = iter(training(source, bucket))
+    turns = np.zeros(2, np.int64)
+    users = iterator._dataset.deal.users(np.arange(2), turns).tolist()
+    counts = [len(x) for x in encode(source.__getitems__(users), users, turns, TRAIN)]
+    for lane, count in enumerate(counts):
+        event = [0, 0]
+        event[lane] = count - 1
+        iterator.set_state({**state, "event": event})
+        event[lane] = count
+        message = rf"^lane {lane}: event={count}: its user there has {count} events$"
+        with pytest.raises(ValueError, match=message):
+            iterator.set_state({**state, "event": event})
 
 
 @pytest.mark.parametrize(

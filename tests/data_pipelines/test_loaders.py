@@ -7,7 +7,13 @@ from grain.experimental import LimitIterDataset, assert_equal_output_after_check
 
 from data_pipelines.distinct import ItemRows
 from data_pipelines.histories.record import Split
-from data_pipelines.loaders import eval_loader, merge_states, train_loader, useful_slots
+from data_pipelines.loaders import (
+    eval_loader,
+    merge_states,
+    require_state,
+    train_loader,
+    useful_slots,
+)
 from hiertcn_jax.batch import UNKNOWN_ID, Bucket
 from tests.data_pipelines import walking
 
@@ -70,6 +76,40 @@ def test_states_of_different_steps_do_not_merge():
     next(iterator)
     with pytest.raises(ValueError, match="states differ in step"):
         merge_states([before, iterator.get_state()])
+
+
+@pytest.mark.parametrize("rows", [None, ITEMS])
+def test_a_state_that_is_not_that_of_the_stages_is_named(rows):
+    iterator = iter(loader_of("train", item_rows=rows))
+    like = iterator.get_state()
+    list(itertools.islice(iterator, 2))
+    state = json.loads(json.dumps(iterator.get_state()))
+    require_state(state, like, 2)
+    stages, stage, outer = [], state, like
+    while True:
+        stages.append((stage, outer))
+        if "parent" not in stage:
+            break
+        stage, outer = stage["parent"], outer["parent"]
+    assert len(stages) > (rows is not None)
+    for stage, outer in stages:
+        for name in list(stage):
+            value = stage.pop(name)
+            with pytest.raises(ValueError, match=f"^batches.'{name}': missing$"):
+                require_state(state, like, 2)
+            stage[name] = value
+        stage["more"] = 3
+        with pytest.raises(ValueError, match=r"^batches.'more': unknown$"):
+            require_state(state, like, 2)
+        del stage["more"]
+        for name in {"step", "counter"} & stage.keys():
+            for value in (1, 3, -1, True, "2", None, 2.0):
+                changed = json.loads(json.dumps(stage)) | {name: value}
+                with pytest.raises(ValueError, match=f"^batches.{name}=.*: must be 2$"):
+                    require_state(changed, outer, 2)
+    for value in (None, [], 3, "state"):
+        with pytest.raises(ValueError, match=r"^batches=.*: must be fields"):
+            require_state(value, like, 2)
 
 
 def test_prefetching_changes_nothing():

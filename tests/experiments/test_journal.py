@@ -1,8 +1,10 @@
 """metrics.jsonl: what stands behind the step that a run goes on from is dropped."""
 
 import json
+import os
 import struct
 
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from experiments.journal import Journal, keep_lines_until
@@ -73,6 +75,21 @@ def test_lines_that_are_none_of_ours_are_dropped(tmp_path):
     )
     keep_lines_until(path, 10)
     assert lines(path) == [{"step": 1, "kind": "a"}]
+
+
+def test_a_line_that_is_nested_without_end_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("[" * 100_000 + '\n{"step": 1, "kind": "a"}\n')
+    keep_lines_until(path, 10)
+    assert lines(path) == [{"step": 1, "kind": "a"}]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_journal_is_said(tmp_path, make):
+    path = tmp_path / "metrics.jsonl"
+    make(path)
+    with pytest.raises(OSError, match=f"^{path}: is no file$"):
+        keep_lines_until(path, 10)
 
 
 def test_the_curves_are_those_of_the_lines_and_go_on_behind_the_step(tmp_path):

@@ -1,6 +1,7 @@
 """Going on: from a whole checkpoint, alone in the workdir; damage is named, never used."""
 
 import fcntl
+import json
 import os
 import shutil
 
@@ -9,7 +10,8 @@ import pytest
 from experiments.locking import lock_workdir
 from experiments.restore import restore_run
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
-from tests.experiments.runs import command, contents, journal, run_train
+from hiertcn_jax.checksums import write_checksums
+from tests.experiments.runs import command, contents, journal, run_train, train_in
 
 
 @pytest.fixture
@@ -64,6 +66,64 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(data, damaged
         with pytest.raises(CheckpointError, match=r"10/checksums.json: missing; no checkpoint in"):
             run_train(data, workdir, *more)
     assert contents(workdir) == before
+
+
+def test_a_checkpoint_that_was_renamed_is_not_gone_on_from(data, whole, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    (workdir / "checkpoints" / "9").rename(workdir / "checkpoints" / "60")
+    before = contents(workdir)
+    for more in ((), ("--allow_older_checkpoint",)):
+        with pytest.raises(CheckpointError) as caught:
+            run_train(data, workdir, *more)
+        assert str(caught.value) == f"{workdir}/checkpoints/60: holds step 9: was it renamed?"
+    assert "going on" not in capsys.readouterr().out
+    assert contents(workdir) == before
+
+
+def edit_loader(workdir, change):
+    """Changes what the newest checkpoint has of the loader, as if it had been written like this."""
+    folder = workdir / "checkpoints" / "10"
+    path = folder / "loader" / "metadata"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    (folder / "checksums.json").unlink()
+    write_checksums(folder)
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (lambda v: v.pop("batches"), "batches: missing"),
+        (lambda v: v["progress"].update(more=1), "progress.'more': unknown to this program"),
+        (lambda v: v["sums"].update(events="x"), "sums.events='x': must be a whole number from 0"),
+        (lambda v: v["batches"].update(lane_count=0), "a state of 0 lanes, for 8 lanes"),
+        (lambda v: v["batches"].update(place=[10**6] * 8), "lane 0 of 8 never comes to epoch="),
+        (lambda v: v["batches"].update(event=[-5] * 8), "event=[-5, -5, "),
+        (lambda v: v["batches"].update(event=[10**6] * 8), "lane 0: event=1000000: its user "),
+        (lambda v: v["batches"].update(step=9), "batches.step=9: must be 10"),
+    ],
+)
+def test_a_loader_that_cannot_be_taken_up_is_named_by_its_field(
+    data, whole, tmp_path, change, line
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    edit_loader(workdir, change)
+    before = contents(workdir)
+    with pytest.raises(CheckpointError) as caught:
+        train_in(data, workdir)
+    assert str(caught.value).startswith(f"{workdir}/checkpoints/10: loader: {line}")
+    assert contents(workdir) == before
+
+
+def test_a_validation_that_nobody_does_is_not_waited_for(data, tmp_path):
+    """Where valid is trained on, none can be due."""
+    train_in(data, tmp_path, "--fit_on=train_valid")
+    edit_loader(tmp_path, lambda values: values["progress"].update(validation_due=True))
+    with pytest.raises(CheckpointError, match=r"10: loader: progress.validation_due=True: this "):
+        train_in(data, tmp_path, "--fit_on=train_valid")
 
 
 def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):

@@ -1,9 +1,15 @@
-"""A small prepared log, to be damaged in copies; and an end to a test that hangs."""
+"""A small prepared log and a run on it, to be damaged in copies; and an end to a test that hangs."""
+
+import gc
+import sys
 
 import pytest
 
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
+from experiments.data import open_data
+from experiments.loop import train
+from tests.hostile.checkpoint_folders import RUN
 from tests.hostile.limits import limited
 
 _LIMIT_SECONDS = 300.0
@@ -18,6 +24,24 @@ def prepared_dir(tmp_path_factory):
         patch.chdir(parent)
         prepare(PrepareConfig(synthetic="planted", synthetic_users=20, output_dir="D"))
     return parent / "D"
+
+
+@pytest.fixture(scope="session")
+def workdir(prepared_dir, tmp_path_factory):
+    """The workdir of a run from beginning to end."""
+    directory = tmp_path_factory.mktemp("run") / "W"
+    directory.mkdir()
+    train(RUN, open_data(prepared_dir), directory)
+    return directory
+
+
+@pytest.fixture
+def unheard_late_errors(monkeypatch):
+    """Orbax starts all its reads; where one fails, others fail when nobody waits for them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda _: None)
+        yield
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
