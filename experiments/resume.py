@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hiertcn_jax.checkpoint import CheckpointError
-from hiertcn_jax.checkpoint_damage import set_aside, survey
+from hiertcn_jax.checkpoint_damage import put_back_replaced, set_aside, survey
 
 
 def leave_whole(directory: Path, allow_older: bool) -> None:
@@ -16,6 +16,7 @@ def leave_whole(directory: Path, allow_older: bool) -> None:
     Raises:
       CheckpointError: One is not whole, and `allow_older` is not set or none is.
     """
+    put_back_replaced(directory)
     found = survey(directory)
     if not found.damaged:
         return

@@ -21,9 +21,11 @@ import jax
 import orbax.checkpoint as ocp
 
 from hiertcn_jax.checkpoint_damage import (
+    REPLACED,
     SCHEMA_VERSION,
     checkpoint_damage,
     metrics_damage,
+    put_back_replaced,
     schema_difference,
     step_folders,
 )
@@ -92,6 +94,7 @@ class Checkpoints:
             self._directory.mkdir(exist_ok=True)
             for aside in self._directory.glob(f"*{_WRITING}*"):
                 shutil.rmtree(aside)
+            put_back_replaced(self._directory)
         except OSError as error:
             raise CheckpointError(f"{self._directory}: cannot be opened: {error}") from error
         self._tidy()
@@ -237,14 +240,21 @@ class Checkpoints:
                 return
             write_checksums(aside)
             self._whole.discard(step)
-            if (self._directory / str(step)).exists():
-                self._remove(step)
-            os.rename(aside, self._directory / str(step))
+            self._give_name(step, aside)
             self._tidy()
         except CheckpointError:
             raise
         except Exception as error:
             raise self._unwritten(step, error) from error
+
+    def _give_name(self, step: int, aside: Path) -> None:
+        """A kill at any moment leaves a whole checkpoint of the step, if there was one."""
+        place = self._directory / str(step)
+        replaced = place.with_name(f"{step}{REPLACED}")
+        if place.exists():
+            os.rename(place, replaced)
+        os.rename(aside, place)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def _unwritten(self, step: int, error: Exception) -> CheckpointError:
         # On a full disk the rest of the run needs the room.

@@ -17,6 +17,9 @@ SCHEMA_VERSION = 2
 DAMAGED_FOLDER = "damaged"
 """Where `set_aside` puts checkpoints, below the directory."""
 
+REPLACED = ".replaced"
+"""Behind a step in the name of a checkpoint whose place another one is about to take."""
+
 _METRICS = "metrics/"
 
 
@@ -76,6 +79,19 @@ def set_aside(directory: Path, step: int) -> Path:
         shutil.rmtree(aside)
     os.rename(directory / str(step), aside)
     return aside
+
+
+def put_back_replaced(directory: Path) -> None:
+    """Ends what a run that was killed had begun: the checkpoint of a step replaced by another.
+
+    What was to be replaced gets its name back, unless the other one has it already.
+    """
+    for replaced in directory.glob(f"*{REPLACED}"):
+        place = replaced.with_name(replaced.name.removesuffix(REPLACED))
+        if place.exists():
+            shutil.rmtree(replaced)
+        else:
+            os.rename(replaced, place)
 
 
 def schema_difference(folder: Path, version: object) -> str | None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 
 from hiertcn_jax import checkpoint
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints, config_differences
+from hiertcn_jax.checkpoint_damage import put_back_replaced
 from hiertcn_jax.checksums import write_checksums
 
 CONFIG = {"model": {"item_dim": 4, "tcn_channels": (2, 2)}, "train": {"lanes": 3, "epochs": 5}}
@@ -73,6 +76,41 @@ def test_what_a_killed_run_did_not_come_to_remove_is_removed(tmp_path):
 def test_a_checkpoint_is_replaced_by_another_of_its_step(tmp_path):
     save(tmp_path, (1, 0.5), (2, None), (2, 0.7))
     assert kept(tmp_path) == ([1, 2], 2, 2)
+
+
+class KilledError(BaseException):
+    """What SIGKILL is to a process, nobody catches here."""
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_one_of_its_step(
+    tmp_path, monkeypatch, renames
+):
+    """Of the only checkpoint, killed in front of each of its renames and behind the last."""
+    save(tmp_path, (2, None))
+    done = []
+
+    def kill_or_rename(source, target=None, **options):
+        if len(done) == renames:
+            raise KilledError
+        os.rename(source, target)
+        done.append(target)
+
+    checkpoints = Checkpoints(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "os", types.SimpleNamespace(rename=kill_or_rename))
+        patch.setattr(checkpoint, "shutil", types.SimpleNamespace(rmtree=kill_or_rename))
+        checkpoints.save(2, STATE, {"place": "new"}, CONFIG, 0.7)
+        with pytest.raises(KilledError):
+            checkpoints.close()
+    assert len(done) == renames
+    put_back_replaced(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps() == [2]
+    expected = {"place": "new"} if renames == 2 else {"place": [2, 0]}
+    assert checkpoints.read(2, "loader") == expected
+    checkpoints.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 def test_a_checkpoint_without_its_checksums_gets_no_name(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from hiertcn_jax.checkpoint_damage import (
     checkpoint_damage,
     metrics_damage,
+    put_back_replaced,
     set_aside,
     step_folders,
     survey,
@@ -109,6 +110,16 @@ def test_a_checkpoint_from_before_there_were_checksums_says_its_schema(directory
     )
     (directory / "8" / "config" / "metadata").write_text(NESTED)
     assert checkpoint_damage(directory / "8") == f"{directory}/8/checksums.json: missing"
+
+
+def test_what_was_about_to_be_replaced_gets_its_name_back(directory):
+    (directory / "9").rename(directory / "9.replaced")
+    shutil.copytree(directory / "8", directory / "8.replaced")
+    (directory / "8.replaced" / "checksums.json").unlink()
+    put_back_replaced(directory)
+    assert survey(directory) == (10, {})
+    assert {path.name for path in directory.iterdir()} == {"8", "9", "10", "11.writing"}
+    put_back_replaced(directory / "none")
 
 
 def test_what_is_set_aside_is_kept_whole_and_out_of_the_way(directory):
