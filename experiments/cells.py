@@ -16,6 +16,7 @@ from experiments.data import Data
 from experiments.entries import SettingsByName, entry_config, entry_of
 from experiments.evaluation import Evaluation, Evaluator
 from experiments.flags import RunConfig
+from experiments.locking import lock_workdir
 from experiments.loop import train
 from experiments.rankers import (
     evaluate_ranker,
@@ -103,18 +104,19 @@ def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) 
             raise DataError(f"{path}: made with other settings: {'; '.join(differing)}")
         return Cell(name, seed, directory, values)
     directory.mkdir(parents=True, exist_ok=True)
-    if run is None:
-        evaluation, figures = _fit_and_score(comparison, name)
-    else:
-        evaluation, figures = _train_and_score(comparison, run, directory)
-    write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
-    values = {
-        "metrics": evaluation.metrics,
-        **figures,
-        "commit": comparison.commit,
-        "made_with": made_with,
-    }
-    write_json(path, values)
+    with lock_workdir(directory):
+        if run is None:
+            evaluation, figures = _fit_and_score(comparison, name)
+        else:
+            evaluation, figures = _train_and_score(comparison, run, directory)
+        write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
+        values = {
+            "metrics": evaluation.metrics,
+            **figures,
+            "commit": comparison.commit,
+            "made_with": made_with,
+        }
+        write_json(path, values)
     return Cell(name, seed, directory, values)
 
 

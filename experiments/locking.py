@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-REFUSAL = "trains here, and a workdir takes one run at a time"
+from hiertcn_jax import processes
+
+REFUSAL = "is at work here, and a workdir takes one run at a time"
 """Stands in what is said where the lock is another process's."""
 
 _POLL_SECONDS = 1.0
@@ -18,10 +20,15 @@ _POLL_SECONDS = 1.0
 def lock_workdir(workdir: Path) -> Iterator[None]:
     """Holds the lock of a workdir. The system takes it back however the process ends.
 
+    Of several processes of a run the first holds it for all.
+
     Raises:
       BlockingIOError: Another process holds it.
       OSError: W/lock cannot be written.
     """
+    if not processes.is_first():
+        yield
+        return
     with (workdir / "lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,6 @@ from experiments.bad_steps import BadStepsError
 from experiments.data import Data
 from experiments.evaluation import Evaluator, flat_metrics
 from experiments.flags import RunConfig
-from experiments.locking import lock_workdir
 from experiments.resume import leave_whole
 from experiments.setup import Parts, assemble
 from experiments.stopping import StopSignals
@@ -34,12 +33,11 @@ def train(
     Args:
       run: The configs.
       data: What to train on.
-      workdir: The run's directory.
+      workdir: The run's directory; who calls holds its lock (`lock_workdir`).
       on_start: Called once it is certain that a run that is there goes on with these configs.
       allow_older: Whether an older checkpoint serves where the newest is damaged.
 
     Raises:
-      BlockingIOError: Another process trains in `workdir`.
       CheckpointError: The checkpoint is of a run with other settings, or damaged, or none can be
         written.
       DataError: Nothing in valid can be monitored.
@@ -53,8 +51,6 @@ def train(
     # Whatever ends the run: what is being written is written to its end, and threads stop.
     with contextlib.ExitStack() as closing:
         stop = closing.enter_context(StopSignals())
-        if processes.is_first():
-            closing.enter_context(lock_workdir(workdir))
         training = begin(run, data, parts, workdir, closing, on_start, allow_older)
         try:
             _go_through(training, validate, stop)

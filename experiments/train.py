@@ -26,6 +26,7 @@ from experiments.cluster import Cluster, ClusterError, joined
 from experiments.data import Data, open_data, with_embeddings
 from experiments.evaluate import evaluate_run
 from experiments.flags import RunConfig
+from experiments.locking import lock_workdir
 from experiments.loop import train
 from experiments.place_flags import define_cluster_flags, read_cluster
 from experiments.rankers import evaluate_ranker, fitted_histories
@@ -69,9 +70,10 @@ def main(settings: Settings) -> None:
     with joined(settings.cluster, MENDABLE):
         _prepare(settings)
         data = with_embeddings(open_data(settings.data_dir), settings.run.train)
-        _train(settings, data)
-        _evaluate(settings, data)
-        processes.wait_for_all("done")
+        with lock_workdir(settings.workdir):
+            _train(settings, data)
+            _evaluate(settings, data)
+            processes.wait_for_all("done")
 
 
 def _prepare(settings: Settings) -> None:

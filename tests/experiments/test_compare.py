@@ -24,6 +24,7 @@ from experiments import compare
 from experiments.cells import Cell
 from experiments.data import open_data
 from experiments.flags import RunConfig, override
+from experiments.locking import lock_workdir
 from experiments.rankers import evaluate_ranker, fitted_histories
 from experiments.results import read_ranks
 from hiertcn_jax.baselines.popularity import Popularity
@@ -347,3 +348,21 @@ def test_a_damaged_cell_is_named(settings, compared, tmp_path, monkeypatch, name
         path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         compare.main(copied)
+
+
+def test_a_cell_is_made_by_one_process_at_a_time(settings, compared, tmp_path, monkeypatch):
+    workdir, made = tmp_path / "W", []
+    shutil.copytree(settings.workdir, workdir)
+    for path in workdir.rglob("cell.json"):
+        path.unlink()
+    write = cells_lib.write_ranks
+
+    def write_alone(path, *arguments):
+        with pytest.raises(BlockingIOError, match="is at work here"), lock_workdir(path.parent):
+            pass
+        made.append(path)
+        write(path, *arguments)
+
+    monkeypatch.setattr(cells_lib, "write_ranks", write_alone)
+    compare.main(settings._replace(workdir=workdir))
+    assert len(made) == len(list(workdir.rglob("cell.json"))) == 4

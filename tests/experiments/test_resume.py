@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from data_pipelines.histories.record import Split
+from experiments import train
 from experiments.locking import lock_workdir
 from experiments.restore import restore_run
 from hiertcn_jax.checkpoint import CheckpointError, Checkpoints
@@ -132,7 +134,7 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
     before = contents(workdir)
     with (workdir / "lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError, match=r"run: process \d+ trains here"):
+        with pytest.raises(BlockingIOError, match=r"run: process \d+ is at work here"):
             run_train(data, workdir)
         done = command("experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={workdir}")
         assert done.returncode == 1
@@ -144,11 +146,29 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
     run_train(data, workdir)
 
 
+def test_nobody_else_comes_until_the_results_are_written(data, whole, tmp_path, monkeypatch):
+    workdir, splits = tmp_path / "run", []
+    shutil.copytree(whole, workdir)
+    evaluate = train.evaluate_run
+
+    def evaluate_alone(restored, data, split, workdir):
+        with pytest.raises(BlockingIOError, match="is at work here"), lock_workdir(workdir):
+            pass
+        splits.append(split)
+        return evaluate(restored, data, split, workdir)
+
+    monkeypatch.setattr(train, "evaluate_run", evaluate_alone)
+    run_train(data, workdir)
+    assert splits == [Split.VALID, Split.TEST]
+    with lock_workdir(workdir):
+        pass
+
+
 def test_the_lock_names_who_holds_it_and_goes_with_them(tmp_path):
     for _ in range(2):
         with (
             lock_workdir(tmp_path),
-            pytest.raises(BlockingIOError, match=f"process {os.getpid()} trains"),
+            pytest.raises(BlockingIOError, match=f"process {os.getpid()} is at work"),
             lock_workdir(tmp_path),
         ):
             pass

@@ -32,7 +32,7 @@ KINDS = {
     "none": PATH + r": holds no checkpoint",
     "no directory": PATH + r": no such directory; was .+ trained\?",
 }
-INPUTS = 1300
+INPUTS = 1500
 
 
 @pytest.fixture(scope="module")
