@@ -33,7 +33,7 @@ def differences(one: Path, other: Path) -> list[str]:
         folders = [run / "checkpoints" / name for run in (one, other)]
         if not _same_arrays(*folders):
             found.append(f"state of step {name}")
-        for item in ("loader", "metrics"):
+        for item in ("loader", "metrics", "config"):
             values = [json.loads((folder / item / "metadata").read_text()) for folder in folders]
             if _timeless(values[0]) != _timeless(values[1]):
                 found.append(f"{item} of step {name}")

@@ -39,6 +39,7 @@ from experiments.comparison_tables import (
 from experiments.data import Data, open_data, with_embeddings
 from experiments.differences import best_differences
 from experiments.entries import SettingsByName, check_entries, read_settings_files
+from experiments.files import make_workdir
 from experiments.flags import RunConfig
 from experiments.results import print_table, write_json
 from experiments.slice_plots import require_matplotlib
@@ -146,7 +147,7 @@ def main(settings: Settings) -> None:
         settings.allow_older,
         current_commit(),
     )
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_workdir(settings.workdir)
     flags_lib.save_flags(settings.workdir / "flags.txt")
     cells: list[Cell] = []
     for model in settings.models:

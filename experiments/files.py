@@ -10,6 +10,9 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """A path beside `path`, whose file becomes `path` at once where the block ends well.
 
+    Its content is on the disk before it gets the name: otherwise a power loss could leave `path`
+    empty, and lose what was there before.
+
     Raises:
       OSError: It cannot be written; `path` is named, and what was there stays.
     """
@@ -17,6 +20,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield aside
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -31,3 +36,14 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def make_workdir(path: Path) -> None:
+    """Makes a directory to work in, where there is none.
+
+    Raises:
+      OSError: It cannot be made, or is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: is a file, not a directory to work in")
+    path.mkdir(parents=True, exist_ok=True)

@@ -64,16 +64,20 @@ class Journal:
       workdir: The run's directory.
       step: The step that the run starts from.
       validation_due: Whether its validation is still to come.
+
+    Raises:
+      OSError: As for `write`.
     """
 
     def __init__(self, workdir: Path, step: int, validation_due: bool = False) -> None:
         path = workdir / "metrics.jsonl"
         keep_lines_until(path, step, validation_due)
-        self._workdir = workdir
-        with naming(workdir):
+        self._path, self._curves_path = path, workdir / "tensorboard"
+        with naming(path):
             # Unbuffered: closing has nothing left to write that may fail.
             self._file = path.open("ab", buffering=0)
-            self._curves = Curves(workdir / "tensorboard", step)
+        with naming(self._curves_path):
+            self._curves = Curves(self._curves_path, step)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """One line {"step", "kind", values}; numbers go to TensorBoard as kind/name.
@@ -84,12 +88,13 @@ class Journal:
           values: JSON values by name.
 
         Raises:
-          OSError: It cannot be written; the workdir is named.
+          OSError: It cannot be written; the file, or TensorBoard's directory, is named.
         """
         rest = (json.dumps({"step": step, "kind": kind, **values}) + "\n").encode()
-        with naming(self._workdir):
+        with naming(self._path):
             while rest:
                 rest = rest[self._file.write(rest) :]
+        with naming(self._curves_path):
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._curves.add(f"{kind}/{name}", value, step)
@@ -100,8 +105,9 @@ class Journal:
         Raises:
           OSError: As for `write`.
         """
-        with naming(self._workdir):
+        with naming(self._path):
             os.fsync(self._file.fileno())
+        with naming(self._curves_path):
             self._curves.flush()
 
     def close(self) -> None:
@@ -110,6 +116,7 @@ class Journal:
         Raises:
           OSError: As for `write`.
         """
-        with naming(self._workdir):
+        with naming(self._path):
             self._file.close()
+        with naming(self._curves_path):
             self._curves.close()

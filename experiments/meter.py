@@ -120,7 +120,9 @@ class Meter:
         for step, values in zip(unread, every, strict=True):
             sums.add(values)
             if sums.skipped_in_row >= self._max_bad_steps:
-                raise BadStepsError(step.step, sums.skipped_in_row, values, step.user_bs)
+                raise BadStepsError(
+                    step.step, sums.skipped_in_row, self._max_bad_steps, values, step.user_bs
+                )
         now = time.perf_counter()
         sums.seconds += now - self._resumed
         self._resumed = now

@@ -25,6 +25,7 @@ from data_pipelines.command import one_line, run_command
 from data_pipelines.errors import DataError
 from experiments import flags as flags_lib
 from experiments.data import Data, open_data, with_embeddings
+from experiments.files import make_workdir
 from experiments.flags import RunConfig, flag_lines, override
 from experiments.leaderboard import (
     importance_table,
@@ -195,7 +196,7 @@ def main(settings: Settings) -> None:
     if settings.emit_flagfiles is not None:
         _emit(settings, settings.emit_flagfiles)
         return
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_workdir(settings.workdir)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with open_study(settings.study, _made_with(settings, data)) as study:
         try:

@@ -25,6 +25,7 @@ from experiments.bad_steps import NonFiniteError
 from experiments.cluster import Cluster, ClusterError, joined
 from experiments.data import Data, open_data, with_embeddings
 from experiments.evaluate import evaluate_run
+from experiments.files import make_workdir
 from experiments.flags import RunConfig
 from experiments.locking import lock_workdir
 from experiments.loop import train
@@ -80,7 +81,7 @@ def _prepare(settings: Settings) -> None:
     if processes.is_first():
         if settings.synthetic is not None and not settings.data_dir.exists():
             prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
-        settings.workdir.mkdir(parents=True, exist_ok=True)
+        make_workdir(settings.workdir)
     processes.wait_for_all("prepared")
 
 

@@ -96,8 +96,8 @@ class Training:
 
     def _restore(self, step: int) -> None:
         binding = binding_configs(self._run, self._data)
-        parts = self._run.train.model_parallelism
-        self._state = self._checkpoints.restore(step, self._state, binding, parts)
+        parts, known = self._run.train.model_parallelism, saved_configs(self._run, self._data)
+        self._state = self._checkpoints.restore(step, self._state, binding, parts, known)
         require_step(self._directory / str(step), self._state, step)
         saved = self._checkpoints.read(step, "loader")
         try:

@@ -58,6 +58,20 @@ def config_differences(
     return lines
 
 
+def unknown_fields(
+    saved: Mapping[str, Any], known: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """One "field: checkpoint A, unknown to this program" for each that only `saved` has."""
+    lines = []
+    for name in sorted(saved):
+        there, here = saved[name], known.get(name)
+        if name not in known:
+            lines.append(f"{prefix}{name}: checkpoint {_plain(there)}, unknown to this program")
+        elif isinstance(there, Mapping) and isinstance(here, Mapping):
+            lines += unknown_fields(there, here, f"{prefix}{name}.")
+    return lines
+
+
 def _plain(value: Any) -> Any:
     """As JSON would give it back: tuples are lists."""
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -182,7 +196,14 @@ class Checkpoints:
                 raise CheckpointError(difference)
         return value
 
-    def restore(self, step: int, like: Any, config: Mapping[str, Any], table_parts: int = 1) -> Any:
+    def restore(
+        self,
+        step: int,
+        like: Any,
+        config: Mapping[str, Any],
+        table_parts: int = 1,
+        known: Mapping[str, Any] | None = None,
+    ) -> Any:
         """The train state of a step.
 
         Args:
@@ -191,6 +212,7 @@ class Checkpoints:
           config: The parts of the saved config that must be equal.
           table_parts: Devices that share the rows of item tables. Where they are several, now or
             when it was saved, rows of zeros fill tables up, and their number may differ.
+          known: All configs of this run: a field that was saved besides may have meant something.
 
         Raises:
           CheckpointError: No such step, a file that is not as it was written, or a config that
@@ -199,6 +221,8 @@ class Checkpoints:
         folder = self._require_whole(step)
         saved = self.read(step, "config")
         differing = config_differences(saved, config)
+        if known is not None:
+            differing += unknown_fields(saved, known)
         if differing:
             raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

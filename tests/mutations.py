@@ -63,17 +63,17 @@ MUTATIONS = {
     ),
     "the carries are not restored": Mutation(
         _TRAINING,
-        "self._state = self._checkpoints.restore(step, self._state, binding, parts)",
+        "self._state = self._checkpoints.restore(step, self._state, binding, parts, known)",
         "fresh = self._state\n"
-        "        self._state = self._checkpoints.restore(step, fresh, binding, parts)\n"
+        "        self._state = self._checkpoints.restore(step, fresh, binding, parts, known)\n"
         "        self._state = self._state._replace(carry=fresh.carry)",
         _KILLED,
     ),
     "the moments are not restored": Mutation(
         _TRAINING,
-        "self._state = self._checkpoints.restore(step, self._state, binding, parts)",
+        "self._state = self._checkpoints.restore(step, self._state, binding, parts, known)",
         "fresh = self._state\n"
-        "        self._state = self._checkpoints.restore(step, fresh, binding, parts)\n"
+        "        self._state = self._checkpoints.restore(step, fresh, binding, parts, known)\n"
         "        self._state = self._state._replace(opt_state=fresh.opt_state)",
         _KILLED,
     ),

@@ -181,6 +181,27 @@ def test_other_settings_are_refused_by_the_name_of_each_field(tmp_path):
     )
 
 
+def test_a_field_that_this_program_does_not_know_is_named(tmp_path):
+    save(tmp_path, (1, None))
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+
+    def restore(known):
+        return checkpoints.restore(1, STATE, {}, known=known)
+
+    known = {"model": {"item_dim": 8, "tcn_channels": (), "new": 0}, "train": {"lanes": 1}}
+    assert refusal(lambda: restore(known)) == (
+        f"{tmp_path}/1: made with other settings: "
+        "train.epochs: checkpoint 5, unknown to this program"
+    )
+    assert refusal(lambda: restore({"train": {"lanes": 3, "epochs": 5}})) == (
+        f"{tmp_path}/1: made with other settings: model: checkpoint "
+        "{'item_dim': 4, 'tcn_channels': [2, 2]}, unknown to this program"
+    )
+    known["train"]["epochs"] = 1
+    restore(known)
+    checkpoints.close()
+
+
 def test_only_what_is_asked_for_must_be_equal():
     saved = {"a": 1, "b": [1, 2], "c": {"d": (3,)}}
     assert config_differences(saved, {"b": (1, 2), "c": {"d": [3]}}) == []

@@ -5,13 +5,17 @@ import json
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from data_pipelines.command import StoppedError
 from data_pipelines.loaders import train_loader
 from experiments import loop
-from experiments.bad_steps import NonFiniteError
+from experiments.bad_steps import BadStepsError, NonFiniteError, finite_norm
+from experiments.journal import NoJournal
+from experiments.meter import Meter, Sums
 from experiments.restore import restore_run
 from hiertcn_jax.batch import Bucket
 from tests.experiments.runs import command, contents, journal, settings_of, train_in
@@ -74,6 +78,25 @@ def test_too_many_in_a_row_end_the_run_with_all_that_is_known(data, tmp_path, mo
     assert message.endswith(f"; users of the batch: {', '.join(users)}")
     assert "\n" not in message
     assert restore_run(tmp_path, "last").step == 6
+
+
+def test_norms_do_not_overflow_where_no_number_does():
+    """The squares of 1e30 are above what float32 holds, and those of 1e-30 below."""
+    for unit in (1e30, 1.0, 1e-30):
+        tree = {"a": jnp.asarray([3.0, 0.0]) * unit, "b": -4.0 * unit * jnp.ones((1, 1))}
+        assert finite_norm(tree) == pytest.approx(5 * unit, rel=1e-6)
+    assert finite_norm({"a": jnp.zeros(3)}) == 0
+    assert np.isnan(finite_norm({"a": jnp.asarray([1.0, jnp.nan])}))
+
+
+def test_a_limit_that_was_lowered_is_the_one_that_is_said():
+    sums = Sums(skipped_steps=4, skipped_in_row=4)
+    meter = Meter(NoJournal(), tqdm(disable=True), 10, sums, max_bad_steps=2)
+    values = {"finite": False, "events": 8, "loss_sum": np.nan, "weight": 1.0, "grad_norm": np.inf}
+    meter.add(7, {**values, "learning_rate": 0.1}, np.zeros((1, 1), int))
+    with pytest.raises(BadStepsError) as caught:
+        meter.read()
+    assert (caught.value.in_row, caught.value.most) == (5, 2)
 
 
 def test_it_does_not_matter_where_a_run_is_stopped_in_between(data, tmp_path, monkeypatch):

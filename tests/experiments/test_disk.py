@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.files import whole_file
+from experiments.files import make_workdir, whole_file
 from hiertcn_jax.checkpoint_damage import step_folders, survey
 from tests.experiments.runs import ROOT, contents, train_in
 
@@ -110,6 +110,33 @@ def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
     done = run([*MOUNTS, script, *TRAIN, *flags_of(whole, whole, "--steps=12")])
     assert_one_line(done, f"[Errno 30] Read-only file system: '{whole}/lock'")
     assert contents(whole) == before
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "results.json", []
+    path.write_text("one")
+    fsync = os.fsync
+
+    def look_and_sync(descriptor):
+        fsync(descriptor)
+        assert path.read_text() == "one"
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", look_and_sync)
+    with whole_file(path) as aside:
+        aside.write_text("two")
+    assert path.read_text() == "two"
+    assert synced == [path.stat().st_ino]
+
+
+def test_a_workdir_that_is_a_file_is_said(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(OSError, match=f"^{path}: is a file, not a directory to work in$"):
+        make_workdir(path)
+    for _ in range(2):
+        make_workdir(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -1,8 +1,12 @@
 """metrics.jsonl: what stands behind the step that a run goes on from is dropped."""
 
+import errno
+import functools
 import json
 import os
+import re
 import struct
+import types
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -90,6 +94,24 @@ def test_what_is_no_journal_is_said(tmp_path, make):
     make(path)
     with pytest.raises(OSError, match=f"^{path}: is no file$"):
         keep_lines_until(path, 10)
+
+
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for where, name in (("_file", "metrics.jsonl"), ("_curves", "tensorboard")):
+        journal = Journal(tmp_path, 0)
+        broken = types.SimpleNamespace(write=full, add=full, flush=full, fileno=full, close=full)
+        whole = getattr(journal, where)
+        setattr(journal, where, broken)
+        message = re.escape(f"No space left on device: '{tmp_path}/{name}'") + "$"
+        write = functools.partial(journal.write, 1, "train", {"loss": 1.0})
+        for action in (write, journal.sync, journal.close):
+            with pytest.raises(OSError, match=message):
+                action()
+        setattr(journal, where, whole)
+        journal.close()
 
 
 def test_the_curves_are_those_of_the_lines_and_go_on_behind_the_step(tmp_path):

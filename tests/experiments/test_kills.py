@@ -49,6 +49,11 @@ def spoil_loader(workdir):
     path.write_text(json.dumps(values))
 
 
+def spoil_config(workdir):
+    path = workdir / "checkpoints" / "10" / "config" / "metadata"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+
+
 def spoil_state(workdir):
     one, other = sorted((workdir / "checkpoints").iterdir())[:2]
     shutil.rmtree(one / "state")
@@ -69,6 +74,7 @@ def spoil_results(workdir):
     [
         (spoil_line, "metrics.jsonl"), (spoil_loader, "loader"), (spoil_state, "state"),
         (spoil_steps, "checkpoints"), (spoil_results, "test.json"),
+        (spoil_config, "config"),
     ],
 )  # fmt: skip
 def test_the_comparison_sees_what_it_is_there_to_see(whole, tmp_path, spoil, name):
