@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hiertcn_jax import processes
 
-REFUSAL = "is at work here, and a workdir takes one run at a time"
+REFUSAL = "trains here, and a workdir takes one run at a time"
 """Stands in what is said where the lock is another process's."""
 
 _POLL_SECONDS = 1.0

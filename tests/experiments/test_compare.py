@@ -358,7 +358,7 @@ def test_a_cell_is_made_by_one_process_at_a_time(settings, compared, tmp_path, m
     write = cells_lib.write_ranks
 
     def write_alone(path, *arguments):
-        with pytest.raises(BlockingIOError, match="is at work here"), lock_workdir(path.parent):
+        with pytest.raises(BlockingIOError, match="trains here"), lock_workdir(path.parent):
             pass
         made.append(path)
         write(path, *arguments)

@@ -134,7 +134,7 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
     before = contents(workdir)
     with (workdir / "lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError, match=r"run: process \d+ is at work here"):
+        with pytest.raises(BlockingIOError, match=r"run: process \d+ trains here"):
             run_train(data, workdir)
         done = command("experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={workdir}")
         assert done.returncode == 1
@@ -152,7 +152,7 @@ def test_nobody_else_comes_until_the_results_are_written(data, whole, tmp_path, 
     evaluate = train.evaluate_run
 
     def evaluate_alone(restored, data, split, workdir):
-        with pytest.raises(BlockingIOError, match="is at work here"), lock_workdir(workdir):
+        with pytest.raises(BlockingIOError, match="trains here"), lock_workdir(workdir):
             pass
         splits.append(split)
         return evaluate(restored, data, split, workdir)
@@ -168,7 +168,7 @@ def test_the_lock_names_who_holds_it_and_goes_with_them(tmp_path):
     for _ in range(2):
         with (
             lock_workdir(tmp_path),
-            pytest.raises(BlockingIOError, match=f"process {os.getpid()} is at work"),
+            pytest.raises(BlockingIOError, match=f"process {os.getpid()} trains"),
             lock_workdir(tmp_path),
         ):
             pass

@@ -1,4 +1,4 @@
-"""A small prepared log and a run on it, to be damaged in copies; and an end to a test that hangs."""
+"""A small prepared log and a run on it, to be damaged in copies; an end to a test that hangs."""
 
 import gc
 import sys
