@@ -2,7 +2,7 @@
 # make test    sets up the same, then runs the whole test suite
 # make check   lint, format, types, layering
 # make venv    the set-up alone
-# make mutations   breaks the code on purpose, some twenty times: a test has to fail each time
+# make mutations   breaks the code on purpose, some forty times: a test has to fail each time
 
 PYTHON ?= python3
 BIN := .venv/bin

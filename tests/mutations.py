@@ -237,6 +237,99 @@ MUTATIONS = {
         "finite = jnp.isfinite(loss)",
         _FINITE,
     ),
+    "the same signal again is caught again": Mutation(
+        "experiments/stopping.py",
+        "        # What asks twice does not want to wait, not even for a compilation.\n"
+        "        signal.signal(number, signal.SIG_DFL)\n",
+        "",
+        "tests/experiments/test_stopping.py::test_a_signal_is_caught_once",
+    ),
+    "a checkpoint is removed before another takes its place": Mutation(
+        _CHECKPOINT,
+        "            os.rename(place, replaced)\n",
+        "            self._remove(step)\n",
+        "tests/test_checkpoint.py::"
+        "test_a_kill_while_a_checkpoint_is_replaced_leaves_one_of_its_step",
+    ),
+    "a checkpoint that was renamed is gone on from": Mutation(
+        _TRAINING,
+        "        require_step(self._directory / str(step), self._state, step)\n",
+        "",
+        "tests/experiments/test_resume.py::test_a_checkpoint_that_was_renamed_is_not_gone_on_from",
+    ),
+    "the lanes of a loader's state are taken as they are": Mutation(
+        "data_pipelines/lanes.py",
+        "        _require_counts(state)\n",
+        "",
+        "tests/data_pipelines/test_lanes.py::"
+        "test_states_that_no_lanes_have_are_refused_by_the_field",
+    ),
+    "what is saved of a run is taken as it is": Mutation(
+        "experiments/saved_fields.py",
+        "        if not fits(values[field]):\n",
+        "        if False:\n",
+        "tests/experiments/test_saved_fields.py::test_a_value_that_does_not_fit_is_named",
+    ),
+    "what a checkpoint was worth is taken as it is": Mutation(
+        _CHECKPOINT,
+        "if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:",
+        "if False:",
+        "tests/test_checkpoint.py::test_what_a_checkpoint_was_worth_is_a_number",
+    ),
+    "JSON without end is followed": Mutation(
+        "hiertcn_jax/json_files.py",
+        "    except RecursionError as error:\n",
+        "    except KeyError as error:\n",
+        "tests/test_checkpoint_damage.py::test_checksums_that_are_none_are_one_line",
+    ),
+    "another schema is taken": Mutation(
+        "hiertcn_jax/checkpoint_damage.py",
+        "    if version == SCHEMA_VERSION:\n",
+        "    if True:\n",
+        "tests/test_checkpoint.py::test_another_schema_is_refused",
+    ),
+    "a saved field that this program does not know is ignored": Mutation(
+        _CHECKPOINT,
+        "        if known is not None:\n",
+        "        if False:\n",
+        "tests/test_checkpoint.py::test_a_field_that_this_program_does_not_know_is_named",
+    ),
+    "an error of writing names no file": Mutation(
+        "experiments/files.py",
+        "        raise OSError(error.errno, error.strerror or str(error), str(path)) from error\n",
+        "        raise\n",
+        "tests/experiments/test_journal.py::test_what_cannot_be_written_is_named",
+    ),
+    "a file gets its name before it is on the disk": Mutation(
+        "experiments/files.py",
+        "                os.fsync(file.fileno())\n",
+        "                pass\n",
+        "tests/experiments/test_disk.py::test_a_file_is_on_the_disk_before_it_gets_its_name",
+    ),
+    "the lock of a workdir is given back before it is evaluated": Mutation(
+        "experiments/train.py",
+        "            _evaluate(settings, data)\n            processes",
+        "        _evaluate(settings, data)\n        processes",
+        "tests/experiments/test_resume.py::test_nobody_else_comes_until_the_results_are_written",
+    ),
+    "steps that are not finite are skipped without end": Mutation(
+        "experiments/meter.py",
+        "            if sums.skipped_in_row >= self._max_bad_steps:\n",
+        "            if False:\n",
+        "tests/experiments/test_bad_steps.py::test_a_limit_that_was_lowered_is_the_one_that_is_said",
+    ),
+    "the lanes of other processes are not saved": Mutation(
+        "data_pipelines/loaders.py",
+        "            merged[name] = list(itertools.chain.from_iterable(values))\n",
+        "            merged[name] = value\n",
+        "tests/data_pipelines/test_loaders.py::test_restores_on_another_number_of_processes",
+    ),
+    "a manifest may name files elsewhere": Mutation(
+        "data_pipelines/files.py",
+        """if not parts or ".." in parts or parts[0] == "/" or""",
+        "if not parts or",
+        "tests/data_pipelines/test_files.py::test_no_name_leads_out_of_the_directory",
+    ),
 }
 
 

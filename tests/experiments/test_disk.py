@@ -112,6 +112,36 @@ def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
     assert contents(whole) == before
 
 
+@pytest.fixture
+def obeying():
+    """What stands before a command so that modes of files hold for it: root has to give that up."""
+    if os.geteuid():
+        return []
+    rights = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    try:
+        done = run([*prefix, "true"])
+    except FileNotFoundError:
+        pytest.skip("root writes where it may not, and there is no setpriv to give that up")
+    if done.returncode:
+        pytest.skip(f"root writes where it may not, and cannot give that up: {done.stderr}")
+    return prefix
+
+
+def test_a_workdir_that_may_not_be_written_is_one_line(whole, tmp_path, obeying):
+    """As on a read-only disk, without leave to mount one."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before, paths = contents(workdir), [workdir, *workdir.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    done = run([*obeying, *TRAIN[1:], *flags_of(whole, workdir, "--steps=12")])
+    for path in paths:
+        path.chmod(0o755)
+    assert_one_line(done, f"[Errno 13] Permission denied: '{workdir}/lock'")
+    assert contents(workdir) == before
+
+
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     path, synced = tmp_path / "results.json", []
     path.write_text("one")
