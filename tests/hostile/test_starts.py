@@ -38,7 +38,7 @@ from tests.hostile.damage import damaged, truncated
 from tests.hostile.outcomes import Outcomes
 
 INPUTS = 500
-RESEALED = 120
+RESEALED = 200
 REFUSED = r"; (--allow_older_checkpoint goes on from step \d+|no checkpoint in \S+ is whole)"
 KINDS = {
     **{name: pattern + REFUSED for name, pattern in DAMAGE_KINDS.items()},
