@@ -237,13 +237,6 @@ MUTATIONS = {
         "finite = jnp.isfinite(loss)",
         _FINITE,
     ),
-    "the same signal again is caught again": Mutation(
-        "experiments/stopping.py",
-        "        # What asks twice does not want to wait, not even for a compilation.\n"
-        "        signal.signal(number, signal.SIG_DFL)\n",
-        "",
-        "tests/experiments/test_stopping.py::test_a_signal_is_caught_once",
-    ),
     "a checkpoint is removed before another takes its place": Mutation(
         _CHECKPOINT,
         "            os.rename(place, replaced)\n",

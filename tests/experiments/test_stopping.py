@@ -265,14 +265,3 @@ def test_before_the_first_step_there_is_nothing_to_save():
         signal.raise_signal(signal.SIGTERM)
         stop.end(0)
     assert caught.value.line == "stopped by SIGTERM"
-
-
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_caught_once(kind):
-    before = signal.getsignal(kind)
-    with StopSignals() as stop:
-        signal.raise_signal(kind)
-        assert stop.asked
-        # The next one ends the process.
-        assert signal.getsignal(kind) == signal.SIG_DFL
-    assert signal.getsignal(kind) is before
