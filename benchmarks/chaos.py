@@ -9,9 +9,14 @@ kill, and then in chains: the same command is started and killed with SIGKILL un
 imported: the command itself is what runs from there on. What must be equal in the end: all arrays
 of all checkpoints, the loader's states, metrics.jsonl but for its times, valid.json and test.json.
 
+With `--processes=2` a run is two processes of two simulated devices each, with fresh interpreters.
+Which of the two is killed is drawn; the other ends by itself, at once where it was the first, and
+some 40 s later where it was not.
+
 Cases: `all`, and each kind of moment, with what was half done when the kill came.
 """
 
+import functools
 import math
 import os
 import random
@@ -24,7 +29,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from benchmarks.commands import Start, start_forked
+from benchmarks.commands import Running, Start, start_forked, start_together
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.kills import KINDS, Sight, draw_moment, kill_at
 from benchmarks.run_differences import differences, journal
@@ -63,23 +68,23 @@ class Chaos:
     Args:
       directory: For the log, the runs, and the compiled programs that they share.
       steps: Of each run.
-      start: How commands are started.
+      start: How commands of one process are started.
+      processes: 1 or 2, that train together.
     """
 
-    def __init__(self, directory: Path, steps: int, start: Start) -> None:
+    def __init__(self, directory: Path, steps: int, start: Start, processes: int = 1) -> None:
         self._directory, self._steps, self._start = directory, steps, start
+        self._processes = processes
         self._is_stopped = False
-        self._data = directory / "log"
-        self._run(
-            "data_pipelines.prepare", "--synthetic=planted", "--synthetic_users=40",
-            f"--output_dir={self._data}",
-        )  # fmt: skip
+        self._data, log = directory / "log", directory / "whole.txt"
+        command = ["--synthetic=planted", "--synthetic_users=40", f"--output_dir={self._data}"]
+        _require_success(start(["data_pipelines.prepare", *command], log), log)
 
     def reference(self, mode: str) -> Path:
         """The workdir of a run without a kill."""
         workdir = self._directory / f"reference_{mode}"
         if not workdir.exists():
-            self._run(*self._training(mode, workdir))
+            self._finish(mode, workdir, self._directory / "whole.txt")
         return workdir
 
     def chain(self, mode: str, name: str, kinds: list[str], seed: int) -> Chain:
@@ -93,33 +98,41 @@ class Chaos:
         """
         reference, workdir = self.reference(mode), self._directory / name
         validations = {line["step"] for line in journal(reference) if line["kind"] == "valid"}
-        command, log = self._training(mode, workdir), self._directory / f"{name}.txt"
+        log, victims = self._directory / f"{name}.txt", random.Random(f"victims {seed}")
         rng, sights = random.Random(seed), list[tuple[str, Sight]]()
         for kind in kinds:
             if self._is_stopped:
                 return Chain(sights, ["stopped"])
-            moment = draw_moment(rng, kind)
-            sight = kill_at(lambda: self._start(command, log), workdir, moment, validations)
+            moment, victim = draw_moment(rng, kind), victims.randrange(self._processes)
+            start = functools.partial(self._train, mode, workdir, log, victim)
+            sight = kill_at(start, workdir, moment, validations)
             if sight is None:
                 break
             sights.append((kind, sight))
-        self._run(*self._training(mode, workdir))
+        self._finish(mode, workdir, log)
         return Chain(sights, differences(workdir, reference))
 
     def stop(self) -> None:
         """Chains in other threads end behind the next kill."""
         self._is_stopped = True
 
-    def _training(self, mode: str, workdir: Path) -> list[str]:
-        return [
+    def _train(self, mode: str, workdir: Path, log: Path, victim: int = 0) -> Running:
+        command = [
             "experiments.train", f"--data_dir={self._data}", f"--workdir={workdir}",
             f"--item_mode={mode}", f"--steps={self._steps}", *_FLAGS,
         ]  # fmt: skip
+        if self._processes == 1:
+            return self._start(command, log)
+        parts = ["--model_parallelism=2"] if mode == "rows" else []
+        return start_together([*command, *parts], log, self._directory / "programs", victim)
 
-    def _run(self, *arguments: str) -> None:
-        log = self._directory / "whole.txt"
-        if code := self._start(list(arguments), log).wait():
-            raise RuntimeError(f"{' '.join(arguments)}: exit code {code}: {log.read_text()[-500:]}")
+    def _finish(self, mode: str, workdir: Path, log: Path) -> None:
+        _require_success(self._train(mode, workdir, log), log)
+
+
+def _require_success(process: Running, log: Path) -> None:
+    if code := process.wait():
+        raise RuntimeError(f"exit code {code}: {log.read_text()[-500:]}")
 
 
 def cached_programs(directory: Path) -> dict[str, str]:
@@ -164,6 +177,7 @@ class Settings(NamedTuple):
     steps: int
     seed: int
     jobs: int
+    processes: int
 
 
 def read_settings() -> Settings:
@@ -171,7 +185,13 @@ def read_settings() -> Settings:
     values = flags.FLAGS
     require_directory(values.json)
     return Settings(
-        values.json, values.kills, values.kills_per_run, values.steps, values.seed, values.jobs
+        values.json,
+        values.kills,
+        values.kills_per_run,
+        values.steps,
+        values.seed,
+        values.jobs,
+        values.processes,
     )
 
 
@@ -210,7 +230,8 @@ def main(settings: Settings) -> None:
         os.environ.update(cached_programs(Path(directory) / "programs"))
         # It says what killed processes have left, and takes it away.
         os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
-        chains = run_chains(Chaos(Path(directory), settings.steps, start_forked), settings)
+        chaos = Chaos(Path(directory), settings.steps, start_forked, settings.processes)
+        chains = run_chains(chaos, settings)
     cases = figures(chains, time.monotonic() - started)
     print_figures(cases)
     write_report(settings.json, "cases", cases)
@@ -225,4 +246,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("steps", 200, "Steps of a run.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Draws the moments.", lower_bound=0)
     flags.DEFINE_integer("jobs", 2, "Runs at a time.", lower_bound=1)
+    flags.DEFINE_integer("processes", 1, "That train together.", 1, 2)
     run_command(read_settings, main, (DifferenceError, OSError, RuntimeError))

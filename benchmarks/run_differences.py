@@ -41,13 +41,19 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def _same_arrays(one: Path, other: Path) -> bool:
-    with ocp.StandardCheckpointer() as checkpointer:
-        trees = [checkpointer.restore(folder / "state") for folder in (one, other)]
-    leaves = [jax.tree.leaves_with_path(tree) for tree in trees]
+    leaves = [jax.tree.leaves_with_path(_arrays(folder / "state")) for folder in (one, other)]
     return len(leaves[0]) == len(leaves[1]) and all(
         path == other_path and np.asarray(leaf).tobytes() == np.asarray(other_leaf).tobytes()
         for (path, leaf), (other_path, other_leaf) in zip(*leaves, strict=True)
     )
+
+
+def _arrays(folder: Path) -> Any:
+    """The tree of a checkpoint's arrays, whatever the devices that they were on."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(folder).item_metadata.tree
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(folder, restore_args=restore_args)
 
 
 def _timeless(value: Any) -> Any:

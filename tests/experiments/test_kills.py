@@ -36,6 +36,18 @@ def test_a_run_that_was_killed_at_every_kind_of_moment_ends_as_one_that_was_not(
     assert case["with_steps_that_were_not_saved"] > 1
 
 
+def test_two_processes_end_as_if_nothing_had_been_whichever_was_killed(chaos, tmp_path):
+    """The second while a checkpoint is written, then the first at an epoch's end."""
+    pair = Chaos(tmp_path, 24, start_fresh, processes=2)
+    chain = pair.chain("rows", "killed", ["writing", "epoch"], seed=3)
+    assert chain.differences == []
+    assert [kind for kind, _ in chain.sights] == ["writing", "epoch"]
+    said = (tmp_path / "killed.txt").read_text()
+    assert said.count("error: process 1 of 2: no sign of life for ") == 1
+    # With it JAX aborts the other: exit code 134 in a shell.
+    assert "the JAX distributed service detected fatal errors" in said
+
+
 def spoil_line(workdir):
     path = workdir / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
