@@ -55,3 +55,10 @@ def test_events_are_needed_and_have_to_match():
         paired_bootstrap(np.zeros((0, 1)), np.zeros(0))
     with pytest.raises(ValueError, match="3 and 2"):
         paired_bootstrap(np.zeros((3, 1)), np.zeros(2))
+
+
+def test_an_equal_difference_at_all_events_is_certain_however_many_a_user_has():
+    user_n = np.repeat(np.arange(6), [1, 40, 2, 9, 300, 1])
+    difference_nm = np.stack([np.full(len(user_n), 0.25), np.full(len(user_n), -0.5)], axis=1)
+    for interval, value in zip(paired_bootstrap(difference_nm, user_n), (0.25, -0.5), strict=True):
+        np.testing.assert_allclose(interval, value, rtol=1e-12)
