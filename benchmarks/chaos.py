@@ -33,7 +33,7 @@ from benchmarks.commands import Running, Start, start_forked, start_together
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.kills import KINDS, Sight, draw_moment, kill_at
 from benchmarks.run_differences import differences, journal
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 
 MODES = ("dense", "rows")
 # Some 10 steps an epoch, with a validation at its end; checkpoints, lines and epochs do not fall

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.commit import current_commit
+from experiments.runs.commit import current_commit
 
 Figures = Mapping[str, Mapping[str, Any]]
 """{case: {figure: value}}; figures carry their unit in the name. Versions and settings of a case

@@ -25,13 +25,13 @@ from absl import flags
 from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.streamed_users import StreamedUsers
-from data_pipelines.command import run_command
-from data_pipelines.distinct import ItemRows
-from data_pipelines.loaders import train_loader
+from data_pipelines.commands.command import run_command
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.layers.tcn import receptive_field
 from hiertcn_jax.models import build
-from hiertcn_jax.tcn import receptive_field
 
 WINDOW = 200
 """Events that the flat TCN has to see."""

@@ -18,17 +18,17 @@ import optax
 from absl import flags
 
 from benchmarks.common import require_directory, write_report
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments.data import Data, open_data
-from experiments.evaluation import Evaluator
-from experiments.flags import RunConfig, define_config_flags, read_run_config
+from experiments.flags.run_flags import RunConfig, define_config_flags, read_run_config
+from experiments.judging.evaluation import Evaluator
+from experiments.runs.data import Data, open_data
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.models import build
-from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.train_state import init_train_state
 
 
 class Settings(NamedTuple):

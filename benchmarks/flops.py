@@ -10,9 +10,9 @@ against the products of the traced step, and against XLA's count of a step witho
 
 import itertools
 
-from hiertcn_jax.attention import block_length
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.layers.attention import block_length
 
 _BOTH_WAYS = 3
 """Forward, and back to either factor."""

@@ -29,17 +29,17 @@ from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.ranking import open_rows
 from benchmarks.row_cache import write_rows
 from benchmarks.users import draw_users
-from data_pipelines.command import run_command
-from data_pipelines.distinct import ItemRows
+from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
-from data_pipelines.loaders import train_loader
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning.objective import make_sources
+from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.train_state import init_train_state
+from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
-from hiertcn_jax.objective import make_sources
-from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.train_state import init_train_state
-from hiertcn_jax.train_step import make_train_step
 
 
 class Settings(NamedTuple):

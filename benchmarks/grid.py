@@ -20,9 +20,9 @@ import grain
 import numpy as np
 
 from benchmarks.users import UserSource
-from data_pipelines.dealing import Shuffled
-from data_pipelines.distinct import ItemRows, with_item_rows
 from data_pipelines.histories.record import History
+from data_pipelines.lanes.dealing import Shuffled
+from data_pipelines.lanes.distinct_items import ItemRows, with_item_rows
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch, BatchInfo, Bucket, LaneBatch
 
 TIGHT_STEP = 8

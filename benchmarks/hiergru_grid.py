@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.dense import Dense
-from hiertcn_jax.dropout import Dropout
+from hiertcn_jax.layers.dense import Dense
+from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.hiergru import StackedStep
 

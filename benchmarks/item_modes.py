@@ -20,7 +20,7 @@ from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from hiertcn_jax.config import ModelConfig
 
 

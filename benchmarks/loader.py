@@ -20,13 +20,13 @@ from absl import app, flags
 
 from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, write_report
-from data_pipelines.caching import CachedHistories
-from data_pipelines.distinct import ItemRows
-from data_pipelines.events import HistorySource
+from data_pipelines.histories.caching import CachedHistories
+from data_pipelines.histories.events import HistorySource
+from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.record import Split
 from data_pipelines.histories.store import open_histories
-from data_pipelines.loaders import eval_loader, train_loader
-from data_pipelines.manifest import load_manifest
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import eval_loader, train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, LaneBatch
 
 

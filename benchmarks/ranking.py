@@ -26,17 +26,17 @@ from absl import flags
 from benchmarks.common import print_figures, process_status, require_directory, write_report
 from benchmarks.matmul import MatmulPeak
 from benchmarks.row_cache import drawn_items, file_rows, write_rows
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
+from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
+from data_pipelines.embeddings.row_cache import RowCache
+from data_pipelines.embeddings.row_file import RowFile
 from data_pipelines.errors import DataError
-from data_pipelines.item_embeddings import ItemEmbeddings
-from data_pipelines.row_cache import RowCache
-from data_pipelines.row_file import RowFile
-from experiments.streamed_ranks import StreamedRanks
+from experiments.judging.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
-from hiertcn_jax.embedding import ItemTable
-from hiertcn_jax.ranking import ranks_of
-from hiertcn_jax.train_step import make_rank_step
+from hiertcn_jax.learning.train_step import make_rank_step
+from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.ranks import ranks_of
 
 
 class Settings(NamedTuple):

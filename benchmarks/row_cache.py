@@ -30,10 +30,10 @@ import numpy as np
 from absl import flags
 
 from benchmarks.common import print_figures, process_status, require_directory, write_report
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
+from data_pipelines.embeddings.row_cache import RowCache
+from data_pipelines.embeddings.row_file import RowFile
 from data_pipelines.errors import DataError
-from data_pipelines.row_cache import RowCache
-from data_pipelines.row_file import RowFile
 
 READERS = ("cache", "no_cache", "memory_map")
 _DTYPE = np.dtype("<f2")

@@ -26,9 +26,9 @@ from benchmarks.common import print_figures, process_status, require_directory, 
 from benchmarks.loader import Meter
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.streamed_users import StreamedUsers
-from data_pipelines.command import run_command
-from data_pipelines.distinct import ItemRows
-from data_pipelines.loaders import train_loader
+from data_pipelines.commands.command import run_command
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import build

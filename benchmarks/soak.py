@@ -37,7 +37,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.common import process_status, require_directory, write_report
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 

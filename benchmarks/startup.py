@@ -19,13 +19,14 @@ from typing import NamedTuple
 from absl import flags
 
 from benchmarks.common import print_figures, require_directory, write_report
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 
 IMPORTS = {
     "jax": "jax",
     "hiertcn_jax": "hiertcn_jax",
     "models": "hiertcn_jax.models",
-    "training": "hiertcn_jax.models, hiertcn_jax.train_step, hiertcn_jax.checkpoint",
+    "training": "hiertcn_jax.models, "
+    "hiertcn_jax.learning.train_step, hiertcn_jax.saving.checkpoint",
 }
 """What is imported, by the name of its case."""
 

@@ -26,7 +26,7 @@ from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.program import matrix_products
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from hiertcn_jax.config import ModelConfig
 
 PARTS = {

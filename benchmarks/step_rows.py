@@ -16,17 +16,17 @@ from benchmarks.grid import grid_batches, with_grid_rows
 from benchmarks.hiergru_grid import HierGRUGrid
 from benchmarks.program import accessed_bytes, sequential_steps, temporary_bytes
 from benchmarks.users import UserSource
-from data_pipelines.distinct import ItemRows
-from data_pipelines.loaders import train_loader
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket, LaneBatch
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning.objective import make_sources
+from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.train_state import TrainState, init_train_state
+from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
 from hiertcn_jax.models.budget import count_parameters, fit_to_budget
 from hiertcn_jax.models.common import SequenceModel
-from hiertcn_jax.objective import make_sources
-from hiertcn_jax.optimizer import Optimizer
-from hiertcn_jax.train_state import TrainState, init_train_state
-from hiertcn_jax.train_step import make_train_step
 
 ROWS = {
     "hiertcn": "chunks",

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.users import Lengths, globo_lengths
 from data_pipelines.histories.record import History, Split
-from data_pipelines.permutation import scramble
+from data_pipelines.lanes.permutation import scramble
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 _SECONDS_BETWEEN_EVENTS = 120

@@ -23,7 +23,7 @@ from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.matmul import MatmulPeak
 from benchmarks.step_rows import ROWS, SEED, Row, Settings, equal_config, model_name
 from benchmarks.users import draw_users
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from hiertcn_jax.config import DTYPES, ModelConfig
 
 

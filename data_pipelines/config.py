@@ -4,16 +4,16 @@ import dataclasses
 import typing
 from typing import Annotated, Any, Literal
 
-from data_pipelines.bad_rows import OnBadRow
-from data_pipelines.columns import Columns
-from data_pipelines.conditions import parse_conditions
-from data_pipelines.filters import FilterOptions
-from data_pipelines.impression_files import ImpressionColumns
-from data_pipelines.impressions import ImpressionJoin, ImpressionOptions
-from data_pipelines.ingest import ReadOptions
-from data_pipelines.splits import SplitName, SplitOptions
+from data_pipelines.impressions.files import ImpressionColumns
+from data_pipelines.impressions.negatives import ImpressionJoin, ImpressionOptions
+from data_pipelines.raw.bad_rows import OnBadRow
+from data_pipelines.raw.columns import Columns
+from data_pipelines.raw.conditions import parse_conditions
+from data_pipelines.raw.ingest import ReadOptions
+from data_pipelines.raw.times import TimeUnit, parse_time
+from data_pipelines.sessions.filters import FilterOptions
+from data_pipelines.sessions.splits import SplitName, SplitOptions
 from data_pipelines.synthetic import SyntheticConfig, Variant
-from data_pipelines.times import TimeUnit, parse_time
 
 DEFAULT_FRACTION = 0.1
 """Share of valid, and of test, where nothing is said."""

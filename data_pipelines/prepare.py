@@ -21,28 +21,28 @@ from typing import Any
 
 from absl import flags
 
-from data_pipelines.aside import require_vacant, written_aside
-from data_pipelines.bad_rows import BadRows
-from data_pipelines.command import run_command
+from data_pipelines.commands.aside import require_vacant, written_aside
+from data_pipelines.commands.command import run_command
+from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
 from data_pipelines.config import PrepareConfig
-from data_pipelines.dataset import Dataset, build_dataset
-from data_pipelines.drops import Drop
+from data_pipelines.embeddings.item_ids import read_item_ids
+from data_pipelines.embeddings.svd_embeddings import write_svd_embeddings
 from data_pipelines.errors import DataError
-from data_pipelines.files import describe_files
-from data_pipelines.filters import apply_filters
+from data_pipelines.histories.manifest import load_manifest, save_manifest
+from data_pipelines.histories.prepared_files import describe_files
 from data_pipelines.histories.store import write_histories
-from data_pipelines.impression_files import encode_impressions, typed_impressions
-from data_pipelines.impressions import add_impressions, impression_report
-from data_pipelines.ingest import collect_log
-from data_pipelines.item_ids import read_item_ids
-from data_pipelines.log import Log
-from data_pipelines.manifest import load_manifest, save_manifest
-from data_pipelines.prepare_flags import config_from_flags, define_flags
-from data_pipelines.readers import read_files
-from data_pipelines.sessionize import Events, to_sessions
-from data_pipelines.svd_embeddings import write_svd_embeddings
+from data_pipelines.impressions.files import encode_impressions, typed_impressions
+from data_pipelines.impressions.negatives import add_impressions, impression_report
+from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.drops import Drop
+from data_pipelines.raw.ingest import collect_log
+from data_pipelines.raw.log import Log
+from data_pipelines.raw.readers import read_files
+from data_pipelines.raw.tfds_source import read_tfds
+from data_pipelines.sessions.dataset import Dataset, build_dataset
+from data_pipelines.sessions.filters import apply_filters
+from data_pipelines.sessions.sessionize import Events, to_sessions
 from data_pipelines.synthetic import synthetic_log
-from data_pipelines.tfds_source import read_tfds
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:

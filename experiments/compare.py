@@ -6,12 +6,12 @@
 Neural models take all flags of experiments.train; --settings=A.json,B.json sets flags (of a neural
 model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as the best.json of
 experiments.sweep does, and defines variants, {"stan_causal": {"ranker": "stan", "causal": true}},
-which --models then takes by their names (experiments.entries).
+which --models then takes by their names (experiments.comparison.entries).
 
 Writes W/compare.json, W/compare.md, W/compare.csv and W/compare_differences.csv; with --slices also
 W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png; with --audit also
-W/audit.json, see experiments.audit. Cells that are done are kept: started again, the command goes
-on.
+W/audit.json, see experiments.comparison.audit. Cells that are done are kept: started again, the
+command goes on.
 """
 
 from pathlib import Path
@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments import flags as flags_lib
-from experiments.audit import AuditError, audit
-from experiments.bad_steps import NonFiniteError
-from experiments.cells import Cell, Comparison, finished_figures, run_cells
-from experiments.commit import current_commit
-from experiments.comparison_tables import (
+from experiments.comparison.audit import AuditError, audit
+from experiments.comparison.cells import Cell, Comparison, finished_figures, run_cells
+from experiments.comparison.differences import best_differences
+from experiments.comparison.entries import SettingsByName, check_entries, read_settings_files
+from experiments.comparison.summary import summarize, summary_json
+from experiments.comparison.tables import (
     TextTable,
     comparison_frame,
     comparison_tables,
@@ -36,16 +36,16 @@ from experiments.comparison_tables import (
     markdown,
     rich_table,
 )
-from experiments.data import Data, open_data, with_embeddings
-from experiments.differences import best_differences
-from experiments.entries import SettingsByName, check_entries, read_settings_files
-from experiments.files import make_workdir
-from experiments.flags import RunConfig
-from experiments.results import print_table, write_json
-from experiments.slice_plots import require_matplotlib
-from experiments.slice_report import Scoring, report_comparison
-from experiments.summary import summarize, summary_json
-from hiertcn_jax.checkpoint import CheckpointError
+from experiments.flags import run_flags as flags_lib
+from experiments.flags.run_flags import RunConfig
+from experiments.judging.results import print_table, write_json
+from experiments.judging.slice_plots import require_matplotlib
+from experiments.judging.slice_report import Scoring, report_comparison
+from experiments.runs.bad_steps import NonFiniteError
+from experiments.runs.commit import current_commit
+from experiments.runs.data import Data, open_data, with_embeddings
+from experiments.runs.files import make_workdir
+from hiertcn_jax.saving.checkpoint import CheckpointError
 
 
 class Settings(NamedTuple):

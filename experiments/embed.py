@@ -17,16 +17,13 @@ import numpy as np
 import polars as pl
 from absl import flags
 
-from data_pipelines.command import run_command
-from data_pipelines.distinct import given_rows
+from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
-from data_pipelines.events import HistorySource
+from data_pipelines.histories.events import HistorySource
 from data_pipelines.histories.record import NO_ITEMS, History, Split
-from data_pipelines.loaders import eval_loader
-from experiments.cluster import ClusterError, joined
-from experiments.data import Data
-from experiments.evaluation import fresh_carry
-from experiments.place_flags import (
+from data_pipelines.lanes.distinct_items import given_rows
+from data_pipelines.lanes.loaders import eval_loader
+from experiments.flags.place_flags import (
     DataPlace,
     Devices,
     define_device_flags,
@@ -34,13 +31,16 @@ from experiments.place_flags import (
     read_devices,
     read_place,
 )
-from experiments.restore import Restored, open_run_data, restore_run
-from experiments.results import write_parquet
-from hiertcn_jax import processes
+from experiments.judging.evaluation import fresh_carry
+from experiments.judging.results import write_parquet
+from experiments.processes.cluster import ClusterError, joined
+from experiments.runs.data import Data
+from experiments.runs.restore import Restored, open_run_data, restore_run
 from hiertcn_jax.batch import UNKNOWN_ID, Bucket
-from hiertcn_jax.checkpoint import CheckpointError
-from hiertcn_jax.mesh import MeshError, own_part, place_batch
-from hiertcn_jax.train_step import make_eval_step
+from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import MeshError, own_part, place_batch
+from hiertcn_jax.learning.train_step import make_eval_step
+from hiertcn_jax.saving.checkpoint import CheckpointError
 
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)
 

@@ -13,13 +13,10 @@ from typing import NamedTuple
 
 from absl import flags
 
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments.cluster import ClusterError, joined
-from experiments.data import Data
-from experiments.evaluation import Evaluation, Evaluator
-from experiments.place_flags import (
+from experiments.flags.place_flags import (
     DataPlace,
     Devices,
     define_device_flags,
@@ -27,14 +24,17 @@ from experiments.place_flags import (
     read_devices,
     read_place,
 )
-from experiments.restore import Restored, open_run_data, restore_run
-from experiments.results import metrics_table, print_table, write_json, write_ranks
-from experiments.slice_plots import require_matplotlib
-from experiments.slice_report import Scoring, report_evaluation
-from hiertcn_jax import processes
-from hiertcn_jax.checkpoint import CheckpointError
+from experiments.judging.evaluation import Evaluation, Evaluator
+from experiments.judging.results import metrics_table, print_table, write_json, write_ranks
+from experiments.judging.slice_plots import require_matplotlib
+from experiments.judging.slice_report import Scoring, report_evaluation
+from experiments.processes.cluster import ClusterError, joined
+from experiments.runs.data import Data
+from experiments.runs.restore import Restored, open_run_data, restore_run
 from hiertcn_jax.config import MASK_SEEN
-from hiertcn_jax.mesh import MeshError
+from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import MeshError
+from hiertcn_jax.saving.checkpoint import CheckpointError
 
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)
 

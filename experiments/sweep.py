@@ -3,10 +3,10 @@
     python -m experiments.sweep --flagfile=F --data_dir=D --space=S.json --trials=20 --workdir=W
 
 All flags of experiments.train are what the trials share; S.json says which of them are drawn and
-from what (experiments.space). Each trial is a training run in W/trials/NNNN. With --ranker=stan the
-space is over that ranker's arguments instead. Trials are kept in --storage, by default
-W/sweep.db; started again, the command goes on. Any number of machines may run the same command
-against one PostgreSQL: --storage=postgresql://user@host/database.
+from what (experiments.sweeping.space). Each trial is a training run in W/trials/NNNN. With
+--ranker=stan the space is over that ranker's arguments instead. Trials are kept in --storage, by
+default W/sweep.db; started again, the command goes on. Any number of machines may run the same
+command against one PostgreSQL: --storage=postgresql://user@host/database.
 
 At the end: a leaderboard, the parameters' importance, W/leaderboard.json and .csv, W/best.flags for
 experiments.train and W/best.json for --settings of experiments.compare. --emit_flagfiles=DIR writes
@@ -21,24 +21,24 @@ from typing import Any, NamedTuple
 import optuna
 from absl import flags
 
-from data_pipelines.command import one_line, run_command
+from data_pipelines.commands.command import one_line, run_command
 from data_pipelines.errors import DataError
-from experiments import flags as flags_lib
-from experiments.data import Data, open_data, with_embeddings
-from experiments.files import make_workdir
-from experiments.flags import RunConfig, flag_lines, override
-from experiments.leaderboard import (
+from experiments.flags import run_flags as flags_lib
+from experiments.flags.own_settings import override_own
+from experiments.flags.run_flags import RunConfig, flag_lines, override
+from experiments.judging.rankers import make_ranker
+from experiments.judging.results import print_table, write_json
+from experiments.runs.data import Data, open_data, with_embeddings
+from experiments.runs.files import make_workdir
+from experiments.sweeping.leaderboard import (
     importance_table,
     importances,
     leaderboard,
     leaderboard_table,
     write_leaderboard,
 )
-from experiments.own_settings import override_own
-from experiments.rankers import make_ranker
-from experiments.results import print_table, write_json
-from experiments.space import Space, read_space
-from experiments.study import (
+from experiments.sweeping.space import Space, read_space
+from experiments.sweeping.study import (
     PRUNERS,
     SAMPLERS,
     SeededByTrial,
@@ -49,7 +49,7 @@ from experiments.study import (
     place_of,
     work,
 )
-from experiments.trials import TrialError, Validation, epoch_of, run_ranker, run_training
+from experiments.sweeping.trials import TrialError, Validation, epoch_of, run_ranker, run_training
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models.budget import fit_to_budget
 

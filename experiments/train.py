@@ -14,30 +14,30 @@ from typing import NamedTuple
 import jax
 from absl import flags
 
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import Variant
-from experiments import flags as flags_lib
-from experiments.bad_steps import NonFiniteError
-from experiments.cluster import Cluster, ClusterError, joined
-from experiments.data import Data, open_data, with_embeddings
 from experiments.evaluate import evaluate_run
-from experiments.files import make_workdir
-from experiments.flags import RunConfig
-from experiments.locking import lock_workdir
-from experiments.loop import train
-from experiments.place_flags import define_cluster_flags, read_cluster
-from experiments.rankers import evaluate_ranker, fitted_histories
-from experiments.restore import restore_run
-from experiments.results import metrics_table, print_table
-from experiments.tiling import tiling_warning
-from hiertcn_jax import processes
+from experiments.flags import run_flags as flags_lib
+from experiments.flags.place_flags import define_cluster_flags, read_cluster
+from experiments.flags.run_flags import RunConfig
+from experiments.judging.rankers import evaluate_ranker, fitted_histories
+from experiments.judging.results import metrics_table, print_table
+from experiments.processes.cluster import Cluster, ClusterError, joined
+from experiments.runs.bad_steps import NonFiniteError
+from experiments.runs.data import Data, open_data, with_embeddings
+from experiments.runs.files import make_workdir
+from experiments.runs.locking import lock_workdir
+from experiments.runs.restore import restore_run
+from experiments.runs.tiling import tiling_warning
+from experiments.runs.train_loop import train
 from hiertcn_jax.baselines.popularity import Popularity
-from hiertcn_jax.checkpoint import CheckpointError
-from hiertcn_jax.mesh import MeshError
+from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import MeshError
+from hiertcn_jax.saving.checkpoint import CheckpointError
 
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, NonFiniteError, OSError)
 

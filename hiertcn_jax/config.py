@@ -7,7 +7,7 @@ too. `TrainConfig` and `EvalConfig` say how a run is run, and may differ from on
 
 import dataclasses
 
-from hiertcn_jax.config_fields import JsonFields, above, at_least, bounded, one_of, share
+from hiertcn_jax.saving.config_fields import JsonFields, above, at_least, bounded, one_of, share
 
 LOSSES = (
     "cross_entropy",

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from data_pipelines.item_embeddings import open_item_embeddings
-from data_pipelines.vocabulary import Vocabulary
+from data_pipelines.embeddings.item_embeddings import open_item_embeddings
+from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 

@@ -37,9 +37,12 @@ _KILLED = (
     "tests/experiments/test_train.py::"
     "test_a_killed_run_goes_on_as_if_nothing_had_been[kill_in_step-9]"
 )
-_STOPPED = "tests/experiments/test_stopping.py::test_a_stopped_run_goes_on_as_if_nothing_had_been"
-_FINITE = "tests/test_train_step.py::test_the_loss_and_the_gradient_must_both_be_finite"
-_TRAINING, _CHECKPOINT = "experiments/training.py", "hiertcn_jax/checkpoint.py"
+_STOPPED = (
+    "tests/experiments/processes/test_stopping.py::"
+    "test_a_stopped_run_goes_on_as_if_nothing_had_been"
+)
+_FINITE = "tests/learning/test_train_step.py::test_the_loss_and_the_gradient_must_both_be_finite"
+_TRAINING, _CHECKPOINT = "experiments/runs/training_run.py", "hiertcn_jax/saving/checkpoint.py"
 
 MUTATIONS = {
     "the loader's state is not saved": Mutation(
@@ -56,10 +59,10 @@ MUTATIONS = {
         _KILLED,
     ),
     "a lane goes on from the first event of its user": Mutation(
-        "data_pipelines/lanes.py",
+        "data_pipelines/lanes/lanes.py",
         "lane.start(self._dataset.deal.turn(lane.number, epoch, place), event)",
         "lane.start(self._dataset.deal.turn(lane.number, epoch, place), 0)",
-        "tests/data_pipelines/test_loaders.py::test_restores_at_every_step",
+        "tests/data_pipelines/lanes/test_loaders.py::test_restores_at_every_step",
     ),
     "the carries are not restored": Mutation(
         _TRAINING,
@@ -87,34 +90,34 @@ MUTATIONS = {
         _KILLED,
     ),
     "the reset of the GRU at a user's start is dropped": Mutation(
-        "hiertcn_jax/gru_scan.py",
+        "hiertcn_jax/layers/gru_scan.py",
         "new_bh = jnp.where(slot.starts_user_bs[:, None], start_h, new_bh)",
         "new_bh = new_bh + 0 * start_h",
-        "tests/test_gru.py::test_a_user_starts_afresh_whatever_was_before",
+        "tests/layers/test_gru.py::test_a_user_starts_afresh_whatever_was_before",
     ),
     "a convolution reads over the start of a session": Mutation(
-        "hiertcn_jax/tcn.py",
+        "hiertcn_jax/layers/tcn.py",
         "jnp.where((position_bl >= offset)[..., None], tap_blc, 0)",
         "tap_blc",
-        "tests/test_tcn.py::test_no_tap_reads_over_the_start_of_a_session",
+        "tests/layers/test_tcn.py::test_no_tap_reads_over_the_start_of_a_session",
     ),
     "lines behind the checkpoint stay in metrics.jsonl": Mutation(
-        "experiments/journal.py",
+        "experiments/runs/journal.py",
         "        keep_lines_until(path, step, validation_due)\n",
         "",
-        "tests/experiments/test_journal.py::test_a_journal_goes_on_behind_its_step",
+        "tests/experiments/runs/test_journal.py::test_a_journal_goes_on_behind_its_step",
     ),
     "sizes are compared, and no hashes": Mutation(
-        "hiertcn_jax/checksums.py",
+        "hiertcn_jax/saving/checksums.py",
         "    if now == written:\n",
         '    if now["bytes"] == written["bytes"]:\n',
-        "tests/test_checkpoint.py::test_whatever_happens_to_a_file_names_it",
+        "tests/saving/test_checkpoint.py::test_whatever_happens_to_a_file_names_it",
     ),
     "an older checkpoint is used without leave": Mutation(
-        "experiments/resume.py",
+        "experiments/runs/resume.py",
         "    if not allow_older:\n",
         "    if False:\n",
-        "tests/experiments/test_resume.py::"
+        "tests/experiments/runs/test_resume.py::"
         "test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes",
     ),
     "a checkpoint gets its name before its checksums": Mutation(
@@ -124,49 +127,49 @@ MUTATIONS = {
         "            os.rename(aside, self._directory / str(step))\n"
         "            write_checksums(self._directory / str(step))\n"
         "            os.rename(self._directory / str(step), aside)\n",
-        "tests/test_checkpoint.py::test_a_checkpoint_without_its_checksums_gets_no_name",
+        "tests/saving/test_checkpoint.py::test_a_checkpoint_without_its_checksums_gets_no_name",
     ),
     "the best checkpoint is not kept": Mutation(
         _CHECKPOINT,
         "set(self.steps()[:-2]) - {best}",
         "set(self.steps()[:-2])",
-        "tests/test_checkpoint.py::test_the_newest_two_and_the_best_are_kept",
+        "tests/saving/test_checkpoint.py::test_the_newest_two_and_the_best_are_kept",
     ),
     "other settings are taken": Mutation(
         _CHECKPOINT,
         "        if differing:\n",
         "        if False:\n",
-        "tests/test_checkpoint.py::test_other_settings_are_refused_by_the_name_of_each_field",
+        "tests/saving/test_checkpoint.py::test_other_settings_are_refused_by_the_name_of_each_field",
     ),
     "two runs may share a workdir": Mutation(
-        "experiments/locking.py",
+        "experiments/runs/locking.py",
         "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "            pass\n",
-        "tests/experiments/test_resume.py::test_the_lock_names_who_holds_it_and_goes_with_them",
+        "tests/experiments/runs/test_resume.py::test_the_lock_names_who_holds_it_and_goes_with_them",
     ),
     "the run of a trial outlives its worker": Mutation(
-        "experiments/child.py",
+        "experiments/processes/child.py",
         "        _end_with_parent()\n",
         "        pass\n",
         "tests/experiments/test_sweep.py::"
         "test_a_stopped_or_killed_sweep_goes_on_with_its_trial[killed with SIGKILL]",
     ),
     "a command begins although its parent has ended": Mutation(
-        "experiments/child.py",
+        "experiments/processes/child.py",
         "    if os.getppid() != parent:\n",
         "    if False:\n",
-        "tests/experiments/test_child.py::"
+        "tests/experiments/processes/test_child.py::"
         "test_a_command_whose_parent_has_ended_before_does_not_begin",
     ),
     "a workdir that another process has fails its trial": Mutation(
-        "experiments/trials.py",
+        "experiments/sweeping/trials.py",
         "        if REFUSAL not in word:\n",
         "        if True:\n",
-        "tests/experiments/test_trials.py::"
+        "tests/experiments/sweeping/test_trials.py::"
         "test_another_run_in_the_workdir_is_waited_for[it was faster than our run]",
     ),
     "a signal ends the run without saving its step": Mutation(
-        "experiments/loop.py", "training.save_if_behind()", "pass", _STOPPED
+        "experiments/runs/train_loop.py", "training.save_if_behind()", "pass", _STOPPED
     ),
     "a validation that was cut short is not made up for": Mutation(
         _TRAINING,
@@ -178,61 +181,61 @@ MUTATIONS = {
         "data_pipelines/__init__.py",
         "\nend_on_signals()\n",
         "\n",
-        "tests/data_pipelines/test_starting.py::test_a_signal_during_the_imports_is_one_line",
+        "tests/data_pipelines/commands/test_starting.py::test_a_signal_during_the_imports_is_one_line",
     ),
     "a validation goes on behind a signal": Mutation(
         _TRAINING,
         "            if stop.asked:\n",
         "            if False:\n",
-        "tests/experiments/test_stopping.py::"
+        "tests/experiments/processes/test_stopping.py::"
         "test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save",
     ),
     "the same signal again is left to JAX": Mutation(
-        "experiments/stopping.py",
+        "experiments/processes/stopping.py",
         "            _catch_once(kind)\n",
         "            pass\n",
-        "tests/experiments/test_stopping.py::"
+        "tests/experiments/processes/test_stopping.py::"
         "test_the_same_signal_again_ends_one_of_several_processes_at_once[15]",
     ),
     "a stop of one process is a failure of the others": Mutation(
-        "experiments/cluster.py",
+        "experiments/processes/cluster.py",
         "    os._exit(int(code))\n",
         "    os._exit(1)\n",
-        "tests/experiments/test_cluster.py::test_all_end_as_the_one_that_was_stopped_or_failed",
+        "tests/experiments/processes/test_cluster.py::test_all_end_as_the_one_that_was_stopped_or_failed",
     ),
     "numbers of a condition are evaluated": Mutation(
-        "data_pipelines/conditions.py",
+        "data_pipelines/raw/conditions.py",
         "number = float(text) if",
         "number = eval(text) if",
         "tests/hostile/test_nothing_is_executed.py::test_no_module_can_execute_what_it_reads",
     ),
     "a flagfile may include itself": Mutation(
-        "data_pipelines/flagfiles.py",
+        "data_pipelines/commands/flagfiles.py",
         "    if path in within:\n",
         "    if False:\n",
         "tests/hostile/test_flagfiles.py::test_files_that_include_each_other",
     ),
     "TFDS may import any class": Mutation(
-        "data_pipelines/tfds_metadata.py",
+        "data_pipelines/raw/tfds_metadata.py",
         "            if not name.startswith(_OWN_CLASSES):\n",
         "            if False:\n",
         "tests/hostile/test_prepared_directory.py::"
         "test_files_that_the_manifest_vouches_for_are_not_believed",
     ),
     "links lead out of a prepared directory": Mutation(
-        "data_pipelines/files.py",
+        "data_pipelines/histories/prepared_files.py",
         "    if not path.resolve().is_relative_to(directory.resolve()):\n",
         "    if False:\n",
         "tests/hostile/test_manifest.py::test_what_lies_elsewhere_is_not_opened",
     ),
     "a loss that is not finite is taken": Mutation(
-        "hiertcn_jax/train_step.py",
+        "hiertcn_jax/learning/train_step.py",
         "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",
         "finite = jnp.isfinite(grad_norm)",
         _FINITE,
     ),
     "a gradient that is not finite is taken": Mutation(
-        "hiertcn_jax/train_step.py",
+        "hiertcn_jax/learning/train_step.py",
         "finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)",
         "finite = jnp.isfinite(loss)",
         _FINITE,
@@ -241,87 +244,87 @@ MUTATIONS = {
         _CHECKPOINT,
         "            os.rename(place, replaced)\n",
         "            self._remove(step)\n",
-        "tests/test_checkpoint.py::"
+        "tests/saving/test_checkpoint.py::"
         "test_a_kill_while_a_checkpoint_is_replaced_leaves_one_of_its_step",
     ),
     "a checkpoint that was renamed is gone on from": Mutation(
         _TRAINING,
         "        require_step(self._directory / str(step), self._state, step)\n",
         "",
-        "tests/experiments/test_resume.py::test_a_checkpoint_that_was_renamed_is_not_gone_on_from",
+        "tests/experiments/runs/test_resume.py::test_a_checkpoint_that_was_renamed_is_not_gone_on_from",
     ),
     "the lanes of a loader's state are taken as they are": Mutation(
-        "data_pipelines/lanes.py",
+        "data_pipelines/lanes/lanes.py",
         "        _require_counts(state)\n",
         "",
-        "tests/data_pipelines/test_lanes.py::"
+        "tests/data_pipelines/lanes/test_lanes.py::"
         "test_states_that_no_lanes_have_are_refused_by_the_field",
     ),
     "what is saved of a run is taken as it is": Mutation(
-        "experiments/saved_fields.py",
+        "experiments/runs/saved_fields.py",
         "        if not fits(values[field]):\n",
         "        if False:\n",
-        "tests/experiments/test_saved_fields.py::test_a_value_that_does_not_fit_is_named",
+        "tests/experiments/runs/test_saved_fields.py::test_a_value_that_does_not_fit_is_named",
     ),
     "what a checkpoint was worth is taken as it is": Mutation(
         _CHECKPOINT,
         "if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:",
         "if False:",
-        "tests/test_checkpoint.py::test_what_a_checkpoint_was_worth_is_a_number",
+        "tests/saving/test_checkpoint.py::test_what_a_checkpoint_was_worth_is_a_number",
     ),
     "JSON without end is followed": Mutation(
-        "hiertcn_jax/json_files.py",
+        "hiertcn_jax/saving/json_files.py",
         "    except RecursionError as error:\n",
         "    except KeyError as error:\n",
-        "tests/test_checkpoint_damage.py::test_checksums_that_are_none_are_one_line",
+        "tests/saving/test_checkpoint_damage.py::test_checksums_that_are_none_are_one_line",
     ),
     "another schema is taken": Mutation(
-        "hiertcn_jax/checkpoint_damage.py",
+        "hiertcn_jax/saving/checkpoint_damage.py",
         "    if version == SCHEMA_VERSION:\n",
         "    if True:\n",
-        "tests/test_checkpoint.py::test_another_schema_is_refused",
+        "tests/saving/test_checkpoint.py::test_another_schema_is_refused",
     ),
     "a saved field that this program does not know is ignored": Mutation(
         _CHECKPOINT,
         "        if known is not None:\n",
         "        if False:\n",
-        "tests/test_checkpoint.py::test_a_field_that_this_program_does_not_know_is_named",
+        "tests/saving/test_checkpoint.py::test_a_field_that_this_program_does_not_know_is_named",
     ),
     "an error of writing names no file": Mutation(
-        "experiments/files.py",
+        "experiments/runs/files.py",
         "        raise OSError(error.errno, error.strerror or str(error), str(path)) from error\n",
         "        raise\n",
-        "tests/experiments/test_journal.py::test_what_cannot_be_written_is_named",
+        "tests/experiments/runs/test_journal.py::test_what_cannot_be_written_is_named",
     ),
     "a file gets its name before it is on the disk": Mutation(
-        "experiments/files.py",
+        "experiments/runs/files.py",
         "                os.fsync(file.fileno())\n",
         "                pass\n",
-        "tests/experiments/test_disk.py::test_a_file_is_on_the_disk_before_it_gets_its_name",
+        "tests/experiments/runs/test_disk.py::test_a_file_is_on_the_disk_before_it_gets_its_name",
     ),
     "the lock of a workdir is given back before it is evaluated": Mutation(
         "experiments/train.py",
         "            _evaluate(settings, data)\n            processes",
         "        _evaluate(settings, data)\n        processes",
-        "tests/experiments/test_resume.py::test_nobody_else_comes_until_the_results_are_written",
+        "tests/experiments/runs/test_resume.py::test_nobody_else_comes_until_the_results_are_written",
     ),
     "steps that are not finite are skipped without end": Mutation(
-        "experiments/meter.py",
+        "experiments/runs/meter.py",
         "            if sums.skipped_in_row >= self._max_bad_steps:\n",
         "            if False:\n",
-        "tests/experiments/test_bad_steps.py::test_a_limit_that_was_lowered_is_the_one_that_is_said",
+        "tests/experiments/runs/test_bad_steps.py::test_a_limit_that_was_lowered_is_the_one_that_is_said",
     ),
     "the lanes of other processes are not saved": Mutation(
-        "data_pipelines/loaders.py",
+        "data_pipelines/lanes/loaders.py",
         "            merged[name] = list(itertools.chain.from_iterable(values))\n",
         "            merged[name] = value\n",
-        "tests/data_pipelines/test_loaders.py::test_restores_on_another_number_of_processes",
+        "tests/data_pipelines/lanes/test_loaders.py::test_restores_on_another_number_of_processes",
     ),
     "a manifest may name files elsewhere": Mutation(
-        "data_pipelines/files.py",
+        "data_pipelines/histories/prepared_files.py",
         """if not parts or ".." in parts or parts[0] == "/" or""",
         "if not parts or",
-        "tests/data_pipelines/test_files.py::test_no_name_leads_out_of_the_directory",
+        "tests/data_pipelines/histories/test_prepared_files.py::test_no_name_leads_out_of_the_directory",
     ),
 }
 

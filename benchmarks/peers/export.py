@@ -7,8 +7,8 @@ import polars as pl
 
 from benchmarks.peers.events import RECBOLE_DATASET, Events
 from data_pipelines.errors import DataError
-from data_pipelines.events import EVENT, HistorySource, encode
-from data_pipelines.loaders import FIT_STREAMS
+from data_pipelines.histories.events import EVENT, HistorySource, encode
+from data_pipelines.lanes.loaders import FIT_STREAMS
 
 _USERS_AT_A_TIME = 4096
 

@@ -24,11 +24,11 @@ from benchmarks.peers.run import define_environment_flag, read_environments
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.worker_hiertcn import run_config
 from benchmarks.peers.workers import ROOT
-from data_pipelines.command import run_command
-from hiertcn_jax import losses
+from data_pipelines.commands.command import run_command
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch
-from hiertcn_jax.embedding import ItemTable, init_item_table
+from hiertcn_jax.learning import losses
 from hiertcn_jax.models import build
+from hiertcn_jax.scoring.item_table import ItemTable, init_item_table
 
 SETTINGS = Settings(item_dim=12, gru_dim=16, tcn_channels=(8, 8, 8), negatives=40)
 GRID = Grid(lanes=4, sessions=5, events=6)

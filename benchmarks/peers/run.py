@@ -22,9 +22,9 @@ from benchmarks.peers.events import labels_per_epoch
 from benchmarks.peers.export import read_train_part, write_recbole
 from benchmarks.peers.grid import Grid
 from benchmarks.peers.workers import Slice, Worker, WorkerError
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
-from experiments.data import Data, open_data
+from experiments.runs.data import Data, open_data
 
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "hiertcn": ("hiertcn", ("--loss=sampled_softmax",)),

@@ -11,11 +11,11 @@ import numpy as np
 
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.slices import Slices, installed_versions, open_channel
-from experiments.data import open_data
-from experiments.flags import RunConfig
-from experiments.setup import assemble
+from experiments.flags.run_flags import RunConfig
+from experiments.runs.assembly import assemble
+from experiments.runs.data import open_data
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
-from hiertcn_jax.train_state import init_train_state
+from hiertcn_jax.learning.train_state import init_train_state
 
 
 def run_config(settings: Settings, loss: str) -> RunConfig:

@@ -14,7 +14,7 @@ KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
 }
-"""What `data_pipelines.allocator` does for our commands, for all workers alike."""
+"""What `data_pipelines.commands.allocator` does for our commands, for all workers alike."""
 
 
 class WorkerError(Exception):

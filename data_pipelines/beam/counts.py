@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.beam.stages import Stages, read_json, write_json
-from data_pipelines.drops import Drop
+from data_pipelines.embeddings.item_ids import read_item_ids
 from data_pipelines.errors import DataError
-from data_pipelines.filters import user_rules
-from data_pipelines.item_ids import read_item_ids
-from data_pipelines.parts import item_counts, split_counts
-from data_pipelines.vocabulary import Vocabulary, build_vocabulary
+from data_pipelines.raw.drops import Drop
+from data_pipelines.sessions.filters import user_rules
+from data_pipelines.sessions.parts import item_counts, split_counts
+from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
 
 
 def find_dropped_items(stages: Stages) -> None:

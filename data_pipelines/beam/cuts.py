@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.beam.stages import Stages, read_json, write_json
-from data_pipelines.splits import SplitOptions, places_of_cuts, sessions_of
+from data_pipelines.sessions.splits import SplitOptions, places_of_cuts, sessions_of
 
 _SPAN_MS = 1 << 22
 """About 70 minutes: a log of ten years has 75,000 spans, and a span 4 million starts at most."""

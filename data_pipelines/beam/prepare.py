@@ -19,13 +19,13 @@ from data_pipelines.beam.read import read_impressions, read_log
 from data_pipelines.beam.records import sum_counts, write_records
 from data_pipelines.beam.stages import Stages, number_of_parts
 from data_pipelines.config import PrepareConfig
-from data_pipelines.drops import Drop
+from data_pipelines.embeddings.svd_embeddings import write_svd_embeddings
 from data_pipelines.errors import DataError
-from data_pipelines.events import blocks_of
+from data_pipelines.histories.content_hash import hash_histories
+from data_pipelines.histories.events import blocks_of
 from data_pipelines.histories.store import open_histories
-from data_pipelines.history_hash import hash_histories
-from data_pipelines.impressions import impression_report
-from data_pipelines.svd_embeddings import write_svd_embeddings
+from data_pipelines.impressions.negatives import impression_report
+from data_pipelines.raw.drops import Drop
 
 
 def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop], dict[str, Any]]:

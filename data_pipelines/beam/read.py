@@ -8,16 +8,16 @@ from typing import Any
 import apache_beam as beam
 import polars as pl
 
-from data_pipelines.bad_rows import BadRows
 from data_pipelines.beam.stages import Stages, read_json, write_json
 from data_pipelines.config import PrepareConfig
-from data_pipelines.drops import Drop
 from data_pipelines.errors import DataError
-from data_pipelines.impression_files import typed_impressions
-from data_pipelines.ingest import read_drops, typed_frames
-from data_pipelines.parts import part_of_users
-from data_pipelines.readers import expand_paths, read_frames
-from data_pipelines.tfds_source import TfdsRange, tfds_frames, tfds_ranges
+from data_pipelines.impressions.files import typed_impressions
+from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.drops import Drop
+from data_pipelines.raw.ingest import read_drops, typed_frames
+from data_pipelines.raw.readers import expand_paths, read_frames
+from data_pipelines.raw.tfds_source import TfdsRange, tfds_frames, tfds_ranges
+from data_pipelines.sessions.parts import part_of_users
 
 _Typed = Callable[[Any, PrepareConfig, BadRows, collections.Counter[str]], Iterator[pl.DataFrame]]
 """The frames of a source, each with a column `user_id`, and what its conditions drop."""

@@ -12,10 +12,10 @@ from data_pipelines.beam.stages import Stages, read_json, write_json
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import History, Split
 from data_pipelines.histories.store import RECORDS_PER_SHARD, join_histories, write_histories
-from data_pipelines.impression_files import encode_impressions
-from data_pipelines.impressions import add_impressions
-from data_pipelines.parts import part_dataset
-from data_pipelines.vocabulary import Vocabulary
+from data_pipelines.impressions.files import encode_impressions
+from data_pipelines.impressions.negatives import add_impressions
+from data_pipelines.sessions.parts import part_dataset
+from data_pipelines.sessions.vocabulary import Vocabulary
 
 
 def write_records(stages: Stages, directory: Path) -> None:

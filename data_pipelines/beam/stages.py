@@ -13,12 +13,12 @@ import polars as pl
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from data_pipelines.config import PrepareConfig
-from data_pipelines.impression_files import IMPRESSION_SCHEMA
-from data_pipelines.log import TYPED_SCHEMA
-from data_pipelines.parts import Part, filter_part
-from data_pipelines.readers import expand_paths
-from data_pipelines.splits import SplitOptions
-from data_pipelines.tfds_source import tfds_ranges
+from data_pipelines.impressions.files import IMPRESSION_SCHEMA
+from data_pipelines.raw.log import TYPED_SCHEMA
+from data_pipelines.raw.readers import expand_paths
+from data_pipelines.raw.tfds_source import tfds_ranges
+from data_pipelines.sessions.parts import Part, filter_part
+from data_pipelines.sessions.splits import SplitOptions
 
 _PART_BYTES = 1 << 25
 """Of the input, for a part: a few times that in the memory of a worker."""

@@ -1,1 +1,1 @@
-"""Histories on disk: a TFDS dataset in ArrayRecord files, one record a user."""
+"""A prepared log on disk: one record a user. Imports sessions."""

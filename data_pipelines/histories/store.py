@@ -8,9 +8,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from data_pipelines.errors import DataError
-from data_pipelines.files import require_within
+from data_pipelines.histories.prepared_files import require_within
 from data_pipelines.histories.record import History, find_problem
-from data_pipelines.tfds_metadata import require_plain_metadata
+from data_pipelines.raw.tfds_metadata import require_plain_metadata
 
 RECORDS_PER_SHARD = 250_000
 """Histories in a file."""

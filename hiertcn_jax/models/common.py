@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hiertcn_jax import masking
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Batch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.dense import Dense
-from hiertcn_jax.tcn import kept_tail
+from hiertcn_jax.layers import masking
+from hiertcn_jax.layers.dense import Dense
+from hiertcn_jax.layers.tcn import kept_tail
 
 
 class SequenceModel(nn.Module):

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
-from hiertcn_jax.dropout import Dropout
-from hiertcn_jax.gru import GRULayer
+from hiertcn_jax.layers.dropout import Dropout
+from hiertcn_jax.layers.gru import GRULayer
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
 

@@ -25,9 +25,9 @@ from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.dense import Dense
-from hiertcn_jax.dropout import Dropout
-from hiertcn_jax.gru import GRUStep
+from hiertcn_jax.layers.dense import Dense
+from hiertcn_jax.layers.dropout import Dropout
+from hiertcn_jax.layers.gru import GRUStep
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
 

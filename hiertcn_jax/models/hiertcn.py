@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hiertcn_jax import masking, pooling
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
-from hiertcn_jax.dense import Dense
-from hiertcn_jax.dropout import Dropout
-from hiertcn_jax.gru import SessionGRU
+from hiertcn_jax.layers import masking, pooling
+from hiertcn_jax.layers.dense import Dense
+from hiertcn_jax.layers.dropout import Dropout
+from hiertcn_jax.layers.gru import SessionGRU
+from hiertcn_jax.layers.tcn import TCN, init_tails
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
-from hiertcn_jax.tcn import TCN, init_tails
 
 
 class HierTCNCarry(NamedTuple):

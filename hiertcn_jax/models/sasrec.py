@@ -24,11 +24,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.attention import WindowAttention, init_attention_tail
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.dense import Dense
-from hiertcn_jax.dropout import Dropout
+from hiertcn_jax.layers.attention import WindowAttention, init_attention_tail
+from hiertcn_jax.layers.dense import Dense
+from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
 
 

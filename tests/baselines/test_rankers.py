@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.histories.record import History, Split
-from experiments.data import Data
-from experiments.rankers import context_before, evaluate_ranker, fitted_histories, rank_of
+from experiments.judging.rankers import context_before, evaluate_ranker, fitted_histories, rank_of
+from experiments.runs.data import Data
 
 HISTORY = History(
     user_id="a",

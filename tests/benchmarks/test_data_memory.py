@@ -4,7 +4,7 @@ import json
 
 from benchmarks.data_memory import Settings, main, model_config
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.tcn import receptive_field
+from hiertcn_jax.layers.tcn import receptive_field
 
 
 def test_bytes_are_those_of_the_arrays(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 from benchmarks.evaluate import Settings, main
 from data_pipelines.histories.record import Split
-from experiments.flags import RunConfig
+from experiments.flags.run_flags import RunConfig
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from tests.experiments.conftest import prepared
 

@@ -9,10 +9,10 @@ import pytest
 from benchmarks.grid import TIGHT_STEP, grid_batches, with_grid_rows
 from benchmarks.hiergru_grid import HierGRUGrid
 from benchmarks.users import Users
-from data_pipelines.dealing import Shuffled
-from data_pipelines.distinct import ItemRows
 from data_pipelines.histories.record import History
-from data_pipelines.loaders import train_loader
+from data_pipelines.lanes.dealing import Shuffled
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import build

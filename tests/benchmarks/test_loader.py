@@ -3,9 +3,9 @@ import json
 from benchmarks.common import write_report
 from benchmarks.loader import measure, measure_all
 from data_pipelines.histories.record import Split
-from data_pipelines.loaders import eval_loader
+from data_pipelines.lanes.loaders import eval_loader
 from hiertcn_jax.batch import Bucket
-from tests.data_pipelines import walking
+from tests.data_pipelines.lanes import walking
 
 
 def test_an_evaluation_is_measured_whole():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.row_cache import Settings, drawn_items, file_rows, main, write_rows
-from data_pipelines.row_cache import FILL_BYTES
-from data_pipelines.row_file import RowFile
+from data_pipelines.embeddings.row_cache import FILL_BYTES
+from data_pipelines.embeddings.row_file import RowFile
 
 
 @pytest.mark.parametrize("items", [2, 9, 1000])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from data_pipelines.log import Log
+from data_pipelines.raw.log import Log
 
 HEADER = "user_id,item_id,timestamp"
 

@@ -4,8 +4,8 @@ import re
 import pytest
 from absl import flags
 
+from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
 from data_pipelines.config import PrepareConfig
-from data_pipelines.prepare_flags import config_from_flags, define_flags
 
 LOG = {"output_dir": "D", "input": ("a.csv",)}
 

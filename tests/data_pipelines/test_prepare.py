@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 from absl import flags
 
+from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
+from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
-from data_pipelines.manifest import load_manifest
 from data_pipelines.prepare import prepare
-from data_pipelines.prepare_flags import config_from_flags, define_flags
+from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
-from data_pipelines.vocabulary import Vocabulary
 from tests.data_pipelines.logs import write_csv
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +213,7 @@ _STOPS_WHILE_WRITING = """
 import os, signal, sys
 from absl import flags
 from data_pipelines import prepare
-from data_pipelines.command import run_command
+from data_pipelines.commands.command import run_command
 
 prepare.save_manifest = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv[1:] = ["--synthetic=planted", "--synthetic_users=50", "--output_dir=" + sys.argv[1]]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_pipelines.sessionize import by_column, by_gap
+from data_pipelines.sessions.sessionize import by_column, by_gap
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from tests.data_pipelines.logs import codes_log
 

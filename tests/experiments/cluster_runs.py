@@ -10,8 +10,8 @@ import sys
 import jax
 import numpy as np
 
-from hiertcn_jax.checkpoint import Checkpoints
-from tests.experiments.runs import FLAGS, ROOT, checkpoint_steps
+from hiertcn_jax.saving.checkpoint import Checkpoints
+from tests.experiments.small_runs import FLAGS, ROOT, checkpoint_steps
 
 
 def free_port():

@@ -7,8 +7,8 @@ import pytest
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
-from experiments.data import open_data
-from tests.experiments.runs import run_train
+from experiments.runs.data import open_data
+from tests.experiments.small_runs import run_train
 
 
 def prepared(directory, users=40, seed=0, **settings):

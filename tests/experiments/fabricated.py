@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from experiments.cells import RANKS_FILE, Cell
-from hiertcn_jax.metrics import MetricSums
+from experiments.comparison.cells import RANKS_FILE, Cell
+from hiertcn_jax.scoring.metrics import MetricSums
 
 ITEMS = 400
 

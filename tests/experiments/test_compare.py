@@ -14,23 +14,23 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from data_pipelines.command import StoppedError
+from data_pipelines.commands.command import StoppedError
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
-from experiments import cells as cells_lib
 from experiments import compare
-from experiments.cells import Cell
-from experiments.data import open_data
-from experiments.flags import RunConfig, override
-from experiments.locking import lock_workdir
-from experiments.rankers import evaluate_ranker, fitted_histories
-from experiments.results import read_ranks
+from experiments.comparison import cells as cells_lib
+from experiments.comparison.cells import Cell
+from experiments.flags.run_flags import RunConfig, override
+from experiments.judging.rankers import evaluate_ranker, fitted_histories
+from experiments.judging.results import read_ranks
+from experiments.runs.data import open_data
+from experiments.runs.locking import lock_workdir
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.baselines.recent_items import MaxItem, MovingAverage
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
-from tests.experiments.runs import ROOT, signal_in_step
+from tests.experiments.small_runs import ROOT, signal_in_step
 from tests.given_files import write_embeddings
 
 MODELS = ["popularity", "session_popularity", "hiertcn"]
@@ -167,8 +167,12 @@ def test_each_cell_keeps_the_commit_of_its_code(settings, tmp_path, monkeypatch)
 
 
 def test_cells_that_are_done_are_kept(settings, compared, monkeypatch):
-    monkeypatch.setattr("experiments.cells.train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr("experiments.cells.evaluate_ranker", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(
+        "experiments.comparison.cells.train", lambda *_: pytest.fail("trained again")
+    )
+    monkeypatch.setattr(
+        "experiments.comparison.cells.evaluate_ranker", lambda *_: pytest.fail("scored again")
+    )
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     compare.main(settings)
     assert json.loads((settings.workdir / "compare.json").read_text()) == compared
@@ -211,7 +215,9 @@ def test_what_users_saw_is_masked_for_every_model(settings, compared, tmp_path, 
 
 def test_cells_of_before_masks_and_commits_were_kept_are_valid(settings, compared, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
-    monkeypatch.setattr("experiments.cells.evaluate_ranker", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(
+        "experiments.comparison.cells.evaluate_ranker", lambda *_: pytest.fail("scored again")
+    )
     path = settings.workdir / "popularity" / "cell.json"
     values = json.loads(path.read_text())
     before = {name: value for name, value in values.items() if name != "commit"}

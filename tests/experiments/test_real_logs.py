@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
-from data_pipelines.manifest import load_manifest
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models import MODELS
 

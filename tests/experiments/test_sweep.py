@@ -17,13 +17,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import sweep
-from experiments.flags import read_run_config
-from experiments.study import SeededByTrial, StudyError
+from experiments.flags.run_flags import read_run_config
+from experiments.sweeping.study import SeededByTrial, StudyError
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models import MODELS
-from tests.experiments.runs import journal
-from tests.experiments.sweep_workers import sweep_that_meets_another
-from tests.experiments.test_flags import parsed
+from tests.experiments.flags.test_run_flags import parsed
+from tests.experiments.small_runs import journal
+from tests.experiments.sweeping.sweep_workers import sweep_that_meets_another
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "experiments" / "spaces").glob("*.json"))

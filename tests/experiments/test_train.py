@@ -12,17 +12,18 @@ import pytest
 from benchmarks.run_differences import differences
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from data_pipelines.loaders import train_loader
-from experiments import embed, evaluate, loop, train
-from experiments.place_flags import DataPlace
-from experiments.restore import restore_run
+from data_pipelines.lanes.loaders import train_loader
+from experiments import embed, evaluate, train
+from experiments.flags.place_flags import DataPlace
+from experiments.runs import train_loop as loop
+from experiments.runs.restore import restore_run
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
-from hiertcn_jax.checkpoint import CheckpointError
-from hiertcn_jax.checksums import write_checksums
+from hiertcn_jax.saving.checkpoint import CheckpointError
+from hiertcn_jax.saving.checksums import write_checksums
 from tests.experiments.conftest import prepared
-from tests.experiments.runs import command, contents, journal, run_train, settings_of
-from tests.experiments.test_flags import parsed
-from tests.plain_hiertcn import predictions
+from tests.experiments.flags.test_run_flags import parsed
+from tests.experiments.small_runs import command, contents, journal, run_train, settings_of
+from tests.models.plain_hiertcn import predictions
 
 GROUPS = ("all", "first", "next")
 

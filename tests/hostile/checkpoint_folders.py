@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.flags import RunConfig
-from hiertcn_jax.checksums import write_checksums
+from experiments.flags.run_flags import RunConfig
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.saving.checksums import write_checksums
 from tests.hostile.damage import damaged, flipped, truncated
 
 PATH = r"/\S*/checkpoints"

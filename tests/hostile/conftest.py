@@ -7,8 +7,8 @@ import pytest
 
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
-from experiments.data import open_data
-from experiments.loop import train
+from experiments.runs.data import open_data
+from experiments.runs.train_loop import train
 from tests.hostile.checkpoint_folders import RUN
 from tests.hostile.limits import limited
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.restore import restore_run
-from hiertcn_jax.checkpoint import CheckpointError
+from experiments.runs.restore import restore_run
+from hiertcn_jax.saving.checkpoint import CheckpointError
 from tests.hostile.checkpoint_folders import (
     DAMAGE_KINDS,
     PATH,

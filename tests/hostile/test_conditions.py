@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.conditions import parse_conditions
+from data_pipelines.raw.conditions import parse_conditions
 from tests.hostile.outcomes import Outcomes
 
 KINDS = {

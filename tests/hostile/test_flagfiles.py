@@ -9,11 +9,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from data_pipelines.command import one_line
+from data_pipelines.commands.command import one_line
+from data_pipelines.commands.flagfiles import expand_flagfiles
+from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
 from data_pipelines.config import PrepareConfig
-from data_pipelines.flagfiles import expand_flagfiles
-from data_pipelines.prepare_flags import config_from_flags, define_flags
-from experiments import flags as flags_lib
+from experiments.flags import run_flags as flags_lib
 from tests.hostile.damage import damaged
 from tests.hostile.flag_cases import PREPARE, TRAIN
 from tests.hostile.outcomes import Outcomes

@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.bad_rows import BadRows
 from data_pipelines.errors import DataError
-from data_pipelines.impression_files import ImpressionColumns, typed_impressions
+from data_pipelines.impressions.files import ImpressionColumns, typed_impressions
+from data_pipelines.raw.bad_rows import BadRows
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import _bad_line, _id, _line, _text, _time
 from tests.hostile.outcomes import Outcomes

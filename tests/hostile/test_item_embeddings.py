@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_pipelines.embeddings.item_embeddings import open_item_embeddings
 from data_pipelines.errors import DataError
-from data_pipelines.item_embeddings import open_item_embeddings
-from data_pipelines.vocabulary import Vocabulary
+from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from tests.hostile.damage import damaged, flipped, truncated
 from tests.hostile.outcomes import Outcomes

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from data_pipelines.errors import DataError
-from data_pipelines.files import verify_files
-from data_pipelines.manifest import load_manifest
+from data_pipelines.histories.manifest import load_manifest
+from data_pipelines.histories.prepared_files import verify_files
 from tests.hostile.damage import damaged
 from tests.hostile.outcomes import Outcomes
 

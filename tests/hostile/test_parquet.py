@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.errors import DataError
-from data_pipelines.ingest import ReadOptions
-from data_pipelines.readers import read_files
+from data_pipelines.raw.ingest import ReadOptions
+from data_pipelines.raw.readers import read_files
 from tests.hostile.damage import damaged, flipped
 from tests.hostile.outcomes import Outcomes
 from tests.hostile.test_readers import events_of

@@ -5,14 +5,14 @@ from random import Random
 import polars as pl
 
 from data_pipelines.config import PrepareConfig
-from data_pipelines.dataset import build_dataset
 from data_pipelines.errors import DataError
-from data_pipelines.filters import FilterOptions, apply_filters
-from data_pipelines.log import TYPED_SCHEMA, encode_log
 from data_pipelines.prepare import prepare
-from data_pipelines.sessionize import by_column, by_gap, collapse_repeats
-from data_pipelines.splits import SplitOptions
-from experiments.data import open_data
+from data_pipelines.raw.log import TYPED_SCHEMA, encode_log
+from data_pipelines.sessions.dataset import build_dataset
+from data_pipelines.sessions.filters import FilterOptions, apply_filters
+from data_pipelines.sessions.sessionize import by_column, by_gap, collapse_repeats
+from data_pipelines.sessions.splits import SplitOptions
+from experiments.runs.data import open_data
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import Outcomes

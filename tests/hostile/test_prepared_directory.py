@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from data_pipelines.errors import DataError
-from data_pipelines.files import describe_files
+from data_pipelines.histories.manifest import load_manifest, save_manifest
+from data_pipelines.histories.prepared_files import describe_files
 from data_pipelines.histories.record import History
 from data_pipelines.histories.store import open_histories, write_histories
-from data_pipelines.manifest import load_manifest, save_manifest
-from experiments.data import open_data
+from experiments.runs.data import open_data
 from tests.hostile.damage import damaged, flipped, truncated
 from tests.hostile.outcomes import Outcomes
 

@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from data_pipelines import delimited
 from data_pipelines.errors import DataError
-from data_pipelines.ingest import ReadOptions
-from data_pipelines.readers import read_files
+from data_pipelines.raw import delimited
+from data_pipelines.raw.ingest import ReadOptions
+from data_pipelines.raw.readers import read_files
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import RIGHT, Outcomes

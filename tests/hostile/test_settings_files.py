@@ -6,8 +6,8 @@ from random import Random
 from absl import flags
 from absl.testing import flagsaver
 
-from data_pipelines.command import one_line
-from data_pipelines.flagfiles import expand_flagfiles
+from data_pipelines.commands.command import one_line
+from data_pipelines.commands.flagfiles import expand_flagfiles
 from experiments import compare
 from tests.hostile.damage import damaged
 from tests.hostile.outcomes import Outcomes

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import training
-from experiments.data import open_data
-from experiments.loop import begin
-from experiments.setup import assemble
-from hiertcn_jax.checkpoint import CheckpointError
+from experiments.runs import training_run as training
+from experiments.runs.assembly import assemble
+from experiments.runs.data import open_data
+from experiments.runs.train_loop import begin
+from hiertcn_jax.saving.checkpoint import CheckpointError
 from tests.hostile.checkpoint_folders import (
     DAMAGE_KINDS,
     PATH,

@@ -11,8 +11,7 @@ import pytest
 from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import MODELS, build
-from tests import plain_hiertcn
-from tests.models import plain_models
+from tests.models import plain_hiertcn, plain_models
 from tests.packing import pack
 
 ITEMS = 12

@@ -9,7 +9,7 @@ from benchmarks.peers.events import Events, labels_per_epoch
 from benchmarks.peers.export import read_train_part, write_recbole
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from tests.data_pipelines import walking
+from tests.data_pipelines.lanes import walking
 
 
 def train_sessions(source):

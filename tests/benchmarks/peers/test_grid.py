@@ -7,7 +7,7 @@ import pytest
 from benchmarks.peers.events import labels_per_epoch
 from benchmarks.peers.export import read_train_part
 from benchmarks.peers.grid import Grid, cut_sessions, grid_batches
-from tests.data_pipelines import walking
+from tests.data_pipelines.lanes import walking
 
 GRID = Grid(lanes=3, sessions=4, events=3)
 

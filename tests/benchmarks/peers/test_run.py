@@ -9,7 +9,7 @@ import pytest
 from benchmarks.peers import run
 from benchmarks.peers.grid import Grid
 from benchmarks.peers.workers import ROOT, Slice, Worker, WorkerError
-from experiments.data import open_data
+from experiments.runs.data import open_data
 from tests.experiments.conftest import prepared
 
 # Speaks as worker_torch does and draws its batches, but trains nothing and needs no PyTorch.

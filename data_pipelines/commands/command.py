@@ -1,0 +1,151 @@
+"""How every command starts and ends: flags checked first, one clear line, an exit code.
+
+Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad
+flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on if one can.
+"""
+
+import inspect
+import logging
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from data_pipelines.commands.allocator import keep_freed_memory
+from data_pipelines.commands.flagfiles import expand_flagfiles
+
+Config = TypeVar("Config")
+
+
+class StoppedError(SystemExit):
+    """The program ends because a signal asks it to; clean-up is that of any error.
+
+    Args:
+      signal_number: SIGTERM or SIGINT.
+      where: Where it was, to say.
+      by_all: Whether all processes of the run end here, together.
+
+    Attributes:
+      signal_number: As given.
+      by_all: As given.
+    """
+
+    def __init__(self, signal_number: int, where: str = "", by_all: bool = False) -> None:
+        super().__init__(128 + signal_number)
+        self.signal_number = signal_number
+        self.by_all = by_all
+        self.line = " ".join(["stopped by", signal.Signals(signal_number).name, where]).strip()
+
+
+def run_command(
+    read_flags: Callable[[], Config],
+    main: Callable[[Config], None],
+    mendable: tuple[type[Exception], ...],
+    *,
+    goes_on: bool = False,
+) -> NoReturn:
+    """Parses the command line, runs `main`, and exits.
+
+    Args:
+      read_flags: Makes the command's settings of the parsed flags; flags.Error or ValueError where
+        they make no sense.
+      main: The command.
+      mendable: What `main` raises where the user can mend the cause.
+      goes_on: Whether the same command takes up what a stopped one has done: then it is said.
+    """
+    configs: list[Config] = []
+
+    def parse(arguments: Sequence[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(expand_flagfiles(arguments))
+            if rest[1:]:
+                raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
+            if not app_asks_for_help():
+                configs.append(read_flags())
+        except (flags.Error, ValueError) as error:
+            fail(error, 2)
+        return rest
+
+    def guarded(arguments: Any) -> None:
+        del arguments  # All are flags.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        _silence_libraries()
+        keep_freed_memory()
+        try:
+            main(configs[0])
+        except StoppedError as stopped:
+            again = f"; go on with: {shlex.join(sys.orig_argv)}" if goes_on else ""
+            print(f"{stopped.line}{again}", file=sys.stderr)
+            raise
+        except mendable as error:
+            fail(error, 1)
+
+    app.run(guarded, flags_parser=parse)
+    sys.exit(0)
+
+
+def app_asks_for_help() -> bool:
+    """Whether --help or one of its kin was given; absl prints it and exits behind the parsing."""
+    names = ("help", "helpfull", "helpshort", "helpxml", "only_check_args")
+    return any(name in flags.FLAGS and flags.FLAGS[name].value for name in names)
+
+
+def fail(message: object, code: int) -> NoReturn:
+    """Ends the program with one line on standard error."""
+    print("error:", one_line(str(message)), file=sys.stderr)
+    sys.exit(code)
+
+
+def one_line(text: str) -> str:
+    """The text in one line of printable characters, without its middle where it is long.
+
+    Files and values may be of any length, and hold what steers a terminal.
+    """
+    line = "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in " ".join(text.split())
+    )
+    return line if len(line) <= 2000 else f"{line[:1000]} ... {line[-900:]}"
+
+
+def _silence_libraries() -> None:
+    """What libraries log is about their own workings; ours are exceptions, and told in one line.
+
+    Orbax logs the traceback of an error in its threads, and raises it too. Its event loop ends,
+    and what else was being written then finds none to report to.
+    """
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    for name in ("asyncio", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    def tell(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, StoppedError):
+            _stop_a_moment_later(unraisable.exc_value)
+            return
+        late = inspect.iscoroutine(unraisable.object)  # Other reads that fail after the first.
+        if not late and str(unraisable.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = tell
+
+
+def _stop_a_moment_later(stopped: StoppedError) -> None:
+    """Stops again: the first time it was met by a callback or finalizer, where exceptions end.
+
+    JAX has such a callback in every garbage collection.
+    """
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise StoppedError(stopped.signal_number)
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+
+def _stop(signal_number: int, frame: object) -> NoReturn:
+    raise StoppedError(signal_number)

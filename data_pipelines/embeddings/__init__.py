@@ -1,0 +1,1 @@
+"""Given item embeddings: files of rows, their cache, SVD. Imports raw, sessions, histories."""

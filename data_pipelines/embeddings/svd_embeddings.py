@@ -1,0 +1,92 @@
+"""Item embeddings for a log without: from which items are picked in the same sessions of train."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import History, Split
+from data_pipelines.sessions.vocabulary import Vocabulary
+from hiertcn_jax.baselines.cooccurrence import sum_cooccurrence
+from hiertcn_jax.baselines.events import FittedEvents
+from hiertcn_jax.baselines.item_vectors import svd_item_vectors
+from hiertcn_jax.batch import FIRST_ITEM_ID
+
+FILE_NAME = "item_embeddings.npy"
+
+_SHRINKAGE_SESSIONS = 50.0
+"""As of the rankers that use such vectors."""
+
+
+_BLOCK_EVENTS = 1 << 22
+"""Events that are in memory at a time."""
+
+
+def write_svd_embeddings(
+    directory: Path, histories: Iterable[History], vocabulary: Vocabulary, width: int
+) -> None:
+    """Writes `item_embeddings.npy`: float32, a row for each item of `vocabulary.parquet`.
+
+    The rows are those of `svd_item_vectors`, their lengths replaced by the square roots of these.
+    Items without an event in train get zeros. Histories are counted as they come; what is kept of
+    them are the pairs of items that share a session.
+
+    Args:
+      directory: Where to.
+      histories: All users; their train parts are looked at.
+      vocabulary: The catalogue.
+      width: `d`, values in a row.
+
+    Raises:
+      DataError: There are not more items in train than that.
+    """
+    events = (_train_events(block) for block in _blocks(histories))
+    counts = sum_cooccurrence(events, vocabulary.size)
+    items = np.count_nonzero(counts.sessions_v)
+    if width >= items:
+        raise DataError(f"svd_embeddings={width}: must be below the number of items, {items}")
+    vectors_vd = svd_item_vectors(counts, width, _SHRINKAGE_SESSIONS, seed=0)
+    np.save(directory / FILE_NAME, _with_rooted_lengths(vectors_vd[FIRST_ITEM_ID:]))
+
+
+def _with_rooted_lengths(vectors_vd: np.ndarray) -> np.ndarray:
+    """float32 [v, d]: the same directions, of lengths that are closer to each other.
+
+    Lengths of rare and of popular items differ a hundredfold. A model whose rows are given cannot
+    make up for that, and finds popular items alone; of equal length, nothing would tell which are
+    popular. docs/scale.md has what each of the three gives.
+    """
+    wide_vd = vectors_vd.astype(np.float64)
+    length_v = np.linalg.norm(wide_vd, axis=1)
+    return (wide_vd / np.sqrt(np.where(length_v > 0, length_v, 1))[:, None]).astype(np.float32)
+
+
+def _blocks(histories: Iterable[History]) -> Iterator[list[History]]:
+    """The histories in blocks of `_BLOCK_EVENTS` events, a user or a few more or less."""
+    block: list[History] = []
+    events = 0
+    for history in histories:
+        block.append(history)
+        events += len(history.item_ids)
+        if events >= _BLOCK_EVENTS:
+            yield block
+            block, events = [], 0
+    if block:
+        yield block
+
+
+def _train_events(block: Sequence[History]) -> FittedEvents:
+    """The known events of the train part of some users."""
+    item_n, time_n, length_m, split_m = (
+        np.concatenate([getattr(history, name) for history in block])
+        for name in ("item_ids", "times", "session_lengths", "session_splits")
+    )
+    session_n = np.repeat(np.arange(len(length_m)), length_m)
+    taken_n = (split_m[session_n] == Split.TRAIN) & (item_n >= FIRST_ITEM_ID)
+    return FittedEvents(
+        item_n[taken_n].astype(np.int64),
+        time_n[taken_n],
+        session_n[taken_n],
+        time_n[np.cumsum(length_m) - 1],
+    )

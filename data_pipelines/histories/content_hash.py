@@ -1,0 +1,77 @@
+"""The content hash of histories on disk, column by column: they need not fit in memory."""
+
+import collections
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.histories.events import HistorySource, blocks_of
+from data_pipelines.histories.record import History
+from data_pipelines.sessions.dataset import column_bytes, content_hash
+from data_pipelines.sessions.vocabulary import Vocabulary
+
+_OF_HISTORIES = ("item_ids", "times", "session_lengths", "session_splits")
+_SHOWN = ("shown_items", "shown_counts")
+"""Not hashed where the log has no impressions."""
+
+
+def hash_histories(directory: Path, histories: HistorySource, vocabulary: Vocabulary) -> str:
+    """`Dataset.content_hash` of histories on disk.
+
+    Args:
+      directory: For a file of each column, which are removed.
+      histories: All users.
+      vocabulary: The catalogue.
+    """
+    sizes: collections.Counter[str] = collections.Counter()
+    for _, block in blocks_of(histories):
+        for name, (size, *pieces) in _columns(block).items():
+            sizes[name] += size
+            with (directory / f"column-{name}").open("ab") as file:
+                file.writelines(pieces)
+
+    def column(name: str, *files: str) -> tuple[str, int, Iterator[bytes]]:
+        paths = [directory / f"column-{file}" for file in files or (name,)]
+        return name, sizes[name], (piece for path in paths for piece in _pieces(path))
+
+    catalogue = vocabulary.item_ids
+    # In the order of `Dataset.columns`.
+    names = (*_OF_HISTORIES, "user_sessions", *(_SHOWN if sizes["shown_counts"] else ()))
+    hashed = content_hash(
+        [
+            column("user_ids", "user_lengths", "user_ids"),
+            ("catalogue", len(catalogue), column_bytes(catalogue)),
+            *map(column, names),
+        ]
+    )
+    for path in directory.glob("column-*"):
+        path.unlink()
+    return hashed
+
+
+def _columns(block: Sequence[History]) -> dict[str, tuple[Any, ...]]:
+    """By column, how many values some histories have of it, and their bytes."""
+    ids = pl.Series([history.user_id for history in block])
+    lengths, texts = column_bytes(ids)
+    user_sessions = np.asarray([len(history.session_lengths) for history in block], np.int64)
+    arrays = {
+        name: np.concatenate([getattr(history, name) for history in block])
+        for name in (*_OF_HISTORIES, *_SHOWN)
+    }
+    return {
+        "user_lengths": (len(ids), lengths),
+        "user_ids": (len(ids), texts),
+        **{
+            name: (len(values), *column_bytes(values))
+            for name, values in {**arrays, "user_sessions": user_sessions}.items()
+        },
+    }
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece

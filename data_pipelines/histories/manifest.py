@@ -1,0 +1,162 @@
+"""manifest.json: what a prepared directory holds, and how it was made."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.prepared_files import read_json, require_within
+
+FILE_NAME = "manifest.json"
+
+SCHEMA_VERSION = 1
+"""Raised whenever what a prepared directory holds changes in meaning."""
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", value) is not None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_Check = tuple[Callable[[object], bool], str]
+_COUNT: _Check = (_is_count, "a whole number >= 0")
+_SHA256: _Check = (_is_sha256, "sha256: and 64 hexadecimal digits")
+_TEXT: _Check = (_is_text, "text")
+
+# A dict has at least these keys; a dict of one key None has any keys, a list any length.
+_GROUPS = {"all": _COUNT, "first": _COUNT, "next": _COUNT}
+_PART = {"users": _COUNT, "sessions": _COUNT, "events": _GROUPS, "unknown_items": _GROUPS}
+_MANIFEST: dict[str, Any] = {
+    "content_hash": _SHA256,
+    "counts": {
+        "users": _COUNT,
+        "items": _COUNT,
+        "sessions": _COUNT,
+        "events": _COUNT,
+        "users_too_short": _COUNT,
+        "splits": {"train": _PART, "valid": _PART, "test": _PART},
+    },
+    "drops": [{"reason": _TEXT, "events": _COUNT, "users": _COUNT, "items": _COUNT}],
+    "files": {None: {"bytes": _COUNT, "sha256": _SHA256}},
+    "flags": {},
+}
+_SHOWN_PART = {
+    "matched": _COUNT,
+    "unmatched": _COUNT,
+    "with_negatives": _COUNT,
+    "negatives": _COUNT,
+}
+_IMPRESSIONS = {
+    "rows": _COUNT,
+    "rows_of_other_users": _COUNT,
+    "rows_used": _COUNT,
+    "drops": {None: _COUNT},
+    "unknown_items": _COUNT,
+    "cap": _COUNT,
+    "capped_events": _COUNT,
+    "splits": {"train": _SHOWN_PART, "valid": _SHOWN_PART, "test": _SHOWN_PART},
+}
+
+
+def save_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest, with this schema version."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **manifest}, indent=2, ensure_ascii=False)
+    (directory / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def load_manifest(directory: Path | str) -> dict[str, Any]:
+    """Reads the manifest of a prepared directory.
+
+    Returns:
+      {"schema_version", "content_hash", "counts": {"users", "items", "sessions", "events",
+      "users_too_short", "splits": {"train" | "valid" | "test": {"users", "sessions",
+      "events": {"all", "first", "next"}, "unknown_items": {"all", "first", "next"}}}},
+      "drops": [{"reason", "events", "users", "items"}],
+      "files": {path: {"bytes", "sha256"}}, "flags"}
+
+      With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (beside
+      an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
+      "splits": {part: {"matched", "unmatched", "with_negatives" (events), "negatives"}}}
+
+    Raises:
+      DataError: It is missing, not a manifest, of another schema version, or at odds with itself.
+    """
+    path = Path(directory) / FILE_NAME
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file; is {directory} the output of data_pipelines.prepare?"
+        )
+    require_within(Path(directory), path)
+    manifest = read_json(path)
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION or type(version) is not int:
+        raise DataError(
+            f"{path}: expected schema_version {SCHEMA_VERSION}, got {_shown(version)}; "
+            "prepare it again"
+        )
+    wanted = {**_MANIFEST, **({"impressions": _IMPRESSIONS} if "impressions" in manifest else {})}
+    problem = _mismatch(manifest, wanted, "") or _contradiction(manifest)
+    if problem:
+        raise DataError(f"{path}: {problem}; prepare it again")
+    return manifest
+
+
+def _mismatch(value: Any, wanted: Any, name: str) -> str | None:
+    """What first differs from the wanted form, with its name."""
+    if isinstance(wanted, tuple):
+        fits, expected = wanted
+        return None if fits(value) else f"{name}: expected {expected}, got {_shown(value)}"
+    if not isinstance(value, type(wanted)):
+        expected = "an object" if isinstance(wanted, dict) else "a list"
+        return f"{name}: expected {expected}, got {_shown(value)}"
+    inner: list[tuple[str, Any, Any]]
+    if isinstance(wanted, list):
+        inner = [(f"[{place}]", item, wanted[0]) for place, item in enumerate(value)]
+    elif None in wanted:
+        inner = [(f"[{_shown(key)}]", item, wanted[None]) for key, item in value.items()]
+    else:
+        missing = [key for key in wanted if key not in value]
+        if missing:
+            return f"{name}{'.' if name else ''}{missing[0]} is missing"
+        inner = [(f"{'.' if name else ''}{key}", value[key], wanted[key]) for key in wanted]
+    problems = (_mismatch(item, form, name + suffix) for suffix, item, form in inner)
+    return next((problem for problem in problems if problem), None)
+
+
+def _contradiction(manifest: dict[str, Any]) -> str | None:
+    """What does not add up in the counts."""
+    counts = manifest["counts"]
+    parts = {name: counts["splits"][name] for name in _MANIFEST["counts"]["splits"]}
+    for name, part in parts.items():
+        events, unknown = part["events"], part["unknown_items"]
+        for group in (events, unknown):
+            if group["all"] != group["first"] + group["next"]:
+                return f"counts.splits.{name}: all is not first + next"
+        if events["first"] != part["sessions"]:
+            return f"counts.splits.{name}: events.first is not sessions"
+        if any(unknown[group] > events[group] for group in _GROUPS):
+            return f"counts.splits.{name}: more unknown_items than events"
+    for field, total in (
+        ("sessions", sum(part["sessions"] for part in parts.values())),
+        ("events", sum(part["events"]["all"] for part in parts.values())),
+    ):
+        if counts[field] != total:
+            return f"counts.{field} is not the sum over its splits"
+    for name, shown in manifest.get("impressions", {"splits": {}})["splits"].items():
+        if shown["matched"] + shown["unmatched"] != parts[name]["events"]["all"]:
+            return f"impressions.splits.{name}: matched + unmatched is not the part's events"
+    return None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,171 @@
+"""Files of impressions: what was shown to whom and when, and which of it was clicked."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.errors import DataError
+from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.columns import RowChecker, is_id
+from data_pipelines.raw.log import Log, codes_of
+from data_pipelines.raw.readers import read_frames
+from data_pipelines.raw.times import TimeUnit
+
+IMPRESSION_SCHEMA = pl.Schema(
+    {
+        "user_id": pl.String(),
+        "time_ms": pl.Int64(),
+        "shown": pl.List(pl.String()),
+        "clicked": pl.List(pl.String()),
+    }
+)
+"""What the files hold, typed: no nulls, and nothing clicked that was not shown."""
+
+_ID_IN_TEXT = r"""[^\s,\[\]'"]+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImpressionColumns:
+    """Which columns hold what. A row is one list that was shown to one user.
+
+    Attributes:
+      user: User ids, those of the log.
+      time: When it was shown, see `times.to_milliseconds`.
+      time_unit: What one counts in a column of numbers.
+      shown: Item ids: a list in Parquet; in text files the ids with spaces or commas between them,
+        perhaps in brackets or quotes; a single id is a list of one.
+      clicked: Likewise; nothing where nothing was clicked.
+    """
+
+    user: str = "user_id"
+    time: str = "timestamp"
+    time_unit: TimeUnit = "s"
+    shown: str = "shown"
+    clicked: str = "clicked"
+
+    def names(self) -> list[str]:
+        """The columns that a file must have, each once."""
+        return list(dict.fromkeys([self.user, self.time, self.shown, self.clicked]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Impressions:
+    """Lists that were shown to users of a log; m lists, p items shown and q clicked in all.
+
+    Attributes:
+      item_ids: String [items]. The id of each item code: those of the log, and behind them those
+        that the log does not have.
+      users: int32 [m]. Code of each list's user in the log.
+      times_ms: int64 [m]. Milliseconds since the epoch.
+      shown_lists: int64 [p], never decreasing. The list that each item stands in.
+      shown_items: int32 [p]. Code of the item.
+      clicked_lists: int64 [q], never decreasing.
+      clicked_items: int32 [q].
+      rows: Rows read: the lists, and those of users whom the log does not have.
+    """
+
+    item_ids: pl.Series
+    users: np.ndarray
+    times_ms: np.ndarray
+    shown_lists: np.ndarray
+    shown_items: np.ndarray
+    clicked_lists: np.ndarray
+    clicked_items: np.ndarray
+    rows: int
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def typed_impressions(
+    paths: Sequence[str], columns: ImpressionColumns, separator: str | None, bad_rows: BadRows
+) -> Iterator[pl.DataFrame]:
+    """Yields the rows of files as `IMPRESSION_SCHEMA`, in the order of the input.
+
+    Args:
+      paths: Files or patterns, as of `readers.read_files`.
+      columns: Which columns hold what.
+      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      bad_rows: What to do with a row that cannot be used.
+
+    Raises:
+      DataError: As `readers.read_files`. A row is bad too where nothing was shown, or where an item
+        was clicked that was not shown.
+    """
+    for source, frame in read_frames(paths, columns.names(), separator, bad_rows, lists=True):
+        yield _typed(frame, columns, source, bad_rows)
+
+
+def _typed(
+    frame: pl.DataFrame, columns: ImpressionColumns, source: str, bad_rows: BadRows
+) -> pl.DataFrame:
+    """Raw rows to `IMPRESSION_SCHEMA`."""
+    checker = RowChecker(frame, source, bad_rows)
+    checker.cast_ids(columns.user)
+    checker.drop_nulls(columns.user)
+    checker.drop_nulls(columns.time)
+    times_ms = pl.Series(checker.usable_times(columns.time, columns.time_unit), dtype=pl.Int64)
+    checker.frame = checker.frame.with_columns(
+        times_ms.alias("time_ms"),
+        shown=_lists(checker.frame[columns.shown], source),
+        clicked=_lists(checker.frame[columns.clicked], source),
+    )
+    nothing = checker.frame["shown"].list.len() == 0
+    checker.drop(nothing.to_numpy(), columns.shown, "nothing was shown", "items")
+    lacking = checker.frame["clicked"].list.set_difference(checker.frame["shown"]).list.len() > 0
+    checker.drop(
+        lacking.to_numpy(), columns.clicked, "clicked but not shown", f"items of {columns.shown!r}"
+    )
+    return checker.frame.select(
+        pl.col(columns.user).alias("user_id"), "time_ms", "shown", "clicked"
+    )
+
+
+def _lists(values: pl.Series, source: str) -> pl.Series:
+    """List(String) of a column in any of the forms that `ImpressionColumns` names."""
+    dtype = values.dtype
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        lists = values.cast(pl.String).str.extract_all(_ID_IN_TEXT)
+    elif is_id(dtype):
+        lists = values.cast(pl.String).reshape((-1, 1)).arr.to_list()
+    elif dtype == pl.Null or (isinstance(dtype, pl.List) and _holds_ids(dtype)):
+        lists = values.cast(pl.List(pl.String))
+    else:
+        raise DataError(
+            f"{source}: column {values.name!r}: expected lists of text or integers, got {dtype}"
+        )
+    return lists.list.drop_nulls().fill_null([])
+
+
+def _holds_ids(dtype: pl.List) -> bool:
+    return dtype == pl.List(pl.Null) or is_id(pl.Series(dtype=dtype.inner).dtype)
+
+
+def encode_impressions(frames: Iterable[pl.DataFrame], log: Log) -> Impressions:
+    """The lists of a log's users, with the log's codes.
+
+    Args:
+      frames: `IMPRESSION_SCHEMA`, in the order of the input.
+      log: Whose users and items they are.
+    """
+    frame = pl.concat([pl.DataFrame(schema=IMPRESSION_SCHEMA), *frames])
+    users = codes_of(frame["user_id"], log.user_ids)
+    of_log = frame.filter(users.is_not_null())
+    ids = pl.concat([of_log["shown"].explode(), of_log["clicked"].explode()]).drop_nulls()
+    others = ids.filter(~ids.is_in(log.item_ids.implode())).unique().sort()
+    item_ids = pl.concat([log.item_ids.rename("id"), others.rename("id")])
+
+    def flat(name: str) -> tuple[np.ndarray, np.ndarray]:
+        owners = np.repeat(np.arange(len(of_log)), of_log[name].list.len().to_numpy())
+        return owners, codes_of(of_log[name].explode().drop_nulls(), item_ids).to_numpy()
+
+    return Impressions(
+        item_ids,
+        users.drop_nulls().to_numpy(),
+        of_log["time_ms"].to_numpy(),
+        *flat("shown"),
+        *flat("clicked"),
+        rows=len(frame),
+    )

@@ -1,0 +1,1 @@
+"""Histories to batches: endless lanes, rows, loaders. Imports histories, embeddings."""

@@ -1,0 +1,159 @@
+"""Which users a lane reads, turn by turn: a shuffle without end, or every user once."""
+
+import functools
+import heapq
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from data_pipelines.histories.events import HistorySource, Stream, blocks_of, keep_sessions
+from data_pipelines.lanes.forming import count_rows
+from data_pipelines.lanes.permutation import permutation_keys, permute
+from hiertcn_jax.batch import Bucket
+
+
+class Deal(Protocol):
+    """The users of each lane. A lane's turn 0 is its first user, and so on."""
+
+    @property
+    def batches(self) -> int | None:
+        """How many batches it takes until all lanes are dry. None: they never are."""
+        ...
+
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes, int64; -1 where the lane is dry."""
+        ...
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch and place of a turn, for the lane's state."""
+        ...
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """The turn at this epoch and place, the inverse of `place`.
+
+        Raises:
+          ValueError: The lane never comes there.
+        """
+        ...
+
+
+class Shuffled:
+    """All users in another order each epoch, without end.
+
+    The permutations of all epochs are laid end to end; lane i of b reads every b-th place, from i
+    on. So each user comes once in an epoch, and lanes read equally many users however few there
+    are.
+    """
+
+    batches = None
+
+    def __init__(self, users: int, lanes: int, seed: int) -> None:
+        self._users = users
+        self._lanes = lanes
+        self._keys = functools.lru_cache(maxsize=64)(lambda epoch: permutation_keys(seed, epoch))
+
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes."""
+        epoch_n, place_n = np.divmod(lane_n + turn_n * self._lanes, self._users)
+        key_nr = np.stack([self._keys(epoch) for epoch in epoch_n.tolist()])
+        return permute(place_n, self._users, key_nr)
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch, and place in the permutation of that epoch."""
+        return divmod(lane + turn * self._lanes, self._users)
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """The turn at which the lane reads this place of this epoch's permutation."""
+        turn, remainder = divmod(epoch * self._users + place - lane, self._lanes)
+        if remainder or turn < 0 or not 0 <= place < self._users:
+            raise ValueError(
+                f"lane {lane} of {self._lanes} never comes to epoch={epoch}, place={place} with"
+                f" {self._users} users"
+            )
+        return turn
+
+
+class Once:
+    """Every user of a fixed list for each lane, once."""
+
+    def __init__(self, users_by_lane: Sequence[np.ndarray], batches: int) -> None:
+        self.batches = batches
+        self._counts = np.asarray([len(users) for users in users_by_lane])
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._users = np.concatenate(users_by_lane)
+
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes, -1 behind the end of a list."""
+        listed_n = turn_n < self._counts[lane_n]
+        return np.where(listed_n, self._users[(self._starts[lane_n] + turn_n) * listed_n], -1)
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch 0, and the place in the lane's list."""
+        return 0, turn
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """The place in the lane's list."""
+        if epoch != 0 or not 0 <= place <= self._counts[lane]:
+            raise ValueError(
+                f"lane {lane} never comes to epoch={epoch}, place={place} with"
+                f" {self._counts[lane]} users"
+            )
+        return place
+
+
+def deal_by_length(source: HistorySource, stream: Stream, bucket: Bucket) -> Once:
+    """Deals the users with targets to lanes, the longest first, each to the shortest lane so far.
+
+    Looks at every history once, and keeps 8 bytes for each session while it deals.
+
+    Raises:
+      ValueError: No user has a target.
+    """
+    users, lengths, sessions = [], [], []
+    for start, histories in blocks_of(source):
+        kept = keep_sessions(histories, stream)
+        counts = np.bincount(kept.owner_m, minlength=len(histories))
+        present = np.flatnonzero(counts)
+        users.append(present + start)
+        sessions.append(counts[present])
+        lengths.append(kept.length_m)
+    if not any(len(block) for block in users):
+        raise ValueError(_nothing(source, stream))
+    user_n, length_m = np.concatenate(users), np.concatenate(lengths)
+    ends = np.cumsum(np.concatenate(sessions))
+    length_by_user = np.split(length_m, ends[:-1])
+    events_n = np.add.reduceat(length_m, np.concatenate([[0], ends[:-1]]))
+    hands = _shortest_first(events_n, bucket.lanes)
+    batches = max(
+        count_rows(
+            np.concatenate([length_by_user[place] for place in hand]),
+            bucket.events,
+            bucket.sessions,
+        )
+        for hand in hands
+        if hand
+    )
+    return Once([user_n[np.asarray(hand, np.int64)] for hand in hands], batches)
+
+
+def require_targets(source: HistorySource, stream: Stream) -> None:
+    """Raises a ValueError if no user has a target; reads no further than to the first one."""
+    for _, histories in blocks_of(source):
+        if keep_sessions(histories, stream).target_m.any():
+            return
+    raise ValueError(_nothing(source, stream))
+
+
+def _shortest_first(events_n: np.ndarray, lanes: int) -> list[list[int]]:
+    hands: list[list[int]] = [[] for _ in range(lanes)]
+    heap = [(0, lane) for lane in range(lanes)]
+    for place in np.argsort(-events_n, kind="stable").tolist():
+        total, lane = heap[0]
+        hands[lane].append(place)
+        heapq.heapreplace(heap, (total + int(events_n[place]), lane))
+    return hands
+
+
+def _nothing(source: HistorySource, stream: Stream) -> str:
+    return f"none of the {len(source)} users has a session in the part {stream}"

@@ -1,0 +1,241 @@
+"""`rows` mode: negatives drawn on the host, and ids local to the distinct items of a batch.
+
+Every batch of a run has the same room for distinct items, `u`: the most that can occur, rounded up.
+One shape is one compilation, and none comes late in a run when some batch is richer than those
+before. The price is bounded: `u` rows are gathered and updated, but no convolution sees them, and
+there are never more of them than events and negatives together.
+
+A process knows the items of its own lanes only. Of several processes each draws its negatives here
+and keeps global ids: the step finds what is distinct in the batch of all of them.
+
+`given` mode is the same, and the batch brings the embeddings of its distinct items too. Of several
+processes each brings those of its own lanes' items, and which these are (`listed_u`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import grain
+import numpy as np
+
+from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
+
+_SIZE_QUANTUM = 128
+"""`u` is a multiple of this, so that rows fill the tiles of an accelerator."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemRows:
+    """What `rows` and `given` mode need to know of the item table.
+
+    Attributes:
+      table_rows: `v`, rows of the item table: padding, unknown, catalogue.
+      negatives: `k`, how many to draw. 0: none.
+      shared: One set of negatives for all events of a batch; otherwise k for each event.
+      weight_v: float [v]. Items are drawn in proportion to it (popularity^alpha, say); rows 0 and 1
+        never are. None: uniform over the catalogue.
+      impressions: Negatives that each event brings along.
+      given: `given` mode: where embeddings are read.
+      log_q_mv: `given` mode: float32 [v] for each of the loss's sources of negatives, the
+        log-probability of each row, -inf where it is never drawn.
+
+    Raises:
+      ValueError: A size is out of range, or the weights are not usable.
+    """
+
+    table_rows: int
+    negatives: int = 0
+    shared: bool = True
+    weight_v: np.ndarray | None = None
+    impressions: int = 0
+    given: ItemEmbeddings | None = None
+    log_q_mv: tuple[np.ndarray, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.table_rows <= FIRST_ITEM_ID:
+            raise ValueError(f"table_rows={self.table_rows}: must be > {FIRST_ITEM_ID}")
+        for name in ("negatives", "impressions"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
+        if self.given is not None and self.given.table_rows != self.table_rows:
+            raise ValueError(f"given: has {self.given.table_rows} rows, not {self.table_rows}")
+        if self.weight_v is None:
+            return
+        if self.weight_v.shape != (self.table_rows,):
+            raise ValueError(f"weight_v has shape {self.weight_v.shape}, not ({self.table_rows},)")
+        if not (self.weight_v >= 0).all() or not self.weight_v[FIRST_ITEM_ID:].any():
+            raise ValueError("weight_v: must be >= 0 everywhere and > 0 for some item")
+
+    def distinct_rows(self, lanes: int, events: int) -> int:
+        """`u`: room for the distinct items of any batch of this many lanes and events."""
+        shared = self.negatives if self.shared else 0
+        own = self.impressions + (0 if self.shared else self.negatives)
+        most = min(self.table_rows, FIRST_ITEM_ID + lanes * events * (1 + own) + shared)
+        return -(-most // _SIZE_QUANTUM) * _SIZE_QUANTUM
+
+
+def given_rows(given: ItemEmbeddings | None) -> ItemRows | None:
+    """What `given` mode needs where nothing is trained; None where embeddings are learned."""
+    return None if given is None else ItemRows(given.table_rows, given=given)
+
+
+def with_item_rows(
+    loader: grain.IterDataset[LaneBatch], items: ItemRows, bucket: Bucket, own: range, seed: int
+) -> grain.IterDataset[LaneBatch]:
+    """Adds negatives and turns the ids of the batches into local ones.
+
+    Negatives are a function of (seed, step, lane): neither a restart nor the number of processes
+    changes them. The step is in the state of the stage.
+
+    Args:
+      loader: Batches with global ids.
+      items: The item table, and which negatives to draw.
+      bucket: The shape of a batch over all processes.
+      own: The lanes of this process.
+      seed: Of the negatives.
+
+    Returns:
+      The same batches with `negatives_k` or `negatives_blk` as `items` says (behind the
+      impressions), and where all lanes are own with `distinct_u` and local ids; with
+      `item_table_ud` and `log_q_mu` in `given` mode. In `given` mode of several processes
+      `listed_u` stands for `distinct_u`, and ids stay global. `info` keeps the global ids.
+    """
+    if items.negatives:
+        loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
+    has_all, given = len(own) == bucket.lanes, items.given
+    if given is None and not has_all:
+        return loader
+    size = items.distinct_rows(len(own), bucket.events)
+
+    def localize(element: LaneBatch) -> LaneBatch:
+        local = to_local_ids(element, items.table_rows, size)
+        if given is None:
+            return local
+        local = _with_embeddings(local, given, items.log_q_mv)
+        return local if has_all else _listed(element, local)
+
+    return loader.map(localize)
+
+
+def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> LaneBatch:
+    """Replaces the ids of a batch by places in `distinct_u`, its sorted distinct items.
+
+    Raises:
+      ValueError: An id is not a row of the table.
+    """
+    batch = element.batch
+    fields = {
+        name: ids
+        for name in ("item_ids_bl", "negatives_k", "negatives_blk")
+        if (ids := getattr(batch, name)) is not None
+    }
+    # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
+    always = np.asarray([PADDING_ID, UNKNOWN_ID], np.int32)
+    ids = np.concatenate([always, *(ids.ravel() for ids in fields.values())])
+    distinct, local = _distinct_places(ids)
+    if distinct[0] < 0 or distinct[-1] >= table_rows:
+        raise ValueError(f"items {distinct[0]}..{distinct[-1]} in a table of {table_rows} rows")
+    distinct_u = np.full(distinct_rows, PADDING_ID, np.int32)
+    distinct_u[: len(distinct)] = distinct
+    changes = {}
+    start = len(always)
+    for name, global_ids in fields.items():
+        part = local[start : start + global_ids.size]
+        changes[name] = part.reshape(global_ids.shape)
+        start += global_ids.size
+    return LaneBatch(batch.replace(distinct_u=distinct_u, **changes), element.info)
+
+
+def _distinct_places(ids_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ids, ascending, and the place of each id among them; int32 all.
+
+    What `np.unique` gives with the inverse, in two thirds of the time: whole words are sorted, an
+    id and where it stood, in place of the indices of ids.
+    """
+    words_n = (ids_n.astype(np.int64) << 32) | np.arange(len(ids_n))
+    words_n.sort()
+    sorted_n = (words_n >> 32).astype(np.int32)
+    is_new_n = np.diff(sorted_n, prepend=sorted_n[0] - 1) != 0
+    place_n = np.empty(len(ids_n), np.int32)
+    place_n[words_n & 0xFFFFFFFF] = np.cumsum(is_new_n, dtype=np.int32) - 1
+    return sorted_n[is_new_n], place_n
+
+
+def _with_embeddings(
+    element: LaneBatch, given: ItemEmbeddings, log_q_mv: tuple[np.ndarray, ...]
+) -> LaneBatch:
+    """The batch with what it needs to know of its distinct items."""
+    distinct_u = np.asarray(element.batch.distinct_u)
+    end = int(np.argmax(distinct_u)) + 1
+    # Zeros for padding and unknown, whose rows the step has, and behind the last item.
+    item_table_ud = np.empty((len(distinct_u), given.width), given.dtype)
+    item_table_ud[:FIRST_ITEM_ID], item_table_ud[end:] = 0, 0
+    given.read(distinct_u[FIRST_ITEM_ID:end], item_table_ud[FIRST_ITEM_ID:end])
+    batch = element.batch.replace(item_table_ud=item_table_ud)
+    if log_q_mv:
+        batch = batch.replace(log_q_mu=np.stack([log_q_v[distinct_u] for log_q_v in log_q_mv]))
+    return LaneBatch(batch, element.info)
+
+
+def _listed(element: LaneBatch, local: LaneBatch) -> LaneBatch:
+    """The batch with its global ids, and with the list of what `local` brings of its items."""
+    brought = local.batch
+    batch = element.batch.replace(
+        listed_u=brought.distinct_u,
+        item_table_ud=brought.item_table_ud,
+        log_q_mu=brought.log_q_mu,
+    )
+    return LaneBatch(batch, element.info)
+
+
+def _drawing(
+    items: ItemRows, events: int, own: range, seed: int
+) -> Callable[[int, LaneBatch], LaneBatch]:
+    """The function (step, batch) -> the batch with negatives."""
+    key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    to_items = _inverse_distribution(items)
+
+    def draw(step: int, element: LaneBatch) -> LaneBatch:
+        if items.shared:
+            uniform_k = _uniform(key, step, 0, items.negatives)
+            batch = element.batch.replace(negatives_k=to_items(uniform_k))
+        else:
+            # Philox makes 4 numbers at a count: each lane begins at a count of its own.
+            counts = -(-events * items.negatives // 4)
+            uniform = _uniform(key, step, own.start * counts, len(own) * counts * 4)
+            uniform_bn = uniform.reshape(len(own), -1)[:, : events * items.negatives]
+            uniform_blk = uniform_bn.reshape(len(own), events, items.negatives)
+            drawn_blk, own_blk = to_items(uniform_blk), element.batch.negatives_blk
+            if own_blk is not None:
+                drawn_blk = np.concatenate([own_blk, drawn_blk], -1)
+            batch = element.batch.replace(negatives_blk=drawn_blk)
+        return LaneBatch(batch, element.info)
+
+    return draw
+
+
+def _uniform(key: np.ndarray, step: int, start: int, count: int) -> np.ndarray:
+    """float64 [count] in [0, 1): numbers 4 * start.. of the sequence of this step."""
+    bits = np.random.Philox(key=key, counter=[start, 0, step, 0])
+    return np.random.Generator(bits).random(count)
+
+
+def _inverse_distribution(items: ItemRows) -> Callable[[np.ndarray], np.ndarray]:
+    """Takes uniform numbers to item ids, int32."""
+    if items.weight_v is None:
+        catalogue = items.table_rows - FIRST_ITEM_ID
+        return lambda uniform: (FIRST_ITEM_ID + uniform * catalogue).astype(np.int32)
+    weight = np.asarray(items.weight_v[FIRST_ITEM_ID:], np.float64)
+    upper = np.cumsum(weight)
+    # Rounding may take a draw to the very end, where the last items may have weight 0.
+    last = int(np.flatnonzero(weight)[-1])
+
+    def search(uniform: np.ndarray) -> np.ndarray:
+        # One after the other, near ones search in the same memory. 16 bits are sorted in no time.
+        order = np.argsort((uniform.ravel() * 2**16).astype(np.uint16), kind="stable")
+        drawn = np.empty(uniform.size, np.int32)
+        drawn[order] = np.searchsorted(upper, uniform.ravel()[order] * upper[-1], side="right")
+        return FIRST_ITEM_ID + np.minimum(drawn, np.int32(last)).reshape(uniform.shape)
+
+    return search

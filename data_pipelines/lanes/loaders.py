@@ -1,0 +1,184 @@
+"""The loaders: lanes, the items of each batch if asked for, and a batch prepared ahead."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from grain.experimental import ThreadPrefetchIterDataset
+
+from data_pipelines.histories.events import HistorySource, Stream
+from data_pipelines.histories.record import Split
+from data_pipelines.lanes.dealing import Deal, Shuffled, deal_by_length, require_targets
+from data_pipelines.lanes.distinct_items import ItemRows, with_item_rows
+from data_pipelines.lanes.lanes import LanesIterDataset
+from hiertcn_jax.batch import PADDING_ID, Bucket, LaneBatch
+
+FIT_STREAMS = {
+    "train": Stream(Split.TRAIN, Split.TRAIN, evaluated=False),
+    "train_valid": Stream(Split.TRAIN, Split.VALID, evaluated=False),
+}
+"""What is trained on, by the value of `fit_on`."""
+
+
+def train_loader(
+    source: HistorySource,
+    bucket: Bucket,
+    *,
+    seed: int,
+    fit_on: str = "train",
+    impressions: int = 0,
+    item_rows: ItemRows | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    prefetch: int = 2,
+) -> grain.IterDataset[LaneBatch]:
+    """Batches to train on, without end: every user once an epoch, in another order each time.
+
+    Args:
+      source: All histories; sessions of parts that are not trained on are left out.
+      bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
+      seed: Of the order of users, and of the negatives.
+      fit_on: "train" or "train_valid".
+      impressions: `k`, items shown beside each event that come as its negatives (`negatives_blk`).
+      item_rows: `rows` mode, see there; None: ids stay global.
+      process_index: This process, of `process_count`.
+      process_count: Must divide `bucket.lanes`.
+      prefetch: Batches that a thread prepares ahead. 0: none.
+
+    Returns:
+      A dataset whose iterators have `get_state` and `set_state` with JSON values, that of the last
+      batch handed out. `merge_states` joins the states of several processes.
+
+    Raises:
+      ValueError: An argument is out of range, or there is nothing to train on.
+    """
+    if fit_on not in FIT_STREAMS:
+        raise ValueError(f"fit_on={fit_on}: must be one of {', '.join(FIT_STREAMS)}")
+    stream = FIT_STREAMS[fit_on]
+    require_targets(source, stream)
+    deal = Shuffled(len(source), bucket.lanes, seed)
+    lanes = LanesIterDataset(
+        source,
+        bucket,
+        stream,
+        deal,
+        impressions=impressions,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    return _assemble(lanes, item_rows, seed, prefetch)
+
+
+def eval_loader(
+    source: HistorySource,
+    bucket: Bucket,
+    *,
+    split: Split | None,
+    item_rows: ItemRows | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    prefetch: int = 2,
+) -> grain.IterDataset[LaneBatch]:
+    """Batches to evaluate on: from a fresh start through every user once.
+
+    Users without a session of `split` are left out, the others' sessions up to and including it
+    are gone through. All processes get the same number of batches, padded where lanes are dry.
+    Reads all histories once to deal them evenly; keep the loader rather than build it again.
+
+    Args:
+      source: All histories.
+      bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
+      split: The part whose known items are scored. None: all sessions of all users, none scored.
+      item_rows: `rows` mode, see there, without negatives; None: ids stay global.
+      process_index: This process, of `process_count`.
+      process_count: Must divide `bucket.lanes`.
+      prefetch: Batches that a thread prepares ahead. 0: none.
+
+    Returns:
+      A dataset as of `train_loader`, which ends.
+
+    Raises:
+      ValueError: An argument is out of range, or no user has a session of `split`.
+    """
+    if split is None:
+        stream = Stream(Split.TRAIN, Split.TEST, evaluated=False)
+    else:
+        stream = Stream(split, split, evaluated=True)
+    deal: Deal = deal_by_length(source, stream, bucket)
+    lanes = LanesIterDataset(
+        source, bucket, stream, deal, process_index=process_index, process_count=process_count
+    )
+    return _assemble(lanes, item_rows, 0, prefetch)
+
+
+def useful_slots(loader: grain.IterDataset[LaneBatch], batches: int) -> float:
+    """The share of event slots that hold an event, over the first `batches` batches.
+
+    An epoch of n events takes about `n / (useful_slots * lanes * events)` steps.
+    """
+    shares = [
+        np.mean(element.info.item_ids_bl != PADDING_ID)
+        for element in itertools.islice(loader, batches)
+    ]
+    return float(np.mean(shares))
+
+
+def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Joins the states of all processes' loaders into one that any process can take up.
+
+    Args:
+      states: What `get_state` gave at the same step in each process.
+
+    Raises:
+      ValueError: The states are not of the same step.
+    """
+    first = states[0]
+    merged: dict[str, Any] = {}
+    for name, value in first.items():
+        values = [state[name] for state in states]
+        if name == "parent":
+            merged[name] = merge_states(values)
+        elif isinstance(value, list):
+            merged[name] = list(itertools.chain.from_iterable(values))
+        elif any(other != value for other in values):
+            raise ValueError(f"states differ in {name}: {values}")
+        else:
+            merged[name] = value
+    return merged
+
+
+def require_state(state: Any, like: dict[str, Any], step: int) -> None:
+    """Checks that a state that was read has the stages of a loader, all of them behind `step`.
+
+    Where its lanes stand is looked at by `set_state`.
+
+    Args:
+      state: What was read.
+      like: What `get_state` of the loader gives.
+      step: Batches that were handed out.
+
+    Raises:
+      ValueError: A stage or a field is missing or unknown, or has handed out another number.
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"batches={state!r:.60}: must be fields with their values")
+    for name in sorted(state.keys() ^ like.keys()):
+        raise ValueError(f"batches.{name!r:.60}: {'missing' if name in like else 'unknown'}")
+    for name in {"step", "counter"} & like.keys():
+        if type(state[name]) is not int or state[name] != step:
+            raise ValueError(f"batches.{name}={state[name]!r:.60}: must be {step}")
+    if "parent" in like:
+        require_state(state["parent"], like["parent"], step)
+
+
+def _assemble(
+    lanes: LanesIterDataset, item_rows: ItemRows | None, seed: int, prefetch: int
+) -> grain.IterDataset[LaneBatch]:
+    loader: grain.IterDataset[LaneBatch] = lanes
+    if item_rows is not None:
+        loader = with_item_rows(loader, item_rows, lanes.bucket, lanes.lanes, seed)
+    if prefetch:
+        loader = ThreadPrefetchIterDataset(loader, prefetch_buffer_size=prefetch)
+    return loader

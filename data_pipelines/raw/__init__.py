@@ -1,0 +1,1 @@
+"""Files of any kind to typed columns; errors name file, row and column. Imports errors alone."""

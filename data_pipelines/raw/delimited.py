@@ -1,0 +1,177 @@
+"""Delimited text files, block by block, each row checked before it is parsed.
+
+Polars fills missing fields with nulls and does not tell where bytes are not UTF-8. So the rows are
+found here first (`text_rows`), the bad ones reported, and polars gets the others.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.errors import DataError
+from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.text_rows import TextRows, find_rows
+
+_MISQUOTED = 'a quote (") stands where none belongs'
+
+BLOCK_BYTES = 16 << 20
+"""Bytes read at once, so that memory does not grow with the file. No row may be longer."""
+
+
+class DelimitedFile:
+    """A CSV or TSV file with a header, gzipped where its name ends in .gz.
+
+    Attributes:
+      columns: Names in the header.
+
+    Args:
+      path: The file.
+      separator: One character of ASCII.
+      bad_rows: What to do with rows of the wrong number of fields, or that are not UTF-8.
+
+    Raises:
+      DataError: The file is empty, its header is not UTF-8, or it cannot be unzipped.
+    """
+
+    def __init__(self, path: Path, separator: str, bad_rows: BadRows) -> None:
+        self._path = path
+        self._separator = separator
+        self._bad_rows = bad_rows
+        self.columns = self._header()
+
+    def frames(self, columns: list[str]) -> Iterator[pl.DataFrame]:
+        """Yields the rows of each block: `columns` as text, `row` and `line` as Int64.
+
+        Both count from 1: `row` the rows behind the header, `line` the lines of the file. They
+        differ by more than the header where there are blank lines, or newlines inside quotes.
+
+        Raises:
+          DataError: There are no rows; one is bad and the action is `error`; a quote is never
+            closed or stands where none belongs; the file cannot be unzipped.
+        """
+        row, line, header_rows = 1, 1, 1
+        for block, rows, block_lines in self._blocks():
+            data_rows = rows[header_rows:] if len(rows) else rows
+            row_numbers = row + np.arange(len(data_rows))
+            line_numbers = line + data_rows.lines
+            is_good = self._check(block, data_rows, row_numbers, line_numbers)
+            frame = self._parse(block, data_rows[is_good], columns)
+            yield frame.with_columns(
+                row=pl.Series(row_numbers[is_good], dtype=pl.Int64),
+                line=pl.Series(line_numbers[is_good], dtype=pl.Int64),
+            )
+            row += len(data_rows)
+            line += block_lines
+            header_rows = 0
+        if row == 1:
+            raise DataError(f"{self._path}: no rows behind the header")
+
+    def _header(self) -> list[str]:
+        first = next(self._blocks(), None)
+        if first is None:
+            raise DataError(f"{self._path}: the file is empty; expected a header and rows")
+        block, rows, _ = first
+        try:
+            text = rows[:1].text(block).decode("utf-8")
+            if rows.misquoted[0]:
+                raise csv.Error(_MISQUOTED)
+            return next(csv.reader([text], delimiter=self._separator))
+        except UnicodeDecodeError as error:
+            got = error.object[error.start : error.start + 1].hex()
+            raise DataError(f"{self._path}: header: expected UTF-8, got byte 0x{got}") from error
+        except csv.Error as error:
+            raise DataError(f"{self._path}: header: {error}") from error
+
+    def _blocks(self) -> Iterator[tuple[bytes, TextRows, int]]:
+        """Yields blocks of whole rows with the rows in them and their number of lines."""
+        opener = gzip.open if self._path.suffix == ".gz" else open
+        rest = b""
+        try:
+            with opener(self._path, "rb") as file:
+                for block_number, chunk in enumerate(iter(lambda: file.read(BLOCK_BYTES), b"")):
+                    if block_number == 0:
+                        chunk = chunk.removeprefix(codecs.BOM_UTF8)
+                    rows, used, lines = find_rows(rest + chunk, self._separator)
+                    block, rest = (rest + chunk)[:used], (rest + chunk)[used:]
+                    self._check_length(rest)
+                    if len(rows):
+                        yield block, rows, lines
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{self._path}: cannot be unzipped: {error}") from error
+        rows, used, lines = find_rows(rest + b"\n", self._separator)
+        if used <= len(rest):
+            raise DataError(f'{self._path}: a quote (") in the last rows is never closed')
+        if len(rows):
+            yield rest + b"\n", rows, lines
+
+    def _check_length(self, rest: bytes) -> None:
+        if len(rest) > BLOCK_BYTES:
+            start = rest[:40].decode("utf-8", "replace")
+            raise DataError(
+                f'{self._path}: no end to the row that starts {start!r}: is a quote (") not closed?'
+            )
+
+    def _check(
+        self, block: bytes, rows: TextRows, row_numbers: np.ndarray, line_numbers: np.ndarray
+    ) -> np.ndarray:
+        """Reports the bad rows of a block; bool [n], true for the good ones."""
+        expected = len(self.columns)
+        not_utf8 = rows.not_utf8(block)
+        is_good = ~not_utf8
+
+        def describe_first(wrong: np.ndarray) -> str:
+            first = int(np.argmax(wrong))
+            place = f"{self._path}: row {row_numbers[first]} (line {line_numbers[first]})"
+            if not_utf8[first]:
+                column = self._broken_column(rows[first : first + 1].text(block))
+                return f"{place}, column {column!r}: expected UTF-8, got other bytes"
+            if rows.misquoted[first]:
+                return f"{place}: {_MISQUOTED}"
+            return f"{place}: expected {expected} fields, got {rows.fields[first]}"
+
+        well_formed = ~not_utf8 & ~rows.misquoted
+        for reason, wrong in (
+            # Programs do not agree on what a misquoted row holds; often it takes in lines that
+            # follow, which are lost with it.
+            ("not UTF-8", not_utf8),
+            ("misplaced quote", rows.misquoted & ~not_utf8),
+            ("too few fields", (rows.fields < expected) & well_formed),
+            ("too many fields", (rows.fields > expected) & well_formed),
+        ):
+            self._bad_rows.report(reason, int(wrong.sum()), lambda w=wrong: describe_first(w))
+            is_good &= ~wrong
+        return is_good
+
+    def _broken_column(self, row: bytes) -> str:
+        """The first column of a row with bytes that are not UTF-8."""
+        try:
+            row.decode("utf-8")
+        except UnicodeDecodeError as error:
+            before = row[: error.start]
+        # What an even number of quotes precedes is outside of quotes.
+        parts = before.split(b'"')[::2]
+        column = sum(part.count(self._separator.encode()) for part in parts)
+        return [*self.columns, "behind the last"][min(column, len(self.columns))]
+
+    def _parse(self, block: bytes, rows: TextRows, columns: list[str]) -> pl.DataFrame:
+        if not len(rows):
+            return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+        places = {column: self.columns.index(column) for column in columns}
+        # Polars takes a byte order mark off the first row: it gets a header, of the places.
+        header = self._separator.join(map(str, range(len(self.columns)))).encode()
+        frame = pl.read_csv(
+            io.BytesIO(header + b"\n" + rows.text(block)),
+            infer_schema=False,
+            separator=self._separator,
+            columns=[str(place) for place in places.values()],
+        )
+        if len(frame) != len(rows):
+            raise AssertionError(f"{self._path}: {len(rows)} rows, parsed as {len(frame)}")
+        return frame.select(pl.col(str(place)).alias(name) for name, place in places.items())

@@ -1,0 +1,125 @@
+"""Raw frames of any source to a log: conditions, types, bad rows, codes."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+
+from data_pipelines.errors import DataError
+from data_pipelines.raw.bad_rows import BadRows, OnBadRow
+from data_pipelines.raw.columns import Columns, typed_columns
+from data_pipelines.raw.conditions import Condition
+from data_pipelines.raw.drops import Drop
+from data_pipelines.raw.log import Log, encode_log
+
+# What a message shows of a header that may be anything.
+_LISTED_NAMES, _LISTED_CHARACTERS = 30, 60
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How a log is read.
+
+    Attributes:
+      columns: Which columns hold what.
+      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      on_bad_row: Stop at a row that cannot be used, or skip and count it.
+      drop_where: Rows where any of these holds are dropped; what else is wrong with them does not
+        matter, as long as they have the right number of fields.
+    """
+
+    columns: Columns = dataclasses.field(default_factory=Columns)
+    separator: str | None = None
+    on_bad_row: OnBadRow = "error"
+    drop_where: tuple[Condition, ...] = ()
+
+    def needed(self) -> list[str]:
+        """The columns to read, each once."""
+        conditions = [condition.column for condition in self.drop_where]
+        return list(dict.fromkeys([*self.columns.names(), *conditions]))
+
+
+def require_columns(source: str, found: Sequence[str], needed: Sequence[str]) -> None:
+    """Checks that a source has every column that is asked for, once.
+
+    Raises:
+      DataError: One is missing or ambiguous.
+    """
+    for name in needed:
+        if found.count(name) != 1:
+            problem = "is missing" if name not in found else "is there more than once"
+            raise DataError(f"{source}: header: column {name!r} {problem}; found {_listed(found)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name if name.isprintable() else repr(name) for name in names[:_LISTED_NAMES]]
+    rest = len(names) - len(shown)
+    return ", ".join(name[:_LISTED_CHARACTERS] for name in shown) + (
+        f" and {rest} more" if rest else ""
+    )
+
+
+def collect_log(
+    frames: Iterator[tuple[str, pl.DataFrame]], options: ReadOptions, bad_rows: BadRows
+) -> tuple[Log, list[Drop]]:
+    """Makes a log of raw frames.
+
+    Args:
+      frames: The name of the source, for messages, and a frame with the columns
+        `options.needed()`, `row` and perhaps `line`.
+      options: How to read them.
+      bad_rows: What to do with rows that cannot be used; the source reports to it as well.
+
+    Returns:
+      The events in the order of the input, and what was dropped.
+
+    Raises:
+      DataError: A row cannot be used and the action is `error`; no rows are left.
+    """
+    dropped: collections.Counter[str] = collections.Counter()
+    typed = typed_frames(frames, options, bad_rows, dropped)
+    log = encode_log(typed, has_sessions=options.columns.session is not None)
+    return log, read_drops(len(log), dropped + bad_rows.counts)
+
+
+def typed_frames(
+    frames: Iterator[tuple[str, pl.DataFrame]],
+    options: ReadOptions,
+    bad_rows: BadRows,
+    dropped: collections.Counter[str],
+) -> Iterator[pl.DataFrame]:
+    """The frames of `collect_log` as `log.TYPED_SCHEMA`.
+
+    Args:
+      frames: See there.
+      options: See there.
+      bad_rows: See there.
+      dropped: Gets the rows that conditions drop, by condition.
+
+    Raises:
+      DataError: As `collect_log`, for a row.
+    """
+    for source, frame in frames:
+        for condition in options.drop_where:
+            kept = frame.filter(~condition.holds())
+            dropped[f"drop_where {condition}"] += len(frame) - len(kept)
+            frame = kept
+        yield typed_columns(frame, options.columns, source, bad_rows)
+
+
+def read_drops(rows: int, dropped: Mapping[str, int]) -> list[Drop]:
+    """What was dropped as a log was read.
+
+    Args:
+      rows: Rows that are left.
+      dropped: Rows that are not, by reason.
+
+    Raises:
+      DataError: None are left.
+    """
+    drops = [Drop(reason, events) for reason, events in dropped.items() if events]
+    if not rows:
+        reasons = "; ".join(f"{drop.reason}: {drop.events} rows" for drop in drops)
+        raise DataError(f"no rows are left of the log ({reasons or 'it has none'})")
+    return drops

@@ -1,0 +1,1 @@
+"""Columns to sessions, filters, splits, vocabulary. Imports raw, histories.record."""

@@ -1,0 +1,192 @@
+"""The prepared data in memory: columns of events, sessions and users, ready to be written."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.histories.record import NO_ITEMS, History, Split
+from data_pipelines.raw.log import Log
+from data_pipelines.sessions.sessionize import Events
+from data_pipelines.sessions.splits import Sessions, SplitOptions, assign_splits, sessions_of
+from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
+from hiertcn_jax.batch import UNKNOWN_ID
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Histories of all users as columns, users in order of their id as text.
+
+    Attributes:
+      user_ids: String [users]. Users with events.
+      vocabulary: The catalogue.
+      item_ids: int32 [n]. Row of the item table of each event.
+      times: int64 [n]. Seconds since the epoch.
+      session_lengths: int32 [m]. Events of each session.
+      session_splits: uint8 [m]. `Split` of each session.
+      user_sessions: int64 [users]. Sessions of each user.
+      users_too_short: Users with too few sessions to be split, who are all train.
+      shown_items: int32 [p]. As in `History`, user after user.
+      shown_counts: int32 [n], or [0] without impressions.
+    """
+
+    user_ids: pl.Series
+    vocabulary: Vocabulary
+    item_ids: np.ndarray
+    times: np.ndarray
+    session_lengths: np.ndarray
+    session_splits: np.ndarray
+    user_sessions: np.ndarray
+    users_too_short: int
+    shown_items: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
+    shown_counts: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
+
+    def histories(self) -> Iterator[History]:
+        """The history of each user, made as it is asked for."""
+        session_ends = np.cumsum(self.user_sessions)
+        event_ends = np.cumsum(self.session_lengths)[session_ends - 1]
+        counts = self.shown_counts if len(self.shown_counts) else np.zeros_like(self.item_ids)
+        shown_ends = np.cumsum(counts, dtype=np.int64)[event_ends - 1]
+        session, event, shown = 0, 0, 0
+        all_ends = (ends.tolist() for ends in (session_ends, event_ends, shown_ends))
+        for user_id, session_end, event_end, shown_end in zip(
+            self.user_ids, *all_ends, strict=True
+        ):
+            yield History(
+                user_id=user_id,
+                item_ids=self.item_ids[event:event_end],
+                times=self.times[event:event_end],
+                session_lengths=self.session_lengths[session:session_end],
+                session_splits=self.session_splits[session:session_end],
+                shown_items=self.shown_items[shown:shown_end],
+                shown_counts=self.shown_counts[event:event_end],
+            )
+            session, event, shown = session_end, event_end, shown_end
+
+    def counts(self) -> dict[str, Any]:
+        """What the data holds, as the manifest has it.
+
+        Of each part: users, sessions, and events as {"all", "first", "next"}, `first` being
+        those at position 0 of a session; `unknown_items` counts those outside the catalogue.
+        """
+        return {
+            "users": len(self.user_ids),
+            "items": len(self.vocabulary.item_ids),
+            "sessions": len(self.session_lengths),
+            "events": len(self.item_ids),
+            "users_too_short": self.users_too_short,
+            "splits": {part.name.lower(): self._part_counts(part) for part in Split},
+        }
+
+    def _part_counts(self, part: Split) -> dict[str, Any]:
+        is_part = self.session_splits == part
+        first_places = np.cumsum(self.session_lengths) - self.session_lengths
+        is_unknown = self.item_ids == UNKNOWN_ID
+        unknown = int(np.sum(is_unknown & np.repeat(is_part, self.session_lengths)))
+        unknown_first = int(np.sum(is_unknown[first_places[is_part]]))
+        users = np.repeat(np.arange(len(self.user_ids)), self.user_sessions)[is_part]
+        sessions, events = int(is_part.sum()), int(self.session_lengths[is_part].sum())
+        return {
+            "users": len(np.unique(users)),
+            "sessions": sessions,
+            "events": {"all": events, "first": sessions, "next": events - sessions},
+            "unknown_items": {
+                "all": unknown,
+                "first": unknown_first,
+                "next": unknown - unknown_first,
+            },
+        }
+
+    def columns(self) -> dict[str, pl.Series | np.ndarray]:
+        """What the content hash is of: the histories and the catalogue, by name."""
+        impressions = {"shown_items": self.shown_items, "shown_counts": self.shown_counts}
+        return {
+            "user_ids": self.user_ids,
+            "catalogue": self.vocabulary.item_ids,
+            "item_ids": self.item_ids,
+            "times": self.times,
+            "session_lengths": self.session_lengths,
+            "session_splits": self.session_splits,
+            "user_sessions": self.user_sessions,
+            **(impressions if len(self.shown_counts) else {}),
+        }
+
+    def content_hash(self) -> str:
+        """SHA-256 of the histories and the catalogue, whatever the files they are kept in."""
+        columns = self.columns().items()
+        return content_hash((name, len(values), column_bytes(values)) for name, values in columns)
+
+
+def content_hash(columns: Iterable[tuple[str, int, Iterable[bytes]]]) -> str:
+    """The hash of columns.
+
+    Args:
+      columns: Name, number of values, and `column_bytes` piece by piece, of those of
+        `Dataset.columns` in their order.
+    """
+    digest = hashlib.sha256()
+    for name, length, pieces in columns:
+        digest.update(f"{name} {length};".encode())
+        for piece in pieces:
+            digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def column_bytes(values: pl.Series | np.ndarray) -> tuple[bytes, ...]:
+    """A column's numbers, little-endian; of texts their lengths in bytes, and then themselves."""
+    if isinstance(values, pl.Series):
+        lengths = values.str.len_bytes().to_numpy()
+        return _little_endian(lengths), "".join(values).encode("utf-8")
+    return (_little_endian(values),)
+
+
+def build_dataset(
+    log: Log, events: Events, options: SplitOptions, listed: pl.Series | None = None
+) -> Dataset:
+    """Splits the sessions of the filtered events and builds the vocabulary of their train part.
+
+    Args:
+      log: Where the codes of `events` come from.
+      events: What the filters left of the log.
+      options: How to split.
+      listed: Items that are in the vocabulary without train events too.
+
+    Raises:
+      DataError: A part is left empty.
+    """
+    sessions = sessions_of(events)
+    splits, users_too_short = assign_splits(sessions, log.user_ids, options)
+    vocabulary, rows = _vocabulary(log, events, sessions, splits, listed)
+    users, user_sessions = np.unique(sessions.users, return_counts=True)
+    return Dataset(
+        user_ids=log.user_ids.gather(users),
+        vocabulary=vocabulary,
+        item_ids=rows[events.items],
+        times=events.times_ms // 1000,
+        session_lengths=sessions.lengths,
+        session_splits=splits,
+        user_sessions=user_sessions,
+        users_too_short=users_too_short,
+    )
+
+
+def _vocabulary(
+    log: Log,
+    events: Events,
+    sessions: Sessions,
+    splits: np.ndarray,
+    listed: pl.Series | None,
+) -> tuple[Vocabulary, np.ndarray]:
+    event_splits = np.repeat(splits, sessions.lengths)
+    train_counts, valid_counts = (
+        np.bincount(events.items[event_splits == part], minlength=len(log.item_ids))
+        for part in (Split.TRAIN, Split.VALID)
+    )
+    return build_vocabulary(log.item_ids, train_counts, valid_counts, listed)
+
+
+def _little_endian(values: np.ndarray) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,1 @@
+"""Several models on the same events: cells, tables, leakage audit. Imports judging, runs."""

@@ -1,0 +1,133 @@
+"""The leakage audit of a comparison: no score may move with what it must not know.
+
+Fits are frozen: neural models come from their cells' checkpoints, rankers are fitted as their cells
+were. On a sample of the scored events, these are changed and deleted, and the scores compared:
+
+    own_later_events        the event itself and all of the user's behind it
+    others_held_out_events  held-out events of other users
+    others_later_events     events of other users at the event's time or later
+
+And of the fits:
+
+    fit_without_held_out    other held-out events give the same ranker, or the same training batches
+    causal_fit              of rankers that say they are causal: fitted on what was known at the
+                            event's time, they score it the same
+    start_state             of neural models: a user's first event scores the same behind other
+                            users as from a fresh carry
+
+A neural model is audited on its first seed.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.table import Table
+
+from experiments.comparison.audit_checks import (
+    Result,
+    Target,
+    check_frozen,
+    check_start_state,
+    sample_targets,
+)
+from experiments.comparison.audit_fits import check_batches, check_causal, check_ranker_fit, fit
+from experiments.comparison.cells import Cell, Comparison, cell_config, cell_ranker
+from experiments.comparison.scorers import model_scorer, ranker_scorer
+from experiments.judging.results import print_table, write_json
+from experiments.runs.restore import restore_run
+
+_EVENTS = 32
+"""Events that are sampled, each of another user."""
+
+_SEED = 0
+
+_RANKER_TOLERANCE = 1e-9
+"""Sums in another order, in float64."""
+
+_MODEL_TOLERANCE = 1e-4
+"""The same user in other places of other batches, in float32."""
+
+
+class AuditError(Exception):
+    """A score moved with what it must not know."""
+
+
+def audit(comparison: Comparison, cells: list[Cell]) -> None:
+    """Audits every model, prints what was found, and writes W/audit.json.
+
+    Raises:
+      AuditError: A check failed.
+    """
+    targets = sample_targets(comparison.data, comparison.split, _EVENTS, _SEED)
+    models: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        if cell.model not in models:
+            one = audit_ranker if cell.seed is None else audit_model
+            models[cell.model] = {
+                "causal": cell.values["causal"],
+                "checks": {name: r._asdict() for name, r in one(comparison, cell, targets).items()},
+            }
+    path = comparison.workdir / "audit.json"
+    part = comparison.split.name.lower()
+    fit_on = comparison.run.train.fit_on
+    header = {"split": part, "fit_on": fit_on, "data_hash": comparison.data.content_hash}
+    write_json(path, {**header, "seed": _SEED, "models": models})
+    print_table(audit_table(models, f"Leakage audit, {comparison.workdir}, {part}"))
+    _require_passed(models, path)
+
+
+def audit_ranker(comparison: Comparison, cell: Cell, targets: list[Target]) -> dict[str, Result]:
+    """The checks of a ranker."""
+    data, fit_on, tolerance = comparison.data, comparison.run.train.fit_on, _RANKER_TOLERANCE
+    make = functools.partial(cell_ranker, comparison, cell.model)
+    ranker = fit(make, data, fit_on)
+    score = ranker_scorer(ranker)
+    results = check_frozen(score, targets, fit_on, data.vocabulary.size, tolerance)
+    refitted = (make, data, fit_on, targets, tolerance)
+    results["fit_without_held_out"] = check_ranker_fit(*refitted)
+    if ranker.causal:
+        results["causal_fit"] = check_causal(*refitted)
+    return results
+
+
+def audit_model(comparison: Comparison, cell: Cell, targets: list[Target]) -> dict[str, Result]:
+    """The checks of a neural model."""
+    data, tolerance = comparison.data, _MODEL_TOLERANCE
+    run = cell_config(comparison, cell.model, cell.seed or 0)
+    # Some devices round the factors of products otherwise.
+    with jax.default_matmul_precision("highest"):
+        score = model_scorer(restore_run(cell.directory, "best"), data.embeddings)
+        results = check_frozen(score, targets, run.train.fit_on, data.vocabulary.size, tolerance)
+        results["fit_without_held_out"] = check_batches(run, data)
+        results["start_state"] = check_start_state(score, targets, tolerance)
+    jax.clear_caches()
+    return results
+
+
+def audit_table(models: dict[str, dict[str, Any]], title: str) -> Table:
+    """One line a model and check."""
+    table = Table(title=title)
+    for column in ("model", "causal fit", "check", "passed", "events", "greatest difference"):
+        table.add_column(column, justify="right" if column.startswith(("ev", "gr")) else "left")
+    said = {True: "yes", False: "[bold red]NO[/bold red]", None: "nothing to check"}
+    for model, entry in models.items():
+        causal = "yes" if entry["causal"] else "no"
+        for check, found in entry["checks"].items():
+            difference = "-" if found["difference"] is None else f"{found['difference']:.1e}"
+            passed, events = said[found["passed"]], f"{found['events']:,}"
+            table.add_row(model, causal, check, passed, events, difference)
+        table.add_section()
+    return table
+
+
+def _require_passed(models: dict[str, dict[str, Any]], path: Path) -> None:
+    failed = [
+        f"{model} {check}"
+        for model, entry in models.items()
+        for check, found in entry["checks"].items()
+        if found["passed"] is False
+    ]
+    if failed:
+        raise AuditError(f"{path}: leakage audit failed: {', '.join(failed)}")

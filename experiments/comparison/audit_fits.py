@@ -1,0 +1,99 @@
+"""What a leakage audit looks at in fits: they must not read what is held out, or lies later."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import numpy as np
+
+from data_pipelines.histories.record import History
+from experiments.comparison.alterations import AlteredHistories, as_known_at, changed, held_out
+from experiments.comparison.audit_checks import Result, Target, judge, relative_difference
+from experiments.comparison.scorers import Place, Scorer, ranker_scorer
+from experiments.flags.run_flags import RunConfig
+from experiments.judging.rankers import fitted_histories
+from experiments.runs.assembly import assemble
+from experiments.runs.data import Data
+from hiertcn_jax.baselines import Ranker
+from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch
+
+_REFITS = 10
+"""Targets that a ranker is fitted for anew."""
+
+_BATCHES = 200
+"""Training batches that are compared at most."""
+
+
+def check_ranker_fit(
+    make: Callable[[], Ranker], data: Data, fit_on: str, targets: Sequence[Target], tolerance: float
+) -> Result:
+    """A fit on data with other held-out events gives the same scores."""
+    score, refitted = (
+        ranker_scorer(fit(make, source, fit_on))
+        for source in (data, with_other_held_out(data, fit_on))
+    )
+    return _compare(((score, refitted, target) for target in targets), tolerance)
+
+
+def check_causal(
+    make: Callable[[], Ranker], data: Data, fit_on: str, targets: Sequence[Target], tolerance: float
+) -> Result:
+    """A fit on what was known at an event's time gives that event the same scores."""
+    score, rows = ranker_scorer(fit(make, data, fit_on)), data.vocabulary.size
+
+    def as_known(target: Target) -> Scorer:
+        known = AlteredHistories(
+            data.histories, lambda user, history: as_known_at(history, target.time, rows, user)
+        )
+        return ranker_scorer(fit(make, data._replace(histories=known), fit_on))
+
+    return _compare(((score, as_known(target), target) for target in targets[:_REFITS]), tolerance)
+
+
+def check_batches(run: RunConfig, data: Data) -> Result:
+    """Data with other held-out events gives the same training batches and counts of items."""
+    fit_on, other = run.train.fit_on, with_other_held_out(data, run.train.fit_on)
+    parts = assemble(run, data)
+    batches = min(parts.plan.steps_per_epoch, _BATCHES)
+    pairs = itertools.islice(zip(parts.loader, assemble(run, other).loader, strict=True), batches)
+    counts_v = np.zeros(data.vocabulary.size, np.int64)
+    for history in fitted_histories(other, fit_on):
+        np.add.at(counts_v, history.item_ids_n, 1)
+    counts_v[:FIRST_ITEM_ID] = 0
+    passed, events = np.array_equal(counts_v, data.counts_v(fit_on)), 0
+    for one, two in pairs:
+        events += int(one.info.target_bl.sum())
+        passed = passed and _equal(one, two)
+    return Result(passed, events, None)
+
+
+def with_other_held_out(data: Data, fit_on: str) -> Data:
+    """The data with other items and times in all that is not fitted on."""
+
+    def alter(user: int, history: History) -> History:
+        mask_n = held_out(history, fit_on)
+        return changed(history, mask_n, mask_n, data.vocabulary.size, user)
+
+    return data._replace(histories=AlteredHistories(data.histories, alter))
+
+
+def fit(make: Callable[[], Ranker], data: Data, fit_on: str) -> Ranker:
+    """A ranker, fitted."""
+    ranker = make()
+    ranker.fit(fitted_histories(data, fit_on))
+    return ranker
+
+
+def _compare(cases: Iterable[tuple[Scorer, Scorer, Target]], tolerance: float) -> Result:
+    differences = []
+    for one, other, target in cases:
+        place = [Place(0, target.event)]
+        scores = (score(target.histories[:1], place) for score in (one, other))
+        differences.append(relative_difference(*scores))
+    return judge(differences, tolerance)
+
+
+def _equal(one: LaneBatch, other: LaneBatch) -> bool:
+    """Whether two batches hold the same, on the device's side and on the host's."""
+    sides = [jax.tree.leaves((element.batch, vars(element.info))) for element in (one, other)]
+    return all(np.array_equal(a, b) for a, b in zip(*sides, strict=True))

@@ -1,0 +1,233 @@
+"""One cell of a comparison: a model, trained or fitted on one seed, and scored."""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.prepared_files import read_json
+from data_pipelines.histories.record import Split
+from experiments.comparison.entries import SettingsByName, entry_config, entry_of
+from experiments.flags.run_flags import RunConfig
+from experiments.judging.evaluation import Evaluation, Evaluator
+from experiments.judging.rankers import (
+    evaluate_ranker,
+    fitted_histories,
+    ranker_for,
+    takes_embeddings,
+)
+from experiments.judging.results import write_json, write_ranks
+from experiments.runs.assembly import saved_configs
+from experiments.runs.data import Data
+from experiments.runs.locking import lock_workdir
+from experiments.runs.restore import restore_run
+from experiments.runs.train_loop import train
+from hiertcn_jax.baselines import Ranker
+from hiertcn_jax.models.budget import count_parameters
+from hiertcn_jax.saving.checkpoint import config_differences
+
+RANKS_FILE = "ranks.parquet"
+
+_FIGURES = ("parameters", "train_events_per_s", "score_events_per_s", "causal", "metrics")
+_VALUES = {"made_with", *_FIGURES}
+
+
+class Comparison(NamedTuple):
+    """What all cells of a comparison share.
+
+    Attributes:
+      run: Settings of the neural models, but for what a cell changes.
+      data: The data.
+      split: The part that is scored.
+      workdir: Cells lie in W/<name>/seed_<seed>, or W/<name> where no seed matters.
+      parameter_budget: Non-embedding parameters that neural models are fitted to; 0 leaves them.
+      settings: What stands under each name, see `experiments.comparison.entries`.
+      allow_older: Whether an older checkpoint serves where a cell's newest is damaged.
+      commit: Of the code that makes cells; None: not known.
+    """
+
+    run: RunConfig
+    data: Data
+    split: Split
+    workdir: Path
+    parameter_budget: int
+    settings: SettingsByName
+    allow_older: bool = False
+    commit: str | None = None
+
+
+class Cell(NamedTuple):
+    """A scored model.
+
+    Attributes:
+      model: Its name in the comparison, a variant's own.
+      seed: Its seed; None for a ranker, which has no use of one.
+      directory: Where it lies, with ranks.parquet in it.
+      values: {"metrics": the evaluation JSON, "parameters", "train_events_per_s",
+        "score_events_per_s", "causal", "commit", "made_with"}; None where a figure has no meaning,
+        and no commit in cells of before it was kept.
+    """
+
+    model: str
+    seed: int | None
+    directory: Path
+    values: dict[str, Any]
+
+
+def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]:
+    """The cells of one model or variant; those that are done already are read.
+
+    Raises:
+      DataError: A cell was made with other settings.
+    """
+    directory = comparison.workdir / name
+    if entry_of(name, comparison.settings).is_ranker:
+        return [_cell(comparison, name, None, directory)]
+    return [_cell(comparison, name, seed, directory / f"seed_{seed}") for seed in seeds]
+
+
+def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) -> Cell:
+    path = directory / "cell.json"
+    run = None if seed is None else cell_config(comparison, name, seed)
+    made_with = _made_with(comparison, run, name)
+    if path.exists():
+        values = read_json(path)
+        if not _is_cell(values):
+            raise DataError(f"{path}: is not what a comparison writes; remove it to make it again")
+        differing = _differences(values["made_with"], made_with)
+        if differing:
+            raise DataError(f"{path}: made with other settings: {'; '.join(differing)}")
+        return Cell(name, seed, directory, values)
+    directory.mkdir(parents=True, exist_ok=True)
+    with lock_workdir(directory):
+        if run is None:
+            evaluation, figures = _fit_and_score(comparison, name)
+        else:
+            evaluation, figures = _train_and_score(comparison, run, directory)
+        write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
+        values = {
+            "metrics": evaluation.metrics,
+            **figures,
+            "commit": comparison.commit,
+            "made_with": made_with,
+        }
+        write_json(path, values)
+    return Cell(name, seed, directory, values)
+
+
+def _is_cell(values: Any) -> bool:
+    known = isinstance(values, dict) and values.keys() >= _VALUES
+    return known and isinstance(values["made_with"], dict)
+
+
+def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What a cell was made with otherwise; leaving a ranker's argument out is a difference too."""
+    if "settings" in wanted:
+        absent = dict.fromkeys(saved.get("settings", {}))
+        wanted = {**wanted, "settings": absent | wanted["settings"]}
+    return config_differences(saved, wanted)
+
+
+def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
+    """The settings of a neural model's cell."""
+    entry = entry_of(name, comparison.settings)
+    return entry_config(comparison.run, entry, comparison.parameter_budget, seed)
+
+
+def cell_ranker(comparison: Comparison, name: str) -> Ranker:
+    """A ranker's cell's ranker, not fitted yet."""
+    entry = entry_of(name, comparison.settings)
+    return ranker_for(entry.model, comparison.data, entry.own)
+
+
+def _made_with(comparison: Comparison, run: RunConfig | None, name: str) -> dict[str, Any]:
+    """What decides a cell's result, as JSON values."""
+    decided: dict[str, Any] = {"split": comparison.split.name.lower()}
+    if run is None:
+        decided |= _ranker_made_with(comparison, name)
+    else:
+        decided |= saved_configs(run, comparison.data)
+        # Where files lie and what of them is in memory does not matter; their hashes do.
+        del decided["data"]["directory"]
+        for place in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):
+            del decided["train"][place]
+    return json.loads(json.dumps(decided))
+
+
+def _ranker_made_with(comparison: Comparison, name: str) -> dict[str, Any]:
+    data, model = comparison.data, entry_of(name, comparison.settings).model
+    mask_seen, embeddings_hash = comparison.run.evaluation.mask_seen, None
+    if data.embeddings is not None and takes_embeddings(model):
+        embeddings_hash = data.embeddings.content_hash
+    return {
+        "data_hash": data.content_hash,
+        "fit_on": comparison.run.train.fit_on,
+        "settings": comparison.settings.get(name, {}),
+        # None, as in cells of before these were kept, where nothing is masked or given.
+        "mask_seen": None if mask_seen == "none" else mask_seen,
+        "embeddings_hash": embeddings_hash,
+    }
+
+
+def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[str, Any]]:
+    data, run = comparison.data, comparison.run
+    ranker = cell_ranker(comparison, name)
+    # Read before the clock starts: the first ranker would pay for all.
+    histories = iter(list(fitted_histories(data, run.train.fit_on)))
+    started = time.perf_counter()
+    ranker.fit(histories)
+    fitted = time.perf_counter()
+    learns = next(histories, None) is None
+    evaluation = evaluate_ranker(ranker, data, comparison.split, run.evaluation.mask_seen)
+    scored = time.perf_counter()
+    speed = data.fitted_events(run.train.fit_on) / (fitted - started)
+    return evaluation, {
+        "parameters": None,
+        "train_events_per_s": speed if learns else None,
+        "score_events_per_s": evaluation.metrics["events"] / (scored - fitted),
+        "causal": ranker.causal,
+    }
+
+
+def _train_and_score(
+    comparison: Comparison, run: RunConfig, directory: Path
+) -> tuple[Evaluation, dict[str, Any]]:
+    data = comparison.data
+    train(run, data, directory, allow_older=comparison.allow_older)
+    restored = restore_run(directory, "best")
+    evaluator = Evaluator(
+        restored.model, restored.config, restored.evaluation, data, comparison.split
+    )
+    evaluator(restored.params)
+    # The first pass compiled; the second is what scoring takes.
+    started = time.perf_counter()
+    evaluation = evaluator(restored.params)
+    seconds = time.perf_counter() - started
+    jax.clear_caches()
+    return evaluation, {
+        "parameters": count_parameters(run.model),
+        "train_events_per_s": _train_speed(directory),
+        "score_events_per_s": evaluation.metrics["events"] / seconds,
+        # Other users' later sessions are trained on too.
+        "causal": False,
+    }
+
+
+def _train_speed(directory: Path) -> float:
+    """Median events/s over the lines of the journal, the first left out: it compiled."""
+    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    speeds = [
+        values["events_per_s"] for values in map(json.loads, lines) if values["kind"] == "train"
+    ]
+    return statistics.median(speeds[1:] or speeds)
+
+
+def finished_figures(cell: Cell) -> dict[str, Any]:
+    """A cell as the comparison's JSON has it."""
+    figures = {name: cell.values[name] for name in _FIGURES}
+    return {"seed": cell.seed, "commit": cell.values.get("commit"), **figures}

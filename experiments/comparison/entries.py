@@ -1,0 +1,155 @@
+"""What stands in a comparison: models, rankers, and variants of them under names of their own.
+
+Settings by name, as JSON files say them:
+
+    {
+      "hiertcn": {"dropout": 0.3},
+      "hiertcn_nogap": {"model": "hiertcn", "dropout": 0.3, "gap_decay": "none"},
+      "stan_causal": {"ranker": "stan", "causal": true}
+    }
+
+A name that is no model's is a variant: `model` or `ranker` says of which. Its entry has all of its
+settings; it takes over nothing from the entry of that model.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.prepared_files import read_json
+from experiments.flags.own_settings import override_own
+from experiments.flags.run_flags import RunConfig, override
+from experiments.judging.rankers import make_ranker
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.budget import fit_to_budget
+
+SettingsByName = dict[str, dict[str, Any]]
+"""By name: the flags of a neural model, or the arguments of a ranker, and their values."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""Names of variants are those of directories too."""
+
+
+class Entry(NamedTuple):
+    """What stands under a name.
+
+    Attributes:
+      model: A key of MODELS or RANKERS.
+      own: Its flags or arguments.
+    """
+
+    model: str
+    own: dict[str, Any]
+
+    @property
+    def is_ranker(self) -> bool:
+        """Whether it is a ranker, which draws nothing and so needs no seed."""
+        return self.model in RANKERS
+
+
+def entry_of(name: str, settings: SettingsByName) -> Entry:
+    """What stands under a name.
+
+    Raises:
+      ValueError: The name is no model's, and no variant's either.
+    """
+    own = settings.get(name, {})
+    kinds: dict[str, list[str]] = {"model": [*MODELS], "ranker": [*RANKERS]}
+    given = [kind for kind in kinds if kind in own]
+    if name in MODELS or name in RANKERS:
+        for kind in given:
+            raise ValueError(
+                f"{name}: {kind}={json.dumps(own[kind])}: must not be changed; a variant has a "
+                "name of its own"
+            )
+        return Entry(name, own)
+    if not given:
+        known = ", ".join([*MODELS, *RANKERS])
+        raise ValueError(
+            f"models={name}: must be one of {known}, or a variant that --settings has with its "
+            "model or ranker"
+        )
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"models={name}: must be at most 100 letters, digits, _ or -")
+    if len(given) > 1:
+        raise ValueError(f"{name}: model and ranker: must be one of them")
+    kind, rest = given[0], dict(own)
+    model = rest.pop(kind)
+    if not isinstance(model, str) or model not in kinds[kind]:
+        raise ValueError(
+            f"{name}: {kind}={json.dumps(model)}: must be one of {', '.join(kinds[kind])}"
+        )
+    return Entry(model, rest)
+
+
+def entry_config(base: RunConfig, entry: Entry, parameter_budget: int, seed: int) -> RunConfig:
+    """The settings of a neural model on one seed.
+
+    Raises:
+      ValueError: A flag is unknown or must be equal for all, a value cannot be used, or the model
+        cannot be fitted to the budget.
+    """
+    run = override_own(override(base, {"model": entry.model, "seed": seed}), entry.own)
+    if parameter_budget:
+        run = run._replace(model=fit_to_budget(run.model, parameter_budget))
+    return run
+
+
+def check_entries(
+    run: RunConfig,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    settings: SettingsByName,
+    parameter_budget: int,
+) -> None:
+    """Checks every cell before anything is trained.
+
+    Raises:
+      ValueError: There are no names or seeds, one is there twice, a name is that of no model, there
+        is no such flag or argument of a model, a value cannot be used, or the model cannot be
+        fitted to the budget; the model is named.
+    """
+    for flag, values in (("models", names), ("seeds", seeds)):
+        if not values:
+            raise ValueError(f"flag --{flag}=: must be one or more")
+        for value in values:
+            if list(values).count(value) > 1:
+                raise ValueError(f"flag --{flag}: {value} is there twice")
+    entries = {name: entry_of(name, settings) for name in [*names, *settings]}
+    for name, entry in entries.items():
+        try:
+            if entry.is_ranker:
+                make_ranker(entry.model, FIRST_ITEM_ID, entry.own)
+            else:
+                for seed in seeds:
+                    entry_config(run, entry, parameter_budget, seed)
+        except (flags.Error, ValueError) as error:
+            raise ValueError(f"{name}: {error}") from error
+
+
+def read_settings_files(paths: Sequence[str]) -> SettingsByName:
+    """Settings by name, those of each name of one file.
+
+    Raises:
+      ValueError: A file cannot be read, or two files set one name.
+    """
+    by_name: SettingsByName = {}
+    for path in paths:
+        try:
+            values = read_json(Path(path))
+        except DataError as error:
+            raise ValueError(f"flag --settings={error}") from error
+        if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+            raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
+        twice = sorted(set(values) & set(by_name))
+        if twice:
+            raise ValueError(f"flag --settings={path}: {twice[0]} is set by a file before it too")
+        by_name |= values
+    return by_name

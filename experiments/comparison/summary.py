@@ -1,0 +1,119 @@
+"""A comparison in figures: one row a model, means and standard deviations over its seeds."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from experiments.comparison.cells import Cell
+from hiertcn_jax.scoring.metrics import GROUPS, METRICS
+
+AVERAGES = ("events", "users")
+
+
+class Figure(NamedTuple):
+    """A metric over the seeds; the deviation is None where there is one seed."""
+
+    mean: float | None
+    deviation: float | None
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
+        text = f"{self.mean:.4f}"
+        return text if self.deviation is None else f"{text} ± {self.deviation:.4f}"
+
+
+class Row(NamedTuple):
+    """A model over its seeds.
+
+    Attributes:
+      model: Its name.
+      seeds: How many.
+      figures: By (average, group, metric).
+      parameters: Non-embedding parameters; None for a ranker.
+      train_events_per_s: Median over the seeds; None for what learns nothing.
+      score_events_per_s: Likewise.
+      causal: Whether what it uses of other users lies before the event.
+    """
+
+    model: str
+    seeds: int
+    figures: dict[tuple[str, str, str], Figure]
+    parameters: int | None
+    train_events_per_s: float | None
+    score_events_per_s: float
+    causal: bool
+
+
+def summarize(cells: list[Cell]) -> list[Row]:
+    """One row a model, in the order of the cells."""
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    return [_row(model, [cell.values for cell in cells if cell.model == model]) for model in models]
+
+
+def _row(model: str, values: list[dict[str, Any]]) -> Row:
+    def groups(cell: dict[str, Any], average: str) -> dict[str, Any]:
+        return cell["metrics"] if average == "events" else cell["metrics"]["per_user"]
+
+    figures = {
+        (average, group, metric): _figure(groups(v, average)[group][metric] for v in values)
+        for average in AVERAGES
+        for group in GROUPS
+        for metric in METRICS
+    }
+    train_speeds = _known(v["train_events_per_s"] for v in values)
+    return Row(
+        model,
+        len(values),
+        figures,
+        values[0]["parameters"],
+        statistics.median(train_speeds) if train_speeds else None,
+        statistics.median(v["score_events_per_s"] for v in values),
+        values[0]["causal"],
+    )
+
+
+def _figure(values: Iterable[float | None]) -> Figure:
+    known = _known(values)
+    if not known:
+        return Figure(None, None)
+    return Figure(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def best_mean(rows: list[Row], average: str, group: str, metric: str) -> float | None:
+    """The best of the models' means; of mrp the lowest."""
+    means = _known(row.figures[average, group, metric].mean for row in rows)
+    if not means:
+        return None
+    return min(means) if metric == "mrp" else max(means)
+
+
+def summary_json(rows: list[Row]) -> dict[str, Any]:
+    """By model what the rows say; metrics as {"mean", "std"}, nested as in an evaluation's JSON."""
+
+    def metrics(row: Row, average: str) -> dict[str, Any]:
+        return {
+            group: {
+                metric: {"mean": figure.mean, "std": figure.deviation}
+                for metric in METRICS
+                for figure in [row.figures[average, group, metric]]
+            }
+            for group in GROUPS
+        }
+
+    return {
+        row.model: {
+            "seeds": row.seeds,
+            "causal": row.causal,
+            "parameters": row.parameters,
+            "train_events_per_s": row.train_events_per_s,
+            "score_events_per_s": row.score_events_per_s,
+            **metrics(row, "events"),
+            "per_user": metrics(row, "users"),
+        }
+        for row in rows
+    }

@@ -1,0 +1,159 @@
+"""A comparison as tables: for the terminal and as Markdown the same ones, and as CSV."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import polars as pl
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.comparison.summary import AVERAGES, Row, best_mean
+from hiertcn_jax.scoring.metrics import GROUPS, METRICS
+
+Differences = list[dict[str, Any]]
+"""What `best_differences` gives."""
+
+
+class TextTable(NamedTuple):
+    """A table of text; the first column names a model.
+
+    Attributes:
+      title: What it shows.
+      columns: The first is of names, the others are aligned to the right.
+      rows: Texts.
+      best: Places (row, column) of the best of a column.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+def comparison_tables(rows: list[Row], differences: Differences) -> list[TextTable]:
+    """Metrics by average and group, sizes and speeds, differences by group."""
+    metrics = [_metrics_table(rows, average, group) for average in AVERAGES for group in GROUPS]
+    return [*metrics, _sizes_table(rows), *_difference_tables(differences)]
+
+
+def _metrics_table(rows: list[Row], average: str, group: str) -> TextTable:
+    best = frozenset(
+        (place, 1 + column)
+        for column, metric in enumerate(METRICS)
+        for place, row in enumerate(rows)
+        if row.figures[average, group, metric].mean is not None
+        and row.figures[average, group, metric].mean == best_mean(rows, average, group, metric)
+    )
+    lines = [[row.model, *(str(row.figures[average, group, m]) for m in METRICS)] for row in rows]
+    return TextTable(f"{group}: averages over {average}", ["model", *METRICS], lines, best)
+
+
+def _sizes_table(rows: list[Row]) -> TextTable:
+    columns = ["model", "seeds", "causal", "parameters", "training events/s", "scoring events/s"]
+    lines = [
+        [
+            row.model,
+            str(row.seeds),
+            "yes" if row.causal else "no",
+            _whole(row.parameters),
+            _whole(row.train_events_per_s),
+            _whole(row.score_events_per_s),
+        ]
+        for row in rows
+    ]
+    return TextTable("Sizes and speed", columns, lines)
+
+
+def _whole(number: float | None) -> str:
+    return "-" if number is None else f"{number:,.0f}"
+
+
+def _difference_tables(differences: Differences) -> Iterator[TextTable]:
+    metrics = list(dict.fromkeys(line["metric"] for line in differences))
+    for group in dict.fromkeys(line["group"] for line in differences):
+        lines = {
+            (line["second"], line["metric"]): line for line in differences if line["group"] == group
+        }
+        (best,) = {line["first"] for line in lines.values()}
+        others = dict.fromkeys(model for model, _ in lines)
+        rows = [[other, *(_interval(lines[other, m]) for m in metrics)] for other in others]
+        title = f"{group}: {best} less each other, 95 % interval over users"
+        yield TextTable(title, [f"{best} less", *metrics], rows)
+
+
+def _interval(line: dict[str, Any]) -> str:
+    return f"{line['difference']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})"
+
+
+def rich_table(table: TextTable) -> Table:
+    """For a terminal of 120 columns: seven metrics with their deviations fit beside a name."""
+    made = Table(
+        title=table.title, box=box.SIMPLE, padding=0, show_edge=False, title_justify="left"
+    )
+    for place, column in enumerate(table.columns):
+        made.add_column(column, justify="right" if place else "left", overflow="fold")
+    for at, row in enumerate(table.rows):
+        made.add_row(
+            *(
+                Text(text.replace(" ± ", "±"), "bold" if (at, place) in table.best else "")
+                for place, text in enumerate(row)
+            )
+        )
+    return made
+
+
+def markdown(tables: list[TextTable], header: dict[str, Any]) -> str:
+    """The tables with what they were made of: data, split, seeds, commits."""
+    parts = [f"{name}: {value}  " for name, value in header_texts(header).items()]
+    for table in tables:
+        lines = [
+            [f"**{text}**" if (at, place) in table.best else text for place, text in enumerate(row)]
+            for at, row in enumerate(table.rows)
+        ]
+        aligned = ["---", *["---:"] * (len(table.columns) - 1)]
+        parts += ["", f"{table.title}:", ""]
+        parts += ["| " + " | ".join(line) + " |" for line in (table.columns, aligned, *lines)]
+    return "\n".join(parts) + "\n"
+
+
+def header_texts(header: dict[str, Any]) -> dict[str, str]:
+    """The header as people read it."""
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in header.items()
+    }
+
+
+def comparison_frame(rows: list[Row], events_hash: str) -> pl.DataFrame:
+    """One line for each model, average and group; metrics as mean and std columns."""
+    lines = []
+    for row in rows:
+        for average in AVERAGES:
+            for group in GROUPS:
+                line: dict[str, Any] = {
+                    "model": row.model,
+                    "average_over": average,
+                    "group": group,
+                    "seeds": row.seeds,
+                    "causal": row.causal,
+                    "parameters": row.parameters,
+                    "train_events_per_s": row.train_events_per_s,
+                    "score_events_per_s": row.score_events_per_s,
+                }
+                for metric in METRICS:
+                    figure = row.figures[average, group, metric]
+                    line[metric], line[f"{metric} std"] = figure.mean, figure.deviation
+                lines.append({**line, "events_hash": events_hash})
+    return pl.DataFrame(lines, infer_schema_length=None)
+
+
+def differences_frame(differences: Differences, events_hash: str) -> pl.DataFrame:
+    """One line for each pair, group and metric."""
+    names = ("first", "second", "group", "metric")
+    schema = {
+        **dict.fromkeys(names, pl.String),
+        **dict.fromkeys(("difference", "low", "high"), pl.Float64),
+    }
+    frame = pl.DataFrame(differences, schema=schema)
+    return frame.with_columns(events_hash=pl.lit(events_hash))

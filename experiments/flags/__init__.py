@@ -1,0 +1,1 @@
+"""Flags from configs and back. Imports the libraries' configs."""

@@ -1,0 +1,50 @@
+"""Which flags one model of a comparison, or one trial of a sweep, may have otherwise than the rest.
+
+What decides which events are scored and how, what may be fitted on and where the work is done has
+to be equal, or figures that stand side by side say nothing of the models.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.flags.run_flags import RunConfig, flag_name, override
+from hiertcn_jax.config import EvalConfig
+
+SHARED_FLAGS = frozenset(
+    {
+        # What stands in a row.
+        "model",
+        "seed",
+        "parameter_budget",
+        # What is fitted on, and which checkpoint is taken.
+        "fit_on",
+        "monitor",
+        "eval_every_epochs",
+        # What is scored, and how.
+        "split",
+        *(flag_name(EvalConfig, field.name) for field in dataclasses.fields(EvalConfig)),
+        # Where things lie.
+        "data_dir",
+        "workdir",
+        "synthetic",
+        "item_embeddings",
+        "item_embedding_ids",
+        "embedding_cache_mb",
+        "data_parallelism",
+        "model_parallelism",
+    }
+)
+"""Flags that are equal for all models of a comparison and for all trials of a sweep."""
+
+
+def override_own(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The run with the flags of one model or trial, see `flags.override`.
+
+    Raises:
+      ValueError: One is of SHARED_FLAGS, there is no such flag, or a value cannot be used.
+    """
+    for name, value in values.items():
+        if name in SHARED_FLAGS:
+            raise ValueError(f"{name}={value}: must be equal for all, so only the command sets it")
+    return override(run, values)

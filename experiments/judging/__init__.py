@@ -1,0 +1,1 @@
+"""Scores a model on a split, slices the scores, prints them. Imports runs.data, runs.files."""

@@ -1,0 +1,163 @@
+"""Exact ranks over a catalogue that is on the devices, which share events and rows."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place
+from hiertcn_jax.learning.train_step import make_rank_step
+from hiertcn_jax.scoring.chunk_ranks import RankCounts
+from hiertcn_jax.scoring.ranks import ranks_of
+
+
+class Ranked(NamedTuple):
+    """Some events of a batch, being ranked.
+
+    Attributes:
+      event_m: Which events of the batch these are; -1 where there is none.
+      counts: Their counts, perhaps still being made; of all processes' events.
+    """
+
+    event_m: np.ndarray
+    counts: RankCounts
+
+
+def collect_ranks(ranked: list[Ranked], events: int) -> np.ndarray:
+    """The ranks of all `events` of a batch, float64; waits for the devices.
+
+    Raises:
+      ValueError: A score is NaN.
+    """
+    rank_n = np.zeros(events)
+    for event_m, counts in ranked:
+        held_m = event_m >= 0
+        rank_n[event_m[held_m]] = ranks_of(RankCounts(*map(own_part, counts)))[held_m]
+    return rank_n
+
+
+def in_order(order_n: np.ndarray, counts: list[RankCounts]) -> list[Ranked]:
+    """Counts of events that were ranked one behind the other; behind the last is filling.
+
+    Args:
+      order_n: The events.
+      counts: Of equally many of them each.
+    """
+    size = len(counts[0].greater_n) if counts else 0
+    event_n = np.full(len(counts) * size, -1)
+    event_n[: len(order_n)] = order_n
+    return list(map(Ranked, np.split(event_n, len(counts)), counts)) if counts else []
+
+
+class Dealer:
+    """Deals events of a batch to calls in which each device gets some of its own lanes'.
+
+    Processes do equally many calls, of the same shapes.
+
+    Args:
+      config: The lanes and events of a batch; `rank_events` are those of a device in a call.
+      layout: Where the lanes lie, if on several devices.
+    """
+
+    def __init__(self, config: EvalConfig, layout: Layout | None) -> None:
+        self._size, self._layout = config.rank_events, layout
+        count = jax.process_count()
+        self._shards = 1 if layout is None else layout.mesh.shape[DATA] // count
+        self._shard_slots = config.lanes // count * config.events // self._shards
+
+    def __call__(
+        self,
+        places_n: np.ndarray,
+        order_n: np.ndarray,
+        columns: Sequence[tuple[np.ndarray | None, int]],
+    ) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        """Yields the events of each call (-1: none), and what there is to know of them.
+
+        Args:
+          places_n: Where the events stand in this process's part of the batch.
+          order_n: The order in which they are dealt.
+          columns: Values of the events, and what stands where there is none; a second axis gets as
+            long as that of any process. None stays None.
+
+        Returns:
+          For each call the events, and placed on the devices: their places among the events of
+          their device, then the columns.
+        """
+        shard_n = places_n // self._shard_slots
+        most = int(np.bincount(shard_n, minlength=self._shards).max())
+        widths = [
+            values.shape[1] for values, _ in columns if values is not None and values.ndim > 1
+        ]
+        calls, *widths = processes.highest([-(-most // self._size), *widths])
+        filled = [_filled(places_n % self._shard_slots, 0)]
+        for values, filling in columns:
+            if values is not None and values.ndim > 1:
+                fill = [(0, 0), (0, widths.pop(0) - values.shape[1])]
+                values = np.pad(values, fill, constant_values=filling)
+            filled.append(_filled(values, filling))
+        for event_m in self._deal(shard_n, order_n, calls):
+            arrays = tuple(None if values is None else values[event_m] for values in filled)
+            if self._layout is not None:
+                arrays = place(arrays, lane_shardings(arrays, self._layout.mesh))
+            yield event_m, arrays
+
+    def _deal(self, shard_n: np.ndarray, order_n: np.ndarray, calls: int) -> Iterator[np.ndarray]:
+        event_sm = np.full((self._shards, calls * self._size), -1)
+        for shard in range(self._shards):
+            own = order_n[shard_n[order_n] == shard]
+            event_sm[shard, : len(own)] = own
+        for call in range(calls):
+            yield event_sm[:, call * self._size : (call + 1) * self._size].ravel()
+
+
+def _filled(values: np.ndarray | None, filling: int) -> np.ndarray | None:
+    """The values, and `filling` at place -1; int32."""
+    if values is None:
+        return None
+    filler = np.full((1, *values.shape[1:]), filling)
+    return np.concatenate([values, filler]).astype(np.int32)
+
+
+class DeviceRanks:
+    """Ranks over a table on the devices.
+
+    Args:
+      model_config: `normalize` is read.
+      config: See `Dealer`; `rank_chunk` rows are scored at once.
+      layout: Where table and lanes lie, if on several devices.
+    """
+
+    def __init__(
+        self, model_config: ModelConfig, config: EvalConfig, layout: Layout | None
+    ) -> None:
+        self._step = make_rank_step(model_config, config.rank_chunk, layout)
+        self._deal = Dealer(config, layout)
+
+    def __call__(
+        self,
+        items: Any,
+        u_bld: jax.Array,
+        places_n: np.ndarray,
+        item_n: np.ndarray,
+        seen_nk: np.ndarray | None,
+        order_n: np.ndarray,
+    ) -> list[Ranked]:
+        """Starts ranking.
+
+        Args:
+          items: The table.
+          u_bld: Predictions, of all processes.
+          places_n: Where the events stand in this process's part of the batch.
+          item_n: Their targets.
+          seen_nk: What does not compete, as in `ranking.rank_counts`.
+          order_n: The order in which they are ranked.
+        """
+        columns = [(item_n, FIRST_ITEM_ID), (seen_nk, PADDING_ID)]
+        return [
+            Ranked(event_m, self._step(items, u_bld, *arrays))
+            for event_m, arrays in self._deal(places_n, order_n, columns)
+        ]

@@ -1,0 +1,192 @@
+"""Fits and scores rankers without a neural network, on the very events of the neural models."""
+
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipelines.histories.events import blocks_of
+from data_pipelines.histories.record import History, Split
+from data_pipelines.lanes.loaders import eval_loader
+from experiments.judging.evaluation import (
+    Collector,
+    Evaluation,
+    ScoredEvents,
+    scored_events,
+    seen_items,
+)
+from experiments.judging.shown_lists import (
+    ShownLists,
+    ShownRanks,
+    find_lists,
+    has_impressions,
+    rank_in_list,
+)
+from experiments.runs.data import Data
+from hiertcn_jax.baselines import Context, FittedHistory, Ranker
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+
+_BUCKET = Bucket(lanes=64, events=256, sessions=256)
+"""Rankers see one event at a time; the bucket only decides how many are listed at once."""
+
+_VECTORS = "item_vectors_vd"
+"""The argument of rankers that take given embeddings; no file of settings can have it."""
+
+_JSON_TYPES: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+    str: (str,),
+}
+
+
+def make_ranker(
+    name: str, rows: int, arguments: Mapping[str, Any], item_vectors_vd: np.ndarray | None = None
+) -> Ranker:
+    """A ranker with arguments that come from a file.
+
+    Args:
+      name: One of RANKERS.
+      rows: `v`, rows of the item table.
+      arguments: By name, JSON values.
+      item_vectors_vd: Given embeddings, if there are any, for a ranker that takes them.
+
+    Raises:
+      ValueError: There is no such argument, or a value is of another type or out of range.
+    """
+    hints = _hints(name)
+    known = {argument: hint for argument, hint in hints.items() if hint in _JSON_TYPES}
+    del known["rows"]
+    for argument, value in arguments.items():
+        if argument not in known:
+            names = ", ".join(known) or "it has none"
+            raise ValueError(f"{argument}: no such argument of {name}: {names}")
+        if type(value) not in _JSON_TYPES[known[argument]]:
+            raise ValueError(f"{argument}={value}: must be {known[argument].__name__}")
+    given = {} if item_vectors_vd is None else {_VECTORS: item_vectors_vd}
+    return RANKERS[name](rows, **arguments, **given)
+
+
+def takes_embeddings(name: str) -> bool:
+    """Whether a ranker looks at embeddings of items: given ones take the place of its own."""
+    return _VECTORS in _hints(name)
+
+
+def ranker_for(name: str, data: Data, arguments: Mapping[str, Any]) -> Ranker:
+    """`make_ranker` for a catalogue, on its given embeddings where the ranker takes some."""
+    vectors_vd, rows = None, data.vocabulary.size
+    if data.embeddings is not None and takes_embeddings(name):
+        vectors_vd = np.zeros((rows, data.embeddings.width), np.float32)
+        vectors_vd[FIRST_ITEM_ID:] = data.embeddings.rows(np.arange(FIRST_ITEM_ID, rows))
+    return make_ranker(name, rows, arguments, vectors_vd)
+
+
+def _hints(name: str) -> dict[str, Any]:
+    return typing.get_type_hints(RANKERS[name].__init__)  # type: ignore[misc]
+
+
+def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:
+    """The fitted part of every user's history; users without one are left out."""
+    last = Split.TRAIN if fit_on == "train" else Split.VALID
+    for _, histories in blocks_of(data.histories):
+        for history in histories:
+            sessions = int(np.sum(history.session_splits <= last))
+            events = int(history.session_lengths[:sessions].sum())
+            if events:
+                yield FittedHistory(
+                    history.item_ids[:events],
+                    history.times[:events],
+                    history.session_lengths[:sessions],
+                )
+
+
+def evaluate_ranker(
+    ranker: Ranker, data: Data, split: Split, mask_seen: str = "none"
+) -> Evaluation:
+    """Ranks and metrics of a fitted ranker, by the same contract as a neural model's.
+
+    Args:
+      ranker: The ranker.
+      data: The data.
+      split: VALID or TEST.
+      mask_seen: What is left out of the ranking, see `EvalConfig`.
+
+    Raises:
+      ValueError: A score is NaN, or no user has a session of `split`.
+    """
+    collector = Collector(data)
+    for element in eval_loader(data.histories, _BUCKET, split=split):
+        events = scored_events(element)
+        users = np.unique(events.user_n).tolist()
+        histories = dict(zip(users, data.histories.__getitems__(users), strict=True))
+        contexts = (
+            context_before(histories[user], int(session), int(end))
+            for user, session, end in zip(
+                events.user_n, events.session_n, events.user_position_n, strict=True
+            )
+        )
+        lists, seen_nk = _lists_of(data, events), seen_items(data, events, mask_seen)
+        others_of = {}
+        if lists is not None:
+            others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
+        rank_n, shown_n = [], []
+        for place, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
+            scores_v = ranker.score(context)
+            rank_n.append(rank_of(scores_v, item, () if seen_nk is None else seen_nk[place]))
+            if place in others_of:
+                shown_n.append(rank_in_list(scores_v, item, others_of[place]))
+        shown = None
+        if lists is not None:
+            shown = ShownRanks(lists.index_n, np.array(shown_n), lists.size_n)
+        collector.add(element, events, np.array(rank_n), shown)
+    return collector.result()
+
+
+def _lists_of(data: Data, events: ScoredEvents) -> ShownLists | None:
+    if not has_impressions(data):
+        return None
+    return find_lists(data, events.user_n, events.user_position_n)
+
+
+def context_before(history: History, session: int, end: int) -> Context:
+    """What is known of a user before an event.
+
+    Args:
+      history: The user's.
+      session: Index of the event's session in it.
+      end: Index of the event in it.
+    """
+    starts = np.concatenate([[0], np.cumsum(history.session_lengths)])
+    return Context(
+        history.item_ids[:end],
+        history.times[:end],
+        previous_start=int(starts[max(session - 1, 0)]),
+        session_start=int(starts[session]),
+        time=int(history.times[end]),
+    )
+
+
+def rank_of(scores_v: np.ndarray, item: int, seen_k: npt.ArrayLike = ()) -> float:
+    """1 + items above + half of the other items with an equal score, in float32.
+
+    Args:
+      scores_v: Scores; rows before FIRST_ITEM_ID do not compete.
+      item: The target.
+      seen_k: Distinct rows that do not compete either, but for the target, which always does.
+
+    Raises:
+      ValueError: A score is NaN.
+    """
+    scores_v = scores_v.astype(np.float32)
+    competitors = scores_v[FIRST_ITEM_ID:]
+    if np.isnan(competitors).any():
+        raise ValueError("scores: NaN")
+    target = scores_v[item]
+    seen_k = np.asarray(seen_k, np.int64)
+    left_out = scores_v[seen_k[(seen_k >= FIRST_ITEM_ID) & (seen_k != item)]]
+    above = np.count_nonzero(competitors > target) - np.count_nonzero(left_out > target)
+    equal = np.count_nonzero(competitors == target) - np.count_nonzero(left_out == target) - 1
+    return float(1 + above + equal / 2)

@@ -1,0 +1,114 @@
+"""Slices as pictures: one PNG a slice, a panel a metric, a line a model."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.judging.slices import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_APART = ("first session", "new")
+"""Bins that are no step of a scale to the bin beside them: lines do not lead from them."""
+
+_COLORS = 10
+_MARKERS = "osD^v<>pPX*dH"
+_LINES = ("-", "--", "-.", ":")
+"""Colours and markers repeat after 10 and 13 models, so that no two of 130 look the same."""
+
+_SPREAD = 0.5
+"""Of the way from bin to bin: models stand beside each other, so that equal ones do not hide."""
+
+
+def require_matplotlib() -> None:
+    """Checks before anything is computed that plots can be made.
+
+    Raises:
+      ValueError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(
+            "flag --slices: plots need matplotlib: python -m pip install 'hiertcn_jax[report]'"
+        )
+
+
+def plot_slices(models: Mapping[str, list[dict[str, Any]]], prefix: Path, title: str) -> list[Path]:
+    """Writes one plot a slice, to `<prefix>_<slice>.png`.
+
+    Args:
+      models: By model, the slices (`slice_metrics`) of each seed; lines are means over seeds.
+      prefix: Directory and start of the files' names.
+      title: Above each plot: which data and split.
+    """
+    paths = []
+    for name in next(iter(models.values()))[0]:
+        path = prefix.with_name(f"{prefix.name}_{name}.png")
+        _plot(name, models, path, title)
+        paths.append(path)
+    return paths
+
+
+def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, title: str) -> None:
+    from matplotlib.figure import Figure
+
+    first = next(iter(models.values()))[0][name]
+    bins = [b for b in first["bins"] if b["events"]]
+    figure = Figure(figsize=(4 + 1.4 * max(len(bins), 4), 9), layout="constrained")
+    panels = figure.subplots(len(METRICS), 1, sharex=True)
+    for metric, axes in zip(METRICS, panels, strict=True):
+        for number, (model, seeds) in enumerate(models.items()):
+            shift = _SPREAD * ((number + 0.5) / len(models) - 0.5)
+            values = [_values(seed[name], metric) for seed in seeds]
+            _draw(axes, values, shift, {**line_of(number), "label": model})
+        axes.set_ylabel(f"{metric} (mean over events)")
+        axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 1e-3))
+        axes.grid(axis="y", alpha=0.3)
+        apart = [place for place, b in enumerate(bins) if b["bin"] in _APART]
+        for place in apart[: len(bins) - 1]:
+            axes.axvline(place + 0.5, color="0.7", linestyle=":")
+    events = sum(b["events"] for b in bins)
+    most = max(len(runs) for runs in models.values())
+    over = f", mean over {most} seeds" if most > 1 else ""
+    panels[0].set_title(f"{title}: {events:,} events{over}", fontsize="medium")
+    panels[-1].set_xticks(
+        range(len(bins)),
+        [f"{b['bin']}\n{b['events']:,} events\n{b['users']:,} users" for b in bins],
+        fontsize="small",
+    )
+    panels[-1].set_xlim(-0.5, len(bins) - 0.5)
+    panels[-1].set_xlabel(first["title"])
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", handlelength=4.5)
+    figure.savefig(path, dpi=120)
+
+
+def _values(of_slice: dict[str, Any], metric: str) -> list[tuple[str, float]]:
+    """Label and value of the bins that hold events."""
+    return [(b["bin"], b[metric]) for b in of_slice["bins"] if b["events"]]
+
+
+def line_of(number: int) -> dict[str, Any]:
+    """How the line of a model looks, by its place among the models."""
+    return {
+        "color": f"C{number % _COLORS}",
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _LINES[number % len(_LINES)],
+        "markersize": 6,
+        "alpha": 0.75,
+    }
+
+
+def _draw(
+    axes: "Axes", seeds: list[list[tuple[str, float]]], shift: float, line: dict[str, Any]
+) -> None:
+    """A model's line, mean over its seeds, broken behind a bin that stands apart."""
+    labels = [label for label, _ in seeds[0]]
+    means = np.mean([[value for _, value in seed] for seed in seeds], axis=0)
+    apart = 1 if labels[0] in _APART else 0
+    places = np.arange(len(labels)) + shift
+    axes.plot(places[apart:], means[apart:], **line)
+    axes.plot(places[:apart], means[:apart], **{**line, "label": None})

@@ -1,0 +1,128 @@
+"""Exact ranks over a catalogue that is in a file: its rows come by in chunks."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.devices.mesh import DATA, lane_shardings, replicated
+from hiertcn_jax.learning.train_step import make_chunk_steps
+from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, init_rank_state
+
+
+@dataclasses.dataclass
+class _Block:
+    """Events that are ranked by one call.
+
+    Attributes:
+      u_nd: Their predictions.
+      target_n: The places of their targets.
+      seen_nk: The places of what does not compete, or None.
+      state: What is known of their ranks.
+      sorted_targets: The places of their targets, ascending; on the host.
+    """
+
+    u_nd: jax.Array
+    target_n: jax.Array
+    seen_nk: jax.Array | None
+    state: RankState
+    sorted_targets: np.ndarray
+
+    def has_target(self, start: int, end: int) -> bool:
+        """Whether one of the targets is among these places."""
+        first, last = np.searchsorted(self.sorted_targets, [start, end])
+        return bool(first < last)
+
+
+class StreamedRanks:
+    """Ranks over given embeddings, which are never in memory together.
+
+    The catalogue is gone through in the order of the file, twice for each call: for the targets'
+    scores, where chunks without a target are passed over, then to count. Two chunks are in memory
+    at a time.
+
+    A process ranks its own events, on its own devices, which share the events of a call. It asks no
+    other one for anything.
+
+    Args:
+      embeddings: The catalogue.
+      model_config: `normalize` is read.
+      config: `rank_events` events of each device are ranked by one call, `rank_chunk` items are
+        read at once.
+      devices: Of this process.
+    """
+
+    def __init__(
+        self,
+        embeddings: ItemEmbeddings,
+        model_config: ModelConfig,
+        config: EvalConfig,
+        devices: Sequence[jax.Device],
+    ) -> None:
+        self._embeddings = embeddings
+        self._items = embeddings.table_rows - FIRST_ITEM_ID
+        self._chunk = min(config.rank_chunk, self._items)
+        self._mesh = Mesh(np.asarray(devices), (DATA,))
+        # Of a single event the products would be computed by other means, see `rank_counts`.
+        self._size = max(config.rank_events, 2) * len(devices)
+        self._steps = make_chunk_steps(model_config)
+
+    def __call__(
+        self, u_nd: np.ndarray, item_n: np.ndarray, seen_nk: np.ndarray | None
+    ) -> list[RankCounts]:
+        """The counts of events, `rank_events` at a time; behind the last event is filling.
+
+        Args:
+          u_nd: float32. Predictions.
+          item_n: The targets, rows of the item table. In the order of `ItemEmbeddings.places`, few
+            chunks are read twice.
+          seen_nk: What does not compete, as in `ranking.rank_counts`.
+        """
+        blocks = list(self._blocks(u_nd, item_n, seen_nk))
+        for looks_up in (True, False):
+            before = None
+            for first in range(FIRST_ITEM_ID, FIRST_ITEM_ID + self._items, self._chunk):
+                start = min(first, FIRST_ITEM_ID + self._items - self._chunk)
+                end = start + self._chunk
+                wanted = [b for b in blocks if not looks_up or b.has_target(start, end)]
+                if not wanted:
+                    continue
+                read_cd = self._embeddings.read_places(start, self._chunk)
+                # The devices go on while a chunk is read; no more than that is queued.
+                jax.block_until_ready(before)
+                rows_cd = self._steps.rows(jax.device_put(read_cd, replicated(self._mesh)))
+                for block in wanted:
+                    events = (block.u_nd, block.target_n, block.seen_nk)
+                    block.state = self._steps.rank(
+                        block.state, rows_cd, start, first, looks_up, *events
+                    )
+                before = wanted[-1].state
+        return [block.state.counts for block in blocks]
+
+    def _blocks(
+        self, u_nd: np.ndarray, item_n: np.ndarray, seen_nk: np.ndarray | None
+    ) -> Iterator[_Block]:
+        for first in range(0, len(item_n), self._size):
+            part = slice(first, first + self._size)
+            fill = [(0, self._size - len(item_n[part]))]
+            seen = None if seen_nk is None else self._embeddings.places(seen_nk[part])
+            if seen is not None:
+                seen = np.pad(seen, [*fill, (0, 0)], constant_values=PADDING_ID)
+            place_n = np.pad(self._embeddings.places(item_n[part]), fill, mode="edge")
+            yield _Block(
+                self._placed(np.pad(u_nd[part], [*fill, (0, 0)])),
+                self._placed(place_n),
+                self._placed(seen),
+                self._placed(init_rank_state(self._size)),
+                np.sort(place_n),
+            )
+
+    def _placed(self, events: Any) -> Any:
+        """Arrays whose first axis is `n`, on the devices."""
+        return jax.device_put(events, lane_shardings(events, self._mesh))

@@ -1,0 +1,1 @@
+"""One training run: data, assembly, loop, journal, restore. Imports flags, processes, judging."""

@@ -1,0 +1,120 @@
+"""A prepared directory, opened."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipelines.embeddings.item_embeddings import ItemEmbeddings, open_item_embeddings
+from data_pipelines.errors import DataError
+from data_pipelines.histories.caching import CachedHistories
+from data_pipelines.histories.events import HistorySource
+from data_pipelines.histories.manifest import load_manifest
+from data_pipelines.histories.prepared_files import verify_files
+from data_pipelines.histories.store import open_histories
+from data_pipelines.sessions.vocabulary import Vocabulary
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import TrainConfig
+
+
+class Data(NamedTuple):
+    """What `data_pipelines.prepare` made.
+
+    Attributes:
+      directory: Where it lies.
+      histories: One history a user.
+      vocabulary: The catalogue.
+      manifest: See `data_pipelines.histories.manifest.load_manifest`.
+      embeddings: Given embeddings of the catalogue; None: they are learned.
+    """
+
+    directory: Path
+    histories: HistorySource
+    vocabulary: Vocabulary
+    manifest: dict[str, Any]
+    embeddings: ItemEmbeddings | None = None
+
+    @property
+    def content_hash(self) -> str:
+        """Same content, same hash."""
+        return self.manifest["content_hash"]
+
+    def user_ids(self, user_n: np.ndarray) -> list[str]:
+        """The ids in the raw log of users by the index of their history."""
+        users, inverse_n = np.unique(user_n, return_inverse=True)
+        ids = [history.user_id for history in self.histories.__getitems__(users.tolist())]
+        return [ids[place] for place in inverse_n]
+
+    def fitted_events(self, fit_on: str) -> int:
+        """Events of the parts that are fitted on."""
+        splits = self.manifest["counts"]["splits"]
+        return sum(splits[part]["events"]["all"] for part in fit_on.split("_"))
+
+    def counts_v(self, fit_on: str) -> np.ndarray:
+        """int64 [v]. Fitted events of each row of the item table, 0 for padding and unknown."""
+        counts_v = self.vocabulary.counts_v
+        return counts_v if fit_on == "train" else counts_v + self.vocabulary.valid_counts_v
+
+
+def open_data(directory: str | Path) -> Data:
+    """Opens a prepared directory.
+
+    Raises:
+      DataError: It is missing, incomplete, changed, or of another schema version.
+    """
+    directory = Path(directory)
+    manifest = load_manifest(directory)
+    verify_files(directory, manifest["files"])
+    vocabulary = Vocabulary.load(directory)
+    histories = CachedHistories(open_histories(directory, vocabulary.size))
+    _require_counts(directory, manifest["counts"], vocabulary, len(histories))
+    return Data(directory, histories, vocabulary, manifest)
+
+
+def with_embeddings(data: Data, config: TrainConfig) -> Data:
+    """The data with the given embeddings that a run asks for, if it does.
+
+    Raises:
+      DataError: The files cannot be used, see `open_item_embeddings`.
+    """
+    if not config.item_embeddings:
+        return data
+    embeddings = open_item_embeddings(
+        config.item_embeddings,
+        config.item_embedding_ids,
+        data.vocabulary,
+        config.embedding_cache_mb << 20,
+    )
+    return data._replace(embeddings=embeddings)
+
+
+def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
+    """Checks that given embeddings, if there are any, are as wide as a model's items.
+
+    Raises:
+      DataError: They are not.
+    """
+    if embeddings is not None and embeddings.width != item_dim:
+        raise DataError(
+            f"{embeddings.file.path}: {embeddings.width} values a row, but item_dim={item_dim}"
+        )
+
+
+def _require_counts(
+    directory: Path, counts: dict[str, Any], vocabulary: Vocabulary, histories: int
+) -> None:
+    """Checks that a directory holds what its manifest counts."""
+    parts = counts["splits"]
+    known = {
+        name: part["events"]["all"] - part["unknown_items"]["all"] for name, part in parts.items()
+    }
+    for what, found, counted in (
+        ("histories", histories, counts["users"]),
+        ("items in vocabulary.parquet", vocabulary.size - FIRST_ITEM_ID, counts["items"]),
+        ("train events in vocabulary.parquet", int(vocabulary.train_events.sum()), known["train"]),
+        ("valid events in vocabulary.parquet", int(vocabulary.valid_events.sum()), known["valid"]),
+    ):
+        if found != counted:
+            raise DataError(
+                f"{directory}: {found} {what}, but manifest.json counts {counted}; prepare it again"
+            )

@@ -1,0 +1,122 @@
+"""What a run says while it runs: metrics.jsonl, TensorBoard, a progress bar."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.curves import Curves
+from experiments.runs.files import naming, whole_file
+from hiertcn_jax.saving.json_files import parse_json
+
+
+def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> None:
+    """Drops what a killed run wrote behind the checkpoint that it goes on from.
+
+    Lines of later steps would stand there twice; a last line that was cut off is dropped too. The
+    file is replaced at once, so a kill in between leaves the old or the new one.
+
+    Args:
+      path: metrics.jsonl; nothing happens where it is missing.
+      step: The last step to keep.
+      validation_due: Whether the validation of that step is still to come: then a line of it, which
+        was written behind the checkpoint, is dropped too.
+
+    Raises:
+      OSError: It cannot be read or written.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():  # A pipe in its place would never end.
+        raise OSError(f"{path}: is no file")
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            values = parse_json(line)
+            place = values["step"], values["kind"]
+            earlier = place[0] <= step and not (validation_due and place == (step, "valid"))
+        except (ValueError, TypeError, KeyError):
+            continue
+        if line.endswith("\n") and earlier:
+            kept.append(line)
+    with whole_file(path) as aside:
+        aside.write_text("".join(kept), encoding="utf-8")
+
+
+class NoJournal:
+    """The journal of a process that writes none: that of another is the run's."""
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """See `Journal`."""
+
+    def sync(self) -> None:
+        """See `Journal`."""
+
+    def close(self) -> None:
+        """See `Journal`."""
+
+
+class Journal:
+    """Writes lines of metrics to metrics.jsonl and to TensorBoard.
+
+    Args:
+      workdir: The run's directory.
+      step: The step that the run starts from.
+      validation_due: Whether its validation is still to come.
+
+    Raises:
+      OSError: As for `write`.
+    """
+
+    def __init__(self, workdir: Path, step: int, validation_due: bool = False) -> None:
+        path = workdir / "metrics.jsonl"
+        keep_lines_until(path, step, validation_due)
+        self._path, self._curves_path = path, workdir / "tensorboard"
+        with naming(path):
+            # Unbuffered: closing has nothing left to write that may fail.
+            self._file = path.open("ab", buffering=0)
+        with naming(self._curves_path):
+            self._curves = Curves(self._curves_path, step)
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """One line {"step", "kind", values}; numbers go to TensorBoard as kind/name.
+
+        Args:
+          step: Steps done.
+          kind: `train` or `valid`.
+          values: JSON values by name.
+
+        Raises:
+          OSError: It cannot be written; the file, or TensorBoard's directory, is named.
+        """
+        rest = (json.dumps({"step": step, "kind": kind, **values}) + "\n").encode()
+        with naming(self._path):
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        with naming(self._curves_path):
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._curves.add(f"{kind}/{name}", value, step)
+
+    def sync(self) -> None:
+        """Every line so far is on the disk: a checkpoint never knows of one that is not.
+
+        Raises:
+          OSError: As for `write`.
+        """
+        with naming(self._path):
+            os.fsync(self._file.fileno())
+        with naming(self._curves_path):
+            self._curves.flush()
+
+    def close(self) -> None:
+        """Writes what is still held back.
+
+        Raises:
+          OSError: As for `write`.
+        """
+        with naming(self._path):
+            self._file.close()
+        with naming(self._curves_path):
+            self._curves.close()

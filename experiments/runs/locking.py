@@ -1,0 +1,60 @@
+"""One run at a time in a workdir."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hiertcn_jax.devices import processes
+
+REFUSAL = "trains here, and a workdir takes one run at a time"
+"""Stands in what is said where the lock is another process's."""
+
+_POLL_SECONDS = 1.0
+"""Between two looks at a lock that is waited for."""
+
+
+@contextlib.contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Holds the lock of a workdir. The system takes it back however the process ends.
+
+    Of several processes of a run the first holds it for all.
+
+    Raises:
+      BlockingIOError: Another process holds it.
+      OSError: W/lock cannot be written.
+    """
+    if not processes.is_first():
+        yield
+        return
+    with (workdir / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BlockingIOError(f"{workdir}: process {holder} {REFUSAL}") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def wait_until_free(workdir: Path) -> None:
+    """Waits until no process holds the lock of a workdir; says once whom it waits for.
+
+    Raises:
+      OSError: W/lock cannot be written.
+    """
+    said = False
+    while True:
+        try:
+            with lock_workdir(workdir):
+                return
+        except BlockingIOError as error:
+            if not said:
+                print(f"waiting: {error}", flush=True)
+            said = True
+            time.sleep(_POLL_SECONDS)

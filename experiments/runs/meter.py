@@ -1,0 +1,152 @@
+"""Sums over the steps between two lines of the journal."""
+
+import dataclasses
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from experiments.runs.bad_steps import BadStepsError
+from experiments.runs.journal import Journal, NoJournal
+from hiertcn_jax.learning.train_step import StepMetrics
+
+
+@dataclasses.dataclass
+class Sums:
+    """What was gathered; saved with a checkpoint, so that no line depends on where a run stopped.
+
+    Attributes:
+      events: Training events seen in all.
+      skipped_steps: Steps in all whose loss or gradient was not finite.
+      skipped_in_row: Such steps since the last that was not one.
+      steps: Steps since the last line; what follows is of these.
+      line_events: Training events.
+      seconds: Time that they took.
+      loss_sum, weight: Sums of the loss and of its weights, without skipped steps.
+      loss_steps: Steps in these sums.
+      grad_norm: Of the last step that was not skipped; None where all were.
+      learning_rate: Of the last step.
+    """
+
+    events: int = 0
+    skipped_steps: int = 0
+    skipped_in_row: int = 0
+    steps: int = 0
+    line_events: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    weight: float = 0.0
+    loss_steps: int = 0
+    grad_norm: float | None = None
+    learning_rate: float = 0.0
+
+    def add(self, values: StepMetrics) -> None:
+        """Takes in a step whose metrics are on the host."""
+        self.steps += 1
+        self.events += int(values["events"])
+        self.line_events += int(values["events"])
+        self.learning_rate = float(values["learning_rate"])
+        if values["finite"]:
+            self.skipped_in_row = 0
+            self.loss_steps += 1
+            self.loss_sum += float(values["loss_sum"])
+            self.weight += float(values["weight"])
+            self.grad_norm = float(values["grad_norm"])
+        else:
+            self.skipped_steps += 1
+            self.skipped_in_row += 1
+
+    def next_line(self) -> "Sums":
+        """The sums behind a line."""
+        return Sums(self.events, self.skipped_steps, self.skipped_in_row)
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of the line; None where all its steps were skipped."""
+        return self.loss_sum / max(self.weight, 1e-6) if self.loss_steps else None
+
+
+class _Step(NamedTuple):
+    step: int
+    metrics: StepMetrics
+    user_bs: np.ndarray
+
+
+class Meter:
+    """Gathers the metrics of steps, and reads them from the device only to write or to save.
+
+    Args:
+      journal: Where the lines go.
+      bar: The progress bar, which shows the newest.
+      steps_per_epoch: Steps of one pass.
+      sums: What was gathered before.
+      max_bad_steps: See `TrainConfig`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal | NoJournal,
+        bar: tqdm,
+        steps_per_epoch: int,
+        sums: Sums,
+        max_bad_steps: int,
+    ) -> None:
+        self._journal, self._bar = journal, bar
+        self._steps_per_epoch, self._max_bad_steps = steps_per_epoch, max_bad_steps
+        self._sums = sums
+        self._unread: list[_Step] = []
+        self._resumed = time.perf_counter()
+
+    def add(self, step: int, metrics: StepMetrics, user_bs: np.ndarray) -> None:
+        """Takes in one step, with the users of its batch."""
+        self._unread.append(_Step(step, metrics, user_bs))
+        self._bar.update()
+
+    def resume(self) -> None:
+        """Starts the clock anew: validation and saving do not count as training time."""
+        self._resumed = time.perf_counter()
+
+    def read(self) -> Sums:
+        """The sums up to the last step.
+
+        Raises:
+          BadStepsError: `max_bad_steps` steps in a row were skipped.
+        """
+        sums, unread = self._sums, self._unread
+        self._unread = []
+        every = jax.device_get([step.metrics for step in unread])
+        for step, values in zip(unread, every, strict=True):
+            sums.add(values)
+            if sums.skipped_in_row >= self._max_bad_steps:
+                raise BadStepsError(
+                    step.step, sums.skipped_in_row, self._max_bad_steps, values, step.user_bs
+                )
+        now = time.perf_counter()
+        sums.seconds += now - self._resumed
+        self._resumed = now
+        return sums
+
+    def write(self, step: int) -> None:
+        """One line for the steps since the line before; none if there were none.
+
+        Raises:
+          BadStepsError: As for `read`.
+        """
+        sums = self.read()
+        if not sums.steps:
+            return
+        line: dict[str, Any] = {
+            "epoch": round(step / self._steps_per_epoch, 4),
+            "loss": sums.loss,
+            "grad_norm": sums.grad_norm,
+            "learning_rate": sums.learning_rate,
+            "events": sums.events,
+            "skipped_steps": sums.skipped_steps,
+            "events_per_s": round(sums.line_events / max(sums.seconds, 1e-9), 1),
+        }
+        self._sums = sums.next_line()
+        self._journal.write(step, "train", line)
+        loss = "-" if sums.loss is None else f"{sums.loss:.3f}"
+        self._bar.set_postfix_str(f"loss {loss}, {line['events_per_s']:,.0f} events/s")

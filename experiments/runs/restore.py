@@ -1,0 +1,187 @@
+"""A trained model, from the checkpoints of a workdir."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from experiments.flags.place_flags import DataPlace
+from experiments.runs.assembly import make_layout
+from experiments.runs.data import Data, open_data, require_width, with_embeddings
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import Layout
+from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.train_state import TrainState, init_train_state, state_shardings
+from hiertcn_jax.models import Model, build
+from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
+
+
+class Restored(NamedTuple):
+    """A trained model.
+
+    Attributes:
+      model: The module.
+      config: Its config.
+      evaluation: How the run was evaluated.
+      params: Its parameters.
+      step: The checkpoint's step.
+      configs: All configs of the checkpoint, JSON values.
+      layout: Where the parameters lie, if on several devices.
+    """
+
+    model: Model
+    config: ModelConfig
+    evaluation: EvalConfig
+    params: dict[str, Any]
+    step: int
+    configs: dict[str, Any]
+    layout: Layout | None = None
+
+
+def restore_run(
+    workdir: Path, checkpoint: str, data_parallelism: int = 1, model_parallelism: int = 1
+) -> Restored:
+    """The model of a run, with the configs and the weights of one of its checkpoints.
+
+    Args:
+      workdir: The run's directory.
+      checkpoint: `best`, `last` or a step.
+      data_parallelism: Devices to share the lanes, as of now: the run may have had others.
+      model_parallelism: Devices to share the item table.
+
+    Raises:
+      MeshError: There are no such devices, or they do not share the run's `eval_lanes` evenly.
+      CheckpointError: There is no such checkpoint, or it cannot be read.
+    """
+    directory = workdir / "checkpoints"
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such directory; was {workdir} trained?")
+    with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
+        while True:
+            kept = checkpoints.steps()
+            try:
+                return _restore(
+                    checkpoints, checkpoint, directory, (data_parallelism, model_parallelism)
+                )
+            except CheckpointError:
+                # A run that trains here may have removed it under our hands; then another serves.
+                if checkpoints.steps() == kept or jax.process_count() > 1:
+                    raise
+
+
+def _restore(
+    checkpoints: Checkpoints, checkpoint: str, directory: Path, parallelism: tuple[int, int]
+) -> Restored:
+    # Of several processes each would look for itself, and perhaps find a newer one.
+    step = processes.first_says(_step(checkpoints, checkpoint, directory))
+    configs = checkpoints.read(step, "config")
+    try:
+        config = ModelConfig.from_dict(configs["model"])
+        optimizer_config = OptimizerConfig.from_dict(configs["optimizer"])
+        evaluation = EvalConfig.from_dict(configs["evaluation"])
+        lanes = TrainConfig.from_dict(configs["train"]).lanes
+        rows = _rows(configs["data"])
+        model = build(config)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{directory}/{step}: config cannot be used by this program: {error}"
+        ) from error
+    optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
+    given = config.item_mode == "given"
+    layout = make_layout(parallelism, rows, given, eval_lanes=evaluation.lanes)
+    like = jax.eval_shape(
+        lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows, layout)
+    )
+    like = _placed(like, layout)
+    state = checkpoints.restore(step, like, {"model": configs["model"]}, parallelism[1])
+    require_step(directory / str(step), state, step)
+    return Restored(model, config, evaluation, state.params, step, configs, layout)
+
+
+def require_step(folder: Path, state: TrainState, step: int) -> None:
+    """Checks that a checkpoint is the one of its name.
+
+    Raises:
+      CheckpointError: It was renamed.
+    """
+    if int(state.step) != step:
+        raise CheckpointError(f"{folder}: holds step {int(state.step)}: was it renamed?")
+
+
+def _placed(like: Any, layout: Layout | None) -> Any:
+    """The shapes with where they go: the devices that wrote a checkpoint may not be here."""
+    if layout is None:
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shardings = jax.tree.map(lambda _: here, like)
+    else:
+        shardings = state_shardings(like, layout)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        like,
+        shardings,
+    )
+
+
+def _rows(data: Any) -> int:
+    """Rows of the item table, of the saved description of the data."""
+    texts = ("content_hash", "directory")
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), str) for name in texts):
+        raise ValueError(f"data={data}: must have content_hash, directory and rows")
+    rows = data.get("rows")
+    if type(rows) is not int or not FIRST_ITEM_ID < rows < 2**31:
+        raise ValueError(f"data.rows={rows}: must be a whole number above {FIRST_ITEM_ID}")
+    return rows
+
+
+def open_run_data(restored: Restored, place: DataPlace) -> Data:
+    """The data that a run was trained on; with named embeddings, perhaps other data.
+
+    Where embeddings are given no parameter belongs to an item: the same model scores other users,
+    and items that came since, from any file that has their embeddings.
+
+    Args:
+      restored: The run.
+      place: Where the data is now.
+
+    Raises:
+      DataError: It is not there, or cannot be used.
+      CheckpointError: It is other data than the run's.
+    """
+    trained = restored.configs["data"]
+    data = open_data(place.data_dir or trained["directory"])
+    named = place.item_embeddings is not None
+    if named and restored.config.item_mode != "given":
+        raise CheckpointError(
+            f"item_embeddings={place.item_embeddings}: the model was trained without given ones"
+        )
+    if not named and data.content_hash != trained["content_hash"]:
+        raise CheckpointError(
+            f"{data.directory}: content_hash {data.content_hash}, but the model was trained on "
+            f"{trained['content_hash']}: its item rows mean other items"
+        )
+    config = TrainConfig.from_dict(restored.configs["train"])
+    given = {name: value for name, value in place._asdict().items() if value is not None}
+    given.pop("data_dir", None)
+    data = with_embeddings(data, dataclasses.replace(config, **given))
+    require_width(data.embeddings, restored.config.item_dim)
+    found = None if data.embeddings is None else data.embeddings.content_hash
+    if not named and found != trained.get("embeddings_hash"):
+        raise CheckpointError(
+            f"{config.item_embeddings}: has changed since the model was trained; name it by "
+            "item_embeddings to take it as it is"
+        )
+    return data
+
+
+def _step(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> int:
+    named = {"best": checkpoints.best_step, "last": checkpoints.latest_step}
+    if checkpoint not in named and not checkpoint.isdecimal():
+        raise CheckpointError(f"checkpoint={checkpoint}: must be best, last or a step")
+    step = named[checkpoint]() if checkpoint in named else int(checkpoint)
+    if step is None:
+        raise CheckpointError(f"{directory}: holds no checkpoint")
+    return step

@@ -1,0 +1,39 @@
+"""A word on sizes that a TPU has to fill up.
+
+A TPU holds the last two axes of an array in tiles of 8 x 128 numbers of 32 bits, or 16 x 128 of 16
+bits, and multiplies them in squares of 128. What does not fill its tiles is padded: 100 channels
+cost what 128 do. Lanes are the rows of the products that go from session to session, widths are the
+columns of all products.
+"""
+
+import jax
+
+from experiments.flags.run_flags import RunConfig
+from hiertcn_jax.models import build
+
+_TILE_COLUMNS = 128
+_TILE_ROWS = {"float32": 8, "bfloat16": 16}
+
+
+def tiling_warning(run: RunConfig, backend: str) -> str | None:
+    """One line that names the flags whose sizes do not fill a TPU's tiles.
+
+    Args:
+      run: The configs of a training run.
+      backend: Of `jax.default_backend()`.
+
+    Returns:
+      None where there is nothing to say, and on anything but a TPU.
+    """
+    if backend != "tpu":
+        return None
+    model, rows = run.model, _TILE_ROWS[run.model.dtype]
+    uneven = []
+    if run.train.lanes % rows:
+        uneven.append(f"lanes={run.train.lanes} to a multiple of {rows}")
+    for name in ("item_dim", "projection_dim", *build(model).widths):
+        value = getattr(model, name)
+        if any(width % _TILE_COLUMNS for width in jax.tree.leaves(value)):
+            text = ",".join(map(str, jax.tree.leaves(value)))
+            uneven.append(f"{name}={text} to multiples of {_TILE_COLUMNS}")
+    return f"warning: a TPU fills up {'; '.join(uneven)}" if uneven else None

@@ -1,0 +1,214 @@
+"""A training run under way: its state, and what it reads, writes and saves."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from data_pipelines.commands.allocator import give_back_freed_memory
+from data_pipelines.lanes.loaders import merge_states, require_state
+from experiments.flags.run_flags import RunConfig
+from experiments.processes.stopping import StopSignals
+from experiments.runs.assembly import Parts, binding_configs, saved_configs
+from experiments.runs.bad_steps import BadStepsError, NonFiniteError
+from experiments.runs.data import Data
+from experiments.runs.journal import Journal, NoJournal
+from experiments.runs.meter import Meter, Sums
+from experiments.runs.restore import require_step
+from experiments.runs.saved_fields import read_fields
+from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import place_batch
+from hiertcn_jax.learning.train_state import TrainState, init_train_state
+from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
+
+Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
+"""From the state, and what is called between batches, to validation metrics."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the loop has to remember besides the state; saved with the loader's.
+
+    Attributes:
+      best: Best value of the monitored metric so far.
+      evaluations_since_best: Validations since then.
+      validation_due: Whether the last step's validation was cut short: it comes before the next.
+    """
+
+    best: float | None = None
+    evaluations_since_best: int = 0
+    validation_due: bool = False
+
+    def judge(self, value: float) -> None:
+        """Takes in the monitored metric of a validation."""
+        better = self.best is None or value > self.best
+        self.best = value if better else self.best
+        self.evaluations_since_best = 0 if better else self.evaluations_since_best + 1
+
+    def stops(self, patience: int) -> bool:
+        """Whether validation has not got better for `patience` times."""
+        return 0 < patience <= self.evaluations_since_best
+
+
+class Training:
+    """A run under way: its state, and what it reads and writes.
+
+    Attributes:
+      step: Steps done.
+      progress: What is saved besides the state.
+    """
+
+    def __init__(
+        self, run: RunConfig, data: Data, parts: Parts, workdir: Path, closing: contextlib.ExitStack
+    ) -> None:
+        """Begins afresh from the seed, or from the newest checkpoint, if its settings are the same.
+
+        Args:
+          run: The configs.
+          data: What to train on.
+          parts: What the run is made of.
+          workdir: The run's directory.
+          closing: Gets what has to be closed at the end.
+
+        Raises:
+          CheckpointError: The newest checkpoint is of a run with other settings, or cannot be used.
+        """
+        self._run, self._data, self._parts = run, data, parts
+        self._directory = workdir / "checkpoints"
+        self._checkpoints = Checkpoints(self._directory)
+        closing.callback(self._checkpoints.close)
+        self._batches = iter(parts.loader)
+        closing.callback(self._batches.close)
+        key, rows = jax.random.key(run.train.seed), data.vocabulary.size
+        self._state = init_train_state(
+            key, parts.model, parts.config, parts.optimizer, run.train.lanes, rows, parts.layout
+        )
+        self.progress, self._sums = Progress(), Sums()
+        step = processes.first_says(self._checkpoints.latest_step())
+        if step is not None:
+            self._restore(step)
+            print(f"going on from step {step}")
+        self.step = self._saved = int(self._state.step)
+
+    def _restore(self, step: int) -> None:
+        binding = binding_configs(self._run, self._data)
+        parts, known = self._run.train.model_parallelism, saved_configs(self._run, self._data)
+        self._state = self._checkpoints.restore(step, self._state, binding, parts, known)
+        require_step(self._directory / str(step), self._state, step)
+        saved = self._checkpoints.read(step, "loader")
+        try:
+            self._take_up(saved, step)
+        except ValueError as error:
+            raise CheckpointError(f"{self._directory}/{step}: loader: {error}") from error
+
+    def _take_up(self, saved: dict[str, Any], step: int) -> None:
+        """Puts the loader, the progress and the sums where a checkpoint says."""
+        for name in ("batches", "progress", "sums"):
+            if name not in saved:
+                raise ValueError(f"{name}: missing")
+        self.progress = read_fields(Progress, saved["progress"], "progress")
+        if self.progress.validation_due and self._run.train.fit_on != "train":
+            raise ValueError("progress.validation_due=True: this run does not validate")
+        self._sums = read_fields(Sums, saved["sums"], "sums")
+        require_state(saved["batches"], self._batches.get_state(), step)
+        self._batches.set_state(saved["batches"])
+
+    def open_journal(self, workdir: Path, closing: contextlib.ExitStack) -> None:
+        """Drops from the journal what lies behind the step, and goes on writing there."""
+        self._journal: Journal | NoJournal = NoJournal()
+        if processes.is_first():
+            self._journal = Journal(workdir, self.step, self.progress.validation_due)
+        closing.callback(self._journal.close)
+        bar = closing.enter_context(_progress_bar(self.step, self._parts.plan.total_steps))
+        per_epoch, bad_steps = self._parts.plan.steps_per_epoch, self._run.train.max_bad_steps
+        self._meter = Meter(self._journal, bar, per_epoch, self._sums, bad_steps)
+
+    def goes_on(self) -> bool:
+        """Whether there is something left to do."""
+        ended = self.progress.stops(self._run.train.patience)
+        return self.progress.validation_due or (
+            self.step < self._parts.plan.total_steps and not ended
+        )
+
+    def advance(self, validates: bool) -> bool:
+        """One step, unless a validation is due; returns whether it is to be saved.
+
+        Args:
+          validates: Whether there is something to validate on.
+
+        Raises:
+          BadStepsError: Too many steps in a row were skipped.
+        """
+        if self.progress.validation_due:
+            return False
+        plan, config = self._parts.plan, self._run.train
+        batch, info = next(self._batches)
+        batch = place_batch(batch, self._parts.layout)
+        self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
+        self.step += 1
+        self._meter.add(self.step, metrics, info.user_bs)
+        ends = self.step % plan.eval_every == 0 or self.step == plan.total_steps
+        every = config.checkpoint_every_steps
+        saves = ends or (every > 0 and self.step % every == 0)
+        if saves or self.step % config.log_every_steps == 0:
+            self._meter.write(self.step)
+        self.progress.validation_due = ends and validates
+        return saves
+
+    def judge(self, validate: Validator, stop: StopSignals) -> float | None:
+        """Validates; returns the monitored metric, None if a stop cut it short."""
+
+        def between_batches() -> None:
+            if stop.asked:
+                raise _CutShortError
+
+        try:
+            values = validate(self._state, between_batches)
+        except _CutShortError:
+            return None
+        monitor = self._run.train.monitor
+        self.progress.validation_due = False
+        self.progress.judge(values[monitor])
+        self._journal.write(self.step, "valid", values)
+        tqdm.write(f"step {self.step}: valid {monitor} {values[monitor]:.4f}")
+        return values[monitor]
+
+    def save(self, monitored: float | None = None) -> None:
+        """Saves, before the next batch is drawn: so the loader's state is that of this step.
+
+        Raises:
+          BadStepsError: Too many steps in a row were skipped; nothing is saved.
+        """
+        loader = {
+            "batches": merge_states(processes.gather_json(self._batches.get_state())),
+            "progress": dataclasses.asdict(self.progress),
+            "sums": dataclasses.asdict(self._meter.read()),
+        }
+        self._journal.sync()
+        configs = saved_configs(self._run, self._data)
+        self._checkpoints.save(self.step, self._state, loader, configs, monitored)
+        self._saved = self.step
+        give_back_freed_memory()
+        self._meter.resume()
+
+    def save_if_behind(self) -> None:
+        """Saves the last step, if it is not."""
+        if self._saved != self.step:
+            self.save()
+
+    def explain(self, error: BadStepsError) -> NonFiniteError:
+        """What there is to say about steps that were skipped."""
+        return error.explain(self._data, self._state.params)
+
+
+class _CutShortError(Exception):
+    """A validation does not go on."""
+
+
+def _progress_bar(step: int, total: int) -> tqdm:
+    disable = None if processes.is_first() else True
+    return tqdm(total=total, initial=step, unit="step", disable=disable, dynamic_ncols=True)

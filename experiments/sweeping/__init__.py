@@ -1,0 +1,1 @@
+"""Search of hyperparameters: spaces, trials, leaderboard. Imports judging, runs, processes."""

@@ -1,0 +1,310 @@
+"""A sweep's trials in a storage that many machines share, through Optuna.
+
+Every worker runs `work` with the same arguments. A trial whose worker died is taken over by another
+one, or by the next start; a trial that failed is tried again. What is tried again keeps the place
+of its first attempt, and with it the directory, so a training run goes on where it was.
+"""
+
+import contextlib
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.sweeping.trials import TrialError
+from hiertcn_jax.saving.checkpoint import config_differences
+
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "none")
+
+_STARTUP_TRIALS = 4
+"""Trials drawn at random before TPE learns from them, and not pruned."""
+
+_OPENING_TRIES = 20
+"""How often a worker looks again while another one makes the tables of a storage."""
+
+_POLL_SECONDS = 1.0
+"""Between two looks at the trials of the other workers."""
+
+
+class StudyError(ValueError):
+    """A storage that cannot be used, or of another sweep; the message is one line."""
+
+
+class StopError(Exception):
+    """The worker was asked to stop; its trial waits to be gone on with."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class StudyConfig(NamedTuple):
+    """How trials are drawn and kept.
+
+    Attributes:
+      storage: URL of SQLAlchemy, such as sqlite:///sweep.db or postgresql://user@host/database.
+      name: Of the sweep in the storage.
+      trials: How many first attempts there are in all, over all workers.
+      sampler: One of `SAMPLERS`.
+      pruner: One of `PRUNERS`.
+      seed: Of the sampler.
+      retries: How often a trial that failed, or whose worker died, is tried again.
+      heartbeat_seconds: A trial whose worker has not been heard of for twice as long is taken over.
+    """
+
+    storage: str
+    name: str
+    trials: int
+    sampler: str
+    pruner: str
+    seed: int
+    retries: int
+    heartbeat_seconds: int
+
+
+class SeededByTrial(BaseSampler):
+    """A sampler whose draws depend on the seed, the trial's place and the trials before it alone.
+
+    Workers that share a seed then draw different trials, and a sweep that is started again draws
+    what it would have drawn.
+
+    Args:
+      kind: One of `SAMPLERS`.
+      seed: Mixed with the trial's place.
+    """
+
+    def __init__(self, kind: str, seed: int) -> None:
+        self._kind, self._seed = kind, seed
+        self._sampler = self._make(0)
+
+    def _make(self, place: int) -> BaseSampler:
+        seed = (self._seed * 1_000_003 + place) % 2**32
+        if self._kind == "random":
+            return RandomSampler(seed)
+        return TPESampler(n_startup_trials=_STARTUP_TRIALS, constant_liar=True, seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Makes the sampler of this trial."""
+        self._sampler = self._make(place_of(study, trial.number))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """As Optuna's sampler has it."""
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As Optuna's sampler draws it."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """As Optuna's sampler draws it."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def places(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """By trial number: the place of a trial's first attempt among all first attempts.
+
+    Args:
+      trials: All trials of a study, in order. One that is tried again has the place of the first
+        attempt; the surplus of two workers that both drew the last one has none.
+    """
+    found: dict[int, int] = {}
+    first_attempts = 0
+    for trial in trials:
+        if "place" in trial.user_attrs:
+            found[trial.number] = trial.user_attrs["place"]
+        elif "surplus" not in trial.user_attrs:
+            found[trial.number] = first_attempts
+            first_attempts += 1
+    return found
+
+
+def place_of(study: optuna.Study, number: int) -> int:
+    """The place of a trial's first attempt."""
+    return places(study.get_trials(deepcopy=False))[number]
+
+
+@contextlib.contextmanager
+def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optuna.Study]:
+    """The study in its storage, made where it is missing; the storage is closed at the end.
+
+    Args:
+      config: Where and how.
+      made_with: What all its trials share, JSON values.
+
+    Raises:
+      StudyError: The storage cannot be used, or its study was made with other settings.
+    """
+    try:
+        url = sqlalchemy.make_url(config.storage)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise StudyError(
+            "storage: expected a URL such as sqlite:///sweep.db or postgresql://user@host/database"
+        ) from error
+    shown = url.render_as_string(hide_password=True)
+    if url.drivername == "postgresql":
+        # The driver that the extra installs.
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        storage = _first_that_works(lambda: _storage(url.render_as_string(False), config))
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        raise StudyError(f"{shown}: cannot be used: {str(error).splitlines()[0]}") from error
+    try:
+        study = optuna.create_study(
+            storage=storage,
+            sampler=SeededByTrial(config.sampler, config.seed),
+            pruner=_pruner(config.pruner),
+            study_name=config.name,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        saved = study.user_attrs.get("made_with")
+        if saved is None:
+            study.set_user_attr("made_with", made_with)
+        elif differing := config_differences(saved, made_with):
+            raise StudyError(
+                f"{shown}: the sweep {config.name} was made with other settings: "
+                f"{'; '.join(differing)}"
+            )
+        yield study
+    finally:
+        storage.remove_session()
+
+
+def _storage(url: str, config: StudyConfig) -> optuna.storages.RDBStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return optuna.storages.RDBStorage(
+            url,
+            # Trials are minutes apart: a connection need not be kept between them.
+            engine_kwargs={"poolclass": sqlalchemy.pool.NullPool},
+            heartbeat_interval=config.heartbeat_seconds,
+            grace_period=2 * config.heartbeat_seconds,
+            heartbeat_stale_trial_callback=lambda study, trial: retry(study, trial, config),
+        )
+
+
+def _first_that_works(
+    load: Callable[[], optuna.storages.RDBStorage],
+) -> optuna.storages.RDBStorage:
+    """Two workers that start at once both try to make the tables: one of them fails, and waits."""
+    for _ in range(_OPENING_TRIES):
+        try:
+            return load()
+        except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
+            # Tables without rows, or with half of them, are of no version that Optuna knows.
+            made_by_another = isinstance(error, sqlalchemy.exc.IntegrityError | RuntimeError)
+            if not made_by_another and "already exists" not in str(error):
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
+    return load()
+
+
+def work(
+    study: optuna.Study, config: StudyConfig, objective: Callable[[optuna.Trial], float]
+) -> None:
+    """Runs trials until there are as many as wanted and none is running any more.
+
+    Args:
+      study: The study.
+      config: Its config.
+      objective: The value of a trial; TrialError where there is none, TrialPruned where it was
+        not worth going on.
+
+    Raises:
+      StopError: The worker was asked to stop.
+    """
+    worker = _Worker(config, objective)
+    while not worker.stopped:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            optuna.storages.fail_stale_trials(study)
+        trials = study.get_trials(deepcopy=False)
+        first_attempts = len(set(places(trials).values()))
+        states = {trial.state for trial in trials}
+        if TrialState.WAITING in states or first_attempts < config.trials:
+            catch = (TrialError, StopError)
+            study.optimize(worker.run, n_trials=1, callbacks=[worker.conclude], catch=catch)
+        elif TrialState.RUNNING in states:
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+    raise worker.stopped
+
+
+class _Worker:
+    """What a worker does with one trial."""
+
+    def __init__(self, config: StudyConfig, objective: Callable[[optuna.Trial], float]) -> None:
+        self.stopped: StopError | None = None
+        self._config, self._objective = config, objective
+
+    def run(self, trial: optuna.Trial) -> float:
+        """The trial's value."""
+        if place_of(trial.study, trial.number) >= self._config.trials:
+            # Two workers both drew the last one.
+            trial.set_user_attr("surplus", True)
+            raise TrialError("one more than --trials")
+        try:
+            return self._objective(trial)
+        except KeyboardInterrupt:
+            self.stopped = StopError(130)
+        except SystemExit as error:
+            self.stopped = StopError(int(error.code or 0))
+        raise self.stopped
+
+    def conclude(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Has the trial tried again, if there is a reason to."""
+        if self.stopped:
+            _enqueue(study, trial, _failures(trial))
+        elif trial.state == TrialState.FAIL and "surplus" not in trial.user_attrs:
+            retry(study, trial, self._config)
+
+
+def retry(study: optuna.Study, trial: FrozenTrial, config: StudyConfig) -> None:
+    """Has a trial that failed, or whose worker died, tried again, if it may be."""
+    failures = _failures(trial) + 1
+    if failures <= config.retries:
+        _enqueue(study, trial, failures)
+
+
+def _failures(trial: FrozenTrial) -> int:
+    return trial.user_attrs.get("failures", 0)
+
+
+def _enqueue(study: optuna.Study, trial: FrozenTrial, failures: int) -> None:
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={"place": place_of(study, trial.number), "failures": failures},
+        )
+    )
+
+
+def _pruner(kind: str) -> BasePruner:
+    if kind == "none":
+        return NopPruner()
+    # Validations count from 1. The first is early in a warm-up or a cosine: it says little.
+    return MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=2)

@@ -1,0 +1,196 @@
+"""One trial of a sweep: a training run as a process of its own, or a ranker's fit.
+
+A trial's directory is a normal workdir: `python -m experiments.train --flagfile=T/trial.flags`
+repeats it, and goes on with it where it was stopped.
+"""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_pipelines.histories.record import Split
+from experiments.judging.rankers import evaluate_ranker, fitted_histories, ranker_for
+from experiments.judging.results import write_json
+from experiments.processes.child import child_command
+from experiments.runs.data import Data
+from experiments.runs.locking import REFUSAL, wait_until_free
+
+_POLL_SECONDS = 1.0
+"""Between two looks at what a training run has reported."""
+
+_STOP_SECONDS = 60.0
+"""What a training run that was asked to stop has left to save."""
+
+
+class TrialError(Exception):
+    """A trial that ended without a result; the message is its last word."""
+
+
+class Validation(NamedTuple):
+    """A validation of a training run.
+
+    Attributes:
+      number: Counted from 1.
+      value: The monitored metric.
+    """
+
+    number: int
+    value: float
+
+
+def run_training(
+    directory: Path,
+    lines: list[str],
+    monitor: str,
+    stops_after: Callable[[Validation], bool],
+) -> dict[str, Any] | None:
+    """Trains in a process of its own, in `directory`, which ends with this one.
+
+    Where another process trains there, it is waited for: that says nothing about the settings. It
+    may be a run whose worker is gone, on a machine that cannot be seen from here, or one that was
+    started by hand; what it leaves is gone on with, and it is reported here.
+
+    Args:
+      directory: The trial's workdir; a run that is there goes on.
+      lines: Its flagfile.
+      monitor: The metric to look at, as group/metric.
+      stops_after: Called with each validation; True stops the run.
+
+    Returns:
+      What the run wrote as valid.json; None if it was stopped by `stops_after`.
+
+    Raises:
+      TrialError: The run failed, or was killed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "log.txt"
+    watch = _Watch(directory / "metrics.jsonl", monitor, stops_after)
+    while True:
+        wait_until_free(directory)
+        flagfile = directory / "trial.flags"
+        flagfile.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        before = log.stat().st_size if log.exists() else 0
+        code = _train(child_command("experiments.train", f"--flagfile={flagfile}"), log, watch)
+        if code is None:
+            return None
+        if not code:
+            return json.loads((directory / "valid.json").read_text(encoding="utf-8"))
+        word = _last_word(log, before)
+        # Another process was faster than our run, which needs seconds to get to the lock.
+        if REFUSAL not in word:
+            raise TrialError(f"exit code {code}: {word}")
+
+
+class _Watch:
+    """Tells of each validation of a run once, also where the run had to be started again."""
+
+    def __init__(
+        self, journal: Path, monitor: str, stops_after: Callable[[Validation], bool]
+    ) -> None:
+        self._journal, self._monitor, self._stops_after = journal, monitor, stops_after
+        self._seen = 0
+
+    def stops(self, running: bool) -> bool:
+        """Whether one of the validations since the last look stops a run that is still running."""
+        for validation in _validations(self._journal, self._monitor)[self._seen :]:
+            self._seen = validation.number
+            if self._stops_after(validation) and running:
+                return True
+        return False
+
+
+def _train(command: list[str], log: Path, watch: _Watch) -> int | None:
+    """The exit code of a run; None if it was stopped by what `watch` saw."""
+    with (
+        log.open("ab") as said,
+        _stopped_at_the_end(subprocess.Popen(command, stdout=said, stderr=said)) as process,
+    ):
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+            code = process.returncode
+            if watch.stops(running=code is None):
+                return None
+            if code is not None:
+                return code
+
+
+def run_ranker(
+    directory: Path, name: str, arguments: dict[str, Any], data: Data, mask_seen: str
+) -> dict[str, Any]:
+    """Fits a ranker on train and scores it on valid.
+
+    Args:
+      directory: Gets settings.json, which --settings of experiments.compare reads, and valid.json.
+      name: The ranker.
+      arguments: Of its constructor.
+      data: The data.
+      mask_seen: What is left out of the ranking, see `EvalConfig`.
+
+    Returns:
+      The metrics, as written to valid.json.
+
+    Raises:
+      TrialError: The arguments do not go together.
+    """
+    try:
+        ranker = ranker_for(name, data, arguments)
+    except ValueError as error:
+        raise TrialError(str(error)) from error
+    ranker.fit(fitted_histories(data, "train"))
+    metrics = evaluate_ranker(ranker, data, Split.VALID, mask_seen).metrics
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "settings.json", {name: arguments})
+    write_json(directory / "valid.json", metrics)
+    return metrics
+
+
+def epoch_of(directory: Path, step: int) -> float:
+    """The passes over train that a training run had done at a step behind which it validated."""
+    lines = _whole_lines(directory / "metrics.jsonl")
+    return next(line["epoch"] for line in lines if (line["kind"], line["step"]) == ("train", step))
+
+
+@contextlib.contextmanager
+def _stopped_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """Whatever ends the block: a run that still goes on is asked to stop, and waited for."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _validations(journal: Path, monitor: str) -> list[Validation]:
+    """All validations that a run has reported."""
+    values = [line[monitor] for line in _whole_lines(journal) if line["kind"] == "valid"]
+    return [Validation(number, value) for number, value in enumerate(values, start=1)]
+
+
+def _whole_lines(journal: Path) -> list[dict[str, Any]]:
+    """What a run has reported; a line that is still being written is left out."""
+    if not journal.exists():
+        return []
+    whole, _, _ = journal.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _last_word(log: Path, start: int) -> str:
+    """The error line of a run, or its last line.
+
+    Args:
+      log: Of this run and those before it.
+      start: Where this run's part begins, in bytes.
+    """
+    said = log.read_bytes()[start:].decode("utf-8", "replace")
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["nothing was written"])[-1].strip()

@@ -1,0 +1,184 @@
+"""Where arrays lie on many devices: lanes over the axis `data`, item table rows over `model`.
+
+One mesh holds all devices of all processes. A device has the lanes of its place on `data` and the
+table rows of its place on `model`; everything else is on every device. Steps are written for whole
+arrays, and XLA partitions them; what it must not gather is mapped over the devices by hand.
+
+A table whose rows `model` does not divide is filled up with rows of zeros, which no id points to.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from hiertcn_jax.batch import Batch
+from hiertcn_jax.scoring.item_table import ItemTable
+
+DATA, MODEL = "data", "model"
+
+REPLICATED, LANES, ROWS = PartitionSpec(), PartitionSpec(DATA), PartitionSpec(MODEL)
+
+
+class MeshError(ValueError):
+    """There are no devices for a mesh; the message is one line."""
+
+
+def make_mesh(data: int, model: int) -> Mesh | None:
+    """The mesh of `data` x `model` devices; None for one device, which needs none.
+
+    The devices of a process are neighbours on `data`, in order of the processes: process p of P
+    holds the lanes p*b/P.., and the whole table.
+
+    Args:
+      data: Devices that share the lanes. 1 of several processes, whose devices all must be in the
+        mesh: as many as there are.
+      model: Devices that share the table, for each of these.
+
+    Raises:
+      MeshError: There are too few devices; or there are several processes, and the mesh leaves
+        devices out, or parts the table between processes.
+    """
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if jax.process_count() > 1:
+        if jax.local_device_count() % model:
+            raise MeshError(
+                f"model_parallelism={model}: must divide the {jax.local_device_count()} devices of "
+                "a process"
+            )
+        data = len(devices) // model if data == 1 else data
+    asked = f"data_parallelism={data}, model_parallelism={model}: a mesh of {data * model} devices"
+    if data * model > len(devices):
+        raise MeshError(f"{asked}, but there are {len(devices)}")
+    if jax.process_count() > 1 and data * model < len(devices):
+        raise MeshError(
+            f"{asked}, but the {jax.process_count()} processes have {len(devices)}, and all must "
+            "be in it"
+        )
+    if data * model == 1:
+        return None
+    grid = np.asarray(devices[: data * model]).reshape(data, model)
+    return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+class Layout(NamedTuple):
+    """Where the arrays of a run lie.
+
+    Attributes:
+      mesh: The devices.
+      rows: `v`, rows of the item table without those that fill it up.
+    """
+
+    mesh: Mesh
+    rows: int
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the item table with those that fill it up."""
+        parts = self.mesh.shape[MODEL]
+        return -(-self.rows // parts) * parts
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device has."""
+    return NamedSharding(mesh, REPLICATED)
+
+
+def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
+    """The sharding of each field of a batch: lanes over `data`, what they share on every device.
+
+    In `given` mode what a batch brings of its items is shared out over `data` too: it comes from
+    the host once, and the devices hand it each other.
+    """
+    over_data = {"b"} if batch.item_table_ud is None else {"b", "u"}
+    specs = {
+        name: PartitionSpec(*(DATA if axis in over_data else None for axis in axes))
+        for name, axes in _axes(batch).items()
+    }
+    return batch.replace(**{name: _sharding(mesh, spec) for name, spec in specs.items()})
+
+
+def lane_shardings(carry: Any, mesh: Mesh) -> Any:
+    """The sharding of arrays whose first axis is `b`."""
+    return jax.tree.map(lambda _: _sharding(mesh, LANES), carry)
+
+
+def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
+    """The sharding of parameters, moments and gradients: item tables by rows, the rest everywhere.
+
+    Args:
+      tree: Any tree; what is an `ItemTable` in it is a table.
+      mesh: The mesh.
+    """
+
+    def shardings(part: Any) -> Any:
+        spec = ROWS if isinstance(part, ItemTable) else REPLICATED
+        return jax.tree.map(lambda _: _sharding(mesh, spec), part)
+
+    return jax.tree.map(shardings, tree, is_leaf=lambda part: isinstance(part, ItemTable))
+
+
+def _sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:
+    """As JAX spells it in what a program returns: spelled otherwise, the next step would compile.
+
+    Mesh axes of one device are left out, and so is what lies over none behind the last that does.
+    """
+    axes = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
+    while axes and axes[-1] is None:
+        axes.pop()
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def place(tree: Any, shardings: Any) -> Any:
+    """Arrays of this process, as its part of arrays over all processes.
+
+    Args:
+      tree: Of arrays that are sharded, this process's part; of those on every device, the whole,
+        which must be the same in every process.
+      shardings: The sharding of each.
+    """
+    return jax.tree.map(
+        lambda part, sharding: jax.make_array_from_process_local_data(sharding, np.asarray(part)),
+        tree,
+        shardings,
+    )
+
+
+def place_batch(batch: Batch, layout: Layout | None) -> Batch:
+    """This process's part of a batch, as its part of the batch of all.
+
+    Args:
+      batch: What a loader made.
+      layout: Where to; None: the batch stays as it is.
+    """
+    if layout is None:
+        return batch
+    shards = layout.mesh.shape[DATA] // jax.process_count()
+    if batch.item_table_ud is not None and len(batch.item_table_ud) % shards:
+        batch = _filled_up(batch, shards)
+    return place(batch, batch_shardings(batch, layout.mesh))
+
+
+def _axes(batch: Batch) -> dict[str, str]:
+    """The axes of each field that a batch has."""
+    names = [field.name for field in dataclasses.fields(Batch)]
+    return {n: n.rpartition("_")[2] for n in names if getattr(batch, n) is not None}
+
+
+def _filled_up(batch: Batch, shards: int) -> Batch:
+    """The batch with as many rows more, which no id points to, as it takes to share them evenly."""
+    changes = {}
+    for name, axes in _axes(batch).items():
+        if "u" in axes:
+            values = getattr(batch, name)
+            room = -values.shape[axes.index("u")] % shards
+            changes[name] = np.pad(values, [(0, room if axis == "u" else 0) for axis in axes])
+    return batch.replace(**changes)
+
+
+def own_part(array: jax.Array) -> np.ndarray:
+    """This process's part of an array whose first axis lies over `data` or on one device."""
+    parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

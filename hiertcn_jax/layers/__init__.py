@@ -1,0 +1,1 @@
+"""Linen layers and masked arithmetic. Imports hiertcn_jax.batch and the models' configs."""

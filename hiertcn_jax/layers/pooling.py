@@ -1,0 +1,69 @@
+"""A session as one vector, from a statistic that grows event by event.
+
+The statistic is a value and the count of known items behind it, so that a session can be continued
+in the next row: `combine` puts two parts of a session together, `pooled` reads the vector off.
+
+    mean  value: sum          pooled: value / count
+    max   value: maximum      pooled: value
+    last  value: last item    pooled: value
+
+A session without a known item pools to 0.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hiertcn_jax.layers import masking
+
+
+class PoolState(NamedTuple):
+    """Statistic of a session so far, for each lane or each slot.
+
+    Attributes:
+      value: float32 [..., c].
+      known: float32 [...], count of known items.
+    """
+
+    value: Float[Array, "*batch c"]
+    known: Float[Array, "*batch"]
+
+
+def pool_slots(
+    pooling: str,
+    inputs_blc: Float[Array, "b l c"],
+    known_bls: Bool[Array, "b l s"],
+) -> PoolState:
+    """Statistic of each session slot, from the events of this row alone.
+
+    Args:
+      pooling: mean, max or last.
+      inputs_blc: Embeddings of the events' items.
+      known_bls: `masking.session_members` of the events on known items.
+    """
+    segment = {
+        "mean": masking.segment_sum,
+        "max": masking.segment_max,
+        "last": masking.segment_last,
+    }[pooling]
+    known_bs = masking.segment_count(known_bls)
+    value_bsc = jnp.where((known_bs > 0)[..., None], segment(inputs_blc, known_bls), 0)
+    return PoolState(value_bsc, known_bs.astype(jnp.float32))
+
+
+def combine(pooling: str, before: PoolState, after: PoolState) -> PoolState:
+    """Statistic of a session of which `before` came first and `after` next."""
+    known = before.known + after.known
+    if pooling == "mean":
+        return PoolState(before.value + after.value, known)
+    new = jnp.maximum(before.value, after.value) if pooling == "max" else after.value
+    value = jnp.where((before.known > 0)[..., None], new, after.value)
+    return PoolState(jnp.where((after.known > 0)[..., None], value, before.value), known)
+
+
+def pooled(pooling: str, state: PoolState) -> Float[Array, "*batch c"]:
+    """The session's vector."""
+    if pooling == "mean":
+        return state.value / jnp.maximum(state.known, 1)[..., None]
+    return state.value

@@ -1,0 +1,170 @@
+"""The short-term level: dilated causal convolutions that do not look over a session's start.
+
+A tap at offset o reads the event o places before. It counts exactly where `position >= o`, that is
+where that event belongs to the same session; one mask keeps sessions, users and padding apart. A
+tap that reaches over the start of the row reads the inputs kept from the row before.
+
+Bai, Kolter, Koltun 2018 (arXiv 1803.01271), as HierTCN uses it.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.layers.dense import Dense
+from hiertcn_jax.layers.dropout import Dropout
+
+
+def receptive_field(config: ModelConfig) -> int:
+    """Events that one output sees: 1 + convs_per_block * (kernel_size - 1) * sum of dilations."""
+    dilations = [config.dilation_base**block for block in range(len(config.tcn_channels))]
+    return 1 + config.convs_per_block * (config.kernel_size - 1) * sum(dilations)
+
+
+def kept_tail(
+    joined_bmc: Float[Array, "b m c"], events_b: Int[Array, " b"], length: int
+) -> Float[Array, "b t c"]:
+    """The last `length` inputs of each lane, to be read by the row after.
+
+    Args:
+      joined_bmc: The tail kept so far, then the row: m = length + l.
+      events_b: Events in the row (its padding is not part of the stream).
+      length: Inputs to keep.
+    """
+    return jax.vmap(
+        lambda joined_mc, events: jax.lax.dynamic_slice_in_dim(joined_mc, events, length)
+    )(joined_bmc, events_b)
+
+
+class CausalConv(nn.Module):
+    """Session-masked causal dilated convolution.
+
+        y_t = b + sum over k of W_k x_{t - k * dilation} * [position_t >= k * dilation]
+
+    Attributes:
+      features: Output channels.
+      kernel_size: Taps.
+      dilation: Events from one tap to the next.
+      dtype: Type of the product.
+    """
+
+    features: int
+    kernel_size: int
+    dilation: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs_blc: Float[Array, "b l c"],
+        tail_btc: Float[Array, "b t c"],
+        position_bl: Int[Array, "b l"],
+        events_b: Int[Array, " b"],
+    ) -> tuple[Float[Array, "b l f"], Float[Array, "b t c"]]:
+        """The convolution, and the tail for the next row; t = (kernel_size - 1) * dilation."""
+        reach = (self.kernel_size - 1) * self.dilation
+        length = inputs_blc.shape[1]
+        joined_bmc = jnp.concatenate([tail_btc.astype(inputs_blc.dtype), inputs_blc], axis=1)
+        taps = []
+        for offset in range(reach, 0, -self.dilation):
+            tap_blc = jax.lax.slice_in_dim(
+                joined_bmc, reach - offset, reach - offset + length, axis=1
+            )
+            taps.append(jnp.where((position_bl >= offset)[..., None], tap_blc, 0))
+        # All taps side by side are one matrix product instead of kernel_size small ones.
+        stacked_blc = jnp.concatenate([*taps, inputs_blc], axis=-1)
+        out_blf = Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.he_normal())(
+            stacked_blc
+        )
+        return out_blf, kept_tail(joined_bmc, events_b, reach)
+
+
+class TemporalBlock(nn.Module):
+    """One or two convolutions of one dilation, each with ReLU and dropout, and a residual.
+
+    Attributes:
+      features: Channels.
+      dilation: Dilation of its convolutions.
+      config: `kernel_size`, `convs_per_block`, `residual`, `dropout`, `dtype` are read.
+    """
+
+    features: int
+    dilation: int
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs_blc: Float[Array, "b l c"],
+        tails: Sequence[Float[Array, "b t _"]],
+        position_bl: Int[Array, "b l"],
+        events_b: Int[Array, " b"],
+        train: bool,
+    ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b t _"], ...]]:
+        """The block's output and its convolutions' tails."""
+        dtype = jnp.dtype(self.config.dtype)
+        hidden = inputs_blc
+        new_tails: list[Array] = []
+        for index, tail in enumerate(tails):
+            hidden, tail = CausalConv(
+                self.features, self.config.kernel_size, self.dilation, dtype, name=f"conv_{index}"
+            )(hidden, tail, position_bl, events_b)
+            hidden = Dropout(self.config.dropout)(nn.relu(hidden), train)
+            new_tails.append(tail)
+        if self.config.residual:
+            if inputs_blc.shape[-1] != self.features:
+                inputs_blc = Dense(self.features, dtype=dtype, name="skip")(inputs_blc)
+            hidden = nn.relu(hidden + inputs_blc)
+        return hidden, tuple(new_tails)
+
+
+class TCN(nn.Module):
+    """Blocks of growing dilation.
+
+    Attributes:
+      config: `tcn_channels`, `dilation_base` and what a block reads.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs_blc: Float[Array, "b l c"],
+        tails: Sequence[Float[Array, "b _ _"]],
+        position_bl: Int[Array, "b l"],
+        events_b: Int[Array, " b"],
+        train: bool = False,
+    ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b _ _"], ...]]:
+        """Output of the last block at every event, and all tails."""
+        hidden = inputs_blc
+        new_tails: list[Array] = []
+        per_block = self.config.convs_per_block
+        for block, features in enumerate(self.config.tcn_channels):
+            hidden, block_tails = TemporalBlock(
+                features, self.config.dilation_base**block, self.config, name=f"block_{block}"
+            )(
+                hidden,
+                tails[block * per_block : (block + 1) * per_block],
+                position_bl,
+                events_b,
+                train,
+            )
+            new_tails.extend(block_tails)
+        return hidden, tuple(new_tails)
+
+
+def init_tails(config: ModelConfig, lanes: int) -> tuple[Float[Array, "b _ _"], ...]:
+    """Empty tails of every convolution, in the order in which `TCN` reads them."""
+    tails = []
+    width = config.tcn_channels[0]
+    for block, features in enumerate(config.tcn_channels):
+        reach = (config.kernel_size - 1) * config.dilation_base**block
+        for _ in range(config.convs_per_block):
+            tails.append(jnp.zeros((lanes, reach, width), jnp.dtype(config.dtype)))
+            width = features
+    return tuple(tails)

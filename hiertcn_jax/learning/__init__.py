@@ -1,0 +1,1 @@
+"""From predictions to new parameters: losses, negatives, steps. Imports all but saving."""

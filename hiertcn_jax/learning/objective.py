@@ -1,0 +1,162 @@
+"""From predictions to the loss that the configs name: candidates, scores, logQ, averaging."""
+
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from hiertcn_jax.batch import Batch
+from hiertcn_jax.config import LossConfig, ModelConfig, require_compatible
+from hiertcn_jax.devices.mesh import Layout
+from hiertcn_jax.learning import losses
+from hiertcn_jax.learning.negatives import (
+    Candidates,
+    Proposal,
+    Source,
+    given_candidates,
+    popularity_proposal,
+    sample_candidates,
+    uniform_proposal,
+    without_own,
+)
+from hiertcn_jax.scoring.item_table import ItemTable, scoring_rows
+
+
+def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Source, ...]:
+    """The sources of drawn negatives that a loss names; none for a loss that needs none.
+
+    Args:
+      config: `negatives` and `popularity_alpha` are read.
+      counts_v: Events of each row of the item table in the fitted part; 0 at rows 0 and 1. None in
+        `given` mode, where the batches bring the log-probabilities.
+    """
+
+    def proposal(source: str) -> Proposal:
+        if counts_v is None:
+            return Proposal(log_q_v=None)
+        if source == "uniform":
+            return uniform_proposal(len(counts_v))
+        return popularity_proposal(
+            counts_v, 1.0 if source == "in_batch" else config.popularity_alpha
+        )
+
+    return tuple(
+        Source(proposal(source), count, in_batch=source == "in_batch")
+        for source, count in config.drawn_negatives
+    )
+
+
+def event_loss(
+    u_bld: Float[Array, "b l d"],
+    batch: Batch,
+    items: ItemTable,
+    sources: Sequence[Source],
+    key: PRNGKeyArray,
+    loss_config: LossConfig,
+    model_config: ModelConfig,
+    layout: Layout | None = None,
+) -> losses.LossSum:
+    """Sum of the weighted losses of a batch's events, and the sum of their weights.
+
+    Args:
+      u_bld: Predictions.
+      batch: Targets, weights, and negatives that the loader gives: impressions, and in `rows` mode
+        what it drew.
+      items: The rows that the batch's ids point into.
+      sources: Of `make_sources`; with the log-probabilities of the same rows.
+      key: Key of this step's negatives.
+      loss_config: Which loss.
+      model_config: `normalize` and `dtype` are read.
+      layout: Where lanes and table lie on several devices.
+
+    Raises:
+      ValueError: The loss does not go with the model's `item_mode`; the batch has no impressions,
+        and the loss names them.
+    """
+    require_compatible(model_config, loss_config)
+    targets_bl, weight_bl = batch.item_ids_bl, batch.loss_weight_bl
+    if loss_config.per_user:
+        weight_bl = losses.per_user_weight(weight_bl, batch.session_bl, batch.starts_user_bs)
+    u_bld = u_bld.astype(jnp.dtype(model_config.dtype))
+    table_ud, bias_u = scoring_rows(items, model_config)
+    if loss_config.name == "cross_entropy":
+        return losses.cross_entropy(u_bld, table_ud, bias_u, targets_bl, weight_bl, layout=layout)
+    if loss_config.name == "l2":
+        return losses.l2(u_bld, table_ud, targets_bl, weight_bl)
+
+    own, drawn = _candidates(batch, sources, key, loss_config)
+    scorer = u_bld, table_ud, bias_u
+    if loss_config.name == "sampled_softmax" and drawn is not None and drawn.item_ids.ndim == 1:
+        corrected = drawn.log_expected_count if loss_config.logq else None
+        return losses.shared_sampled_softmax(
+            *scorer, targets_bl, weight_bl, drawn.item_ids, corrected, own, layout
+        )
+    sets = [one for one in (own, drawn) if one is not None]
+    scored = (
+        losses.target_scores(*scorer, targets_bl, weight_bl),
+        _side_by_side(losses.candidate_scores(*scorer, one.item_ids, weight_bl) for one in sets),
+        _side_by_side(one.mask_blk for one in sets),
+        weight_bl,
+    )
+    log_expected_count = _side_by_side(
+        jnp.broadcast_to(one.log_expected_count, one.mask_blk.shape) for one in sets
+    )
+    return _loss_on_scores(scored, log_expected_count, loss_config)
+
+
+def _side_by_side(arrays: Iterable[Array]) -> Array:
+    return jnp.concatenate(list(arrays), -1)
+
+
+def _loss_on_scores(
+    scored: tuple[Array, Array, Array, Array], log_expected_count: Array, config: LossConfig
+) -> losses.LossSum:
+    """The losses ask for the scores first; what differs behind them is bound by name."""
+    if config.name == "sampled_softmax":
+        return losses.sampled_softmax(*scored, log_expected_count if config.logq else None)
+    if config.name == "nce":
+        return losses.nce(*scored, config.nce_weight)
+    if config.name == "bpr":
+        return losses.bpr(*scored)
+    hinge = {
+        "hinge_linear": losses.hinge_linear,
+        "hinge_sigmoid": losses.hinge_sigmoid,
+        "hinge_logsigmoid": losses.hinge_logsigmoid,
+    }[config.name]
+    return hinge(*scored, config.hinge_delta)
+
+
+def _candidates(
+    batch: Batch, sources: Sequence[Source], key: PRNGKeyArray, config: LossConfig
+) -> tuple[Candidates | None, Candidates | None]:
+    """Each event's own negatives, and those drawn; None where the config names none of them."""
+    given_blk, count = batch.negatives_blk, config.impressions
+    own = drawn_blk = None
+    if count:
+        if given_blk is None or given_blk.shape[-1] < count:
+            raise ValueError(f"negatives=impressions:{count}: the batch does not have them")
+        own = given_candidates(given_blk[..., :count], batch.item_ids_bl)
+    if given_blk is not None and given_blk.shape[-1] > count:
+        drawn_blk = given_blk[..., count:]
+    if not sources:
+        return own, None
+    drawn = sample_candidates(
+        key,
+        sources,
+        batch.item_ids_bl,
+        batch.loss_weight_bl,
+        shared=not config.own_negatives,
+        drawn=drawn_blk if config.own_negatives else batch.negatives_k,
+    )
+    return own, drawn if own is None else without_own(drawn, own)
+
+
+def stream_keys(seed: int, step: jax.Array) -> dict[str, PRNGKeyArray]:
+    """The keys of one step, one for each use of randomness; functions of (seed, step) alone."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return {
+        name: jax.random.fold_in(key, index)
+        for index, name in enumerate(("dropout", "unknown", "negatives"))
+    }

@@ -1,0 +1,1 @@
+"""Checkpoints and their checksums: the only files that the library touches. Imports devices."""

@@ -1,0 +1,342 @@
+"""Checkpoints of a run: {state, loader, config}, the newest two and the best, through Orbax.
+
+A checkpoint is written aside, every file is hashed, and it is renamed: a folder with a step's name
+was whole. It holds the train state (parameters, moments, lane carries), the loader's state in front
+of the next batch, and the frozen configs. Before anything is restored the hashes are compared, and
+then the configs, and whatever differs is named.
+
+Of several processes each writes and reads its part of the arrays, in a directory that all see; what
+is done once, the first process does.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from hiertcn_jax.devices.processes import is_first
+from hiertcn_jax.saving.checkpoint_damage import (
+    REPLACED,
+    SCHEMA_VERSION,
+    checkpoint_damage,
+    metrics_damage,
+    put_back_replaced,
+    schema_difference,
+    step_folders,
+)
+from hiertcn_jax.saving.checksums import write_checksums
+from hiertcn_jax.saving.json_files import parse_json
+
+_WRITING = ".writing"
+"""Behind a step in the name of a folder that is not whole."""
+
+_REMOVED = "removed"
+"""Where a checkpoint goes before it is deleted: half of one is never in the way."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, unreadable, or of another run; the message is one line."""
+
+
+def config_differences(
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """One "field: checkpoint A, this run B" for each wanted leaf that was saved otherwise."""
+    lines = []
+    for name in sorted(wanted):
+        here, there = wanted.get(name), saved.get(name)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            lines += config_differences(there, here, f"{prefix}{name}.")
+        elif _plain(here) != _plain(there):
+            lines.append(f"{prefix}{name}: checkpoint {_plain(there)}, this run {_plain(here)}")
+    return lines
+
+
+def unknown_fields(
+    saved: Mapping[str, Any], known: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """One "field: checkpoint A, unknown to this program" for each that only `saved` has."""
+    lines = []
+    for name in sorted(saved):
+        there, here = saved[name], known.get(name)
+        if name not in known:
+            lines.append(f"{prefix}{name}: checkpoint {_plain(there)}, unknown to this program")
+        elif isinstance(there, Mapping) and isinstance(here, Mapping):
+            lines += unknown_fields(there, here, f"{prefix}{name}.")
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back: tuples are lists."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class Checkpoints:
+    """The checkpoints below one directory: the newest two are kept, and the best.
+
+    Args:
+      directory: Made where it is missing, unless `read_only`.
+      read_only: Never writes or removes anything.
+
+    Raises:
+      CheckpointError: The directory cannot be made, or what decides which checkpoint is the best is
+        not as it was written.
+    """
+
+    def __init__(self, directory: Path, read_only: bool = False) -> None:
+        self._directory = Path(directory).absolute()
+        self._whole: set[int] = set()
+        self._checkpointer = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(
+                state=ocp.StandardCheckpointHandler(),
+                loader=ocp.JsonCheckpointHandler(),
+                config=ocp.JsonCheckpointHandler(),
+                metrics=ocp.JsonCheckpointHandler(),
+            )
+        )
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+        if read_only or not is_first():
+            return
+        try:
+            self._directory.mkdir(exist_ok=True)
+            for aside in self._directory.glob(f"*{_WRITING}*"):
+                shutil.rmtree(aside)
+            put_back_replaced(self._directory)
+        except OSError as error:
+            raise CheckpointError(f"{self._directory}: cannot be opened: {error}") from error
+        self._tidy()
+
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, None where there is none."""
+        return max(step_folders(self._directory), default=None)
+
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint, of equals the newest; the newest if none was validated.
+
+        Raises:
+          CheckpointError: What a checkpoint was worth is not as it was written.
+        """
+        worth = {}
+        for step, folder in step_folders(self._directory).items():
+            damage = metrics_damage(folder)
+            if damage is not None:
+                raise CheckpointError(damage)
+            monitored = _read_json(folder, "metrics").get("monitored")
+            if monitored is None:
+                continue
+            if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:
+                raise CheckpointError(
+                    f"{folder}: metrics: monitored={monitored!r:.60}: must be a number or null"
+                )
+            worth[step] = monitored
+        if not worth:
+            return self.latest_step()
+        return max(worth, key=lambda step: (worth[step], step))
+
+    def steps(self) -> list[int]:
+        """All kept steps, in order."""
+        return sorted(step_folders(self._directory))
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        loader: Mapping[str, Any],
+        config: Mapping[str, Any],
+        monitored: float | None = None,
+    ) -> None:
+        """Saves; returns when the device's arrays are copied, writing goes on behind.
+
+        Args:
+          step: Steps done. A checkpoint of this step that is there is replaced.
+          state: TrainState.
+          loader: The loader's state in front of the next batch, JSON values.
+          config: Configs, JSON values.
+          monitored: The validation metric whose highest value makes the best checkpoint; None for
+            a checkpoint that was not validated.
+
+        Raises:
+          CheckpointError: This checkpoint, or the one before, cannot be written.
+        """
+        self.wait()
+        aside = self._directory / f"{step}{_WRITING}"
+        try:
+            self._checkpointer.save(
+                aside,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    loader=ocp.args.JsonSave(dict(loader)),
+                    config=ocp.args.JsonSave({"schema_version": SCHEMA_VERSION, **config}),
+                    metrics=ocp.args.JsonSave({"monitored": monitored}),
+                ),
+            )
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+        self._writing = self._thread.submit(self._finish, step, aside)
+
+    def read(self, step: int, item: str) -> dict[str, Any]:
+        """The JSON item `config` or `loader` of a checkpoint.
+
+        Raises:
+          CheckpointError: There is no such step, a file of it is not as it was written, or it is of
+            another schema.
+        """
+        folder = self._require_whole(step)
+        value = _read_json(folder, item)
+        if item == "config":
+            difference = schema_difference(folder, value.pop("schema_version", None))
+            if difference is not None:
+                raise CheckpointError(difference)
+        return value
+
+    def restore(
+        self,
+        step: int,
+        like: Any,
+        config: Mapping[str, Any],
+        table_parts: int = 1,
+        known: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The train state of a step.
+
+        Args:
+          step: One of `steps()`.
+          like: A tree of arrays or `jax.ShapeDtypeStruct` of the same structure.
+          config: The parts of the saved config that must be equal.
+          table_parts: Devices that share the rows of item tables. Where they are several, now or
+            when it was saved, rows of zeros fill tables up, and their number may differ.
+          known: All configs of this run: a field that was saved besides may have meant something.
+
+        Raises:
+          CheckpointError: No such step, a file that is not as it was written, or a config that
+            differs.
+        """
+        folder = self._require_whole(step)
+        saved = self.read(step, "config")
+        differing = config_differences(saved, config)
+        if known is not None:
+            differing += unknown_fields(saved, known)
+        if differing:
+            raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            strict = (_saved_table_parts(saved), table_parts) == (1, 1)
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=strict))
+            return self._checkpointer.restore(folder, args=args)["state"]
+        # Orbax has no class for what it cannot read.
+        except Exception as error:
+            raise CheckpointError(f"{folder}: state cannot be read: {_one_line(error)}") from error
+
+    def wait(self) -> None:
+        """Waits for what is being written.
+
+        Raises:
+          CheckpointError: It cannot be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Waits for what is being written, and ends.
+
+        Raises:
+          CheckpointError: It cannot be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._checkpointer.close()
+
+    def _finish(self, step: int, aside: Path) -> None:
+        """Makes a checkpoint of what Orbax writes, once it is written; in a thread of its own."""
+        try:
+            self._checkpointer.wait_until_finished()
+            if not is_first():
+                return
+            write_checksums(aside)
+            self._whole.discard(step)
+            self._give_name(step, aside)
+            self._tidy()
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+
+    def _give_name(self, step: int, aside: Path) -> None:
+        """A kill at any moment leaves a whole checkpoint of the step, if there was one."""
+        place = self._directory / str(step)
+        replaced = place.with_name(f"{step}{REPLACED}")
+        if place.exists():
+            os.rename(place, replaced)
+        os.rename(aside, place)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _unwritten(self, step: int, error: Exception) -> CheckpointError:
+        # On a full disk the rest of the run needs the room.
+        if is_first():
+            for aside in self._directory.glob(f"{step}{_WRITING}*"):
+                shutil.rmtree(aside, ignore_errors=True)
+        newest = self.latest_step()
+        kept = "no checkpoint is whole" if newest is None else f"that of step {newest} is whole"
+        return CheckpointError(
+            f"{self._directory}/{step}: cannot be written: {_one_line(error)}; {kept}"
+        )
+
+    def _tidy(self) -> None:
+        """Removes all but the newest two and the best.
+
+        Raises:
+          CheckpointError: As for `best_step`, even where there is nothing to remove yet.
+        """
+        best = self.best_step()
+        for step in set(self.steps()[:-2]) - {best}:
+            self._remove(step)
+        shutil.rmtree(self._directory / _REMOVED, ignore_errors=True)
+
+    def _remove(self, step: int) -> None:
+        removed = self._directory / _REMOVED / str(step)
+        removed.parent.mkdir(exist_ok=True)
+        if removed.exists():
+            shutil.rmtree(removed)
+        os.rename(self._directory / str(step), removed)
+
+    def _require_whole(self, step: int) -> Path:
+        """The folder of a step; its files are compared with their checksums once."""
+        folder = self._directory / str(step)
+        if step not in step_folders(self._directory):
+            kept = ", ".join(map(str, self.steps())) or "none"
+            raise CheckpointError(f"{self._directory}: no checkpoint of step {step} (kept: {kept})")
+        if step not in self._whole and is_first():
+            damage = checkpoint_damage(folder)
+            if damage is not None:
+                raise CheckpointError(damage)
+            self._whole.add(step)
+        return folder
+
+
+def _saved_table_parts(config: Mapping[str, Any]) -> Any:
+    train = config.get("train")
+    return train.get("model_parallelism", 1) if isinstance(train, Mapping) else 1
+
+
+def _read_json(folder: Path, item: str) -> dict[str, Any]:
+    """What `ocp.JsonCheckpointHandler` wrote."""
+    try:
+        return dict(parse_json((folder / item / "metadata").read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {item} cannot be read: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    # Behind what and why, TensorStore describes the array.
+    text = " ".join(str(error).partition(" [tensorstore_spec")[0].split()) or type(error).__name__
+    return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"

@@ -1,0 +1,97 @@
+"""Checksums of the files in a folder: what is read is what was written, or the file is named.
+
+`checksums.json` in the folder holds {"files": {path in the folder: {"bytes", "sha256"}}}. It is
+written last, so a folder that lacks it was not written to its end.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hiertcn_jax.saving.json_files import parse_json
+
+CHECKSUMS_FILE = "checksums.json"
+
+
+def write_checksums(folder: Path) -> None:
+    """Hashes every file, and sees to it that the files are on the disk before their checksums.
+
+    Args:
+      folder: The folder, written to its end.
+
+    Raises:
+      OSError: A file cannot be read, or the checksums cannot be written.
+    """
+    files = {}
+    for name, path in _files(folder).items():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            files[name] = {"bytes": file.tell(), "sha256": digest}
+            os.fsync(file.fileno())
+    with (folder / CHECKSUMS_FILE).open("w", encoding="utf-8") as file:
+        json.dump({"files": files}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def find_damage(folder: Path, within: str = "") -> str | None:
+    """What is not as it was written, one line that begins with the file's path; None if all is.
+
+    Args:
+      folder: A folder that `write_checksums` went through.
+      within: Only files whose path in the folder begins so are compared.
+    """
+    listed = _listed(folder / CHECKSUMS_FILE)
+    if isinstance(listed, str):
+        return listed
+    # No path is made of what the file says: its names are compared with those of the folder.
+    try:
+        found = _files(folder)
+    except OSError as error:
+        return f"{folder}: cannot be read: {error.strerror}"
+    for name in sorted(set(listed) - set(found)):
+        return f"{folder / name}: missing"
+    for name in sorted(set(found) - set(listed) - {CHECKSUMS_FILE}):
+        return f"{folder / name}: not in {CHECKSUMS_FILE}"
+    for name, path in found.items():
+        if name in listed and name.startswith(within):
+            damage = _compare(path, listed[name])
+            if damage is not None:
+                return f"{path}: {damage}"
+    return None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file below a folder by its path in it, in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def _listed(path: Path) -> dict[str, Any] | str:
+    """The checksums by file, or one line that says why there are none."""
+    # A pipe in its place would never end.
+    if not path.is_file():
+        return f"{path}: missing"
+    try:
+        return dict(parse_json(path.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return f"{path}: not readable as checksums"
+
+
+def _compare(path: Path, written: Any) -> str | None:
+    try:
+        with path.open("rb") as file:
+            now = {
+                "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+                "bytes": file.tell(),
+            }
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if now == written:
+        return None
+    size = written.get("bytes") if isinstance(written, dict) else None
+    if now["bytes"] != size:
+        return f"{now['bytes']} bytes, but {size} were written"
+    return "changed since it was written: its SHA-256 differs"

@@ -1,0 +1,80 @@
+"""Item tables: what the model reads items from, and what it scores them with.
+
+The table stands beside the model's own parameters, because a step need not see all of it: in
+`dense` mode a batch points into the whole table, in `rows` mode into the rows that it touches. In
+`given` mode the loader brings those rows, and what is learned are the ones of padding and unknown.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.layers import masking
+
+
+class ItemTable(NamedTuple):
+    """Learned rows of all items, or of those in a batch (then u in place of v).
+
+    Attributes:
+      input_vd: float32. What the model reads.
+      output_vd: float32 or None. What items are scored with; None: `input_vd`.
+      bias_v: float32 or None. Added to an item's score.
+    """
+
+    input_vd: Float[Array, "v d"]
+    output_vd: Float[Array, "v d"] | None
+    bias_v: Float[Array, " v"] | None
+
+    def rows(self, ids_u: Int[Array, " u"]) -> "ItemTable":
+        """The table of these rows alone."""
+        return jax.tree.map(lambda table: jnp.take(table, ids_u, axis=0), self)
+
+    def with_given(self, batch: Batch) -> "ItemTable":
+        """The rows that a batch's ids point into, where this is the table of `given` mode.
+
+        Without `item_table_ud` the batch brings no rows, and this table is what its ids point into.
+        """
+        if batch.item_table_ud is None:
+            return self
+        given_ud = jnp.asarray(batch.item_table_ud[FIRST_ITEM_ID:], self.input_vd.dtype)
+        return self._replace(input_vd=jnp.concatenate([self.input_vd, given_ud]))
+
+
+def init_item_table(key: jax.Array, rows: int, config: ModelConfig) -> ItemTable:
+    """Fresh rows, normal with the deviation 1/sqrt(d): products of two are about 1/sqrt(d).
+
+    Args:
+      key: PRNG key.
+      rows: `v`; in `given` mode only the rows of padding and unknown are made.
+      config: `item_dim`, `tied_output`, `item_bias` and `item_mode` are read.
+    """
+    rows = FIRST_ITEM_ID if config.item_mode == "given" else rows
+    input_key, output_key = jax.random.split(key)
+    shape, scale = (rows, config.item_dim), config.item_dim**-0.5
+    return ItemTable(
+        input_vd=scale * jax.random.normal(input_key, shape),
+        output_vd=None if config.tied_output else scale * jax.random.normal(output_key, shape),
+        bias_v=jnp.zeros(rows) if config.item_bias else None,
+    )
+
+
+def scoring_rows(
+    items: ItemTable, config: ModelConfig, ids: Int[Array, "*batch"] | None = None
+) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch"] | None]:
+    """Rows and biases that predictions are multiplied with: score(i) = <u, e_i> + b_i.
+
+    Args:
+      items: The table.
+      config: `normalize` decides whether rows are L2-normalised.
+      ids: Which rows; None for all.
+    """
+    table_vd = items.input_vd if items.output_vd is None else items.output_vd
+    rows = table_vd if ids is None else jnp.take(table_vd, ids, axis=0)
+    bias = items.bias_v
+    if bias is not None and ids is not None:
+        bias = jnp.take(bias, ids, axis=0)
+    return (masking.safe_l2_normalize(rows) if config.normalize == "both" else rows), bias

@@ -1,0 +1,118 @@
+"""What a command says when it fails: one line, whatever the message and whoever else speaks."""
+
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from data_pipelines.commands.command import one_line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\n\tb  c", "a b c"),
+        ("\x1b[31mred\x00", "\\x1b[31mred\\x00"),
+        ("é 日本 \u200f", "é 日本 \\u200f"),
+        ("x" * 5000, f"{'x' * 1000} ... {'x' * 900}"),
+    ],
+    ids=["spaces", "control", "unicode", "long"],
+)
+def test_one_line(text, line):
+    assert one_line(text) == line
+
+
+_FAILS_BESIDE_A_COROUTINE = """
+import types
+from data_pipelines.commands.command import run_command
+
+@types.coroutine
+def wait():
+    yield
+
+async def read():
+    try:
+        await wait()
+    finally:
+        raise RuntimeError("ignored")
+
+def main(settings):
+    reading = read()
+    reading.send(None)
+    del reading
+    raise OSError("first\\nsecond")
+
+run_command(lambda: None, main, (OSError,))
+"""
+
+
+def test_what_cannot_be_raised_is_not_said():
+    command = [sys.executable, "-c", _FAILS_BESIDE_A_COROUTINE]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "error: first second\n")
+
+
+_IS_STOPPED_WHERE_EXCEPTIONS_END = """
+import gc
+import signal
+from data_pipelines.commands.command import run_command
+
+signals = [signal.SIGTERM]
+
+def collects(phase, info):
+    if signals:
+        signal.raise_signal(signals.pop())
+
+def main(settings):
+    gc.callbacks.append(collects)
+    gc.collect()
+    while True:
+        signal.pause()
+
+run_command(lambda: None, main, ())
+"""
+
+
+def test_a_signal_that_meets_a_garbage_collection_stops_too():
+    command = [sys.executable, "-c", _IS_STOPPED_WHERE_EXCEPTIONS_END]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 143
+    assert result.stderr.startswith("stopped by SIGTERM\n")
+    assert result.stderr.count("Traceback") == 0
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_how_to_go_on_is_said_where_one_can(kind, goes_on):
+    script = (
+        "import signal; from data_pipelines.commands.command import run_command; "
+        "run_command(lambda: None, "
+        f"lambda settings: signal.raise_signal({int(kind)}), (), goes_on={goes_on})"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 128 + kind
+    again = f"; go on with: {shlex.join(command)}" if goes_on else ""
+    assert result.stderr == f"stopped by {kind.name}{again}\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--flagfile=nowhere.flags", "flag --flagfile=nowhere.flags: cannot be read: No such file"),
+        ("--nothing", "Unknown command line flag 'nothing'"),
+        ("some\x1b[1mthing", "unexpected arguments: some\\x1b[1mthing"),
+    ],
+)
+def test_bad_flags_are_one_line(argument, message):
+    script = (
+        "from data_pipelines.commands.command import run_command; "
+        "run_command(lambda: None, None, ())"
+    )
+    command = [sys.executable, "-c", script, argument]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1

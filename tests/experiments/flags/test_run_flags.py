@@ -1,0 +1,163 @@
+"""Flags: one for each field, with its help; flagfiles parse; flags.txt repeats a run."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from data_pipelines.commands import prepare_flags
+from experiments.flags import run_flags as flags_lib
+from experiments.flags.place_flags import define_cluster_flags
+from experiments.flags.run_flags import RunConfig
+from hiertcn_jax.config import (
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+FLAGFILES = sorted((Path(__file__).parents[3] / "experiments" / "flagfiles").glob("*.flags"))
+CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+WHERE = ("--data_dir=D", "--workdir=W")
+
+
+@contextlib.contextmanager
+def parsed(*arguments):
+    """The flags of experiments.train, parsed; gone again at the end."""
+    with flagsaver.flagsaver():
+        flags_lib.define_train_flags()
+        define_cluster_flags()
+        flags.FLAGS(["train", *arguments])
+        yield flags.FLAGS
+
+
+def run_of(*arguments):
+    with parsed(*WHERE, *arguments):
+        return flags_lib.read_run_config()
+
+
+def test_no_flags_are_the_defaults():
+    assert run_of() == RunConfig(*(config() for config in CONFIGS))
+
+
+def test_every_field_has_a_flag_with_its_help():
+    with parsed(*WHERE) as values:
+        for config in CONFIGS:
+            for field in dataclasses.fields(config):
+                flag = values[flags_lib.flag_name(config, field.name)]
+                assert len(flag.help) > 15
+                assert "`" not in flag.help
+
+
+CHANGED = RunConfig(
+    ModelConfig(
+        name="tcn_session", item_dim=12, tcn_channels=(3, 4), residual=False, gap_decay="learned",
+        gap_decay_hours=12.5, unknown_rate=0.0, item_mode="rows", dtype="bfloat16",
+    ),
+    LossConfig(name="bpr", negatives=(("in_batch", 7), ("uniform", 3)), own_negatives=True),
+    OptimizerConfig(learning_rate=1e-2, schedule="step", decay_epochs=(6, 12), adam_eps=1e-6),
+    TrainConfig(steps=7, lanes=3, seed=11, fit_on="train_valid", monitor="next/recall@20"),
+    EvalConfig(lanes=5, events=6, sessions=7, mask_seen="user", rank_chunk=100),
+)  # fmt: skip
+
+
+def test_every_kind_of_flag_reaches_its_field():
+    run = run_of(
+        "--model=tcn_session", "--item_dim=12", "--tcn_channels=3,4", "--noresidual",
+        "--gap_decay=learned", "--gap_decay_hours=12.5", "--unknown_rate=0", "--item_mode=rows",
+        "--dtype=bfloat16", "--loss=bpr", "--negatives=in_batch:7,uniform:3", "--own_negatives",
+        "--learning_rate=1e-2", "--schedule=step", "--decay_epochs=6,12", "--adam_eps=1e-6",
+        "--steps=7", "--lanes=3", "--seed=11", "--fit_on=train_valid", "--monitor=next/recall@20",
+        "--eval_lanes=5", "--eval_events=6", "--eval_sessions=7", "--mask_seen=user",
+        "--rank_chunk=100",
+    )  # fmt: skip
+    assert run == CHANGED
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_every_flagfile_parses(path):
+    if path.stem.endswith("_prepare"):
+        values = flags.FlagValues()
+        flags.DEFINE_string("flagfile", None, "absl's own.", flag_values=values)
+        prepare_flags.define_flags(values)
+        values(["prepare", f"--flagfile={path}", "--input=a.csv", "--output_dir=D"])
+        prepare_flags.config_from_flags(values)
+    else:
+        run_of(f"--flagfile={path}")
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_every_flagfile_says_its_command(path):
+    module = "data_pipelines.prepare" if path.stem.endswith("_prepare") else "experiments."
+    header = path.read_text().replace("\\\n#", "")
+    assert f"python -m {module}" in header
+    assert f"--flagfile=experiments/flagfiles/{path.name}" in header
+
+
+@pytest.mark.parametrize("run", [CHANGED, RunConfig(*(config() for config in CONFIGS))])
+def test_saved_flags_repeat_the_run(tmp_path, run):
+    arguments = []
+    for config in run:
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            name = flags_lib.flag_name(type(config), field.name)
+            if field.name == "negatives":
+                value = ",".join(f"{source}:{count}" for source, count in value)
+            elif isinstance(value, tuple):
+                value = ",".join(map(str, value))
+            arguments.append(f"--{name}={value}")
+    with parsed("--data_dir=a b", "--workdir=W", "--synthetic=control", *arguments):
+        assert flags_lib.read_run_config() == run
+        flags_lib.save_flags(tmp_path / "flags.txt")
+    with parsed(f"--flagfile={tmp_path / 'flags.txt'}") as values:
+        assert flags_lib.read_run_config() == run
+        assert (values.data_dir, values.workdir, values.synthetic) == ("a b", "W", "control")
+        flags_lib.save_flags(tmp_path / "again.txt")
+    assert (tmp_path / "again.txt").read_text() == (tmp_path / "flags.txt").read_text()
+    assert "flagfile" not in (tmp_path / "flags.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("--nothing=1", "Unknown command line flag 'nothing'"),
+        ("--item_dim=x", "flag --item_dim=x"),
+        ("--item_dim=0", "flag --item_dim=0: must be >= 1"),
+        ("--model=gru4rec", "flag --model=gru4rec: value should be one of"),
+        ("--loss=mse", "flag --loss=mse: value should be one of"),
+        ("--eval_lanes=0", "flag --eval_lanes=0: must be >= 1"),
+        ("--dropout=1", "flag --dropout=1.0: must be in [0, 1)"),
+        ("--tcn_channels=4,0", "flag --tcn_channels=(4, 0): must be one or more sizes >= 1"),
+        ("--tcn_channels=", "flag --tcn_channels=(): must be one or more sizes >= 1"),
+        ("--tcn_channels=4,x", "flag --tcn_channels=4,x: must be whole numbers"),
+        ("--decay_epochs=3.5", "flag --decay_epochs=3.5: must be whole numbers"),
+        ("--negatives=uniform", "flag --negatives=uniform: expected source:count"),
+        ("--negatives=uniform:-1", "flag --negatives=uniform:-1: expected source:count"),
+        ("--negatives=hard:5", "flag --negatives=hard: must be one of"),
+        ("--monitor=mrr", "flag --monitor=mrr: must be group/metric"),
+    ],
+)
+def test_what_is_no_flag_or_out_of_range_is_said(argument, message):
+    with pytest.raises(flags.Error) as caught:
+        run_of(argument)
+    assert message in str(caught.value)
+
+
+def test_flags_that_do_not_go_together():
+    with pytest.raises(
+        flags.IllegalFlagValueError, match=r"flag --item_mode=rows: .*cross_entropy"
+    ):
+        run_of("--item_mode=rows", "--loss=cross_entropy")
+
+
+def test_data_and_workdir_are_required():
+    for missing in ("data_dir", "workdir"):
+        with (
+            pytest.raises(flags.IllegalFlagValueError, match=missing),
+            parsed(*(argument for argument in WHERE if missing not in argument)),
+        ):
+            pass

@@ -1,0 +1,87 @@
+"""Rankers: popularity against counting by hand, on the very events of the neural models."""
+
+import collections
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipelines.histories.record import Split
+from experiments.judging.evaluation import Evaluator
+from experiments.judging.rankers import evaluate_ranker, fitted_histories, make_ranker
+from experiments.sweeping.study import StudyError
+from hiertcn_jax.baselines.popularity import Popularity
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.train_state import init_train_state
+from hiertcn_jax.models import build
+from tests.experiments.test_sweep import ranker_sweep
+
+
+def events_of(data, last):
+    """(user, session, position, item) of every event of the parts up to `last`."""
+    for user, history in enumerate(data.histories.__getitems__(range(len(data.histories)))):
+        ends = np.cumsum(history.session_lengths).tolist()
+        for session, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            if history.session_splits[session] <= last:
+                for position, item in enumerate(history.item_ids[start:end].tolist()):
+                    yield user, session, position, item
+
+
+@pytest.fixture(scope="module")
+def popular(data):
+    ranker = Popularity(data.vocabulary.size)
+    ranker.fit(fitted_histories(data, "train"))
+    return evaluate_ranker(ranker, data, Split.TEST)
+
+
+@pytest.mark.parametrize("fit_on, last", [("train", Split.TRAIN), ("train_valid", Split.VALID)])
+def test_what_is_fitted_on_is_each_event_of_the_parts(data, fit_on, last):
+    fitted = list(fitted_histories(data, fit_on))
+    expected = [item for *_, item in events_of(data, last)]
+    assert np.concatenate([history.item_ids_n for history in fitted]).tolist() == expected
+    assert len(expected) == data.fitted_events(fit_on)
+    for history in fitted:
+        assert len(history.times_n) == len(history.item_ids_n) == history.session_lengths_m.sum()
+
+
+def test_popularity_ranks_by_counts_with_ties_half(data, popular):
+    counts = collections.Counter(item for *_, item in events_of(data, Split.TRAIN))
+    catalogue = range(FIRST_ITEM_ID, data.vocabulary.size)
+    ranks = dict(zip(popular.events.item_n.tolist(), popular.rank_n.tolist(), strict=True))
+    assert len(ranks) > 50
+    for item, rank in ranks.items():
+        above = sum(counts[other] > counts[item] for other in catalogue)
+        equal = sum(counts[other] == counts[item] for other in catalogue) - 1
+        assert rank == 1 + above + equal / 2
+    assert any(rank % 1 for rank in ranks.values())
+
+
+def test_a_neural_model_is_scored_on_the_same_events(data, popular):
+    config = ModelConfig(item_dim=2, gru_dim=2, tcn_channels=(2,), kernel_size=1)
+    model = build(config)
+    optimizer = Optimizer(OptimizerConfig(), lambda step: 0.0, rows=False)
+    params = init_train_state(
+        jax.random.key(0), model, config, optimizer, 1, data.vocabulary.size
+    ).params
+    evaluation = EvalConfig(lanes=16, events=128, sessions=32)
+    neural = Evaluator(model, config, evaluation, data, Split.TEST)(params).metrics
+    for name in ("events", "events_hash", "unknown_targets", "data_hash"):
+        assert popular.metrics[name] == neural[name]
+    for group in ("all", "first", "next"):
+        assert popular.metrics[group]["events"] == neural[group]["events"]
+        assert popular.metrics["per_user"][group]["users"] == neural["per_user"][group]["users"]
+
+
+def test_a_sweep_of_a_ranker_masks_what_users_saw(data, tmp_path):
+    (trial,) = ranker_sweep(data, tmp_path, "--mask_seen=user", trials=1)["trials"]
+    ranker = make_ranker("rolling_popularity", data.vocabulary.size, trial["params"])
+    ranker.fit(fitted_histories(data, "train"))
+    masked = evaluate_ranker(ranker, data, Split.VALID, "user").metrics
+    assert masked["all"]["mrr"] > evaluate_ranker(ranker, data, Split.VALID).metrics["all"]["mrr"]
+    valid = tmp_path / "sweep" / "trials" / "0000" / "valid.json"
+    assert json.loads(valid.read_text()) == json.loads(json.dumps(masked))
+    with pytest.raises(StudyError, match="mask_seen: checkpoint user, this run None"):
+        ranker_sweep(data, tmp_path, trials=1)

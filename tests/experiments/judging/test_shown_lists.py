@@ -1,0 +1,155 @@
+"""Training with impressions, and ranks within what was shown, from end to end."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import DataError
+from data_pipelines.histories.record import Split
+from experiments.comparison.scorers import Place, model_scorer, ranker_scorer
+from experiments.flags.place_flags import DataPlace
+from experiments.judging import evaluation
+from experiments.judging.evaluation import Evaluator
+from experiments.judging.rankers import evaluate_ranker, fitted_histories
+from experiments.judging.results import metrics_table
+from experiments.judging.shown_lists import ShownRanks
+from experiments.runs.restore import open_run_data, restore_run
+from hiertcn_jax.baselines.popularity import Popularity
+from hiertcn_jax.batch import UNKNOWN_ID
+from tests.experiments.small_runs import journal, run_train, train_in
+from tests.given_files import write_embeddings
+
+NEGATIVES = "--negatives=impressions:3,popularity:16"
+
+
+@pytest.fixture(scope="module")
+def trained(shown_data, tmp_path_factory):
+    """A run whose loader draws the other negatives; elsewhere below the step does."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    run_train(shown_data, workdir, NEGATIVES, "--item_mode=rows")
+    return workdir
+
+
+def plain_shown(data, scorer):
+    """(rank, size, position) of every scored event with a list, from the scores of all items."""
+    histories = [data.histories.__getitems__([user])[0] for user in range(len(data.histories))]
+    places, lists = [], []
+    for user, history in enumerate(histories):
+        ends = np.cumsum(history.shown_counts)
+        first = history.session_lengths[history.session_splits < Split.TEST].sum()
+        for event in range(first, len(history.item_ids)):
+            shown = history.shown_items[ends[event] - history.shown_counts[event] : ends[event]]
+            if history.item_ids[event] != UNKNOWN_ID and len(shown):
+                places.append(Place(user, event))
+                lists.append((history.item_ids[event], shown, event - first))
+    scores_nv = scorer(histories, places)
+    found = []
+    for (target, shown, position), scores_v in zip(lists, scores_nv, strict=True):
+        above = np.sum(scores_v[shown] > scores_v[target])
+        equal = np.sum(scores_v[shown] == scores_v[target])
+        found.append((1 + above + equal / 2, 1 + len(shown), position))
+    return np.array(found)
+
+
+def assert_metrics(metrics, found):
+    for group, of_group in (("all", found), ("first", found[found[:, 2] == 0])):
+        rank_n, size_n = of_group[:, 0], of_group[:, 1]
+        values = metrics[group]
+        assert values["events"] == len(rank_n)
+        assert values["recall@1"] == pytest.approx(np.mean(rank_n <= 1))
+        assert values["recall@5"] == pytest.approx(np.mean(rank_n <= 5))
+        assert values["mrr"] == pytest.approx(np.mean(1 / rank_n))
+        assert values["mrp"] == pytest.approx(np.mean(rank_n / size_n))
+    assert metrics["mean_items"] == pytest.approx(found[:, 1].mean())
+
+
+def test_a_run_is_scored_within_what_was_shown(shown_data, trained):
+    metrics = json.loads((trained / "test.json").read_text())
+    found = plain_shown(shown_data, model_scorer(restore_run(trained, "best"), None))
+    assert len(found) > 50
+    assert_metrics(metrics["shown"], found)
+    # Those without a list are scored over the catalogue alone.
+    assert metrics["events"] > metrics["shown"]["events"]
+
+
+def test_devices_that_share_lanes_and_table_find_the_same_ranks(shown_data, trained):
+    restored = restore_run(trained, "best", data_parallelism=4, model_parallelism=2)
+    assert len(restored.params["items"].input_vd.sharding.device_set) == 8
+    evaluator = Evaluator(
+        restored.model, restored.config, restored.evaluation, shown_data, Split.TEST,
+        restored.layout,
+    )  # fmt: skip
+    metrics = evaluator(restored.params).metrics
+    alone = json.loads((trained / "test.json").read_text())
+    assert metrics["events_hash"] == alone["events_hash"]
+    assert metrics["shown"]["events_hash"] == alone["shown"]["events_hash"]
+    assert metrics["shown"]["mean_items"] == alone["shown"]["mean_items"]
+    for group in ("all", "first", "next"):
+        assert metrics[group] == pytest.approx(alone[group])
+        assert metrics["shown"][group] == pytest.approx(alone["shown"][group])
+
+
+@pytest.mark.parametrize("process, first", [(0, 0), (1, 4)])
+def test_lists_of_several_processes_are_of_their_own_events(monkeypatch, process, first):
+    """The first process has scored 4 events, the second 6; theirs lie one behind the other."""
+    monkeypatch.setattr(evaluation.processes, "gather_json", lambda events: [4, 6])
+    monkeypatch.setattr(evaluation.processes, "gather_rows", lambda rows: rows)
+    monkeypatch.setattr(evaluation.jax, "process_index", lambda: process)
+    shown = ShownRanks(np.array([1, 3]), np.array([2.5, 1.0]), np.array([4, 2]))
+    gathered = evaluation._gathered_shown(shown, (4, 6)[process])
+    np.testing.assert_array_equal(gathered.index_n, [first + 1, first + 3])
+    np.testing.assert_array_equal(gathered.rank_n, [2.5, 1.0])
+    np.testing.assert_array_equal(gathered.size_n, [4, 2])
+
+
+def test_rankers_are_scored_within_what_was_shown(shown_data):
+    popularity = Popularity(shown_data.vocabulary.size)
+    popularity.fit(fitted_histories(shown_data, "train"))
+    metrics = evaluate_ranker(popularity, shown_data, Split.TEST).metrics
+    # Many items are equally popular: their ties count half.
+    found = plain_shown(shown_data, ranker_scorer(popularity))
+    assert np.any(found[:, 0] % 1)
+    assert_metrics(metrics["shown"], found)
+
+
+def test_the_table_has_both(shown_data, trained):
+    metrics = json.loads((trained / "test.json").read_text())
+    table = metrics_table({"hiertcn": metrics}, "")
+    names = list(table.columns[0].cells)
+    assert names == ["hiertcn"] * 3 + ["hiertcn (shown)"] * 3
+    assert list(table.columns[2].cells)[3] == f"{metrics['shown']['all']['events']:,}"
+
+
+def test_data_without_impressions_says_nothing_of_them(data, whole):
+    assert "shown" not in json.loads((whole / "test.json").read_text())
+
+
+def test_a_run_with_impressions_goes_on_where_it_stopped(shown_data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    train_in(shown_data, whole, NEGATIVES)
+    for steps in (4, 10):
+        train_in(shown_data, parts, NEGATIVES, f"--steps={steps}")
+    assert [line for line in journal(parts) if line["step"] > 4] == [
+        line for line in journal(whole) if line["step"] > 4
+    ]
+
+
+def test_impressions_that_the_data_does_not_have_are_refused(data, shown_data, tmp_path):
+    with pytest.raises(DataError, match="has no impressions for negatives=impressions:3; prepare"):
+        train_in(data, tmp_path / "none", NEGATIVES)
+    with pytest.raises(DataError, match=r"keeps 100 impressions of an event at most"):
+        train_in(shown_data, tmp_path / "few", "--negatives=impressions:101")
+
+
+def test_given_embeddings_are_ranked_within_what_was_shown(shown_data, tmp_path):
+    paths = write_embeddings(tmp_path, shown_data.vocabulary.item_ids.to_list(), 4)
+    given = (f"--item_embeddings={paths[0]}", f"--item_embedding_ids={paths[1]}")
+    run_train(shown_data, tmp_path / "run", NEGATIVES, *given, "--steps=4")
+    restored = restore_run(tmp_path / "run", "best")
+    assert restored.config.item_mode == "given"
+    embeddings = open_run_data(restored, DataPlace()).embeddings
+    metrics = json.loads((tmp_path / "run" / "test.json").read_text())
+    assert_metrics(metrics["shown"], plain_shown(shown_data, model_scorer(restored, embeddings)))

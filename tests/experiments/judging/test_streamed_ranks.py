@@ -1,0 +1,70 @@
+"""Ranks over a catalogue in a file: those of a table, ties and seen items included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.judging.streamed_ranks import StreamedRanks
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.scoring import ranks as ranking
+from hiertcn_jax.scoring.item_table import ItemTable, scoring_rows
+from tests.given_files import given_embeddings, table_of
+
+ROWS, WIDTH, EVENTS = 60, 5, 23
+
+
+def streamed(embeddings, u_nd, item_n, seen_nk=None, normalize="none", devices=1, **sizes):
+    config, devices = EvalConfig(**sizes), jax.devices()[:devices]
+    ranks = StreamedRanks(embeddings, ModelConfig(normalize=normalize), config, devices)
+    parts = [ranking.ranks_of(part) for part in ranks(u_nd, item_n, seen_nk)]
+    return np.concatenate(parts)[: len(item_n)]
+
+
+@pytest.mark.parametrize(
+    "rank_chunk, rank_events, devices",
+    [(7, 1, 1), (29, 4, 1), (57, 64, 1), (1 << 20, 5, 1), (7, 2, 3)],
+)
+@pytest.mark.parametrize("normalize", ["none", "both"])
+def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, devices, normalize):
+    embeddings = given_embeddings(tmp_path, ROWS, WIDTH, dtype="f2", ties=True)
+    generator = np.random.default_rng(0)
+    u_nd = generator.normal(size=(EVENTS, WIDTH)).astype(np.float32)
+    item_n = generator.integers(FIRST_ITEM_ID, ROWS, EVENTS)
+    seen_nk = generator.integers(0, ROWS, (EVENTS, 4)).astype(np.int32)
+    items = ItemTable(jnp.asarray(table_of(embeddings)), None, None)
+    table_vd, _ = scoring_rows(items, ModelConfig(normalize=normalize))
+    for seen in (None, seen_nk):
+        counts = ranking.rank_counts(
+            jnp.asarray(u_nd), jnp.asarray(item_n), table_vd, None, ROWS,
+            None if seen is None else jnp.asarray(seen),
+        )  # fmt: skip
+        assert np.any(counts.equal_n), "no ties"
+        expected = ranking.ranks_of(counts)
+        sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events, "devices": devices}
+        found = streamed(embeddings, u_nd, item_n, seen, normalize, **sizes)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_each_chunk_is_read_once_and_those_with_a_target_twice(tmp_path, monkeypatch):
+    embeddings = given_embeddings(tmp_path, ROWS, WIDTH)
+    reads = []
+    real = type(embeddings).read_places
+
+    def read_places(self, start, size):
+        reads.append((start, size))
+        return real(self, start, size)
+
+    monkeypatch.setattr(type(embeddings), "read_places", read_places)
+    places = embeddings.places(np.arange(ROWS))
+    item_n = np.flatnonzero((places >= 12) & (places < 17))
+    streamed(embeddings, np.ones((5, WIDTH), np.float32), item_n, rank_chunk=10, rank_events=2)
+    # 58 items from 2 on; the last chunk starts early enough to be full.
+    assert reads == [(12, 10), (2, 10), (12, 10), (22, 10), (32, 10), (42, 10), (50, 10)]
+
+
+def test_no_event_is_no_rank(tmp_path):
+    embeddings = given_embeddings(tmp_path, ROWS, WIDTH)
+    ranks = StreamedRanks(embeddings, ModelConfig(), EvalConfig(), jax.devices()[:2])
+    assert ranks(np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int32), None) == []

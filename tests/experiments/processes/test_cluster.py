@@ -1,0 +1,250 @@
+"""Several devices, several processes: the run of one device, whoever is killed or stopped.
+
+Eight simulated devices in one process begin; from their checkpoint one device goes on, and two
+processes of two devices each, undisturbed and stopped. (Killed: test_kills.py.)
+"""
+
+import os
+import re
+import shutil
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from data_pipelines.commands.command import StoppedError
+from experiments import train
+from experiments.processes import cluster
+from experiments.runs.restore import restore_run
+from hiertcn_jax.devices.mesh import MeshError
+from hiertcn_jax.saving.checkpoint import CheckpointError
+from tests.experiments.cluster_runs import (
+    assert_close,
+    ended,
+    free_port,
+    results,
+    start,
+    state_of,
+    wait_for_start,
+)
+from tests.experiments.small_runs import checkpoint_steps, contents, journal, run_train, settings_of
+
+STEPS = 300
+RUN = (
+    "--item_mode=rows", "--clip_norm=1", f"--steps={STEPS}", "--checkpoint_every_steps=20",
+    "--eval_every_epochs=1000", "--log_every_steps=20",
+)  # fmt: skip
+MESH = ("--data_parallelism=2", "--model_parallelism=2")
+
+
+def begun(directory, name):
+    """A copy of what eight devices began."""
+    workdir = directory / name
+    shutil.copytree(directory / "eight", workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def eight(data, tmp_path_factory):
+    """The folder of all workdirs; `eight` is that of six steps on eight devices."""
+    directory = tmp_path_factory.mktemp("cluster")
+    run_train(data, directory / "eight", *RUN, "--steps=6", "--data_parallelism=4",
+              "--model_parallelism=2")  # fmt: skip
+    return directory
+
+
+@pytest.fixture(scope="module")
+def one(data, eight):
+    """One device goes on."""
+    workdir = begun(eight, "one")
+    run_train(data, workdir, *RUN)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two(data, eight):
+    """Two processes go on, undisturbed: their workdir, and (exit code, stdout, stderr) of each."""
+    workdir = begun(eight, "two")
+    return workdir, ended(start(data, workdir, eight, *RUN, *MESH))
+
+
+def test_eight_devices_begin_as_one_does(data, eight, tmp_path):
+    run_train(data, tmp_path / "run", *RUN, "--steps=6")
+    for split in ("valid", "test"):
+        (counted, measured), (alone, values) = (
+            results(workdir, split) for workdir in (eight / "eight", tmp_path / "run")
+        )
+        assert counted == alone
+        assert_close(measured, values, 1e-5)
+    assert state_of(eight / "eight", 6)["batches"] == state_of(tmp_path / "run", 6)["batches"]
+    shared, alone = (restore_run(w, "last") for w in (eight / "eight", tmp_path / "run"))
+    assert shared.params["items"].input_vd.shape == (data.vocabulary.size, 4)
+    assert_close(shared.params, alone.params, 1e-5)
+
+
+def test_one_device_and_two_processes_go_on_from_the_same_checkpoint(data, eight, one, two):
+    workdir, processes = two
+    assert [code for code, _, _ in processes] == [0, 0]
+    first, second = (re.sub(r"\[Gloo\].*\n", "", output) for _, output, _ in processes)
+    assert "going on from step 6\n" in first and f"{workdir}, test" in first
+    assert second == ""
+    for split in ("valid", "test"):
+        (counted, measured), (alone, values) = (results(w, split) for w in (workdir, one))
+        assert counted == alone
+        assert_close(measured, values, 0.02)
+    together, alone = (state_of(w, STEPS) for w in (workdir, one))
+    assert together["batches"] == alone["batches"]
+    lines, alone = (
+        [line for line in journal(w) if line["kind"] == "train"] for w in (workdir, one)
+    )
+    assert [line["events"] for line in lines] == [line["events"] for line in alone]
+    assert_close([line["loss"] for line in lines], [line["loss"] for line in alone], 1e-3)
+
+
+def test_two_processes_stopped_end_as_if_nothing_had_been(data, eight, two):
+    whole, _ = two
+    workdir = begun(eight, "disturbed")
+    # Either is asked to stop: both do, behind the same step.
+    processes = start(data, workdir, eight, *RUN, *MESH)
+    wait_for_start(workdir, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    stopped = ended(processes)
+    assert [code for code, _, _ in stopped] == [143, 143], stopped
+    step = checkpoint_steps(workdir)[-1]
+    assert 6 <= step < STEPS
+    for _, _, error in stopped:
+        assert f"stopped by SIGTERM at step {step}, which is saved; go on with: " in error
+
+    assert [code for code, _, _ in ended(start(data, workdir, eight, *RUN, *MESH))] == [0, 0]
+    assert journal(workdir) == journal(whole)
+    files = [
+        {path: content for path, content in contents(w).items() if path.suffix == ".json"}
+        for w in (workdir, whole)
+    ]
+    shared = {path for path in files[0] if path.parts[0] in ("valid.json", "test.json")}
+    assert len(shared) == 2
+    for path in shared:
+        assert files[0][path] == files[1][path]
+    together, undisturbed = (restore_run(w, "last") for w in (workdir, whole))
+    jax.tree.map(np.testing.assert_array_equal, together.params, undisturbed.params)
+
+
+def test_a_process_that_fails_is_named_by_all(data, tmp_path):
+    processes = start(data, tmp_path / "run", tmp_path, *MESH, own={1: ["--data_dir=/nowhere"]})
+    for code, _, error in ended(processes):
+        assert code == 1
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert lines[0].startswith("error: process 1 of 2: /nowhere/manifest.json: no such file")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["--data_parallelism=3"], "data_parallelism=3: must divide lanes=8"),
+        (["--data_parallelism=4", "--eval_lanes=6"], "must divide eval_lanes=6"),
+        (["--model_parallelism=0"], "model_parallelism=0: must be >= 1"),
+        (["--coordinator_address=here"], "coordinator_address=here: must be host:port"),
+        (["--coordinator_address=here:1"], "needs --num_processes and --process_id"),
+        (["--num_processes=2"], "need --coordinator_address=host:port"),
+        (["--coordinator_address=h:1", "--num_processes=2", "--process_id=2"], "below num_proc"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(data, tmp_path, given, message):
+    with pytest.raises((flags.Error, ValueError), match=re.escape(message)):
+        settings_of(data, tmp_path, *given)
+
+
+@pytest.mark.parametrize(
+    "message, waits",
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.", False),
+        ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer", True),
+    ],
+)
+def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits):
+    class Watch:
+        name = "process 1 of 2"
+
+        def leave(self, reason, code):
+            raise SystemExit(f"error: {self.name}: {reason}")
+
+    waited = []
+    monkeypatch.setattr(cluster, "_meet", lambda _: None)
+    monkeypatch.setattr(cluster, "_Watch", Watch)
+    monkeypatch.setattr(cluster.time, "sleep", waited.append)
+    with (
+        pytest.raises(SystemExit, match=f"error: process 1 of 2: {message}"),
+        cluster.joined(cluster.Cluster("h:1", 2, 1), train.MENDABLE),
+    ):
+        raise jax.errors.JaxRuntimeError(message)
+    said = capsys.readouterr().err
+    assert (f"process 1 of 2: {message}; waiting 60 s for word of the others\n" in said) == waits
+    assert waited == ([60.0] if waits else [])
+
+
+class Notes:
+    """What processes tell each other, of a client of JAX."""
+
+    def __init__(self):
+        self.values = {}
+
+    def key_value_set(self, key, value, overwrite=False):
+        self.values[key] = value
+
+    def key_value_dir_get(self, prefix):
+        return [item for item in list(self.values.items()) if item[0].startswith(prefix)]
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (StoppedError(signal.SIGTERM), 143, "process 1 of 2: stopped by SIGTERM\n"),
+        (StoppedError(signal.SIGINT), 130, "process 1 of 2: stopped by SIGINT\n"),
+        (CheckpointError("no such step"), 1, "error: process 1 of 2: no such step\n"),
+    ],
+    ids=["SIGTERM", "SIGINT", "failure"],
+)
+def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, error, code, line):
+    """Where nothing is agreed on: behind the training, in the evaluations of the end."""
+    monkeypatch.setattr(cluster, "_meet", lambda _: None)
+    monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", Notes())
+    monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)
+    ended = []
+
+    def end(code):
+        ended.append(code)
+        if threading.current_thread() is threading.main_thread():
+            raise SystemExit
+        other._ends.set()
+
+    monkeypatch.setattr(cluster.os, "_exit", end)
+    monkeypatch.setattr(cluster.jax, "process_index", lambda: 0)
+    other = cluster._Watch()
+    monkeypatch.setattr(cluster.jax, "process_index", lambda: 1)
+    with pytest.raises(SystemExit), cluster.joined(cluster.Cluster("h:1", 2, 1), train.MENDABLE):
+        raise error
+    other._thread.join()
+    assert ended == [code, code]
+    assert capsys.readouterr().err == 2 * line
+
+
+def test_a_first_process_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(cluster, "MEETING_SECONDS", 0.0)
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        pytest.raises(cluster.ClusterError, match=f"{address}: process 0 does not listen there"),
+        cluster.joined(cluster.Cluster(address, 2, 1), train.MENDABLE),
+    ):
+        pass
+
+
+def test_a_mesh_without_devices_is_refused_before_anything_but_the_lock_is_written(data, tmp_path):
+    settings = settings_of(data, tmp_path / "run", "--data_parallelism=8", "--model_parallelism=2")
+    with pytest.raises(MeshError, match="a mesh of 16 devices, but there are 8"):
+        train.main(settings)
+    assert os.listdir(tmp_path / "run") == ["lock"]

@@ -1,0 +1,183 @@
+"""A disk that is full, or that cannot be written: one line, and what was good stays good."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.runs.files import make_workdir, whole_file
+from hiertcn_jax.saving.checkpoint_damage import step_folders, survey
+from tests.experiments.small_runs import ROOT, contents, train_in
+
+MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+"""A shell that may mount, in a name space of its own; what it mounts is gone with it."""
+
+
+_LIMITED = """
+import resource, runpy, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+"""
+TRAIN = ("sh", sys.executable, "-m", "experiments.train")
+
+
+def run(command, **environment):
+    environment = {**os.environ, "TERM": "dumb", **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def may_mount(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("mount")
+    try:
+        done = run([*MOUNTS, f"mount -t tmpfs tmpfs {directory}"])
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed: {done.stderr}")
+
+
+def flags_of(whole, workdir, *more):
+    flags = f"--flagfile={whole}/flags.txt", f"--workdir={workdir}"
+    return [*flags, *more]
+
+
+def assert_one_line(done, start, *parts):
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {start}")
+    assert done.stderr.count("\n") == 1
+    assert all(part in done.stderr for part in parts)
+
+
+def assert_same_checkpoints(one, other):
+    """What could not be written may have left something aside; the next start removes it."""
+    assert list(step_folders(one / "checkpoints")) == list(step_folders(other / "checkpoints"))
+    for step in step_folders(other / "checkpoints"):
+        place = Path("checkpoints") / str(step)
+        assert contents(one / place) == contents(other / place)
+
+
+_FULL_DISK = """
+mount -t tmpfs tmpfs "$MOUNTED" && cp -r "$WHOLE/." "$MOUNTED" || exit 9
+used=$(df --output=used -B1 "$MOUNTED" | tail -1)
+mount -o remount,size=$((used + 80000)) "$MOUNTED" || exit 9
+"$@"
+code=$?
+cp -r "$MOUNTED" "$KEPT"
+exit $code
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay_whole(
+    data, whole, tmp_path, may_mount
+):
+    """The room that is left is less than a checkpoint's."""
+    mounted, kept = tmp_path / "mounted", tmp_path / "kept"
+    mounted.mkdir()
+    command = [*MOUNTS, _FULL_DISK, *TRAIN, *flags_of(whole, mounted, "--steps=13")]
+    done = run(command, MOUNTED=str(mounted), WHOLE=str(whole), KEPT=str(kept))
+    assert_one_line(
+        done, f"{mounted}/checkpoints/12: cannot be written: ", "No space left on device"
+    )
+    assert "; that of step 10 is whole\n" in done.stderr
+    assert_same_checkpoints(kept, whole)
+    # On a disk with room it goes on.
+    train_in(data, kept, "--steps=13")
+    assert survey(kept / "checkpoints") == (13, {})
+
+
+def test_files_that_may_not_grow_are_one_line_and_what_was_there_stays(data, whole, tmp_path):
+    """As a full disk, without leave to mount one."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    limit = (workdir / "metrics.jsonl").stat().st_size + 6000
+
+    command = [sys.executable, "-c", _LIMITED, str(limit), *flags_of(whole, workdir, "--steps=12")]
+    # JAX warns where a compiled program may not be kept.
+    done = run(command, PYTHONWARNINGS="ignore")
+    assert_one_line(done, f"{workdir}/checkpoints/12: cannot be written: ", "File too large")
+    assert "; that of step 10 is whole\n" in done.stderr
+    assert_same_checkpoints(workdir, whole)
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
+    before = contents(whole)
+    script = f'mount --bind {whole} {whole} && mount -o remount,ro,bind {whole} || exit 9\n"$@"'
+    done = run([*MOUNTS, script, *TRAIN, *flags_of(whole, whole, "--steps=12")])
+    assert_one_line(done, f"[Errno 30] Read-only file system: '{whole}/lock'")
+    assert contents(whole) == before
+
+
+@pytest.fixture
+def obeying():
+    """What stands before a command so that modes of files hold for it: root has to give that up."""
+    if os.geteuid():
+        return []
+    rights = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    try:
+        done = run([*prefix, "true"])
+    except FileNotFoundError:
+        pytest.skip("root writes where it may not, and there is no setpriv to give that up")
+    if done.returncode:
+        pytest.skip(f"root writes where it may not, and cannot give that up: {done.stderr}")
+    return prefix
+
+
+def test_a_workdir_that_may_not_be_written_is_one_line(whole, tmp_path, obeying):
+    """As on a read-only disk, without leave to mount one."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before, paths = contents(workdir), [workdir, *workdir.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    done = run([*obeying, *TRAIN[1:], *flags_of(whole, workdir, "--steps=12")])
+    for path in paths:
+        path.chmod(0o755)
+    assert_one_line(done, f"[Errno 13] Permission denied: '{workdir}/lock'")
+    assert contents(workdir) == before
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "results.json", []
+    path.write_text("one")
+    fsync = os.fsync
+
+    def look_and_sync(descriptor):
+        fsync(descriptor)
+        assert path.read_text() == "one"
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", look_and_sync)
+    with whole_file(path) as aside:
+        aside.write_text("two")
+    assert path.read_text() == "two"
+    assert synced == [path.stat().st_ino]
+
+
+def test_a_workdir_that_is_a_file_is_said(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(OSError, match=f"^{path}: is a file, not a directory to work in$"):
+        make_workdir(path)
+    for _ in range(2):
+        make_workdir(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_is_whole_or_as_it_was(tmp_path, error):
+    path = tmp_path / "results.json"
+    with whole_file(path) as aside:
+        aside.write_text("one")
+    with pytest.raises(type(error)) as caught, whole_file(path) as aside:
+        aside.write_text("tw")
+        raise error
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+    if isinstance(error, OSError):
+        assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"

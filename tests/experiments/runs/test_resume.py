@@ -1,0 +1,195 @@
+"""Going on: from a whole checkpoint, alone in the workdir; damage is named, never used."""
+
+import fcntl
+import json
+import os
+import shutil
+
+import pytest
+
+from data_pipelines.histories.record import Split
+from experiments import train
+from experiments.runs.locking import lock_workdir
+from experiments.runs.restore import restore_run
+from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
+from hiertcn_jax.saving.checksums import write_checksums
+from tests.experiments.small_runs import command, contents, journal, run_train, train_in
+
+
+@pytest.fixture
+def damaged(whole, tmp_path):
+    """A copy whose newest checkpoint has one bit flipped, and that file's path."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    path = max(
+        (workdir / "checkpoints" / "10" / "state").rglob("*"), key=lambda p: p.stat().st_size
+    )
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return workdir, path
+
+
+def test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes(data, damaged):
+    workdir, path = damaged
+    before = contents(workdir)
+    with pytest.raises(CheckpointError) as caught:
+        run_train(data, workdir)
+    assert str(caught.value) == (
+        f"{path}: changed since it was written: its SHA-256 differs; "
+        "--allow_older_checkpoint goes on from step 9"
+    )
+    with pytest.raises(CheckpointError, match="its SHA-256 differs"):
+        restore_run(workdir, "last")
+    assert contents(workdir) == before
+
+
+def test_leave_to_use_an_older_one_repeats_what_was_lost(data, whole, damaged, capsys):
+    workdir, path = damaged
+    run_train(data, workdir, "--allow_older_checkpoint")
+    said = capsys.readouterr().out
+    assert f"{path}: changed since" in said
+    assert f"moved to {workdir}/checkpoints/damaged/10\n" in said
+    assert "going on from step 9\n" in said
+    assert (workdir / "checkpoints" / "damaged" / "10" / path.relative_to(
+        workdir / "checkpoints" / "10")).exists()  # fmt: skip
+    assert journal(workdir) == journal(whole)
+    assert (workdir / "test.json").read_text() == (whole / "test.json").read_text()
+    # The leave was for one start.
+    assert "allow_older" not in (workdir / "flags.txt").read_text()
+
+
+def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(data, damaged):
+    workdir, _ = damaged
+    for folder in (workdir / "checkpoints").iterdir():
+        (folder / "checksums.json").unlink()
+    before = contents(workdir)
+    for more in ((), ("--allow_older_checkpoint",)):
+        with pytest.raises(CheckpointError, match=r"10/checksums.json: missing; no checkpoint in"):
+            run_train(data, workdir, *more)
+    assert contents(workdir) == before
+
+
+def test_a_checkpoint_that_was_renamed_is_not_gone_on_from(data, whole, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    (workdir / "checkpoints" / "9").rename(workdir / "checkpoints" / "60")
+    before = contents(workdir)
+    for more in ((), ("--allow_older_checkpoint",)):
+        with pytest.raises(CheckpointError) as caught:
+            run_train(data, workdir, *more)
+        assert str(caught.value) == f"{workdir}/checkpoints/60: holds step 9: was it renamed?"
+    assert "going on" not in capsys.readouterr().out
+    assert contents(workdir) == before
+
+
+def edit_loader(workdir, change):
+    """Changes what the newest checkpoint has of the loader, as if it had been written like this."""
+    folder = workdir / "checkpoints" / "10"
+    path = folder / "loader" / "metadata"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    (folder / "checksums.json").unlink()
+    write_checksums(folder)
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (lambda v: v.pop("batches"), "batches: missing"),
+        (lambda v: v["progress"].update(more=1), "progress.'more': unknown to this program"),
+        (lambda v: v["sums"].update(events="x"), "sums.events='x': must be a whole number from 0"),
+        (lambda v: v["batches"].update(lane_count=0), "a state of 0 lanes, for 8 lanes"),
+        (lambda v: v["batches"].update(place=[10**6] * 8), "lane 0 of 8 never comes to epoch="),
+        (lambda v: v["batches"].update(event=[-5] * 8), "event=[-5, -5, "),
+        (lambda v: v["batches"].update(event=[10**6] * 8), "lane 0: event=1000000: its user "),
+        (lambda v: v["batches"].update(step=9), "batches.step=9: must be 10"),
+    ],
+)
+def test_a_loader_that_cannot_be_taken_up_is_named_by_its_field(
+    data, whole, tmp_path, change, line
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    edit_loader(workdir, change)
+    before = contents(workdir)
+    with pytest.raises(CheckpointError) as caught:
+        train_in(data, workdir)
+    assert str(caught.value).startswith(f"{workdir}/checkpoints/10: loader: {line}")
+    assert contents(workdir) == before
+
+
+def test_a_validation_that_nobody_does_is_not_waited_for(data, tmp_path):
+    """Where valid is trained on, none can be due."""
+    train_in(data, tmp_path, "--fit_on=train_valid")
+    edit_loader(tmp_path, lambda values: values["progress"].update(validation_due=True))
+    with pytest.raises(CheckpointError, match=r"10: loader: progress.validation_due=True: this "):
+        train_in(data, tmp_path, "--fit_on=train_valid")
+
+
+def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before = contents(workdir)
+    with (workdir / "lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match=r"run: process \d+ trains here"):
+            run_train(data, workdir)
+        done = command("experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={workdir}")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {workdir}: process ")
+        assert done.stderr.count("\n") == 1
+        # To look at it is no harm.
+        assert restore_run(workdir, "best").step == restore_run(whole, "best").step
+    assert contents(workdir) == before
+    run_train(data, workdir)
+
+
+def test_nobody_else_comes_until_the_results_are_written(data, whole, tmp_path, monkeypatch):
+    workdir, splits = tmp_path / "run", []
+    shutil.copytree(whole, workdir)
+    evaluate = train.evaluate_run
+
+    def evaluate_alone(restored, data, split, workdir):
+        with pytest.raises(BlockingIOError, match="trains here"), lock_workdir(workdir):
+            pass
+        splits.append(split)
+        return evaluate(restored, data, split, workdir)
+
+    monkeypatch.setattr(train, "evaluate_run", evaluate_alone)
+    run_train(data, workdir)
+    assert splits == [Split.VALID, Split.TEST]
+    with lock_workdir(workdir):
+        pass
+
+
+def test_the_lock_names_who_holds_it_and_goes_with_them(tmp_path):
+    for _ in range(2):
+        with (
+            lock_workdir(tmp_path),
+            pytest.raises(BlockingIOError, match=f"process {os.getpid()} trains"),
+            lock_workdir(tmp_path),
+        ):
+            pass
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_harm(whole, tmp_path, monkeypatch):
+    """A run that trains in the workdir takes the old best away under the reader's hands."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    restore, tried = Checkpoints.restore, []
+
+    def restore_late(self, step, *arguments):
+        tried.append(step)
+        if len(tried) == 1:
+            shutil.rmtree(workdir / "checkpoints" / str(step))
+        return restore(self, step, *arguments)
+
+    monkeypatch.setattr(Checkpoints, "restore", restore_late)
+    first, second = sorted(Checkpoints(workdir / "checkpoints", read_only=True).steps())[-2:]
+    assert restore_run(workdir, "last").step == first
+    assert tried == [second, first]
+    # One that was asked for by its step and is gone is said.
+    with pytest.raises(CheckpointError, match=f"no checkpoint of step {second}"):
+        restore_run(workdir, str(second))

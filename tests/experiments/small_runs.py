@@ -1,0 +1,90 @@
+"""Tiny training runs, in this process or as commands, and what they leave."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments import train
+from experiments.runs import train_loop as loop
+from tests.experiments.flags.test_run_flags import parsed
+
+ROOT = Path(__file__).parents[2]
+
+FLAGS = (
+    "--item_dim=4", "--gru_dim=3", "--tcn_channels=3", "--kernel_size=2", "--dropout=0.1",
+    "--negatives=popularity:16", "--learning_rate=0.01", "--schedule=constant", "--steps=10",
+    "--lanes=8", "--events=16", "--sessions=2", "--log_every_steps=2", "--eval_every_epochs=0.4",
+    "--checkpoint_every_steps=3", "--eval_lanes=8", "--eval_events=64", "--eval_sessions=32",
+)  # fmt: skip
+
+
+def settings_of(data, workdir, *more):
+    with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
+        return train.read_settings()
+
+
+def run_train(data, workdir, *more):
+    """experiments.train in this process."""
+    with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
+        train.main(train.read_settings())
+
+
+def train_in(data, workdir, *more):
+    """The training of experiments.train, without what it scores at the end."""
+    loop.train(settings_of(data, workdir, *more).run, data, workdir)
+
+
+def journal(workdir):
+    """The lines of metrics.jsonl without what tells the time."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "events_per_s"}
+        for line in lines
+    ]
+
+
+def contents(workdir):
+    """Every file but TensorBoard's, of which each start makes one."""
+    return {
+        path.relative_to(workdir): path.read_bytes()
+        for path in sorted(workdir.rglob("*"))
+        if path.is_file() and "tensorboard" not in path.parts
+    }
+
+
+def checkpoint_steps(workdir):
+    return sorted(
+        int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()
+    )
+
+
+def command(*arguments):
+    """A command in a process of its own; stderr is no terminal, so no progress bar."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def signal_in_step(monkeypatch, number, kind):
+    """The signal comes while the step of this number is done."""
+    assemble = loop.assemble
+
+    def assemble_and_signal(run, data):
+        parts, done = assemble(run, data), []
+
+        def step(*arguments):
+            done.append(1)
+            if len(done) == number:
+                signal.raise_signal(kind)
+            return parts.step(*arguments)
+
+        return parts._replace(step=step)
+
+    monkeypatch.setattr(loop, "assemble", assemble_and_signal)

@@ -1,0 +1,221 @@
+"""Schedules by arithmetic; lazy Adam beside optax's, and what it leaves alone."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hiertcn_jax.config import OptimizerConfig
+from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.scoring.item_table import ItemTable
+
+ROWS, WIDTH = 9, 3
+CONSTANT = OptimizerConfig(learning_rate=0.1, schedule="constant")
+
+
+def rates(config, steps, total_steps=100, steps_per_epoch=10):
+    schedule = learning_rate_schedule(config, total_steps, steps_per_epoch)
+    return [float(schedule(step)) for step in steps]
+
+
+def test_constant():
+    assert rates(CONSTANT, [0, 1, 5000]) == pytest.approx([0.1] * 3)
+
+
+def test_warmup_rises_from_0_to_the_peak_at_its_last_step():
+    config = OptimizerConfig(learning_rate=0.1, schedule="constant", warmup_steps=4)
+    assert rates(config, [0, 1, 2, 3, 4, 5]) == pytest.approx([0, 0.025, 0.05, 0.075, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_step_drops_by_its_factor_at_its_epochs(warmup):
+    config = OptimizerConfig(
+        learning_rate=1e-2, schedule="step", decay_epochs=(2, 4), warmup_steps=warmup
+    )
+    # Epochs of 10 steps: by 0.2 from step 20 on, again from 40 on.
+    assert rates(config, [19, 21, 39, 41, 99]) == pytest.approx([1e-2, 2e-3, 2e-3, 4e-4, 4e-4])
+
+
+def test_cosine_falls_to_its_share_of_the_peak_at_the_last_step():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", final_rate=0.2)
+    # (1 - 0.2) * (1 + cos(pi * t / 100)) / 2 + 0.2 of the peak.
+    at_25 = 0.1 * (0.8 * (1 + math.cos(math.pi / 4)) / 2 + 0.2)
+    assert rates(config, [0, 25, 50, 100, 200]) == pytest.approx([0.1, at_25, 0.06, 0.02, 0.02])
+
+
+def test_cosine_behind_a_warmup_ends_at_the_same_step():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=20)
+    # The half of its way is at 20 + 40.
+    assert rates(config, [10, 20, 60, 100]) == pytest.approx([0.05, 0.1, 0.05, 0], abs=1e-8)
+
+
+def test_a_warmup_longer_than_the_run_has_no_cosine_of_no_steps():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=200)
+    assert rates(config, [100]) == pytest.approx([0.05])
+
+
+def tree(seed, rows=ROWS):
+    """{"model", "items"} of normal numbers."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    items = ItemTable(draw(rows, WIDTH), draw(rows, WIDTH), draw(rows))
+    return {"model": {"w": draw(2, 2)}, "items": items}
+
+
+def optimizer(config=CONSTANT, rows=True):
+    return Optimizer(config, learning_rate_schedule(config, 100, 10), rows)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _update(config, rows, grads, state, params, step, distinct_u, finite):
+    return optimizer(config, rows).update(grads, state, params, step, distinct_u, finite)
+
+
+def update(grads, state, params, step, distinct_u=None, config=CONSTANT, rows=True, finite=True):
+    finite = jnp.asarray(finite)
+    return _update(config, rows, grads, state, params, jnp.int32(step), distinct_u, finite)
+
+
+def test_with_every_row_touched_each_step_is_adam():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=1)
+    every_u = jnp.arange(ROWS)  # Row 0 stands for padding: it is written nowhere.
+    params = expected = tree(0)
+    state = optimizer(config).init(params)
+    adam = optax.adam(learning_rate_schedule(config, 100, 10))
+    adam_state = adam.init(expected)
+    adam_update = jax.jit(adam.update)
+    for step in range(4):
+        grads = tree(step + 1)
+        params, state = update(grads, state, params, step, every_u, config)
+        updates, adam_state = adam_update(grads, adam_state)
+        expected = optax.apply_updates(expected, updates)
+    np.testing.assert_allclose(params["model"]["w"], expected["model"]["w"], rtol=1e-4, atol=1e-6)
+    for got, wanted, fresh in zip(
+        params["items"], expected["items"], tree(0)["items"], strict=True
+    ):
+        np.testing.assert_allclose(got[1:], wanted[1:], rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(got[0], fresh[0])
+
+
+def test_a_first_step_moves_a_row_by_the_learning_rate():
+    """Adam's first step is lr * g / |g|, whatever the size of g; by hand for one entry."""
+    params = tree(0)
+    grads = tree(1, rows=3)
+    distinct_u = jnp.array([0, 1, 5])
+    moved, state = update(grads, optimizer().init(params), params, 0, distinct_u)
+    gradient = np.asarray(grads["items"].input_vd)
+    np.testing.assert_allclose(
+        moved["items"].input_vd[5], params["items"].input_vd[5] - 0.1 * np.sign(gradient[2]),
+        rtol=1e-4, atol=1e-6,
+    )  # fmt: skip
+    np.testing.assert_allclose(state.rows.mu.input_vd[5], 0.1 * gradient[2], rtol=1e-5)
+    np.testing.assert_allclose(state.rows.nu.input_vd[5], 0.001 * gradient[2] ** 2, rtol=1e-4)
+
+
+def test_untouched_rows_and_their_moments_stand_still_bit_for_bit():
+    params = tree(0)
+    state = optimizer().init(params)
+    touched = np.array([1, 3, 7])
+    # Padding fills up distinct_u; what stands there in the gradients must go nowhere.
+    distinct_u = jnp.array([0, 1, 3, 7, 0, 0])
+    others = np.setdiff1d(np.arange(ROWS), touched)
+    params, state = update(tree(5), state, params, 0, jnp.arange(ROWS))
+    for step in (1, 2):
+        moved, new_state = update(tree(step, rows=6), state, params, step, distinct_u)
+        for before, after in (
+            (params["items"], moved["items"]),
+            (state.rows.mu, new_state.rows.mu),
+            (state.rows.nu, new_state.rows.nu),
+        ):
+            for old, new in zip(before, after, strict=True):
+                np.testing.assert_array_equal(new[others], old[others])
+                assert (np.asarray(new[touched]) != np.asarray(old[touched])).all()
+        params, state = moved, new_state
+    np.testing.assert_array_equal(state.rows.mu.input_vd[0], 0)
+
+
+@pytest.mark.parametrize("clip_norm, scale", [(1.0, 1 / 13), (26.0, 1), (0.0, 1)])
+@pytest.mark.parametrize("rows", [True, False])
+def test_clipping_counts_the_model_and_the_touched_rows(clip_norm, scale, rows):
+    """Norms 3 and (4, 12): 13 in all. The first moment shows what is left of a gradient."""
+    config = OptimizerConfig(schedule="constant", clip_norm=clip_norm)
+    params = jax.tree.map(jnp.zeros_like, tree(0))
+    grads = jax.tree.map(jnp.zeros_like, tree(0, rows=4 if rows else ROWS))
+    items = grads["items"]
+    place = 2 if rows else 6
+    grads = {
+        "model": {"w": grads["model"]["w"].at[0, 0].set(3.0)},
+        "items": items._replace(
+            input_vd=items.input_vd.at[place, 0].set(4.0), bias_v=items.bias_v.at[place].set(12.0)
+        ),
+    }
+    distinct_u = jnp.array([0, 1, 6, 0]) if rows else None
+    fresh = optimizer(config, rows).init(params)
+    _, state = update(grads, fresh, params, 0, distinct_u, config, rows)
+    moments = optax.tree.get(state.dense, "mu")
+    of_items = state.rows.mu if rows else moments["items"]
+    of_model = moments["w"] if rows else moments["model"]["w"]
+    assert of_model[0, 0] == pytest.approx(0.1 * 3 * scale, rel=1e-5)
+    assert of_items.input_vd[6, 0] == pytest.approx(0.1 * 4 * scale, rel=1e-5)
+    assert of_items.bias_v[6] == pytest.approx(0.1 * 12 * scale, rel=1e-5)
+
+
+def test_dense_mode_is_adam_over_everything():
+    params, grads = tree(0), tree(1)
+    dense = optimizer(rows=False)
+    moved, state = update(grads, dense.init(params), params, 0, None, CONSTANT, False)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * np.sign(g), params, grads)
+    jax.tree.map(
+        lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6),
+        moved,
+        expected,
+    )
+    assert state.rows is None
+
+
+def test_dense_mode_is_adam_at_every_step():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=2)
+    params = expected = tree(0)
+    state = optimizer(config, rows=False).init(params)
+    adam = optax.adam(learning_rate_schedule(config, 100, 10))
+    adam_state, adam_update = adam.init(params), jax.jit(adam.update)
+    for step in range(6):
+        params, state = update(tree(step + 1), state, params, step, None, config, False)
+        updates, adam_state = adam_update(tree(step + 1), adam_state)
+        expected = optax.apply_updates(expected, updates)
+        jax.tree.map(
+            lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7),
+            (params, state.dense),
+            (expected, adam_state),
+        )
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_moves_nothing_but_the_count(rows, value):
+    distinct_u = jnp.arange(ROWS) if rows else None
+    params, state = update(
+        tree(1), optimizer(rows=rows).init(tree(0)), tree(0), 0, distinct_u, rows=rows
+    )
+    bad = jax.tree.map(lambda g: g.at[-1].set(value), tree(2))
+    got, after = update(bad, state, params, 1, distinct_u, rows=rows, finite=False)
+    jax.tree.map(np.testing.assert_array_equal, got, params)
+    for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(now, before + (before.dtype == jnp.int32))
+    # The step behind it is the one that it would be.
+    moved, _ = update(tree(3), after, got, 2, distinct_u, rows=rows)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
+    assert (np.asarray(moved["model"]["w"]) != params["model"]["w"]).any()
+
+
+def test_rows_need_to_know_which():
+    params = tree(0)
+    with pytest.raises(ValueError, match="distinct_u: an optimizer of rows needs the rows"):
+        update(tree(1), optimizer().init(params), params, 0, None)

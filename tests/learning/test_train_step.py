@@ -1,0 +1,399 @@
+"""The training step: compiled once, donated, resumed bit for bit, the same in both item modes."""
+
+import dataclasses
+import functools
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.lanes.distinct_items import ItemRows, to_local_ids
+from data_pipelines.lanes.loaders import train_loader
+from hiertcn_jax.batch import Bucket, LaneBatch
+from hiertcn_jax.config import LOSSES, LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning import train_step
+from hiertcn_jax.learning.losses import LossSum
+from hiertcn_jax.learning.objective import event_loss, make_sources
+from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.learning.train_state import init_train_state
+from hiertcn_jax.learning.train_step import make_eval_step, make_train_step
+from hiertcn_jax.models import build
+from hiertcn_jax.saving.checkpoint import Checkpoints
+from hiertcn_jax.scoring.item_table import ItemTable
+from tests.data_pipelines.lanes import walking
+
+ROWS = 9  # Items 2..8, as `walking` makes them.
+BUCKET = Bucket(4, 5, 3)
+BUCKET_EVENTS = (4, 5)
+SOURCE = walking.with_shown(walking.log(11))
+COUNTS = np.bincount(np.concatenate([h.item_ids for h in SOURCE]), minlength=ROWS)
+COUNTS[:2] = 0
+MODEL = ModelConfig(
+    item_dim=4, gru_dim=3, tcn_channels=(3,), kernel_size=2, dropout=0.2, unknown_rate=0.2
+)
+LOSS = LossConfig(name="sampled_softmax", negatives=(("popularity", 5),))
+OPTIMIZER = OptimizerConfig(learning_rate=0.04, warmup_steps=4, schedule="constant")
+STEPS = 16
+
+
+class Run:
+    """A model, its step and its batches."""
+
+    def __init__(self, model=MODEL, loss=LOSS, optimizer=OPTIMIZER, seed=0):
+        self.config, self.seed = model, seed
+        self.model = build(model)
+        rows = model.item_mode == "rows"
+        self.optimizer = Optimizer(optimizer, learning_rate_schedule(optimizer, 50, 5), rows)
+        self.step = make_train_step(self.model, model, loss, self.optimizer, seed)
+        self.sources = make_sources(loss, COUNTS)
+        shown = loss.impressions
+        items = ItemRows(ROWS, 5, not loss.own_negatives, COUNTS.astype(float), shown)
+        self.loader = train_loader(
+            SOURCE,
+            BUCKET,
+            seed=seed,
+            impressions=shown,
+            item_rows=items if rows else None,
+            prefetch=0,
+        )
+
+    @functools.cached_property
+    def _fresh(self):
+        key = jax.random.key(self.seed)
+        return jax.device_get(
+            init_train_state(key, self.model, self.config, self.optimizer, BUCKET.lanes, ROWS)
+        )
+
+    def fresh(self):
+        """A copy, since a step consumes its state."""
+        return jax.tree.map(jnp.array, self._fresh)
+
+    def steps(self, state, batches, count):
+        """The state behind `count` steps, and the metrics of each."""
+        every = []
+        for element in itertools.islice(batches, count):
+            state, metrics = self.step(state, element.batch, self.sources)
+            every.append(metrics)
+        return state, every
+
+
+@functools.cache
+def run_of(mode):
+    return Run(dataclasses.replace(MODEL, item_mode=mode))
+
+
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def differs(one, other):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return any(not np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture(scope="module", params=["dense", "rows"])
+def trained(request):
+    """(run, state behind STEPS steps, their metrics, the loader's state): epochs of a tiny log."""
+    run = run_of(request.param)
+    batches = iter(run.loader)
+    state, metrics = run.steps(run.fresh(), batches, STEPS)
+    return run, state, metrics, batches.get_state()
+
+
+def test_one_compilation_serves_all_steps_and_epochs(trained):
+    run, _, _, loader_state = trained
+    while "parent" in loader_state:
+        loader_state = loader_state["parent"]
+    assert min(loader_state["epoch"]) >= 2
+    assert run.step._cache_size() == 1
+
+
+def test_metrics_stay_on_the_device_and_say_what_was_done(trained):
+    run, _, metrics, _ = trained
+    batches = [element.batch for element in itertools.islice(run.loader, STEPS)]
+    for values in metrics:
+        assert all(isinstance(x, jax.Array) and x.shape == () for x in values.values())
+    values = jax.device_get(metrics)
+    assert [v["events"] for v in values] == [(b.item_ids_bl > 0).sum() for b in batches]
+    assert [v["weight"] for v in values] == [b.loss_weight_bl.sum() for b in batches]
+    # A rise from 0 to 0.04 over 4 steps.
+    rates = [0, 0.01, 0.02, 0.03] + [0.04] * (STEPS - 4)
+    np.testing.assert_allclose([v["learning_rate"] for v in values], rates, rtol=1e-6)
+    assert all(np.isfinite(v["loss_sum"]) and v["grad_norm"] > 0 for v in values)
+    assert all(v["finite"] for v in values)
+
+
+def test_the_program_calls_nothing_on_the_host(trained):
+    run, _, _, _ = trained
+    batch = next(iter(run.loader)).batch
+    assert "callback" not in run.step.lower(run.fresh(), batch, run.sources).as_text()
+
+
+def test_the_old_state_is_donated(trained):
+    run, _, _, _ = trained
+    old = run.fresh()
+    new, _ = run.steps(old, run.loader, 1)
+    assert all(x.is_deleted() for x in jax.tree.leaves(old))
+    assert not any(x.is_deleted() for x in jax.tree.leaves(new))
+
+
+def test_steps_count_and_the_padding_never_moves(trained):
+    run, state, _, _ = trained
+    assert state.step == STEPS
+    fresh = run.fresh().params["items"]
+    for before, after in zip(fresh, state.params["items"], strict=True):
+        if before is not None:
+            np.testing.assert_array_equal(after[0], before[0])
+    # A share of inputs becomes the unknown item, which trains its row.
+    assert (state.params["items"].input_vd[1] != fresh.input_vd[1]).all()
+
+
+def moving(state):
+    """What a skipped step must not move: parameters, and moments without their counts."""
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.float32]
+    return jax.device_get((state.params, moments))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on(trained, value):
+    run, _, _, _ = trained
+    first, second, third = itertools.islice(run.loader, 3)
+    state, _ = run.steps(run.fresh(), [first], 1)
+    before = moving(state)
+    good, _ = run.steps(jax.tree.map(jnp.copy, state), [second], 1)
+    weight_bl = second.batch.loss_weight_bl.copy()
+    weight_bl[np.nonzero(weight_bl)[0][0], np.nonzero(weight_bl)[1][0]] = value
+    bad = LaneBatch(second.batch.replace(loss_weight_bl=weight_bl), second.info)
+
+    state, (metrics,) = run.steps(state, [bad], 1)
+    assert not metrics["finite"]
+    assert_same(moving(state), before)
+    assert state.step == 2
+    # The next batch begins behind the events of this one.
+    assert_same(state.carry, good.carry)
+    state, (metrics,) = run.steps(state, [third], 1)
+    assert metrics["finite"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert differs(state.params, before[0])
+    # What is trained behind it has the rate of its step, whatever was skipped.
+    counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.int32]
+    assert counts
+    assert all(count == 3 for count in counts)
+
+
+@jax.custom_vjp
+def spoil(value, added, factor):
+    """`value + added`, whose gradient is multiplied by `factor`."""
+    del factor
+    return value + added
+
+
+spoil.defvjp(
+    lambda value, added, factor: (value + added, (added, factor)),
+    lambda rest, gradient: (gradient * rest[1], 0 * rest[0], 0 * rest[1]),
+)
+
+
+@pytest.mark.parametrize("mode", ["dense", "rows"])
+def test_the_loss_and_the_gradient_must_both_be_finite(mode, monkeypatch):
+    """Each of them is spoiled alone; nothing else of the step is changed."""
+
+    def spoiled_loss(u_bld, batch, *arguments):
+        loss_sum, weight = event_loss(u_bld, batch, *arguments)
+        added, factor = batch.gap_hours_bs[0, :2]  # Which this model does not read.
+        return LossSum(spoil(loss_sum, added, factor), weight)
+
+    monkeypatch.setattr(train_step, "event_loss", spoiled_loss)
+    run = Run(dataclasses.replace(MODEL, item_mode=mode))
+    first, second = itertools.islice(run.loader, 2)
+
+    def spoiled(element, added, factor):
+        gap_hours_bs = element.batch.gap_hours_bs.copy()
+        gap_hours_bs[0, :2] = added, factor
+        return LaneBatch(element.batch.replace(gap_hours_bs=gap_hours_bs), element.info)
+
+    old, _ = run.steps(run.fresh(), [spoiled(first, 0, 1)], 1)
+    for added, factor in itertools.product((0, np.nan, np.inf), (1, np.nan, np.inf)):
+        batch = spoiled(second, added, factor)
+        state, (metrics,) = run.steps(jax.tree.map(jnp.copy, old), [batch], 1)
+        assert np.isfinite(metrics["loss_sum"]) == (added == 0)
+        assert np.isfinite(metrics["grad_norm"]) == (factor == 1)
+        assert metrics["finite"] == ((added, factor) == (0, 1))
+        assert differs(moving(state), moving(old)) == ((added, factor) == (0, 1))
+    assert run.step._cache_size() == 1
+
+
+def test_a_carry_that_is_not_finite_stays_out_of_its_lane():
+    run = Run(dataclasses.replace(MODEL, gap_decay="fixed"))
+    for element in run.loader:
+        starts = element.batch.starts_session_bs & ~element.batch.starts_user_bs
+        if starts[:, -1].any() or starts.any():
+            break
+    state, _ = run.steps(run.fresh(), run.loader, 2)
+    (lane, *_), (slot, *_) = np.nonzero(starts)
+    gap_hours_bs = element.batch.gap_hours_bs.copy()
+    gap_hours_bs[lane, slot:] = np.nan
+    bad = LaneBatch(element.batch.replace(gap_hours_bs=gap_hours_bs), element.info)
+    old = jax.device_get(state.carry)
+    good, _ = run.steps(jax.tree.map(jnp.copy, state), [element], 1)
+    state, (metrics,) = run.steps(state, [bad], 1)
+    assert not metrics["finite"]
+    others = np.arange(BUCKET.lanes) != lane
+    for now, before, expected in zip(
+        *map(jax.tree.leaves, (state.carry, old, good.carry)), strict=True
+    ):
+        np.testing.assert_array_equal(now[lane], before[lane])
+        np.testing.assert_array_equal(now[others], expected[others])
+    assert differs(
+        jax.tree.map(lambda x: x[others], state.carry), jax.tree.map(lambda x: x[others], old)
+    )
+
+
+@pytest.mark.parametrize("mode", ["dense", "rows"])
+def test_a_restored_run_goes_on_bit_for_bit(mode, tmp_path):
+    run = run_of(mode)
+    whole, _ = run.steps(run.fresh(), run.loader, 6)
+
+    batches = iter(run.loader)
+    state, _ = run.steps(run.fresh(), batches, 3)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, state, {"batches": batches.get_state()}, {})
+    checkpoints.close()
+
+    checkpoints = Checkpoints(tmp_path)
+    state = checkpoints.restore(3, jax.tree.map(jnp.zeros_like, run.fresh()), {})
+    batches = iter(run.loader)
+    batches.set_state(json.loads(json.dumps(checkpoints.read(3, "loader")["batches"])))
+    checkpoints.close()
+    resumed, _ = run.steps(state, batches, 3)
+    assert_same(resumed, whole)
+
+
+def test_the_seed_decides_everything():
+    run, same, other = run_of("dense"), Run(), Run(seed=1)
+    state, _ = run.steps(run.fresh(), run.loader, 2)
+    assert_same(same.steps(same.fresh(), same.loader, 2)[0], state)
+    # Each use of the seed alone: parameters, order of users, dropout and negatives.
+    assert differs(other.fresh().params, run.fresh().params)
+    assert differs(next(iter(other.loader)).batch, next(iter(run.loader)).batch)
+    assert differs(other.steps(run.fresh(), run.loader, 2)[0].params, state.params)
+
+
+@pytest.mark.parametrize("impressions", [0, 2])
+def test_rows_mode_equals_dense_mode(impressions):
+    # A large epsilon, so that Adam does not blow up what rounding makes of a gradient of 0.
+    optimizer = OptimizerConfig(learning_rate=0.1, schedule="constant", adam_eps=0.1)
+    plain = dataclasses.replace(MODEL, dropout=0.0, unknown_rate=0.0)
+    shown = (("impressions", impressions),) if impressions else ()
+    loss = dataclasses.replace(LOSS, own_negatives=True, negatives=(*LOSS.negatives, *shown))
+    dense, rows = (
+        Run(dataclasses.replace(plain, item_mode=mode), loss, optimizer)
+        for mode in ("dense", "rows")
+    )
+    element = next(iter(dense.loader))
+    given_blk = np.random.default_rng(0).integers(2, 7, (*BUCKET_EVENTS, 5), np.int32)
+    if impressions:
+        assert element.batch.negatives_blk.any()
+        given_blk = np.concatenate([element.batch.negatives_blk, given_blk], -1)
+    element = LaneBatch(element.batch.replace(negatives_blk=given_blk), element.info)
+
+    fresh_carry = dense.model.init_carry(BUCKET.lanes)
+    _, carry = make_eval_step(dense.model)(dense.fresh().params, element.batch, fresh_carry)
+    expected, expected_metrics = dense.step(dense.fresh(), element.batch, dense.sources)
+    local = to_local_ids(element, ROWS, 16)
+    got, metrics = rows.step(rows.fresh(), local.batch, rows.sources)
+    assert metrics["loss_sum"] == pytest.approx(float(expected_metrics["loss_sum"]), rel=1e-5)
+    # The norm over the touched rows is that over all: the others have no gradient.
+    assert metrics["grad_norm"] == pytest.approx(float(expected_metrics["grad_norm"]), rel=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got.params, expected.params
+    )
+    for lanes in (got.carry, expected.carry):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), lanes, carry)
+    moved = (got.params["items"].input_vd != rows.fresh().params["items"].input_vd).any(-1)
+    assert set(np.flatnonzero(moved)) <= set(local.batch.distinct_u.tolist())
+    assert moved.sum() > 3
+
+
+def combinations():
+    """Every loss with every way to take its negatives, and weighted per user."""
+    for name in LOSSES:
+        if not LossConfig(name=name).needs_negatives:
+            yield LossConfig(name=name)
+            yield LossConfig(name=name, per_user=True)
+            continue
+        for own in (False, True):
+            sources = (("uniform", 3), ("in_batch", 4)) if own else (("popularity", 6),)
+            sources = (("impressions", 2), *sources)
+            yield LossConfig(name=name, negatives=sources, own_negatives=own, per_user=own)
+    yield LossConfig(negatives=(("popularity", 6),), logq=False)
+    yield LossConfig(negatives=(("in_batch", 6),), own_negatives=True, logq=False)
+
+
+@pytest.mark.parametrize("loss", list(combinations()), ids=lambda loss: loss.name)
+def test_every_loss_goes_down_its_gradient(loss):
+    batch = next(iter(run_of("dense").loader)).batch
+    shown_blk = np.random.default_rng(1).integers(0, ROWS, (*BUCKET_EVENTS, loss.impressions))
+    shown_blk[shown_blk == 1] = 0
+    batch = batch.replace(negatives_blk=shown_blk.astype(np.int32) if loss.impressions else None)
+    sources = make_sources(loss, COUNTS)
+    rng = np.random.default_rng(0)
+    u_bld = jnp.asarray(rng.normal(size=(*BUCKET_EVENTS, 4)), jnp.float32)
+    table_vd = jnp.asarray(rng.normal(size=(ROWS, 4)), jnp.float32)
+
+    @jax.jit
+    @jax.value_and_grad
+    def objective(learned, batch, sources):
+        u_bld, items = learned
+        return event_loss(u_bld, batch, items, sources, jax.random.key(0), loss, MODEL).mean()
+
+    learned = (u_bld, ItemTable(table_vd, None, jnp.zeros(ROWS)))
+    values = []
+    for _ in range(4):
+        value, gradient = objective(learned, batch, sources)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+        learned = jax.tree.map(lambda x, g: x - 0.05 * g, learned, gradient)
+        values.append(float(value))
+    # The candidates are the same each time, so every step is one down the same slope.
+    assert values == sorted(values, reverse=True)
+    assert 0 < values[-1] < values[0]
+
+
+def assert_learns_a_batch(run):
+    batch = itertools.repeat(next(iter(run.loader)))
+    state, metrics = run.steps(run.fresh(), batch, 60)
+    loss_n = [float(m["loss_sum"] / m["weight"]) for m in metrics]
+    assert np.mean(loss_n[-5:]) < 0.85 * np.mean(loss_n[:5])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def test_sampled_softmax_learns_a_batch(trained):
+    assert_learns_a_batch(trained[0])
+
+
+def test_cross_entropy_per_user_learns_a_batch():
+    assert_learns_a_batch(Run(loss=LossConfig(name="cross_entropy", per_user=True)))
+
+
+def test_the_evaluation_has_no_dropout_and_donates_its_carry():
+    run = run_of("dense")
+    params = run.fresh().params
+    batch = next(iter(run.loader)).batch
+    step = make_eval_step(run.model)
+    carry = run.model.init_carry(BUCKET.lanes)
+    first, _ = step(params, batch, carry)
+    assert all(x.is_deleted() for x in jax.tree.leaves(carry))
+    again, _ = step(params, batch, run.model.init_carry(BUCKET.lanes))
+    np.testing.assert_array_equal(again, first)
+    plain = build(dataclasses.replace(MODEL, dropout=0.0, unknown_rate=0.0))
+    table_vd = params["items"].input_vd
+    expected, _ = jax.jit(functools.partial(plain.apply, train=True))(
+        {"params": params["model"]},
+        batch.replace(item_table_ud=table_vd),
+        plain.init_carry(BUCKET.lanes),
+    )
+    np.testing.assert_allclose(first, expected, rtol=1e-5, atol=1e-6)
+    assert step._cache_size() == 1
