@@ -34,9 +34,9 @@ from data_pipelines.errors import DataError
 from experiments.judging.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
-from hiertcn_jax.learning.train_step import make_rank_step
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.ranks import ranks_of
+from hiertcn_jax.scoring.steps import make_rank_step
 
 
 class Settings(NamedTuple):

@@ -39,7 +39,7 @@ from experiments.runs.restore import Restored, open_run_data, restore_run
 from hiertcn_jax.batch import UNKNOWN_ID, Bucket
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import MeshError, own_part, place_batch
-from hiertcn_jax.learning.train_step import make_eval_step
+from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)

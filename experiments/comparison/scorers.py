@@ -16,8 +16,8 @@ from experiments.judging.rankers import context_before
 from experiments.runs.restore import Restored
 from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket
-from hiertcn_jax.learning.train_step import make_eval_step
 from hiertcn_jax.models import build
+from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.item_table import scoring_rows
 
 _BUCKET = Bucket(lanes=2, events=32, sessions=16)

@@ -10,9 +10,9 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place
-from hiertcn_jax.learning.train_step import make_rank_step
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.ranks import ranks_of
+from hiertcn_jax.scoring.steps import make_rank_step
 
 
 class Ranked(NamedTuple):

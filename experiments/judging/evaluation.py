@@ -23,8 +23,8 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, Lan
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, own_part, place_batch
-from hiertcn_jax.learning.train_step import make_eval_step
 from hiertcn_jax.models import Model
+from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.metrics import MetricSums, user_keys
 
 

@@ -10,8 +10,8 @@ from experiments.runs.data import Data
 from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, own_part, place
-from hiertcn_jax.learning.train_step import make_list_step
 from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.steps import make_list_step
 
 
 class ShownLists(NamedTuple):

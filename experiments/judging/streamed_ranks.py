@@ -12,8 +12,8 @@ from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.devices.mesh import DATA, lane_shardings, replicated
-from hiertcn_jax.learning.train_step import make_chunk_steps
 from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, init_rank_state
+from hiertcn_jax.scoring.steps import make_chunk_steps
 
 
 @dataclasses.dataclass

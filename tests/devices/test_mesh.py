@@ -29,11 +29,13 @@ from hiertcn_jax.devices.mesh import (
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
 from hiertcn_jax.learning.train_state import init_train_state
-from hiertcn_jax.learning.train_step import make_eval_step, make_rank_step, make_train_step
+from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
+from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.ranks import rank_counts, ranks_of
+from hiertcn_jax.scoring.steps import make_rank_step
 from tests.data_pipelines.lanes import walking
 from tests.given_files import given_embeddings
 

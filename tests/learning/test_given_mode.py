@@ -15,8 +15,9 @@ from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import init_train_state
-from hiertcn_jax.learning.train_step import make_eval_step, make_train_step
+from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
+from hiertcn_jax.models.eval_step import make_eval_step
 from tests.data_pipelines.lanes import walking
 from tests.given_files import given_embeddings, table_of
 

@@ -16,8 +16,10 @@ from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import init_train_state
-from hiertcn_jax.learning.train_step import make_eval_step, make_rank_step, make_train_step
+from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import MODELS, build
+from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.scoring.steps import make_rank_step
 
 BUCKET, TABLE_ROWS = Bucket(lanes=8, events=16, sessions=6), 300
 PLATFORMS = ("tpu", "cuda")

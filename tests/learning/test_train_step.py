@@ -19,8 +19,9 @@ from hiertcn_jax.learning.losses import LossSum
 from hiertcn_jax.learning.objective import event_loss, make_sources
 from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
 from hiertcn_jax.learning.train_state import init_train_state
-from hiertcn_jax.learning.train_step import make_eval_step, make_train_step
+from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
+from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.saving.checkpoint import Checkpoints
 from hiertcn_jax.scoring.item_table import ItemTable
 from tests.data_pipelines.lanes import walking

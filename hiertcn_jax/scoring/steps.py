@@ -1,0 +1,122 @@
+"""The ranking steps: over a table on the devices, over chunks of a file, within lists; jitted."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hiertcn_jax.batch import PADDING_ID
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.devices.mesh import LANES, ROWS, Layout, lane_shardings
+from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, rank_chunk
+from hiertcn_jax.scoring.item_table import ItemTable, scoring_rows
+from hiertcn_jax.scoring.ranks import list_counts, rank_counts
+
+
+class ChunkSteps(NamedTuple):
+    """What ranks over a catalogue that is not on the device, jitted.
+
+    Attributes:
+      rows: From the embeddings of a chunk, [c, d] of any type, to what scores are made of.
+      rank: `rank_chunk`; the old state is donated.
+    """
+
+    rows: Callable[[Any], jax.Array]
+    rank: Callable[..., RankState]
+
+
+def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
+    """The steps over a catalogue that comes by in chunks.
+
+    Args:
+      model_config: `normalize` is read.
+    """
+
+    def rows(rows_cd: Float[Array, "c d"]) -> jax.Array:
+        items = ItemTable(rows_cd.astype(jnp.float32), None, None)
+        return scoring_rows(items, model_config)[0]
+
+    return ChunkSteps(jax.jit(rows), jax.jit(rank_chunk, donate_argnums=0))
+
+
+RankStep = Callable[..., RankCounts]
+
+
+def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None = None) -> RankStep:
+    """The jitted `(items, u_bld, places_n, target_n, seen_nk) -> RankCounts`.
+
+    On several devices n lies over the mesh axis `data`, as the lanes do: each device ranks events
+    of its own lanes, and places are those among its own lanes' events. No row leaves its device.
+
+    Args:
+      model_config: `normalize` is read.
+      chunk: Catalogue rows scored at once.
+      layout: Where table and lanes lie, if on several devices.
+    """
+
+    def step(
+        items: ItemTable,
+        u_bld: Float[Array, "b l d"],
+        places_n: Int[Array, " n"],
+        target_n: Int[Array, " n"],
+        seen_nk: Int[Array, "n k"] | None,
+    ) -> RankCounts:
+        u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
+        table_vd, bias_v = scoring_rows(items, model_config)
+        whole_rows = None if layout is None else layout.rows
+        return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk, whole_rows)
+
+    if layout is None:
+        return jax.jit(step)
+    return jax.jit(
+        jax.shard_map(
+            step,
+            mesh=layout.mesh,
+            in_specs=(ROWS, LANES, LANES, LANES, LANES),
+            out_specs=LANES,
+            check_vma=False,
+        )
+    )
+
+
+def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> RankStep:
+    """The jitted `(items, ids_nk, rows_nkd, u_bld, places_n) -> RankCounts` within lists of items.
+
+    `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is
+    none. In `given` mode `rows_nkd` are their embeddings, else None. On several devices events and
+    places are as for `make_rank_step`.
+
+    Args:
+      model_config: `normalize` is read.
+      layout: Where table and lanes lie, if on several devices.
+    """
+
+    def pick(u_bld: Float[Array, "b l d"], places_n: Int[Array, " n"]) -> Float[Array, "n d"]:
+        return jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
+
+    pick_own = pick
+    if layout is not None:
+        pick_own = jax.shard_map(
+            pick, mesh=layout.mesh, in_specs=(LANES, LANES), out_specs=LANES, check_vma=False
+        )
+
+    def step(
+        items: ItemTable,
+        ids_nk: Int[Array, "n k"],
+        rows_nkd: Float[Array, "n k d"] | None,
+        u_bld: Float[Array, "b l d"],
+        places_n: Int[Array, " n"],
+    ) -> RankCounts:
+        if rows_nkd is None:
+            rows_nkd, bias_nk = scoring_rows(items, model_config, ids_nk)
+        else:
+            given = ItemTable(rows_nkd.astype(jnp.float32), None, None)
+            rows_nkd, bias_nk = scoring_rows(given, model_config)
+        counts = list_counts(pick_own(u_bld, places_n), rows_nkd, bias_nk, ids_nk != PADDING_ID)
+        if layout is None:
+            return counts
+        return jax.lax.with_sharding_constraint(counts, lane_shardings(counts, layout.mesh))
+
+    return jax.jit(step)
