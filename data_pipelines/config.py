@@ -97,9 +97,15 @@ class PrepareConfig:
     ] = "shown"
     impression_clicked_column: Annotated[str, "Column of items clicked, likewise."] = "clicked"
 
-    session_column: Annotated[str | None, "Column of session ids. Default: by idle gaps."] = None
+    session_column: Annotated[
+        str | None,
+        "Column of session ids, which count within a user. "
+        "Sessions of a user that overlap in time become one. Default: sessions by idle gaps.",
+    ] = None
     gap_minutes: Annotated[
-        float | None, "Without --session_column: a longer idle time starts a session. Default: 30."
+        float | None,
+        "A longer idle time starts a session, with --session_column also within one id. Default: "
+        "30; with --session_column no limit.",
     ] = None
     collapse_repeats: Annotated[
         bool, "Keep one event of consecutive events on the same item in a session."
@@ -143,8 +149,6 @@ class PrepareConfig:
         self._check_split()
         self._parsed("drop_where", parse_conditions)
         self._check_runner()
-        if self.gap_minutes is not None and self.session_column is not None:
-            raise ValueError(f"gap_minutes={self.gap_minutes}: has no use with session_column")
         if self.separator is not None and not self._is_separator(self._separator()):
             raise ValueError(
                 f"separator={self.separator!r}: must be one ASCII character, no letter or digit"

@@ -67,12 +67,12 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             _write_manifest(beside, drops, report, config)
         return load_manifest(output_dir)
     log, drops = _read(config)
-    events, collapsed = to_sessions(log, config.gap_minutes, config.collapse_repeats)
+    events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
     session_drops = [Drop("collapse_repeats", collapsed)] if collapsed else []
     events, filter_drops = apply_filters(events, config.filter_options())
     listed = None if config.catalogue is None else read_item_ids(config.catalogue)
     dataset = build_dataset(log, events, config.split_options(), listed)
-    report = {"counts": dataset.counts()}
+    report = {"merged_sessions": dataclasses.asdict(merged), "counts": dataset.counts()}
     if config.impressions:
         dataset, report["impressions"] = _join_impressions(dataset, log, events, config)
     report["content_hash"] = dataset.content_hash()
@@ -142,8 +142,24 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
     )
     for drop in manifest["drops"]:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
-    for line in _impression_lines(manifest):
+    for line in _merged_lines(manifest) + _impression_lines(manifest):
         console.print(line)
+
+
+def _merged_lines(manifest: dict[str, Any]) -> list[str]:
+    """What overlapped, if anything did."""
+    merged = manifest["merged_sessions"]
+    if not merged["sessions"]:
+        return []
+    hint = (
+        ""
+        if manifest["flags"]["gap_minutes"] is not None
+        else ("; if ids are used again after a while, --gap_minutes splits them")
+    )
+    return [
+        f"overlapping sessions: {merged['sessions']:,} of {merged['users']:,} users "
+        f"({merged['events']:,} events) became {merged['into']:,}, in order of time{hint}"
+    ]
 
 
 def _impression_lines(manifest: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """The stages that count over the whole log: items that filters drop, and the vocabulary."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from data_pipelines.embeddings.item_ids import read_item_ids
 from data_pipelines.errors import DataError
 from data_pipelines.raw.drops import Drop
 from data_pipelines.sessions.filters import user_rules
+from data_pipelines.sessions.overlaps import Merged
 from data_pipelines.sessions.parts import item_counts, split_counts
 from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
 
@@ -61,6 +63,16 @@ def count(stages: Stages) -> None:
             | "Stages" >> beam.combiners.ToList()
             | "WriteStages" >> beam.Map(write_json, stages.work / "stages.json")
         )
+
+
+def sum_merged(stages: Stages) -> Merged:
+    """Sessions that overlapped others of their user, of all parts."""
+    reports = [read_json(stages.path(number, "report")) for number in range(stages.parts)]
+    sums = {
+        field.name: sum(report["merged"][field.name] for report in reports)
+        for field in dataclasses.fields(Merged)
+    }
+    return Merged(**sums)
 
 
 def filter_drops(stages: Stages) -> tuple[int, list[Drop]]:
@@ -118,6 +130,7 @@ def _counts(number: int, stages: Stages) -> Iterator[Any]:
     users.rename("user_id").to_frame().write_parquet(stages.path(number, "users"))
     report = {
         "collapsed": part.collapsed,
+        "merged": dataclasses.asdict(part.merged),
         "dropped": part.dropped,
         "events": len(part.events),
         "users_too_short": too_short,

@@ -13,7 +13,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.beam.counts import count, filter_drops, find_dropped_items, make_vocabulary
+from data_pipelines.beam.counts import (
+    count,
+    filter_drops,
+    find_dropped_items,
+    make_vocabulary,
+    sum_merged,
+)
 from data_pipelines.beam.cuts import find_cuts
 from data_pipelines.beam.read import read_impressions, read_log
 from data_pipelines.beam.records import sum_counts, write_records
@@ -36,7 +42,8 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
       directory: Gets the vocabulary, the histories and, where asked for, item embeddings.
 
     Returns:
-      What was dropped, and the manifest's content hash, counts, and report of impressions.
+      What was dropped, and the manifest's content hash, counts, merged sessions and report of
+      impressions.
 
     Raises:
       DataError: The data cannot be used, or the pipeline failed; the message is one line.
@@ -68,7 +75,7 @@ def _prepare(
     lists_dropped = read_impressions(stages) if config.impressions else {}
     write_records(stages, directory)
     counts = sum_counts(stages, vocabulary)
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"merged_sessions": dataclasses.asdict(sum_merged(stages))}
     if config.impressions:
         report["impressions"] = impression_report(
             counts.pop("impressions"), lists_dropped, config.impression_options()

@@ -158,7 +158,7 @@ def encode(
     events["user_position"] = place_n - _starts(lengths).repeat(lengths)
     events["session_in_user"] = session_in_user_m.repeat(length_m)
     events["target"] = target_m.repeat(length_m)
-    # An earlier session may end after this one began: interleaved sessions have no gap.
+    # Logs prepared before overlapping sessions were merged may go back in time: no gap there.
     gap_m = np.maximum(events["time"][first_m] - events["time"][first_m - 1], 0) / 3600
     events["gap_hours"] = 0
     events["gap_hours"][first_m] = np.where(session_in_user_m > 0, gap_m, 0)

@@ -55,6 +55,7 @@ _SHOWN_PART = {
     "with_negatives": _COUNT,
     "negatives": _COUNT,
 }
+_MERGED = {"users": _COUNT, "sessions": _COUNT, "into": _COUNT, "events": _COUNT}
 _IMPRESSIONS = {
     "rows": _COUNT,
     "rows_of_other_users": _COUNT,
@@ -83,6 +84,9 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
       "drops": [{"reason", "events", "users", "items"}],
       "files": {path: {"bytes", "sha256"}}, "flags"}
 
+      "merged_sessions": {"users", "sessions" (that overlapped others), "into" (as many sessions),
+      "events"}; manifests from before sessions were merged lack it.
+
       With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (beside
       an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
       "splits": {part: {"matched", "unmatched", "with_negatives" (events), "negatives"}}}
@@ -103,7 +107,8 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
             f"{path}: expected schema_version {SCHEMA_VERSION}, got {_shown(version)}; "
             "prepare it again"
         )
-    wanted = {**_MANIFEST, **({"impressions": _IMPRESSIONS} if "impressions" in manifest else {})}
+    optional = {"impressions": _IMPRESSIONS, "merged_sessions": _MERGED}
+    wanted = _MANIFEST | {name: form for name, form in optional.items() if name in manifest}
     problem = _mismatch(manifest, wanted, "") or _contradiction(manifest)
     if problem:
         raise DataError(f"{path}: {problem}; prepare it again")

@@ -31,8 +31,8 @@ class History:
       user_id: The id of the raw log, as text.
       item_ids: int32 [n]. Rows of the item table: 1 for an item outside the training vocabulary,
         2.. the catalogue. Never 0.
-      times: int64 [n]. Seconds since the epoch. Interleaved sessions may go back in time where
-        one session ends and the next begins.
+      times: int64 [n]. Seconds since the epoch, never decreasing. (In logs prepared before
+        overlapping sessions were merged, they may decrease from one session to the next.)
       session_lengths: int32 [m]. Events of each session, >= 1; they sum to n.
       session_splits: uint8 [m]. `Split` of each session, never decreasing.
       shown_items: int32 [p]. What was shown beside each event and not picked, event after event;

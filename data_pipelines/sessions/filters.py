@@ -81,8 +81,7 @@ def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[
     if not len(events):
         reasons = ", ".join(f"{drop.reason} dropped {drop.events} events" for drop in drops)
         raise DataError(f"the filters leave nothing: {reasons}")
-    # A session that lost its first event may now begin behind another.
-    return events.in_order(), drops
+    return events, drops
 
 
 def _sizes(events: Events) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.raw.log import Log, encode_log
 from data_pipelines.sessions.dataset import Dataset
 from data_pipelines.sessions.filters import drop_items, user_rules
+from data_pipelines.sessions.overlaps import Merged
 from data_pipelines.sessions.sessionize import Events, to_sessions
 from data_pipelines.sessions.splits import SplitOptions, deal_sessions, sessions_of
 from data_pipelines.sessions.vocabulary import Vocabulary
@@ -40,6 +41,7 @@ class Part:
       log: Its events as they were read.
       events: Those that are left, as sessions.
       collapsed: Events that `collapse_repeats` dropped.
+      merged: Sessions that overlapped others, before the filters.
       dropped: By filter, events and users that it dropped over all rounds.
       items: The items that are there before the filters and behind each of them, round by round:
         by (round, place of the filter), their ids.
@@ -48,6 +50,7 @@ class Part:
     log: Log
     events: Events
     collapsed: int
+    merged: Merged
     dropped: dict[str, tuple[int, int]]
     items: dict[tuple[int, int], pl.Series]
 
@@ -63,7 +66,7 @@ def filter_part(
       dropped_items: Ids of the items that each round dropped, in the whole log.
     """
     log = encode_log([frame], has_sessions=config.session_column is not None)
-    events, collapsed = to_sessions(log, config.gap_minutes, config.collapse_repeats)
+    events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
     options = config.filter_options()
     dropped: dict[str, np.ndarray] = {}
     items = {(0, 0): _items(log, events)}
@@ -80,7 +83,7 @@ def filter_part(
             events = kept
             items[number, place] = _items(log, events)
     counts = {name: (int(both[0]), int(both[1])) for name, both in dropped.items()}
-    return Part(log, events.in_order() if len(events) else events, collapsed, counts, items)
+    return Part(log, events, collapsed, merged, counts, items)
 
 
 def item_counts(part: Part) -> pl.DataFrame:

@@ -1,17 +1,20 @@
 """Events of a log to sessions, by a column or by idle gaps."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines.raw.log import Log
+from data_pipelines.sessions.overlaps import Merged, merge_overlapping
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
-    """Events user by user, session by session, in order of time within a session.
+    """Events user by user, session by session, in order of time.
 
-    Sessions of a user are ordered by their first event. Ties in time keep the order of the input.
+    No event of a user is earlier than the one before it. In a session, equal times keep the order
+    of the input.
 
     Attributes:
       users: int32 [n]. Code of each event's user, never decreasing.
@@ -40,39 +43,41 @@ class Events:
             self.users[kept], self.items[kept], self.times_ms[kept], _starts_of_runs(sessions)
         )
 
-    def in_order(self) -> "Events":
-        """Sessions in order of their first event, which may not be the one that they once had."""
-        first = np.flatnonzero(self.starts_session)
-        place = np.empty(len(first), np.int64)
-        place[np.lexsort((self.times_ms[first], self.users[first]))] = np.arange(len(first))
-        order = np.argsort(place[self.sessions], kind="stable")
-        return Events(
-            self.users[order], self.items[order], self.times_ms[order], self.starts_session[order]
-        )
-
 
 DEFAULT_GAP_MINUTES = 30.0
 
 
-def to_sessions(log: Log, gap_minutes: float | None, collapses_repeats: bool) -> tuple[Events, int]:
+class Sessionized(NamedTuple):
+    """A log as sessions.
+
+    Attributes:
+      events: The events.
+      collapsed: Events that `collapse_repeats` dropped.
+      merged: Sessions that overlapped others.
+    """
+
+    events: Events
+    collapsed: int
+    merged: Merged
+
+
+def to_sessions(log: Log, gap_minutes: float | None, collapses_repeats: bool) -> Sessionized:
     """The sessions of a log: by their ids where it has them, else by idle gaps.
 
     Args:
       log: The log.
-      gap_minutes: See `by_gap`; None: `DEFAULT_GAP_MINUTES`.
-      collapses_repeats: Whether `collapse_repeats` is done.
-
-    Returns:
-      The events, and how many `collapse_repeats` dropped.
+      gap_minutes: A longer idle time starts a session, within an id too. None: without ids
+        `DEFAULT_GAP_MINUTES`, with ids no time is too long.
+      collapses_repeats: Whether to `collapse_repeats`.
     """
     if log.sessions is not None:
-        events = by_column(log)
+        events, merged = by_column(log, gap_minutes)
     else:
-        events = by_gap(log, gap_minutes or DEFAULT_GAP_MINUTES)
+        events, merged = by_gap(log, gap_minutes or DEFAULT_GAP_MINUTES), Merged()
     if not collapses_repeats:
-        return events, 0
+        return Sessionized(events, 0, merged)
     collapsed = collapse_repeats(events)
-    return collapsed, len(events) - len(collapsed)
+    return Sessionized(collapsed, len(events) - len(collapsed), merged)
 
 
 def by_gap(log: Log, gap_minutes: float) -> Events:
@@ -84,8 +89,16 @@ def by_gap(log: Log, gap_minutes: float) -> Events:
     return Events(users, log.items[order], times_ms, starts)
 
 
-def by_column(log: Log) -> Events:
-    """Events of a user with the same session id are a session, also where sessions interleave.
+def by_column(log: Log, gap_minutes: float | None = None) -> tuple[Events, Merged]:
+    """Events of a user with the same session id are a session; those that overlap become one.
+
+    Args:
+      log: The log.
+      gap_minutes: An id's next event starts a session where it comes more than this later, as where
+        ids are used again; None: never.
+
+    Returns:
+      The events, and what `merge_overlapping` merged.
 
     Raises:
       ValueError: The log has no session ids.
@@ -93,11 +106,21 @@ def by_column(log: Log) -> Events:
     if log.sessions is None:
         raise ValueError("sessions=None: the log was read without a session column")
     order = np.lexsort((log.times_ms, log.users))
-    keys = log.users[order].astype(np.int64) << 32 | log.sessions[order]
-    _, first_places, sessions = np.unique(keys, return_index=True, return_inverse=True)
-    together = np.argsort(first_places[sessions], kind="stable")
-    order, keys = order[together], keys[together]
-    return Events(log.users[order], log.items[order], log.times_ms[order], _starts_of_runs(keys))
+    users, times_ms = log.users[order], log.times_ms[order]
+    keys = users.astype(np.int64) << 32 | log.sessions[order]
+    together = np.argsort(keys, kind="stable")
+    starts = _starts_of_runs(keys[together])
+    if gap_minutes is not None:
+        starts[1:] |= np.diff(times_ms[together]) > gap_minutes * 60_000
+    sessions = np.empty(len(order), np.int64)
+    sessions[together] = np.cumsum(starts) - 1
+    sessions, merged = merge_overlapping(users, times_ms, sessions)
+    by_session = np.argsort(sessions, kind="stable")
+    order, sessions = order[by_session], sessions[by_session]
+    events = Events(
+        log.users[order], log.items[order], log.times_ms[order], _starts_of_runs(sessions)
+    )
+    return events, merged
 
 
 def collapse_repeats(events: Events) -> Events:

@@ -32,7 +32,7 @@ def fitted_events(histories: Iterable[FittedHistory]) -> FittedEvents:
         return FittedEvents(*(np.zeros(0, np.int64) for _ in FittedEvents._fields))
     item_n, time_n, length_m = (np.concatenate(column) for column in zip(*parts, strict=True))
     session_n = np.repeat(np.arange(len(length_m)), length_m)
-    # Sessions may overlap in time, but the events of one are in order.
+    # The events of a session are in order of time.
     session_end_m = time_n[np.cumsum(length_m) - 1]
     known_n = item_n >= FIRST_ITEM_ID
     return FittedEvents(

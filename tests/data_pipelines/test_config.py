@@ -65,7 +65,6 @@ def test_flags_that_are_none(argument):
         ({"max_user_events": -1}, "max_user_events=-1: must be >= 0"),
         ({"gap_minutes": 0.0}, "gap_minutes=0.0: must be > 0"),
         ({"gap_minutes": float("nan")}, "gap_minutes=nan: must be > 0"),
-        ({"gap_minutes": 5.0, "session_column": "s"}, "has no use with session_column"),
         ({"separator": "ab"}, "separator='ab': must be one ASCII character"),
         ({"separator": '"'}, "must be one ASCII character"),
         ({"drop_where": "kind"}, "drop_where=kind: expected 'column sign value'"),

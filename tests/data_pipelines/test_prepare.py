@@ -88,6 +88,30 @@ def test_the_parts_of_the_manifest_sum_up(tmp_path):
     assert items.max() == counts["items"] + 1
 
 
+def test_overlapping_sessions_become_one_are_counted_and_printed(tmp_path):
+    rows = [f"{user},A,c,{day + 100}" for user in "xyz" for day in (0, 86_400, 172_800)]
+    rows += [f"{user},B,d,{day + 160}" for user in "xyz" for day in (0, 86_400, 172_800)]
+    rows += [f"{user},A,d,{day + 220}" for user in "xyz" for day in (0, 86_400, 172_800)]
+    path = write_csv(tmp_path / "log.csv", *rows, header="user_id,session_id,item_id,timestamp")
+    result = run(
+        f"--input={path}", f"--output_dir={tmp_path / 'D'}", "--session_column=session_id",
+        "--gap_minutes=60",
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    line = "overlapping sessions: 18 of 3 users (27 events) became 9, in order of time"
+    assert line in result.stdout
+    assert load_manifest(tmp_path / "D")["merged_sessions"] == {
+        "users": 3, "sessions": 18, "into": 9, "events": 27,
+    }  # fmt: skip
+    for history in open_histories(tmp_path / "D"):
+        assert (np.diff(history.times) > 0).all()
+        assert history.session_lengths.tolist() == [3, 3, 3]
+    # Without a gap each id lasts for three days, and all of a user's are one session.
+    config = PrepareConfig(input=(path,), session_column="session_id", output_dir="D")
+    with pytest.raises(DataError, match="part is left empty"):
+        prepare(config)
+
+
 def test_users_of_one_event_are_kept_and_counted(tmp_path):
     path = write_csv(tmp_path / "log.csv", *ROWS, "lonely,item 0,7")
     manifest = prepare(config_of(tmp_path, input=(path,)))

@@ -35,7 +35,7 @@ def test_an_idle_gap_of_half_an_hour_gives_the_sessions_of_the_column():
     log = codes_log(
         frame["user_id"], frame["item_id"], frame["timestamp"] * 1000, frame["session_id"]
     )
-    np.testing.assert_array_equal(by_gap(log, 30).starts_session, by_column(log).starts_session)
+    np.testing.assert_array_equal(by_gap(log, 30).starts_session, by_column(log)[0].starts_session)
     # It is written user by user, in order of time.
     np.testing.assert_array_equal(by_gap(log, 30).items, log.items)
 

@@ -17,6 +17,7 @@ class PlainEvent(NamedTuple):
 class PlainOptions(NamedTuple):
     """What is asked for, as the flags have it."""
 
+    session_ids: bool
     gap_minutes: float | None
     collapse_repeats: bool
     min_item_events: int
@@ -42,7 +43,7 @@ Sessions = dict[str, list[list[PlainEvent]]]
 
 def prepare_plain(events: list[PlainEvent], options: PlainOptions) -> PlainDataset | str:
     """The histories, or the reason why there are none."""
-    sessions = _sessions(events, options.gap_minutes)
+    sessions = _sessions(events, options)
     if options.collapse_repeats:
         sessions = {user: [_collapsed(s) for s in own] for user, own in sessions.items()}
     sessions = _filtered(sessions, options)
@@ -55,18 +56,30 @@ def prepare_plain(events: list[PlainEvent], options: PlainOptions) -> PlainDatas
     return _encoded(sessions, parts, options.split)
 
 
-def _sessions(events: list[PlainEvent], gap_minutes: float | None) -> Sessions:
+def _sessions(events: list[PlainEvent], options: PlainOptions) -> Sessions:
     sessions: Sessions = {}
     for user in sorted({event.user for event in events}):
         own = sorted((e for e in events if e.user == user), key=lambda event: event.time_ms)
-        by_id: dict[object, list[PlainEvent]] = {}
-        last, number = None, 0
-        for event in own:
-            if gap_minutes is not None:
-                number += last is not None and event.time_ms - last > gap_minutes * 60_000
+        # Sessions as the places of their events in `own`.
+        runs: list[list[int]] = []
+        for name in {event.session if options.session_ids else None for event in own}:
+            last = None
+            for place, event in enumerate(own):
+                if options.session_ids and event.session != name:
+                    continue
+                gap = options.gap_minutes
+                if last is None or (gap is not None and event.time_ms - last > gap * 60_000):
+                    runs.append([])
+                runs[-1].append(place)
                 last = event.time_ms
-            by_id.setdefault(event.session if gap_minutes is None else number, []).append(event)
-        sessions[user] = list(by_id.values())
+        runs.sort(key=lambda run: (own[run[0]].time_ms, own[run[-1]].time_ms, run[0]))
+        merged: list[list[int]] = []
+        for run in runs:
+            if merged and own[run[0]].time_ms < own[merged[-1][-1]].time_ms:
+                merged[-1] = sorted(merged[-1] + run)
+            else:
+                merged.append(run)
+        sessions[user] = [[own[place] for place in run] for run in merged]
     return sessions
 
 
@@ -95,8 +108,7 @@ def _filtered(sessions: Sessions, options: PlainOptions) -> Sessions:
             lambda own: len(own) >= options.min_sessions,
         ):
             sessions = {user: own for user, own in sessions.items() if stays(own)}
-    # A session that lost its first event may now begin later than another.
-    return {user: sorted(own, key=lambda s: s[0].time_ms) for user, own in sessions.items()}
+    return sessions
 
 
 def _parts(sessions: Sessions, options: PlainOptions) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ from data_pipelines.prepare import prepare
 from data_pipelines.raw.log import TYPED_SCHEMA, encode_log
 from data_pipelines.sessions.dataset import build_dataset
 from data_pipelines.sessions.filters import FilterOptions, apply_filters
-from data_pipelines.sessions.sessionize import by_column, by_gap, collapse_repeats
+from data_pipelines.sessions.sessionize import to_sessions
 from data_pipelines.sessions.splits import SplitOptions
 from experiments.runs.data import open_data
 from tests.hostile.damage import damaged
@@ -44,8 +44,11 @@ def random_log(rng):
 def random_options(rng):
     split = rng.choice(("last_session", "user", "time"))
     by_clock = split == "time" and rng.random() < 0.5
+    session_ids = rng.random() < 0.5
+    gaps = (0.001, 1, 1.5, 30, 1e9, float("inf"))
     return PlainOptions(
-        gap_minutes=rng.choice((None, 0.001, 1, 1.5, 30, 1e9, float("inf"))),
+        session_ids=session_ids,
+        gap_minutes=rng.choice((None, *gaps) if session_ids else gaps),
         collapse_repeats=rng.random() < 0.3,
         min_item_events=rng.choice((1, 1, 2, 5)),
         min_user_events=rng.choice((1, 1, 1, 3, 9)),
@@ -69,9 +72,8 @@ def dataset_of(events, options):
         },
         schema=TYPED_SCHEMA,
     )
-    log = encode_log([frame], has_sessions=options.gap_minutes is None)
-    found = by_column(log) if options.gap_minutes is None else by_gap(log, options.gap_minutes)
-    found = collapse_repeats(found) if options.collapse_repeats else found
+    log = encode_log([frame], has_sessions=options.session_ids)
+    found = to_sessions(log, options.gap_minutes, options.collapse_repeats).events
     names = ("min_item_events", "min_user_events", "max_user_events", "min_sessions")
     found, _ = apply_filters(found, FilterOptions(*(getattr(options, name) for name in names)))
     bounds = options.bounds_ms or (None, None)
@@ -129,7 +131,9 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
         plain = read_plain(log.data, gzipped=log.name.endswith(".gz"), separator=log.separator)
         events = [PlainEvent(*row.event, None) for row in plain.rows if row.event]
         gap_minutes = rng.choice((0.001, 1e5))
-        options = PlainOptions(gap_minutes, False, 1, 1, 0, 1, "last_session", 0.1, 0.1, None)
+        options = PlainOptions(
+            False, gap_minutes, False, 1, 1, 0, 1, "last_session", 0.1, 0.1, None
+        )
         try:
             manifest = prepare(
                 PrepareConfig(

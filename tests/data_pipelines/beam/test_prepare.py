@@ -74,7 +74,7 @@ CASES = {
         "collapse_repeats": True, "drop_where": "kind=4", "split": "time", "valid_fraction": 0.13,
     },
     "session ids, users, what was shown": {
-        "session_column": "session_id", "split": "user", "impressions": LISTS,
+        "session_column": "session_id", "gap_minutes": 300.0, "split": "user", "impressions": LISTS,
         "impression_join": "session", "impression_tolerance": 20.0, "catalogue": "ids.txt",
         "impression_cap": 15,
     },
@@ -115,6 +115,8 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
         prepare(config)
         made[runner] = contents(tmp_path / str(runner))
     assert len(made[None][0]) > 4
+    merged = made[None][1]["merged_sessions"]
+    assert (merged["sessions"] > 2 * merged["into"] > 50) == ("session_column" in CASES[case])
     if "impressions" in CASES[case]:
         # What could differ is there.
         shown = made[None][1]["impressions"]

@@ -108,11 +108,11 @@ def test_a_session_gets_all_that_was_shown_in_it_and_not_clicked(rows, lists, to
     assert beside.lists_used == len(used)
 
 
-def test_sessions_that_interleave_share_what_was_shown_during_both():
-    log = codes_log([0, 0, 0], [0, 1, 2], [0, 5, 10], sessions=[0, 1, 0])
-    beside = join_by_session(impressions_of([(0, 5, ([1, 2, 3, 4], [1]))]), by_column(log), 0)
-    # Items 1 and 2 are of the other session, 1 was also clicked in the list.
-    assert shown_beside(beside) == [{3, 4}, {3, 4}, {2, 3, 4}]
+def test_sessions_at_one_moment_share_what_was_shown_then():
+    events, _ = by_column(codes_log([0, 0], [0, 1], [5, 5], sessions=[0, 1]))
+    beside = join_by_session(impressions_of([(0, 5, ([0, 1, 2, 3], [2]))]), events, 0)
+    # Item 2 was clicked in the list; each session leaves out its own items.
+    assert shown_beside(beside) == [{1, 3}, {0, 3}]
 
 
 @pytest.mark.parametrize("join", [join_by_click, join_by_session])

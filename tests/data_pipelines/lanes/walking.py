@@ -28,7 +28,7 @@ def history(lengths, splits, seed=0, items=9):
     return History(
         user_id=f"user-{seed}",
         item_ids=generator.integers(UNKNOWN_ID, items, events, dtype=np.int32),
-        # Back in time now and then, as interleaved sessions are.
+        # Back in time now and then, as in logs prepared before overlapping sessions were merged.
         times=np.cumsum(generator.integers(-2_000, 9_000, events)) + 1_700_000_000,
         session_lengths=np.asarray(lengths, np.int32),
         session_splits=np.asarray(splits, np.uint8),

@@ -16,7 +16,7 @@ def dataset():
     log = codes_log(
         [0, 0, 0, 0, 2, 2], [0, 1, 0, 2, 0, 3], [1999, 2000, 3000, 4000, 5, 6], [0, 0, 1, 2, 0, 0]
     )
-    return build_dataset(log, by_column(log), SplitOptions())
+    return build_dataset(log, by_column(log)[0], SplitOptions())
 
 
 def test_histories(dataset):

@@ -23,8 +23,12 @@ OPTIONS = st.builds(
 
 
 def events_of(rows):
+    """Sessions one after the other."""
     users, items, sessions = zip(*rows, strict=True)
-    return by_column(codes_log(users, items, range(len(rows)), sessions))
+    times = [session * len(rows) + place for place, session in enumerate(sessions)]
+    events, merged = by_column(codes_log(users, items, times, sessions))
+    assert not merged.sessions
+    return events
 
 
 def plain(rows, options):

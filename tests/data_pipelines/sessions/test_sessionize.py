@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.sessions.sessionize import by_column, by_gap, collapse_repeats
+from data_pipelines.sessions.overlaps import Merged
+from data_pipelines.sessions.sessionize import by_column, by_gap, collapse_repeats, to_sessions
 from tests.data_pipelines.logs import codes_log
 
 LOGS = st.lists(
@@ -41,16 +44,53 @@ def test_gaps_as_in_a_plain_loop(rows, gap_minutes):
     assert as_lists(by_gap(codes_log(*zip(*rows, strict=True)), gap_minutes)) == expected
 
 
-@given(LOGS)
-def test_columns_as_in_a_plain_loop(rows):
-    expected = []
+@given(LOGS, st.sampled_from([None, 0, 1, 3]))
+def test_columns_as_in_a_plain_loop(rows, gap_minutes):
+    """Sessions are joined as long as any two of a user share more than a moment."""
+    expected, overlapping = [], 0
     for user in sorted({row[0] for row in rows}):
-        sessions = {}
-        for _, item, time, session in sorted((r for r in rows if r[0] == user), key=lambda r: r[2]):
-            sessions.setdefault(session, []).append((item, time))
-        # dicts keep the order in which their keys came: that of the first events.
-        expected += [(user, session) for session in sessions.values()]
-    assert as_lists(by_column(codes_log(*zip(*rows, strict=True)))) == expected
+        own = sorted((r for r in rows if r[0] == user), key=lambda r: r[2])
+        sessions = []
+        for session in range(3):
+            last = None
+            for place, (_, item, time, _) in enumerate(own):
+                if own[place][3] != session:
+                    continue
+                far = gap_minutes is not None and last and time - last[-1][1] > gap_minutes * 60_000
+                if last is None or far:
+                    last = []
+                    sessions.append([last, 1])
+                last.append((item, time, place))
+        while joined := next(
+            (
+                (a, b)
+                for a, b in itertools.combinations(sessions, 2)
+                if a[0][0][1] < b[0][-1][1] and b[0][0][1] < a[0][-1][1]
+            ),
+            None,
+        ):
+            one, other = joined
+            sessions = [session for session in sessions if session not in joined]
+            both = sorted(one[0] + other[0], key=lambda event: event[2])
+            sessions.append([both, one[1] + other[1]])
+        sessions.sort(key=lambda session: (session[0][0][1], session[0][-1][1], session[0][0][2]))
+        expected += [(user, [event[:2] for event in session]) for session, _ in sessions]
+        overlapping += sum(number for _, number in sessions if number > 1)
+    events, merged = by_column(codes_log(*zip(*rows, strict=True)), gap_minutes)
+    assert as_lists(events) == expected
+    assert merged.sessions == overlapping
+
+
+@given(LOGS, st.sampled_from([None, 1]), st.booleans(), st.booleans(), st.data())
+def test_nothing_in_the_context_of_an_event_is_later(rows, gap_minutes, by_ids, collapses, data):
+    users, items, times, sessions = zip(*rows, strict=True)
+    log = codes_log(users, items, times, sessions if by_ids else None)
+    events = to_sessions(log, gap_minutes, collapses).events
+    kept = data.draw(st.lists(st.booleans(), min_size=len(events), max_size=len(events)))
+    for left in (events, events.keep(np.array(kept, bool))):
+        same_user = np.diff(left.users) == 0
+        assert (np.diff(left.times_ms)[same_user] >= 0).all()
+        assert (np.diff(left.users) >= 0).all()
 
 
 def test_equal_times_keep_the_order_of_the_input():
@@ -58,14 +98,63 @@ def test_equal_times_keep_the_order_of_the_input():
     assert as_lists(by_gap(log, 30)) == [(0, [(4, 7), (2, 7), (3, 7), (1, 7), (0, 7)])]
 
 
-def test_interleaved_sessions_stay_together():
-    log = codes_log([0] * 4, [0, 1, 2, 3], [1, 2, 3, 4], sessions=[5, 2, 5, 2])
-    assert as_lists(by_column(log)) == [(0, [(0, 1), (2, 3)]), (0, [(1, 2), (3, 4)])]
+def sessions_of(*rows):
+    """Of one user, from (session, item, time): the items of each session, and what was merged."""
+    sessions, items, times = zip(*rows, strict=True)
+    events, merged = by_column(codes_log([0] * len(rows), items, times, sessions))
+    return [[item for item, _ in session] for _, session in as_lists(events)], merged
+
+
+def test_sessions_that_overlap_become_one_in_order_of_time():
+    # Two tabs: 0 at 100 and 2 at 220 in one, 1 at 160 in the other.
+    found, merged = sessions_of((0, 0, 100), (1, 1, 160), (0, 2, 220), (2, 3, 300))
+    assert found == [[0, 1, 2], [3]]
+    assert merged == Merged(users=1, sessions=2, into=1, events=3)
+
+
+def test_the_running_end_is_that_of_all_sessions_before():
+    # Session 1 lies within session 0, and session 2 starts after its end, but within session 0.
+    found, merged = sessions_of((0, 0, 0), (1, 1, 1), (1, 2, 2), (2, 3, 5), (0, 4, 9), (2, 5, 20))
+    assert found == [[0, 1, 2, 3, 4, 5]]
+    assert merged == Merged(users=1, sessions=3, into=1, events=6)
+
+
+def test_a_session_that_starts_at_the_running_end_stays_its_own():
+    assert sessions_of((0, 0, 1), (0, 1, 5), (1, 2, 5), (1, 3, 7)) == ([[0, 1], [2, 3]], Merged())
+
+
+@pytest.mark.parametrize("first, second", [(0, 1), (1, 0)])
+def test_sessions_of_a_single_moment(first, second):
+    """An invoice: all of its lines have one time. Two at the same moment stay two."""
+    rows = [(first, 0, 5), (second, 1, 5), (first, 2, 5), (second, 3, 5)]
+    assert sessions_of(*rows) == ([[0, 2], [1, 3]], Merged())
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_moment_at_the_start_of_a_session_comes_before_it_and_one_within_it_is_merged(order):
+    rows = [(0, 0, 5), (0, 1, 9), (1, 2, 5)]
+    assert sessions_of(*(rows[place] for place in order)) == ([[2], [0, 1]], Merged())
+    rows[2] = (1, 2, 6)
+    found, merged = sessions_of(*(rows[place] for place in order))
+    assert (found, merged.sessions) == ([[0, 2, 1]], 2)
+
+
+def test_a_gap_splits_an_id_that_is_used_again():
+    hour = 3_600_000
+    log = codes_log([0] * 4, [0, 1, 2, 3], [0, hour, 24 * hour, 25 * hour], [7, 3, 7, 3])
+    events, merged = by_column(log)
+    assert (len(as_lists(events)), merged.sessions) == (1, 2)
+    events, merged = by_column(log, gap_minutes=30)
+    assert as_lists(events) == [(0, [(k, time)]) for k, time in enumerate(log.times_ms.tolist())]
+    assert merged == Merged()
+    # A gap counts within an id: what the user does elsewhere meanwhile does not shorten it.
+    assert len(as_lists(by_column(log, gap_minutes=23 * 60)[0])) == 4
+    assert len(as_lists(by_column(log, gap_minutes=24 * 60)[0])) == 1
 
 
 def test_a_session_id_counts_within_its_user():
     log = codes_log([0, 1], [0, 1], [1, 2], sessions=[0, 0])
-    assert len(as_lists(by_column(log))) == 2
+    assert len(as_lists(by_column(log)[0])) == 2
 
 
 def test_a_gap_of_exactly_the_limit_does_not_start_a_session():
@@ -75,7 +164,7 @@ def test_a_gap_of_exactly_the_limit_does_not_start_a_session():
 
 @given(LOGS)
 def test_collapse_leaves_one_of_each_run(rows):
-    events = by_column(codes_log(*zip(*rows, strict=True)))
+    events, _ = by_column(codes_log(*zip(*rows, strict=True)))
     expected = [
         (user, [event for k, event in enumerate(s) if not k or event[0] != s[k - 1][0]])
         for user, s in as_lists(events)
@@ -85,7 +174,7 @@ def test_collapse_leaves_one_of_each_run(rows):
 
 @given(LOGS, st.data())
 def test_keep_leaves_the_sessions_that_have_events(rows, data):
-    events = by_column(codes_log(*zip(*rows, strict=True)))
+    events, _ = by_column(codes_log(*zip(*rows, strict=True)))
     kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
     np.testing.assert_array_equal(
         events.keep(kept).sessions, np.unique(events.sessions[kept], return_inverse=True)[1]
@@ -95,12 +184,3 @@ def test_keep_leaves_the_sessions_that_have_events(rows, data):
 def test_a_log_without_session_ids_has_no_sessions_by_column():
     with pytest.raises(ValueError, match="sessions=None"):
         by_column(codes_log([0], [0], [0]))
-
-
-def test_sessions_in_order_of_the_first_event_that_is_left():
-    # Session 0 begins at time 1 with item 9; without it, behind session 1.
-    log = codes_log([0, 0, 0, 0], [9, 5, 6, 7], [1, 2, 3, 4], [0, 1, 0, 1])
-    events = by_column(log)
-    assert as_lists(events.in_order()) == [(0, [(9, 1), (6, 3)]), (0, [(5, 2), (7, 4)])]
-    left = events.keep(events.items != 9)
-    assert as_lists(left.in_order()) == [(0, [(5, 2), (7, 4)]), (0, [(6, 3)])]
