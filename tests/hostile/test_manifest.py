@@ -77,6 +77,7 @@ def edited(rng, manifest):
     return manifest
 
 
+MERGED = ("users", "sessions", "into", "events")
 COUNTS = ("users", "items", "sessions", "events", "users_too_short")
 
 
@@ -117,9 +118,8 @@ def is_valid(manifest):
             numbers.append(described["bytes"])
             if not is_hash(described["sha256"]):
                 return False
-        if "merged_sessions" in manifest:
-            merged = manifest["merged_sessions"]
-            numbers += [merged[name] for name in ("users", "sessions", "into", "events")]
+        merged = manifest.get("merged_sessions", dict.fromkeys(MERGED, 0))
+        numbers += [merged[name] for name in MERGED]
         kinds = isinstance(manifest["drops"], list) and isinstance(manifest["flags"], dict)
         sums = (counts["sessions"], counts["events"]) == (sum(sessions), sum(events))
         return kinds and sums and is_hash(manifest["content_hash"]) and all(map(is_count, numbers))
