@@ -35,7 +35,8 @@ class PrepareConfig:
 
     input: Annotated[
         tuple[str, ...],
-        "Log files (.csv, .tsv, either .gz, .parquet) or patterns, separated by commas.",
+        "Log files (.csv, .tsv, either .gz, .parquet), patterns, or directories of parts, with "
+        "commas between them or by further --input flags. No file may be named twice.",
     ] = ()
     tfds: Annotated[
         str | None, "A prepared TFDS dataset instead of --input, such as movielens/100k-ratings."
@@ -145,6 +146,7 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_source()
+        self._check_roles()
         self._check_ranges()
         self._check_split()
         self._parsed("drop_where", parse_conditions)
@@ -229,6 +231,27 @@ class PrepareConfig:
             )
         if self.tfds_data_dir is not None and self.tfds is None:
             raise ValueError(f"tfds_data_dir={self.tfds_data_dir}: has no use without tfds")
+
+    def _check_roles(self) -> None:
+        """No column may stand for two things."""
+        for names in (
+            ("user_column", "item_column", "time_column", "session_column"),
+            (
+                "impression_user_column",
+                "impression_time_column",
+                "impression_shown_column",
+                "impression_clicked_column",
+            ),
+        ):
+            role_of: dict[str, str] = {}
+            for name in names:
+                column = getattr(self, name)
+                if column in role_of:
+                    raise ValueError(
+                        f"{name}={column}: is {role_of[column]} too; name another column"
+                    )
+                if column is not None:
+                    role_of[column] = name
 
     def _check_runner(self) -> None:
         if self.runner is None:

@@ -15,7 +15,8 @@ from data_pipelines.impressions.files import typed_impressions
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import read_drops, typed_frames
-from data_pipelines.raw.readers import expand_paths, read_frames
+from data_pipelines.raw.paths import expand_paths
+from data_pipelines.raw.readers import read_frames
 from data_pipelines.raw.tfds_source import TfdsRange, tfds_frames, tfds_ranges
 from data_pipelines.sessions.parts import part_of_users
 

@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from data_pipelines.config import PrepareConfig
 from data_pipelines.impressions.files import IMPRESSION_SCHEMA
 from data_pipelines.raw.log import TYPED_SCHEMA
-from data_pipelines.raw.readers import expand_paths
+from data_pipelines.raw.paths import expand_paths
 from data_pipelines.raw.tfds_source import tfds_ranges
 from data_pipelines.sessions.parts import Part, filter_part
 from data_pipelines.sessions.splits import SplitOptions
@@ -88,7 +88,7 @@ def number_of_parts(config: PrepareConfig) -> int:
     Raises:
       DataError: A file is missing, or the TFDS dataset cannot be read.
     """
-    files = expand_paths([*config.input, *config.impressions])
+    files = [*expand_paths(config.input), *expand_paths(config.impressions)]
     size = sum(file.stat().st_size for file in files)
     if config.tfds is not None:
         ranges = tfds_ranges(config.tfds, config.tfds_data_dir, config.read_options())

@@ -23,7 +23,7 @@ def define_flags(values: flags.FlagValues) -> None:
         if name in choices:
             flags.DEFINE_enum(name, default, choices[name], text, flag_values=values)
         elif isinstance(default, tuple):
-            flags.DEFINE_list(name, list(default), text, flag_values=values)
+            _define_list(name, default, text, values)
         elif bool in kinds:
             flags.DEFINE_boolean(name, default, text, flag_values=values)
         elif int in kinds:
@@ -42,5 +42,17 @@ def config_from_flags(values: flags.FlagValues) -> PrepareConfig:
     """
     fields = dataclasses.fields(PrepareConfig)
     given: dict[str, Any] = {field.name: getattr(values, field.name) for field in fields}
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    lists = {
+        name: tuple(text for texts in value for text in texts)
+        for name, value in given.items()
+        if isinstance(value, list)
+    }
     return PrepareConfig(**{**given, **lists})
+
+
+def _define_list(name: str, default: tuple[str, ...], text: str, values: flags.FlagValues) -> None:
+    """A flag of texts with commas between them, which may come several times and then adds up."""
+    parser = flags.ListParser()
+    serializer: flags.ArgumentSerializer = flags.ListSerializer(",")
+    given = [list(default)] if default else []
+    flags.DEFINE_multi(parser, serializer, name, given, text, flag_values=values)

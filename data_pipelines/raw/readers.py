@@ -1,6 +1,5 @@
 """Log files: CSV, TSV (gzipped or not) and Parquet, one or many."""
 
-import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import ReadOptions, collect_log, require_columns
 from data_pipelines.raw.log import Log
 from data_pipelines.raw.parquet import read_parquet
+from data_pipelines.raw.paths import expand_paths
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -21,8 +21,8 @@ def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Dr
     """Reads the files of a log, one after the other.
 
     Args:
-      paths: Files, or patterns such as "log/part-*.parquet", whose files are taken by name. The
-        type goes by the name: .csv, .tsv, either with .gz, or .parquet.
+      paths: Files, directories, or patterns such as "log/part-*.parquet", see
+        `paths.expand_paths`. The type goes by the name: .csv, .tsv, either with .gz, or .parquet.
       options: How to read them.
 
     Returns:
@@ -63,26 +63,6 @@ def read_frames(
     for file in expand_paths(paths):
         for frame in _frames(file, columns, separator, bad_rows, lists):
             yield str(file), frame
-
-
-def expand_paths(paths: Sequence[str]) -> list[Path]:
-    """The files that paths and patterns name, in their order.
-
-    Raises:
-      DataError: One names none, or a directory.
-    """
-    return [file for path in paths for file in _expand(path)]
-
-
-def _expand(path: str) -> list[Path]:
-    """The files that a path or a pattern names."""
-    files = [Path(path)] if Path(path).exists() else [Path(p) for p in sorted(glob.glob(path))]
-    if not files:
-        raise DataError(f"{path}: no such file")
-    for file in files:
-        if not file.is_file():
-            raise DataError(f"{file}: expected a file, got a directory")
-    return files
 
 
 def _frames(

@@ -38,6 +38,15 @@ def test_every_flag_reaches_its_field():
     assert [str(c) for c in config.read_options().drop_where] == ["kind=4", "kind=5"]
 
 
+def test_lists_of_several_flags_add_up():
+    config = parse(
+        "--output_dir=D", "--input=a.csv", "--input=b.csv,c.csv", "--impressions=x",
+        "--input=d.csv", "--impressions=y,z",
+    )  # fmt: skip
+    assert config.input == ("a.csv", "b.csv", "c.csv", "d.csv")
+    assert config.impressions == ("x", "y", "z")
+
+
 def test_every_flag_has_its_help():
     values = flags.FlagValues()
     define_flags(values)
@@ -58,6 +67,16 @@ def test_flags_that_are_none(argument):
         ({"input": ()}, "exactly one of input, tfds and synthetic is required, got none"),
         ({"synthetic": "planted"}, "is required, got input and synthetic"),
         ({"tfds_data_dir": "T"}, "tfds_data_dir=T: has no use without tfds"),
+        (
+            {"item_column": "user_id"},
+            "item_column=user_id: is user_column too; name another column",
+        ),
+        ({"time_column": "item_id"}, "time_column=item_id: is item_column too"),
+        ({"session_column": "timestamp"}, "session_column=timestamp: is time_column too"),
+        (
+            {"impression_shown_column": "a", "impression_clicked_column": "a"},
+            "impression_clicked_column=a: is impression_shown_column too",
+        ),
         ({"time_unit": "us"}, "time_unit=us: must be one of s, ms"),
         ({"on_bad_row": "stop"}, "on_bad_row=stop: must be one of error, skip"),
         ({"min_item_events": 0}, "min_item_events=0: must be >= 1"),

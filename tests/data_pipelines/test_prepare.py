@@ -30,6 +30,9 @@ ROWS = [
 ]
 
 
+TINY: list[str] = []
+
+
 def config_of(tmp_path, **changes):
     if "input" not in changes and "synthetic" not in changes:
         changes["input"] = (write_csv(tmp_path / "log.csv", *ROWS),)
@@ -152,6 +155,33 @@ def test_drops_are_counted_by_reason(tmp_path):
         {"reason": "collapse_repeats", "events": 12, "users": 0, "items": 0},
         {"reason": "min_item_events=2", "events": 1, "users": 1, "items": 1},
     ]
+
+
+def test_inputs_add_up_in_natural_order_and_none_counts_twice(tmp_path):
+    """As a person types them; of three parts, the second and the tenth have the same moment."""
+    log = tmp_path / "log"
+    log.mkdir()
+    for number, item in ((1, "a"), (2, "b"), (10, "c")):
+        rows = [f"u{user},{item},{day * 86_400}" for user in range(3) for day in range(3)]
+        write_csv(log / f"part-{number}.csv", *rows)
+    (log / "_SUCCESS").touch()
+    one, two, ten = (log / f"part-{number}.csv" for number in (1, 2, 10))
+    for number, given in enumerate(([f"{one},{two},{ten}"], [one, two, ten], [log], [log / "*"])):
+        output = tmp_path / str(number)
+        inputs = [f"--input={path}" for path in given]
+        result = run(*inputs, f"--output_dir={output}", *TINY)
+        assert (result.returncode, result.stderr) == (0, ""), given
+        assert load_manifest(output)["counts"]["events"] == 27
+        first = open_histories(output)[0]
+        assert Vocabulary.load(output).decode(first.item_ids[:3]) == ["a", "b", "c"]
+    for given in ([one, one], [f"{one},{one}"], [one, log], [log / "*.csv", ten]):
+        inputs = [f"--input={path}" for path in given]
+        result = run(*inputs, f"--output_dir={tmp_path / 'D'}", *TINY)
+        assert result.returncode == 1, given
+        assert re.fullmatch(
+            r"error: \S+: this file is named twice.*, so name it once\n", result.stderr
+        )
+        assert not (tmp_path / "D").exists()
 
 
 @pytest.mark.parametrize(
