@@ -5,30 +5,75 @@ import ast
 import pytest
 
 from tests import mutations
-from tests.mutations import MUTATIONS, ROOT, Mutation, failed_tests
+from tests.mutate import ROOT, Mutation, failed_tests, mutated
+from tests.mutations import DOCS, MUTATIONS, with_docs_table
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=list(MUTATIONS))
-def test_a_mutation_changes_one_place_of_a_program_and_its_test_is_there(mutation):
-    text = (ROOT / mutation.path).read_text()
-    assert text.count(mutation.old) == 1
-    assert ast.dump(ast.parse(text.replace(mutation.old, mutation.new))) != ast.dump(
-        ast.parse(text)
-    )
+def test_a_mutation_changes_its_module_and_its_test_is_there(mutation):
+    source = (ROOT / mutation.path).read_text(encoding="utf-8")
+    changed = ast.parse(mutated(mutation, source))
+    assert ast.dump(changed) != ast.dump(ast.parse(source))
     path, name = mutation.test.split("[")[0].split("::")
-    functions = [
-        node.name
-        for node in ast.parse((ROOT / path).read_text()).body
-        if isinstance(node, ast.FunctionDef)
-    ]
-    assert name in functions
+    tests = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    assert name in [node.name for node in tests if isinstance(node, ast.FunctionDef)]
 
 
-def test_each_is_in_the_docs_with_its_test():
-    docs = (ROOT / "docs" / "reliability.md").read_text()
-    for name, mutation in MUTATIONS.items():
-        path = mutation.test.split("::")[0].removeprefix("tests/")
-        assert f"| {name} | `{path}` |" in docs
+def test_the_table_in_the_docs_is_current():
+    docs = DOCS.read_text(encoding="utf-8")
+    assert with_docs_table(docs) == docs, "python -m tests.mutations --write_docs writes it"
+
+
+SOURCE = """
+class A:
+    def f(self, x):
+        # Layout and comments do not matter.
+        if (x
+                > 1):
+            return self.g(
+                x, y=2,
+            )
+        return None
+
+    def g(self, x, y):
+        return x > 1
+
+def f(x):
+    with x:
+        return g(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "old", "new", "there"),
+    [
+        ("A.f", "x > 1", "False", "if False:"),
+        ("A.f", "if x > 1: ...", "pass", "        pass\n        return None"),
+        ("A.f", "return None", "x = 1\nreturn x", "        x = 1\n        return x"),
+        ("A.f", "self.g(...)", "OLD + 1", "return self.g(x, y=2) + 1"),
+        ("A", "self.g(..., y=2)", "0", "return 0"),
+        ("A.g", "... > 1", "y", "return y"),
+        ("A.g", "x > 1", "x > 2", "return x > 2"),
+    ],
+)
+def test_a_place_is_found_by_its_structure(place, old, new, there):
+    changed = mutated(Mutation(f"a.py::{place}", old, new, ""), SOURCE)
+    assert there in changed
+    assert changed != ast.unparse(ast.parse(SOURCE))
+
+
+@pytest.mark.parametrize(
+    ("place", "old", "problem"),
+    [
+        ("a.py::A", "x > 1", "'x > 1' is there 2 times"),
+        ("a.py::A.f", "x > 2", "'x > 2' is there 0 times"),
+        ("a.py::A.h", "x > 1", "h is there 0 times"),
+        ("a.py::f", "x", "'x' is there 2 times"),
+    ],
+)
+def test_a_place_that_is_not_there_exactly_once_is_an_error(place, old, problem):
+    with pytest.raises(ValueError, match=problem):
+        mutated(Mutation(place, old, "0", ""), SOURCE)
 
 
 @pytest.fixture
@@ -51,7 +96,7 @@ def test_what_a_test_sees_is_told_from_what_it_does_not(project, monkeypatch, ca
     test = "test_half.py::test_half"
     cases = {
         "seen": Mutation("half.py", "x / 2", "x / 3", test),
-        "unseen": Mutation("half.py", "else 0", "else 1", test),
+        "unseen": Mutation("half.py", "... if x > 0 else 0", "OLD or 1", test),
     }
     monkeypatch.setattr(mutations, "MUTATIONS", cases)
     assert mutations.main([]) == 1
