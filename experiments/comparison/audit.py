@@ -3,7 +3,8 @@
 Fits are frozen: neural models come from their cells' checkpoints, rankers are fitted as their cells
 were. On a sample of the scored events, these are changed and deleted, and the scores compared:
 
-    own_later_events        the event itself and all of the user's behind it
+    own_later_events        the event itself, and all of the user's that happened later or stands
+                            after it
     others_held_out_events  held-out events of other users
     others_later_events     events of other users at the event's time or later
 

@@ -89,25 +89,33 @@ def check_frozen(
     """
     found: dict[str, list[float]] = {check: [] for check in FROZEN_CHECKS}
     for number, target in enumerate(targets):
-        place = [Place(0, target.event)]
-        base_nv = score(target.histories, place)
+        base_nv = score(target.histories, [Place(0, target.event)])
         for check in FROZEN_CHECKS:
             histories = range(len(target.histories))
             masks = [_out_of_sight(check, target, at, fit_on) for at in histories]
             if any(mask_n.any() for mask_n in masks):
-                variants = (_changed(target, masks, rows, number), _deleted(target, masks))
-                scores = (score(variant, place) for variant in variants)
+                gone = int(masks[0][: target.event].sum())
+                variants = (
+                    (_changed(target, masks, rows, number), Place(0, target.event)),
+                    (_deleted(target, masks), Place(0, target.event - gone)),
+                )
+                scores = (score(altered, [place]) for altered, place in variants)
                 found[check].append(max(relative_difference(base_nv, s_nv) for s_nv in scores))
     return {check: judge(values, tolerance) for check, values in found.items()}
 
 
 def _out_of_sight(check: str, target: Target, at: int, fit_on: str) -> np.ndarray:
-    """Bool [n]. Events of the history at place `at` that the target must not know, itself too."""
+    """Bool [n]. Events of the history at place `at` that the target must not know, itself too.
+
+    The user's own go by the clock: all that happened later, wherever it stands in the history. Of
+    those at the same time, the ones after the target.
+    """
     history = target.histories[at]
     if (check == "own_later_events") != (at == 0):
         return np.zeros(len(history.times), bool)
     if check == "own_later_events":
-        return np.arange(len(history.times)) >= target.event
+        stands_later_n = np.arange(len(history.times)) >= target.event
+        return stands_later_n | (history.times > target.time)
     if check == "others_held_out_events":
         return held_out(history, fit_on)
     return history.times >= target.time
