@@ -4,6 +4,8 @@ import collections
 import re
 from collections.abc import Iterable, Mapping
 
+from tests.volume import is_thorough
+
 RIGHT = "right"
 
 
@@ -36,13 +38,21 @@ class Outcomes:
         raise AssertionError(f"a refusal of no known kind: {message}")
 
     def require(self, inputs: int, least: int = 1, never: Iterable[str] = ()) -> None:
-        """Checks that so many inputs were counted, and each outcome at least `least` times.
+        """Checks that so many inputs were counted, and that their outcomes are not all alike.
+
+        With `--thorough` each outcome must have come at least `least` times. The few inputs of
+        `make test` do not reach the rare ones: there it is most of them, once, and "right".
 
         Args:
           inputs: How many outcomes there must be, or more.
-          least: How often each must have come.
+          least: How often each must have come, of all inputs.
           never: Kinds that are known but not for this test.
         """
         assert self.counts.total() >= inputs, self.counts
-        for outcome in {RIGHT, *self._kinds} - set(never):
-            assert self.counts[outcome] >= least, f"{outcome}: {self.counts}"
+        outcomes = {RIGHT, *self._kinds} - set(never)
+        if is_thorough():
+            for outcome in outcomes:
+                assert self.counts[outcome] >= least, f"{outcome}: {self.counts}"
+        assert self.counts[RIGHT]
+        reached = [outcome for outcome in outcomes if self.counts[outcome]]
+        assert len(reached) > len(outcomes) / 2, self.counts

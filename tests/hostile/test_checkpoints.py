@@ -24,6 +24,7 @@ from tests.hostile.checkpoint_folders import (
     reseal,
 )
 from tests.hostile.outcomes import Outcomes
+from tests.volume import few
 
 KINDS = {
     **DAMAGE_KINDS,
@@ -32,7 +33,6 @@ KINDS = {
     "none": PATH + r": holds no checkpoint",
     "no directory": PATH + r": no such directory; was .+ trained\?",
 }
-INPUTS = 1500
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,12 @@ def assert_equal(params, expected):
 
 
 def test_a_damaged_checkpoint_is_refused_or_restored_as_it_was(workdir, params_of, tmp_path):
-    outcomes = Outcomes(KINDS)
+    outcomes, inputs = Outcomes(KINDS), few(100, of=1500)
     steps = sorted(path.name for path in (workdir / "checkpoints").iterdir())
     named = {"best": str(restore_run(workdir, "best").step), "last": steps[-1]}
     for step in steps:
         copy_step(workdir, tmp_path, step)
-    for seed in range(INPUTS):
+    for seed in range(inputs):
         rng = Random(seed)
         asked = rng.choice(("best", "last", *steps))
         step = rng.choice(steps) if rng.random() < 0.05 else named.get(asked, asked)
@@ -74,15 +74,15 @@ def test_a_damaged_checkpoint_is_refused_or_restored_as_it_was(workdir, params_o
             if path.name not in set(steps) - {step}:
                 shutil.rmtree(path)
         copy_step(workdir, tmp_path, step)
-    outcomes.require(INPUTS, least=3, never=("none", "no directory"))
+    outcomes.require(inputs, least=3, never=("none", "no directory"))
 
 
 @pytest.mark.usefixtures("unheard_late_errors")
 def test_a_checkpoint_whose_checksums_vouch_for_damage(workdir, params_of, tmp_path):
     """As one that somebody edited, or wrote on purpose."""
-    outcomes = Outcomes(VOUCHED_KINDS)
+    outcomes, inputs = Outcomes(VOUCHED_KINDS), few(20, of=100)
     step = str(restore_run(workdir, "best").step)
-    for seed in range(100):
+    for seed in range(inputs):
         rng, folder = Random(seed), copy_step(workdir, tmp_path, step)
         edit = rng.choice((edit_config, edit_config, edit_state, edit_metrics, edit_text))
         edit(rng, folder)
@@ -97,7 +97,7 @@ def test_a_checkpoint_whose_checksums_vouch_for_damage(workdir, params_of, tmp_p
                 assert_equal(restored.params, params_of(int(step)))
             outcomes.right()
         shutil.rmtree(folder)
-    outcomes.require(100, never=(*DAMAGE_KINDS, *RENAMED))
+    outcomes.require(inputs, never=(*DAMAGE_KINDS, *RENAMED))
 
 
 def test_what_is_no_run_is_said(workdir, tmp_path):

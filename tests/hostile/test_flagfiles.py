@@ -17,6 +17,7 @@ from experiments.flags import run_flags as flags_lib
 from tests.hostile.damage import damaged
 from tests.hostile.flag_cases import PREPARE, TRAIN
 from tests.hostile.outcomes import Outcomes
+from tests.volume import few
 
 FILE = r"flag --flagfile=.*: "
 KINDS = {
@@ -111,22 +112,22 @@ def check_flagfiles(path, cases, count, read, expect, outcomes):
 
 
 def test_flagfiles_of_prepare(path):
-    outcomes = Outcomes(KINDS)
+    outcomes, inputs = Outcomes(KINDS), few(150, of=1200)
     needed = ("--input=a.csv", "--output_dir=D")
     plain = prepare_config(*needed)
     check_flagfiles(
         path,
         PREPARE,
-        1200,
+        inputs,
         lambda flagfile: prepare_config(*needed, flagfile),
         lambda values: dataclasses.replace(plain, **values),
         outcomes,
     )
-    outcomes.require(1200, least=5)
+    outcomes.require(inputs, least=5)
 
 
 def test_flagfiles_of_train(path):
-    outcomes = Outcomes(KINDS)
+    outcomes, inputs = Outcomes(KINDS), few(100, of=800)
     with flagsaver.flagsaver():
         flags_lib.define_train_flags()
 
@@ -142,14 +143,14 @@ def test_flagfiles_of_train(path):
                 return fields
 
         plain = read()
-        check_flagfiles(path, TRAIN, 800, read, lambda values: plain | values, outcomes)
-    outcomes.require(800, least=5, never=("field",))
+        check_flagfiles(path, TRAIN, inputs, read, lambda values: plain | values, outcomes)
+    outcomes.require(inputs, least=5, never=("field",))
 
 
 def test_damaged_flagfiles(path):
     """Bytes changed anywhere: a config, or one line; never anything else."""
-    outcomes = Outcomes(KINDS)
-    for seed in range(400):
+    outcomes, inputs = Outcomes(KINDS), few(100, of=400)
+    for seed in range(inputs):
         rng = Random(seed)
         write_flagfile(rng, path, PREPARE, breaks=False)
         path.write_bytes(damaged(rng, path.read_bytes()))
@@ -161,7 +162,7 @@ def test_damaged_flagfiles(path):
             # What was accepted is a config that can be built again of its own values.
             assert PrepareConfig(**dataclasses.asdict(config)) == config
             outcomes.right()
-    outcomes.require(400, never=("itself",))
+    outcomes.require(inputs, never=("itself",))
 
 
 def refusal(path):

@@ -17,6 +17,7 @@ from tests.hostile.log_files import _bad_line, _id, _line, _text, _time
 from tests.hostile.outcomes import Outcomes
 from tests.hostile.plain_reader import LATEST_MS, _fields, _split_rows, plain_time
 from tests.hostile.test_readers import BAD_ROWS, ROW, WHOLE_FILES
+from tests.volume import few
 
 NAMES = ("user_id", "timestamp", "shown", "clicked")
 OF_LISTS = {
@@ -164,12 +165,13 @@ def check(path, data, separator, outcomes):
 
 def test_odd_bad_and_damaged_texts_are_read_as_the_plain_reader_reads_them(tmp_path):
     outcomes = Outcomes({**ROWS, **FILES})
-    for seed in range(700):
+    inputs = few(100, of=700)
+    for seed in range(inputs):
         rng = Random(seed)
         damage = rng.choice((None, damaged, damaged))
         data, separator, suffix = text_file(rng, rng.choice((0.0, 0.3)), damage)
         check(tmp_path / f"log.{suffix}", data, separator, outcomes)
-    outcomes.require(1400)
+    outcomes.require(2 * inputs)
 
 
 PATH = r"/\S+/log\.parquet"
@@ -209,8 +211,8 @@ def lists_column(rng, lists):
 def test_parquet_of_every_type_and_damaged(tmp_path):
     outcomes = Outcomes(OF_PARQUET)
     path = tmp_path / "log.parquet"
-    changed = 0
-    for seed in range(600):
+    inputs, changed = few(100, of=600), 0
+    for seed in range(inputs):
         rng = Random(seed)
         rows = rng.randint(1, 5)
         shown = [rng.sample(range(9), rng.randint(1, 4)) for _ in range(rows)]
@@ -247,5 +249,5 @@ def test_parquet_of_every_type_and_damaged(tmp_path):
             assert kind == "damaged" and pl.read_parquet(path).height == len(got), seed
             changed += 1
         outcomes.right()
-    outcomes.require(600)
+    outcomes.require(inputs)
     assert changed < 10, "most damage must be noticed"

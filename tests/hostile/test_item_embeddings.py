@@ -16,6 +16,7 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from tests.hostile.damage import damaged, flipped, truncated
 from tests.hostile.outcomes import Outcomes
+from tests.volume import few
 
 NPY, IDS = r"/\S+/E\.npy", r"/\S+/ids\.(txt|parquet)"
 KINDS = {
@@ -146,8 +147,8 @@ def plain_ids(suffix, data):
 
 
 def test_odd_and_damaged_files_are_read_as_the_plain_reader_reads_them(tmp_path):
-    outcomes = Outcomes(KINDS)
-    for seed in range(2000):
+    outcomes, inputs = Outcomes(KINDS), few(200, of=2000)
+    for seed in range(inputs):
         rng = Random(seed)
         items = rng.sample([*ODD_IDS, *(f"item {n}" for n in range(20))], rng.randint(2, 8))
         matrix, (suffix, ids) = npy(rng, items), ids_file(rng, items)
@@ -176,7 +177,7 @@ def test_odd_and_damaged_files_are_read_as_the_plain_reader_reads_them(tmp_path)
         got = embeddings.rows(np.arange(len(known)) + FIRST_ITEM_ID)
         assert got.tolist() == [rows[names.index(item)] for item in known], seed
         outcomes.right()
-    outcomes.require(2000)
+    outcomes.require(inputs)
 
 
 def write(directory, header):

@@ -18,6 +18,7 @@ from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import Outcomes
 from tests.hostile.plain_dataset import PlainEvent, PlainOptions, prepare_plain
 from tests.hostile.plain_reader import read_plain
+from tests.volume import few
 
 KINDS = {
     "filters": r"the filters leave nothing: \w+=\d+ dropped \d+ events.*",
@@ -95,9 +96,9 @@ def histories_of(dataset):
 
 
 def test_random_logs_become_what_the_plain_preparation_makes_of_them():
-    outcomes = Outcomes(KINDS)
+    outcomes, inputs = Outcomes(KINDS), few(300, of=2000)
     splits = {"last_session": 0, "user": 0, "time": 0}
-    for seed in range(2000):
+    for seed in range(inputs):
         rng = Random(seed)
         events, options = random_log(rng), random_options(rng)
         expected = prepare_plain(events, options)
@@ -113,8 +114,8 @@ def test_random_logs_become_what_the_plain_preparation_makes_of_them():
         assert list(expected.histories) == dataset.user_ids.to_list()
         outcomes.right()
         splits[options.split] += 1
-    outcomes.require(2000, least=100)
-    assert min(splits.values()) > 50, splits
+    outcomes.require(inputs, least=100)
+    assert min(splits.values()) > few(3, of=50), splits
 
 
 READER_KINDS = {**KINDS, "log": r"/.+/log\.\S+: .+|no rows are left of the log \(.+\)"}
@@ -122,8 +123,8 @@ READER_KINDS = {**KINDS, "log": r"/.+/log\.\S+: .+|no rows are left of the log \
 
 def test_damaged_logs_become_whole_directories_or_none(tmp_path):
     """All the way, from bytes to histories on disk, against both plain programs."""
-    outcomes = Outcomes(READER_KINDS)
-    for seed in range(150):
+    outcomes, inputs = Outcomes(READER_KINDS), few(30, of=150)
+    for seed in range(inputs):
         rng, room = Random(seed), tmp_path / str(seed)
         log = log_file(rng, bad_rows=0.05, damage=rng.choice((None, None, damaged)), rows=60)
         room.mkdir()
@@ -159,5 +160,4 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
             assert manifest["counts"]["events"] == len(events)
             assert [path.name for path in (room / "made").iterdir()] == ["D"]
             outcomes.right()
-    print(outcomes.counts)
-    outcomes.require(150, never=("filters",))
+    outcomes.require(inputs, never=("filters",))

@@ -17,6 +17,7 @@ from tests.hostile.damage import damaged
 from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import RIGHT, Outcomes
 from tests.hostile.plain_reader import read_plain
+from tests.volume import few
 
 PATH = r"/\S+/log\.[a-z.]+"
 ROW = PATH + r": row \d+ \(line \d+\)"
@@ -105,16 +106,17 @@ def _too_many(error):
 
 def test_odd_files_and_bad_rows_are_read_as_the_plain_reader_reads_them(tmp_path):
     outcomes = Outcomes(KINDS)
-    for seed in range(700):
+    inputs = few(100, of=700)
+    for seed in range(inputs):
         rng = Random(seed)
         log = log_file(rng, bad_rows=rng.choice((0.0, 0.4)))
         check(tmp_path / log.name, log.data, log.separator, outcomes)
-    outcomes.require(1400, never=WHOLE_FILES)
+    outcomes.require(2 * inputs, never=WHOLE_FILES)
 
 
 def test_what_was_written_is_what_is_read(tmp_path):
     """Against the events that were put in: the two readers do not err alike."""
-    for seed in range(300):
+    for seed in range(few(50, of=300)):
         log = log_file(Random(seed))
         path = tmp_path / log.name
         path.write_bytes(log.data)
@@ -123,17 +125,18 @@ def test_what_was_written_is_what_is_read(tmp_path):
 
 def test_damaged_files(tmp_path):
     outcomes = Outcomes(KINDS)
-    for seed in range(2000):
+    inputs = few(200, of=2000)
+    for seed in range(inputs):
         rng = Random(seed)
         log = log_file(rng, bad_rows=rng.choice((0.0, 0.2)), damage=damaged)
         check(tmp_path / log.name, log.data, log.separator, outcomes)
-    outcomes.require(4000)
+    outcomes.require(2 * inputs)
 
 
 def test_blocks_of_any_size_change_nothing_but_the_length_of_a_row(tmp_path, monkeypatch):
     endless = PATH + r": no end to the row that starts .+"
     outcomes = Outcomes({"endless": endless, **KINDS})
-    for seed in range(200):
+    for seed in range(few(120, of=200)):
         rng = Random(seed)
         log = log_file(rng, bad_rows=0.2, damage=rng.choice((None, damaged)))
         path = tmp_path / log.name
@@ -162,13 +165,13 @@ def _skipping(path):
 
 def test_fuzzing_by_coverage_finds_nothing_else(tmp_path):
     pytest.importorskip("atheris", reason="atheris is for Linux on x86-64")
-    module = "tests.hostile.fuzz_readers"
+    module, inputs = "tests.hostile.fuzz_readers", few(300, of=1500)
     result = subprocess.run(
-        [sys.executable, "-m", module, str(tmp_path), "-runs=1500", "-seed=1", "-verbosity=0"],
+        [sys.executable, "-m", module, str(tmp_path), f"-runs={inputs}", "-seed=1", "-verbosity=0"],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     said = json.loads(next(line for line in result.stdout.splitlines() if line.startswith("{")))
-    assert said["inputs"] == 1500
-    assert said["outcomes"][RIGHT] > 100
+    assert said["inputs"] == inputs
+    assert said["outcomes"][RIGHT] > inputs / 15
     assert len(said["outcomes"]) > len(KINDS) / 2, said

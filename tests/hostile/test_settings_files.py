@@ -11,6 +11,7 @@ from data_pipelines.commands.flagfiles import expand_flagfiles
 from experiments import compare
 from tests.hostile.damage import damaged
 from tests.hostile.outcomes import Outcomes
+from tests.volume import few
 
 KINDS = {
     "JSON": r"flag --settings=/.+: (no such file|not readable as JSON: .+)",
@@ -72,14 +73,14 @@ def written(rng):
 
 
 def test_settings_are_read_or_refused(tmp_path):
-    outcomes = Outcomes(KINDS)
+    outcomes, inputs = Outcomes(KINDS), few(150, of=600)
     path = tmp_path / "settings.json"
     with flagsaver.flagsaver():
         compare.define_flags()
         command = ["compare", "--data_dir=D", "--workdir=W", "--models=hiertcn,popularity"]
         command += ["--loss=cross_entropy", f"--settings={path}"]
         flags.FLAGS(expand_flagfiles(command))
-        for seed in range(600):
+        for seed in range(inputs):
             rng = Random(seed)
             settings, wrong = written(rng)
             data = json.dumps(settings).encode()
@@ -95,4 +96,4 @@ def test_settings_are_read_or_refused(tmp_path):
                 assert is_damaged or wrong is None, (seed, wrong, settings)
                 assert got == json.loads(data), seed
                 outcomes.right()
-    outcomes.require(600, least=5)
+    outcomes.require(inputs, least=5)

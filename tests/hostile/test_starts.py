@@ -36,9 +36,8 @@ from tests.hostile.checkpoint_folders import (
 )
 from tests.hostile.damage import damaged, truncated
 from tests.hostile.outcomes import Outcomes
+from tests.volume import few
 
-INPUTS = 500
-RESEALED = 200
 REFUSED = r"; (--allow_older_checkpoint goes on from step \d+|no checkpoint in \S+ is whole)"
 KINDS = {
     **{name: pattern + REFUSED for name, pattern in DAMAGE_KINDS.items()},
@@ -130,8 +129,9 @@ def remove(path):
 
 def test_a_run_goes_on_from_what_was_saved_or_does_not_start(workdir, starts, undamaged, tmp_path):
     outcomes, room = Outcomes(KINDS), tmp_path / "room"
+    inputs = few(50, of=500)
     folders = [copy_step(workdir, room, step) for step in ("2", "3")]
-    for seed in range(INPUTS):
+    for seed in range(inputs):
         rng = Random(seed)
         shutil.copy(workdir / "metrics.jsonl", room)
         chosen = [rng.choice((*folders, folders[1])) for _ in range(rng.choice((0, 1, 1, 1, 2)))]
@@ -159,14 +159,14 @@ def test_a_run_goes_on_from_what_was_saved_or_does_not_start(workdir, starts, un
         remove(room / "metrics.jsonl")
         for folder in set(chosen):
             copy_step(workdir, room, folder.name)
-    outcomes.require(INPUTS, least=3)
+    outcomes.require(inputs, least=3)
 
 
 @pytest.mark.usefixtures("unheard_late_errors")
 def test_a_run_does_not_start_from_what_the_checksums_vouch_for_but_it_cannot_use(
     workdir, starts, undamaged, tmp_path
 ):
-    outcomes = Outcomes(RESEALED_KINDS)
+    outcomes, inputs = Outcomes(RESEALED_KINDS), few(30, of=200)
     edits = (
         edit_loader,
         edit_loader,
@@ -176,7 +176,7 @@ def test_a_run_does_not_start_from_what_the_checksums_vouch_for_but_it_cannot_us
         edit_state,
         edit_text,
     )
-    for seed in range(RESEALED):
+    for seed in range(inputs):
         rng, room = Random(seed), tmp_path / "room"
         folder = copy_step(workdir, room, "3")
         edit = rng.choice(edits)
@@ -196,4 +196,4 @@ def test_a_run_does_not_start_from_what_the_checksums_vouch_for_but_it_cannot_us
         else:
             outcomes.right()
         shutil.rmtree(room)
-    outcomes.require(RESEALED, never=("config", *DAMAGE_KINDS, *RENAMED))
+    outcomes.require(inputs, never=("config", *DAMAGE_KINDS, *RENAMED))
