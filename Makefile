@@ -1,5 +1,6 @@
 # make train   sets up .venv from the lock file, then trains on the synthetic log (quickstart)
-# make test    sets up the same, then runs the whole test suite
+# make test    sets up the same, then runs the test suite
+# make test-thorough   the same with all hostile input, kills and trainings: before a release
 # make check   lint, format, types, layering
 # make venv    the set-up alone
 # make mutations   breaks the code on purpose, some forty times: a test has to fail each time
@@ -9,7 +10,7 @@ BIN := .venv/bin
 # Tests use the processes that pytest-xdist finds cores for; each keeps to CPU.
 JOBS ?= auto
 
-.PHONY: venv train test check mutations
+.PHONY: venv train test test-thorough check mutations
 
 venv: .venv/installed
 
@@ -24,6 +25,9 @@ train: venv
 
 test: venv
 	$(BIN)/python -m pytest --numprocesses=$(JOBS)
+
+test-thorough: venv
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --thorough
 
 check: venv
 	$(BIN)/ruff check .

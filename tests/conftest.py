@@ -24,7 +24,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  (the hook finds it by name)
-from tests import volume
+from tests.volume import (  # noqa: F401  (hooks of pytest)
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+)
 
 install_import_hook("hiertcn_jax", "tests.typecheck.check")
 
@@ -33,25 +37,3 @@ from hypothesis import settings
 # Tests never time: on a busy machine a deadline fails what is right.
 settings.register_profile("hiertcn_jax", deadline=None)
 settings.load_profile("hiertcn_jax")
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--thorough",
-        action="store_true",
-        help="all hostile input, kills and trainings (make test-thorough)",
-    )
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "thorough: runs only with --thorough")
-    volume.set_thorough(config.getoption("--thorough"))
-
-
-def pytest_collection_modifyitems(config, items):
-    if volume.is_thorough():
-        return
-    left_out = [item for item in items if item.get_closest_marker("thorough")]
-    if left_out:
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
-        config.hook.pytest_deselected(items=left_out)
