@@ -28,6 +28,11 @@ def permute(place_n: np.ndarray, size: int, key_nr: np.ndarray) -> np.ndarray:
 
     Returns:
       int64 [n]. For equal keys, other places go to other places.
+
+    Example:
+      >>> keys = permutation_keys(seed=0, epoch=0)
+      >>> permute(np.arange(8), size=8, key_nr=np.tile(keys, (8, 1)))
+      array([6, 5, 3, 0, 4, 2, 1, 7])
     """
     side = np.uint64(math.isqrt(size - 1) + 1)
     result_n = _feistel(place_n.astype(np.uint64), side, key_nr)

@@ -41,6 +41,13 @@ def paired_bootstrap(
 
     Raises:
       ValueError: The lengths differ, or there is no event.
+
+    Example:
+      Both users gain by half of their two events, so no sample of users differs:
+
+      >>> gain_nm = np.array([[1.0], [0.0], [1.0], [0.0]])
+      >>> paired_bootstrap(gain_nm, user_n=np.array(["ann", "ann", "bob", "bob"]))
+      [Interval(difference=0.5, low=0.5, high=0.5)]
     """
     if not len(difference_nm) == len(user_n) > 0:
         raise ValueError(f"events: {len(difference_nm)} and {len(user_n)}; must be equal and > 0")
