@@ -132,4 +132,4 @@ class HierGRUGrid(SequenceModel):
         )
         hidden_blh = hidden_bsth.reshape(lanes, -1, hidden_bsth.shape[-1])
         hidden_blh = Dropout(config.dropout)(hidden_blh, train)
-        return self.predict(hidden_blh), carry
+        return self.output(hidden_blh), carry

@@ -139,6 +139,23 @@ def padding_batch(bucket: Bucket) -> Batch:
     )
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NextEvent:
+    """What is known of the next event of each lane before it happens: everything but its item.
+
+    Attributes:
+      position_b: int32. Its index in its session. 0 starts a session.
+      user_position_b: int32. Its index in its user's history. 0 starts a user.
+      gap_hours_b: float32. Where it starts a session, the hours since the last event of the session
+        before; 0 at a user's first. It is not read elsewhere.
+    """
+
+    position_b: Array
+    user_position_b: Array
+    gap_hours_b: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchInfo:
     """What only the host needs to know about a batch.

@@ -12,15 +12,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Batch
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Batch, NextEvent
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers import masking
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.tcn import kept_tail
+from hiertcn_jax.models.context import Context
 
 
 class SequenceModel(nn.Module):
-    """Base of the models: the ends where embeddings come in and predictions go out.
+    """Base of the models: what goes in, what comes out, and how events are gone through.
+
+    A model has two halves, and says what they are:
+
+    - `take_items` puts the items of a row into the carry, and gives what each event has *before*
+      it. It has no parameters but those of `read_items`. `before_next` reads the same off a carry
+      for the event after the row.
+    - `run` makes the predictions from what is before each event and from what is known of it, its
+      `Context`. It never sees the event's item.
+
+    So `__call__`, `predict` and `observe` are the same computation over a row, over one event
+    without its item, and without the predictions.
 
     Attributes:
       config: See `ModelConfig`.
@@ -31,8 +43,84 @@ class SequenceModel(nn.Module):
     widths: ClassVar[tuple[str, ...]] = ()
 
     def init_carry(self, b: int) -> Any:
-        """The state of `b` lanes in front of a user's first event."""
+        """The state of `b` lanes before a user's first event."""
         raise NotImplementedError
+
+    def run(
+        self, context: Context, before: Any, carry: Any, train: bool
+    ) -> tuple[Float[Array, "b l d"], Any]:
+        """The predictions of a row, and the carry with the network's state after it.
+
+        The one `nn.compact` method of a model: here its layers are made.
+
+        Args:
+          context: What is known of the events.
+          before: What is before each of them, of `take_items` or `before_next`.
+          carry: The network's state before the row is read; the rest of the carry passes through.
+          train: Turns on dropout.
+        """
+        raise NotImplementedError
+
+    def take_items(
+        self,
+        context: Context,
+        ids_bl: Int[Array, "b l"],
+        items_blc: Float[Array, "b l c"],
+        carry: Any,
+    ) -> tuple[Any, Any]:
+        """What is before each event of a row, and the carry with the row's items in it.
+
+        Of the items before an event most models read the last one alone, `carry.last_bc`.
+        """
+        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, context.events_b)
+        return previous_blc, carry._replace(last_bc=last_bc)
+
+    def before_next(self, carry: Any) -> Any:
+        """What is before the next event of each lane, as `take_items` gives it for a row of one."""
+        return carry.last_bc[:, None]
+
+    def setup(self) -> None:
+        """Makes the layer that `read_items` needs."""
+        if self.config.projection_dim:
+            self.projection = Dense(
+                self.config.projection_dim, use_bias=False, dtype=self.compute_dtype
+            )
+
+    def __call__(
+        self, batch: Batch, carry: Any, train: bool = False
+    ) -> tuple[Float[Array, "b l d"], Any]:
+        """Predictions for the events of a batch, and the lanes' state after them.
+
+        Args:
+          batch: With `item_table_ud` set.
+          carry: The lanes' state after the row before.
+          train: Turns on dropout (rng `dropout`) and unknown replacement (rng `unknown`).
+
+        Returns:
+          `u_bld`, float32: at each event the prediction made before it is seen. And the carry for
+          the next row. What stands on padding is undefined, but finite.
+        """
+        batch = jax.tree.map(jnp.asarray, batch)
+        context = Context.of_batch(batch)
+        ids_bl, items_blc = self.read_items(batch, train)
+        before, carry = self.take_items(context, ids_bl, items_blc, carry)
+        return self.run(context, before, carry, train)
+
+    def predict(self, event: NextEvent, carry: Any) -> Float[Array, "b d"]:
+        """The prediction for the next event of each lane, float32, without any item of it.
+
+        Args:
+          event: What is known of it.
+          carry: The lanes' state after all events before it. It stays as it is: the event has not
+            happened yet.
+        """
+        event = jax.tree.map(jnp.asarray, event)
+        u_bld, _ = self.run(Context.of_next_event(event), self.before_next(carry), carry, False)
+        return u_bld[:, 0]
+
+    def observe(self, batch: Batch, carry: Any) -> Any:
+        """The lanes' state after the events of a batch, of any length; see `__call__`."""
+        return self(batch, carry)[1]
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -65,10 +153,7 @@ class SequenceModel(nn.Module):
         items_bld = jnp.take(batch.item_table_ud, ids_bl, axis=0).astype(self.compute_dtype)
         if not self.config.projection_dim:
             return ids_bl, items_bld
-        projection = Dense(
-            self.config.projection_dim, use_bias=False, dtype=self.compute_dtype, name="projection"
-        )
-        return ids_bl, projection(items_bld)
+        return ids_bl, self.projection(items_bld)
 
     def with_start_token(
         self, previous_blc: Float[Array, "b l c"], starts_bl: Bool[Array, "b l"]
@@ -77,18 +162,13 @@ class SequenceModel(nn.Module):
         start_c = self.param("start_token", nn.initializers.zeros, (previous_blc.shape[-1],))
         return jnp.where(starts_bl[..., None], start_c.astype(previous_blc.dtype), previous_blc)
 
-    def predict(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l d"]:
-        """`u_bld`, float32, from the outputs of the model."""
-        output = Dense(self.config.item_dim, dtype=self.compute_dtype, name="output")
-        u_bld = output(hidden_blc).astype(jnp.float32)
+    def output(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l d"]:
+        """`u_bld`, float32, from the outputs of the network."""
+        layer = Dense(self.config.item_dim, dtype=self.compute_dtype, name="output")
+        u_bld = layer(hidden_blc).astype(jnp.float32)
         if self.config.normalize != "none":
             u_bld = masking.safe_l2_normalize(u_bld)
         return u_bld / self.config.temperature
-
-
-def events_in_row(batch: Batch) -> Int[Array, " b"]:
-    """Events of each lane in this row; what is behind them is padding."""
-    return jnp.sum(batch.item_ids_bl != PADDING_ID, axis=1)
 
 
 def previous_items(

@@ -14,14 +14,13 @@ and the scan over them holds the recurrent products alone.
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.gru import GRULayer
-from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.context import Context
 
 
 class FlatGRUCarry(NamedTuple):
@@ -56,24 +55,23 @@ class FlatGRU(SequenceModel):
         )
 
     @nn.compact
-    def __call__(
-        self, batch: Batch, carry: FlatGRUCarry, train: bool = False
+    def run(
+        self,
+        context: Context,
+        previous_blc: Float[Array, "b l c"],
+        carry: FlatGRUCarry,
+        train: bool,
     ) -> tuple[Float[Array, "b l d"], FlatGRUCarry]:
-        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
-        batch = jax.tree.map(jnp.asarray, batch)
-        is_event_bl = batch.item_ids_bl != PADDING_ID
-        position_bl = batch.user_position_bl if self.whole_history else batch.position_bl
-        _, items_blc = self.read_items(batch, train)
-        hidden_blh, last_bc = previous_items(items_blc, carry.last_bc, events_in_row(batch))
-
-        hidden_blh = Dropout(config.input_dropout)(hidden_blh, train)
+        position_bl = context.user_position_bl if self.whole_history else context.position_bl
+        hidden_blh = Dropout(config.input_dropout)(previous_blc, train)
         no_decay_bl = jnp.ones(position_bl.shape)
         states = []
         for layer, state_bh in enumerate(jnp.split(carry.state_bh, config.gru_layers, axis=-1)):
             state_bh, _, hidden_blh = GRULayer(
                 config.gru_dim, self.compute_dtype, name=f"layer_{layer}"
-            )(state_bh, hidden_blh, is_event_bl, position_bl == 0, no_decay_bl)
+            )(state_bh, hidden_blh, context.is_event_bl, position_bl == 0, no_decay_bl)
             hidden_blh = Dropout(config.dropout)(hidden_blh, train)
             states.append(state_bh)
-        return self.predict(hidden_blh), FlatGRUCarry(jnp.concatenate(states, axis=-1), last_bc)
+        return self.output(hidden_blh), carry._replace(state_bh=jnp.concatenate(states, axis=-1))

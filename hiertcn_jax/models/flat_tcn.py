@@ -9,15 +9,14 @@ Sequence Modeling, 2018 (arXiv 1803.01271); the lower level of HierTCN without i
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hiertcn_jax.batch import Batch
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.tcn import TCN, init_tails
-from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.context import Context
 
 
 class FlatTCNCarry(NamedTuple):
@@ -52,16 +51,16 @@ class FlatTCN(SequenceModel):
         )
 
     @nn.compact
-    def __call__(
-        self, batch: Batch, carry: FlatTCNCarry, train: bool = False
+    def run(
+        self,
+        context: Context,
+        previous_blc: Float[Array, "b l c"],
+        carry: FlatTCNCarry,
+        train: bool,
     ) -> tuple[Float[Array, "b l d"], FlatTCNCarry]:
-        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
-        batch = jax.tree.map(jnp.asarray, batch)
-        events_b = events_in_row(batch)
-        position_bl = batch.user_position_bl if self.whole_history else batch.position_bl
-        _, items_blc = self.read_items(batch, train)
-        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
+        position_bl = context.user_position_bl if self.whole_history else context.position_bl
         previous_blc = self.with_start_token(previous_blc, position_bl == 0)
 
         inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
@@ -69,6 +68,6 @@ class FlatTCN(SequenceModel):
         )
         inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)
         hidden_blc, tails = TCN(config, name="tcn")(
-            inputs_blc, carry.tails, position_bl, events_b, train
+            inputs_blc, carry.tails, position_bl, context.events_b, train
         )
-        return self.predict(hidden_blc), FlatTCNCarry(last_bc, tails)
+        return self.output(hidden_blc), carry._replace(tails=tails)

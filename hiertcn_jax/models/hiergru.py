@@ -19,16 +19,15 @@ session is known when the next one starts, and its last step is taken there.
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hiertcn_jax.batch import PADDING_ID, Batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.gru import GRUStep
-from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.context import Context
 
 
 class HierGRUCarry(NamedTuple):
@@ -153,16 +152,17 @@ class HierGRU(SequenceModel):
         )
 
     @nn.compact
-    def __call__(
-        self, batch: Batch, carry: HierGRUCarry, train: bool = False
+    def run(
+        self,
+        context: Context,
+        previous_blc: Float[Array, "b l c"],
+        carry: HierGRUCarry,
+        train: bool,
     ) -> tuple[Float[Array, "b l d"], HierGRUCarry]:
-        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
-        batch = jax.tree.map(jnp.asarray, batch)
-        is_event_bl = batch.item_ids_bl != PADDING_ID
-        _, items_blc = self.read_items(batch, train)
-        inputs_blc, last_bc = previous_items(items_blc, carry.last_bc, events_in_row(batch))
-        inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)
+        is_event_bl = context.is_event_bl
+        inputs_blc = Dropout(config.input_dropout)(previous_blc, train)
 
         # One product for all events: the gates' share of the items does not wait for the states.
         gates_blg = Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
@@ -181,10 +181,10 @@ class HierGRU(SequenceModel):
             (
                 gates_blg,
                 is_event_bl,
-                is_event_bl & (batch.position_bl == 0),
-                is_event_bl & (batch.user_position_bl == 0),
+                is_event_bl & (context.position_bl == 0),
+                is_event_bl & (context.user_position_bl == 0),
                 jnp.broadcast_to(start_h, carry.user_bh.shape),
             ),
         )
         hidden_blh = Dropout(config.dropout)(hidden_blh, train)
-        return self.predict(hidden_blh), HierGRUCarry(session_bh, user_bh, last_bc)
+        return self.output(hidden_blh), carry._replace(session_bh=session_bh, user_bh=user_bh)

@@ -18,15 +18,16 @@ from typing import ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
+from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.layers import masking, pooling
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.gru import SessionGRU
 from hiertcn_jax.layers.tcn import TCN, init_tails
-from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.context import Context
 
 
 class HierTCNCarry(NamedTuple):
@@ -43,6 +44,18 @@ class HierTCNCarry(NamedTuple):
     pool: pooling.PoolState
     last_bc: Float[Array, "b c"]
     tails: tuple[Float[Array, "b _ _"], ...]
+
+
+class Before(NamedTuple):
+    """What the predictions of a row read of earlier items.
+
+    Attributes:
+      previous_blc: The item before each event.
+      ended: Statistic of the session before each session slot of the row, [b, s].
+    """
+
+    previous_blc: Float[Array, "b l c"]
+    ended: pooling.PoolState
 
 
 class HierTCN(SequenceModel):
@@ -67,68 +80,38 @@ class HierTCN(SequenceModel):
             tails=init_tails(config, b),
         )
 
-    @nn.compact
-    def __call__(
-        self, batch: Batch, carry: HierTCNCarry, train: bool = False
-    ) -> tuple[Float[Array, "b l d"], HierTCNCarry]:
-        """Predictions for the events of a batch.
-
-        Args:
-          batch: With `item_table_ud` set.
-          carry: The lanes' state behind the row before.
-          train: Turns on dropout (rng `dropout`) and unknown replacement (rng `unknown`).
-
-        Returns:
-          `u_bld`, float32: at each event the prediction made before it is seen. And the carry for
-          the next row. What stands on padding is undefined, but finite.
-        """
-        config = self.config
-        batch = jax.tree.map(jnp.asarray, batch)
-        events_b = events_in_row(batch)
-        ids_bl, items_blc = self.read_items(batch, train)
-        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
-        previous_blc = self.with_start_token(previous_blc, batch.position_bl == 0)
-
-        inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
-            previous_blc
-        )
-        state_bh, pool, context_blc = self._context(batch, carry, items_blc, ids_bl, events_b)
-        inputs_blc = Dropout(config.input_dropout)(inputs_blc + context_blc, train)
-        hidden_blc, tails = TCN(config, name="tcn")(
-            inputs_blc, carry.tails, batch.position_bl, events_b, train
-        )
-        return self.predict(hidden_blc), HierTCNCarry(state_bh, pool, last_bc, tails)
-
-    def _context(
+    def take_items(
         self,
-        batch: Batch,
+        context: Context,
+        ids_bl: Int[Array, "b l"],
+        items_blc: Float[Array, "b l c"],
         carry: HierTCNCarry,
-        items_blc: jax.Array,
-        ids_bl: jax.Array,
-        events_b: jax.Array,
-    ) -> tuple[jax.Array, pooling.PoolState, jax.Array]:
-        """Long-term state behind the row, running statistic, and the TCN's input from the state."""
-        config = self.config
-        sessions = batch.starts_session_bs.shape[1]
+    ) -> tuple[Before, HierTCNCarry]:
+        """The last item before each event and the session before each slot, and both after the row.
+
+        See `SequenceModel.take_items`.
+        """
+        previous_blc, carry = super().take_items(context, ids_bl, items_blc, carry)
+        how, starts_session_bs = self.config.pooling, context.starts_session_bs
         slots = pooling.pool_slots(
-            config.pooling,
+            how,
             items_blc.astype(jnp.float32),
-            masking.session_members(batch.session_bl, ids_bl >= FIRST_ITEM_ID, sessions),
+            masking.session_members(
+                context.session_bl, ids_bl >= FIRST_ITEM_ID, starts_session_bs.shape[1]
+            ),
         )
-        continued = pooling.combine(
-            config.pooling, carry.pool, jax.tree.map(lambda x: x[:, 0], slots)
-        )
+        continued = pooling.combine(how, carry.pool, jax.tree.map(lambda x: x[:, 0], slots))
         first = jax.tree.map(
             lambda fresh, more: jnp.where(
-                batch.starts_session_bs[:, 0].reshape((-1,) + (1,) * (more.ndim - 1)),
+                starts_session_bs[:, 0].reshape((-1,) + (1,) * (more.ndim - 1)),
                 fresh[:, 0],
                 more,
             ),
             slots,
             continued,
         )
-        # Slot j of `before` is the session that ended where slot j starts; the carry's for slot 0.
-        before = jax.tree.map(
+        # Slot j holds the session that ended where slot j starts; the carry's for slot 0.
+        ended = jax.tree.map(
             lambda kept, one, rest: jnp.concatenate(
                 [kept[:, None], one[:, None], rest[:, 1:]], axis=1
             ),
@@ -136,21 +119,52 @@ class HierTCN(SequenceModel):
             first,
             slots,
         )
-        used_b = jnp.where(events_b > 0, 1 + jnp.max(batch.session_bl, axis=1), 0)
-        pool = jax.tree.map(lambda x: jax.vmap(lambda row, used: row[used])(x, used_b), before)
+        used_b = jnp.where(context.events_b > 0, 1 + jnp.max(context.session_bl, axis=1), 0)
+        running = jax.tree.map(lambda x: jax.vmap(lambda row, used: row[used])(x, used_b), ended)
+        before = Before(previous_blc, jax.tree.map(lambda x: x[:, :-1], ended))
+        return before, carry._replace(pool=running)
 
+    def before_next(self, carry: HierTCNCarry) -> Before:
+        """The last item, and the running session: it ends if the next event starts one."""
+        ended = jax.tree.map(lambda x: x[:, None], carry.pool)
+        return Before(super().before_next(carry), ended)
+
+    @nn.compact
+    def run(
+        self, context: Context, before: Before, carry: HierTCNCarry, train: bool
+    ) -> tuple[Float[Array, "b l d"], HierTCNCarry]:
+        """The predictions of a row; see `SequenceModel.run`."""
+        config = self.config
+        previous_blc = self.with_start_token(before.previous_blc, context.position_bl == 0)
+        inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
+            previous_blc
+        )
+
+        state_bh, state_blc = self._long_term(context, before, carry)
+        inputs_blc = Dropout(config.input_dropout)(inputs_blc + state_blc, train)
+        hidden_blc, tails = TCN(config, name="tcn")(
+            inputs_blc, carry.tails, context.position_bl, context.events_b, train
+        )
+        return self.output(hidden_blc), carry._replace(state_bh=state_bh, tails=tails)
+
+    def _long_term(
+        self, context: Context, before: Before, carry: HierTCNCarry
+    ) -> tuple[Float[Array, "b h"], Float[Array, "b l c"]]:
+        """The GRU's state after the row, and what each event's TCN input has of it."""
+        config = self.config
         state_bh, state_bsh = SessionGRU(config, name="gru")(
             carry.state_bh,
-            pooling.pooled(config.pooling, before)[:, :-1],
-            batch.starts_session_bs,
-            batch.starts_user_bs,
-            batch.gap_hours_bs,
+            pooling.pooled(config.pooling, before.ended),
+            context.starts_session_bs,
+            context.starts_user_bs,
+            context.gap_hours_bs,
         )
-        context_bsc = Dense(
+        state_bsc = Dense(
             config.tcn_channels[0], use_bias=False, dtype=self.compute_dtype, name="join_state"
         )(state_bsh)
-        session_bls = jax.nn.one_hot(batch.session_bl, sessions, dtype=self.compute_dtype)
-        context_blc = jnp.einsum(
-            "bls,bsc->blc", session_bls, context_bsc, precision=jax.lax.Precision.HIGHEST
+        sessions = context.starts_session_bs.shape[1]
+        session_bls = jax.nn.one_hot(context.session_bl, sessions, dtype=self.compute_dtype)
+        state_blc = jnp.einsum(
+            "bls,bsc->blc", session_bls, state_bsc, precision=jax.lax.Precision.HIGHEST
         )
-        return state_bh, pool, context_blc
+        return state_bh, state_blc

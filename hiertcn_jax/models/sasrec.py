@@ -20,16 +20,15 @@ import functools
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.attention import WindowAttention, init_attention_tail
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.models.common import SequenceModel, events_in_row, previous_items
+from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.context import Context
 
 
 class SASRecCarry(NamedTuple):
@@ -103,16 +102,17 @@ class SASRec(SequenceModel):
         return SASRecCarry(jnp.zeros((b, self.input_dim), self.compute_dtype), tuple(tails))
 
     @nn.compact
-    def __call__(
-        self, batch: Batch, carry: SASRecCarry, train: bool = False
+    def run(
+        self,
+        context: Context,
+        previous_blc: Float[Array, "b l c"],
+        carry: SASRecCarry,
+        train: bool,
     ) -> tuple[Float[Array, "b l d"], SASRecCarry]:
-        """Predictions for the events of a batch; see `HierTCN.__call__`."""
+        """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
-        batch = jax.tree.map(jnp.asarray, batch)
-        events_b = events_in_row(batch)
-        _, items_blc = self.read_items(batch, train)
-        previous_blc, last_bc = previous_items(items_blc, carry.last_bc, events_b)
-        previous_blc = self.with_start_token(previous_blc, batch.user_position_bl == 0)
+        position_bl, events_b = context.user_position_bl, context.events_b
+        previous_blc = self.with_start_token(previous_blc, position_bl == 0)
 
         hidden_blc = Dense(config.attention_dim, dtype=self.compute_dtype, name="join_item")(
             previous_blc
@@ -121,8 +121,8 @@ class SASRec(SequenceModel):
         tails = []
         for block, tail in enumerate(carry.tails):
             hidden_blc, tail = AttentionBlock(config, name=f"block_{block}")(
-                hidden_blc, tail, batch.user_position_bl, events_b, train
+                hidden_blc, tail, position_bl, events_b, train
             )
             tails.append(tail)
         hidden_blc = nn.LayerNorm(dtype=self.compute_dtype, name="norm")(hidden_blc)
-        return self.predict(hidden_blc), SASRecCarry(last_bc, tuple(tails))
+        return self.output(hidden_blc), carry._replace(tails=tuple(tails))

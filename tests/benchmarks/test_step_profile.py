@@ -16,13 +16,23 @@ from hiertcn_jax.config import ModelConfig
 @pytest.mark.parametrize(
     ("operation", "part"),
     [
-        ("jit(step)/jvp(HierTCN)/tcn/block_0/conv_0/Dense_0/dot_general", "tcn"),
-        ("jit(step)/transpose(jvp(HierTCN))/tcn/block_1/select_n", "tcn"),
-        ("jit(step)/jvp(HierTCN)/HierTCN._context/gru/layer_0/while/body/dot_general", "gru"),
-        ("jit(step)/jvp(HierTCN)/HierTCN._context/bls,bld->bsd/dot_general", "pooling_and_context"),
-        ("jit(step)/jvp(HierTCN)/HierTCN.predict/output/dot_general", "join_and_output"),
+        ("jit(step)/jvp(HierTCN)/HierTCN.run/tcn/block_0/conv_0/Dense_0/dot_general", "tcn"),
+        ("jit(step)/transpose(jvp(HierTCN))/HierTCN.run/tcn/block_1/select_n", "tcn"),
+        (
+            "jit(step)/jvp(HierTCN)/HierTCN.run/HierTCN._long_term/gru/layer_0/while/body/dot_general",
+            "gru",
+        ),
+        (
+            "jit(step)/jvp(HierTCN)/HierTCN.take_items/bls,bld->bsd/dot_general",
+            "pooling_and_context",
+        ),
+        (
+            "jit(step)/jvp(HierTCN)/HierTCN.run/HierTCN._long_term/join_state/dot",
+            "pooling_and_context",
+        ),
+        ("jit(step)/jvp(HierTCN)/HierTCN.run/HierTCN.output/output/dot_general", "join_and_output"),
         ("jit(step)/jvp(HierTCN)/HierTCN.read_items/jit(_take)/gather", "item_rows"),
-        ("jit(step)/jvp(HierTCN)/tcn/block_0/Dropout_0/random_bits", "random_numbers"),
+        ("jit(step)/jvp(HierTCN)/HierTCN.run/tcn/block_0/Dropout_0/random_bits", "random_numbers"),
         ("jit(step)/jvp()/while/body/closed_call/nd,kd->nk/dot_general", "loss"),
         ("jit(step)/jvp()/gather", "item_rows"),
         ("jit(step)/jvp(HierTCN)/concatenate", "model_rest"),
@@ -35,8 +45,8 @@ def test_parts_by_the_name_of_an_operation(operation, part):
 
 def test_times_add_up_to_all():
     operations = {
-        "dot.1": "jit(step)/jvp(HierTCN)/tcn/dot_general",
-        "add.1": "jit(step)/jvp(HierTCN)/tcn/add",
+        "dot.1": "jit(step)/jvp(HierTCN)/HierTCN.run/tcn/dot_general",
+        "add.1": "jit(step)/jvp(HierTCN)/HierTCN.run/tcn/add",
         "mul.2": "jit(step)/mul",
     }
     cases = sum_by_part({"dot.1": 5000, "add.1": 1000, "mul.2": 2000}, operations, {"dot.1"})

@@ -1,0 +1,62 @@
+"""What a model may know of events before they happen."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from hiertcn_jax.batch import PADDING_ID, Batch, NextEvent
+
+
+class Context(NamedTuple):
+    """The events of a row without their items; see `Batch` for the fields of the same names.
+
+    Attributes:
+      is_event_bl: False on padding.
+      position_bl: Index in the session.
+      user_position_bl: Index in the user's history.
+      session_bl: Index of the event's session in the row.
+      starts_session_bs: Whether the session starts in this row.
+      starts_user_bs: Whether a user starts with it.
+      gap_hours_bs: Hours since the session before.
+    """
+
+    is_event_bl: Bool[Array, "b l"]
+    position_bl: Int[Array, "b l"]
+    user_position_bl: Int[Array, "b l"]
+    session_bl: Int[Array, "b l"]
+    starts_session_bs: Bool[Array, "b s"]
+    starts_user_bs: Bool[Array, "b s"]
+    gap_hours_bs: Float[Array, "b s"]
+
+    @classmethod
+    def of_batch(cls, batch: Batch) -> "Context":
+        """The context of a batch's events."""
+        return cls(
+            batch.item_ids_bl != PADDING_ID,
+            batch.position_bl,
+            batch.user_position_bl,
+            batch.session_bl,
+            batch.starts_session_bs,
+            batch.starts_user_bs,
+            batch.gap_hours_bs,
+        )
+
+    @classmethod
+    def of_next_event(cls, event: NextEvent) -> "Context":
+        """The context of one event a lane: rows of one event and one session."""
+        position_bl, user_position_bl = event.position_b[:, None], event.user_position_b[:, None]
+        return cls(
+            jnp.ones_like(position_bl, bool),
+            position_bl,
+            user_position_bl,
+            jnp.zeros_like(position_bl),
+            position_bl == 0,
+            user_position_bl == 0,
+            event.gap_hours_b[:, None],
+        )
+
+    @property
+    def events_b(self) -> Int[Array, " b"]:
+        """Events of each lane in this row; after them comes padding."""
+        return jnp.sum(self.is_event_bl, axis=1)
