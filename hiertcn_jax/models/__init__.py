@@ -1,15 +1,16 @@
 """Neural models behind one protocol, by name.
 
-Each is a Linen module with `init_carry(b) -> carry` and `__call__(batch, carry) -> (u_bld, carry)`,
-where `u_bld` at an event is the prediction made before it, and `carry` the state of each lane
-behind the row: the state that a user has when served.
+Each is a Linen module with `init_carry(b) -> carry`. The carry is the state of each lane after the
+events so far: the state that a user has when served.
+
+    predict(next_event, carry) -> u_bd           the prediction for an event before it happens
+    observe(batch, carry) -> carry               the state after the events of a batch
+    __call__(batch, carry) -> (u_bld, carry)     both, at every event of a batch
 """
 
 import functools
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
-
-import jax
 
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
@@ -26,15 +27,13 @@ class Model(Protocol):
     """What the trainer, the evaluation and streaming ask of a model."""
 
     def init_carry(self, b: int) -> Any:
-        """The state of `b` lanes in front of a user's first event."""
+        """The state of `b` lanes before a user's first event."""
 
     def init(self, rngs: Any, batch: Batch, carry: Any) -> Any:
         """The variables."""
 
-    def apply(
-        self, variables: Any, batch: Batch, carry: Any, **kwargs: Any
-    ) -> tuple[jax.Array, Any]:
-        """`__call__` with these variables."""
+    def apply(self, variables: Any, event: Any, carry: Any, **kwargs: Any) -> Any:
+        """`__call__` with these variables; `method="predict"` or `"observe"` for those."""
 
 
 MODELS: dict[str, Callable[[ModelConfig], SequenceModel]] = {

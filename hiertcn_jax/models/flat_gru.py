@@ -48,7 +48,7 @@ class FlatGRU(SequenceModel):
     widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
 
     def init_carry(self, b: int) -> FlatGRUCarry:
-        """The state of `b` lanes in front of a user's first event."""
+        """The state of `b` lanes before a user's first event."""
         return FlatGRUCarry(
             jnp.zeros((b, self.config.gru_layers * self.config.gru_dim)),
             jnp.zeros((b, self.input_dim), self.compute_dtype),

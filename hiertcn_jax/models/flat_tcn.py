@@ -45,7 +45,7 @@ class FlatTCN(SequenceModel):
     widths: ClassVar[tuple[str, ...]] = ("tcn_channels",)
 
     def init_carry(self, b: int) -> FlatTCNCarry:
-        """The state of `b` lanes in front of a user's first event."""
+        """The state of `b` lanes before a user's first event."""
         return FlatTCNCarry(
             jnp.zeros((b, self.input_dim), self.compute_dtype), init_tails(self.config, b)
         )

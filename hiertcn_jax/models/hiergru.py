@@ -143,7 +143,7 @@ class HierGRU(SequenceModel):
     widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
 
     def init_carry(self, b: int) -> HierGRUCarry:
-        """The state of `b` lanes in front of a user's first event."""
+        """The state of `b` lanes before a user's first event."""
         width = self.config.gru_layers * self.config.gru_dim
         return HierGRUCarry(
             jnp.zeros((b, width)),

@@ -68,7 +68,7 @@ class HierTCN(SequenceModel):
     widths: ClassVar[tuple[str, ...]] = ("gru_dim", "tcn_channels")
 
     def init_carry(self, b: int) -> HierTCNCarry:
-        """The state of `b` lanes in front of a user's first event.
+        """The state of `b` lanes before a user's first event.
 
         All zeros: a user's first session takes the learned start states itself.
         """

@@ -90,7 +90,7 @@ class SASRec(SequenceModel):
     widths: ClassVar[tuple[str, ...]] = ("attention_dim",)
 
     def init_carry(self, b: int) -> SASRecCarry:
-        """The state of `b` lanes in front of a user's first event."""
+        """The state of `b` lanes before a user's first event."""
         config = self.config
         # An array of its own for each block: the steps donate the carry, and none of it twice.
         tails = [
