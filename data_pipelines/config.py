@@ -10,7 +10,7 @@ from data_pipelines.raw.bad_rows import OnBadRow
 from data_pipelines.raw.columns import Columns
 from data_pipelines.raw.conditions import parse_conditions
 from data_pipelines.raw.ingest import ReadOptions
-from data_pipelines.raw.times import TimeUnit, parse_time
+from data_pipelines.raw.times import TimeOptions, TimeUnit, parse_time, polars_format
 from data_pipelines.sessions.filters import FilterOptions
 from data_pipelines.sessions.splits import SplitName, SplitOptions
 from data_pipelines.synthetic import SyntheticConfig, Variant
@@ -53,8 +53,22 @@ class PrepareConfig:
 
     user_column: Annotated[str, "Column (or feature) of user ids, text or integers."] = "user_id"
     item_column: Annotated[str, "Column of item ids, text or integers."] = "item_id"
-    time_column: Annotated[str, "Column of times: numbers, or ISO 8601."] = "timestamp"
-    time_unit: Annotated[TimeUnit, "What a time counts since 1970: seconds or milliseconds."] = "s"
+    time_column: Annotated[str, "Column of times: numbers since 1970, or ISO 8601."] = "timestamp"
+    time_unit: Annotated[
+        TimeUnit,
+        "What a number of --time_column counts. auto: by its size, of which only one unit lies "
+        "between 1995 and now.",
+    ] = TimeOptions.unit
+    time_format: Annotated[
+        str | None,
+        "How times are written that are neither: as of strftime, such as %m/%d/%Y or %Y%m%d%H%M%S. "
+        "Without a zone they are UTC.",
+    ] = None
+    allow_odd_times: Annotated[
+        bool,
+        "Read times before 1995 and in the future too, which are mostly another unit, a date that "
+        "is written as a number, or none. Numbers then need --time_unit.",
+    ] = False
     separator: Annotated[
         str | None,
         "Between fields of text files: a character, or 'tab'. Default: by the file's name.",
@@ -150,11 +164,18 @@ class PrepareConfig:
         self._check_ranges()
         self._check_split()
         self._parsed("drop_where", parse_conditions)
+        self._parsed("time_format", polars_format)
+        if self.time_format is not None and self.time_unit != "auto":
+            raise ValueError(f"time_unit={self.time_unit}: has no use with time_format")
         self._check_runner()
         if self.separator is not None and not self._is_separator(self._separator()):
             raise ValueError(
                 f"separator={self.separator!r}: must be one ASCII character, no letter or digit"
             )
+
+    def time_options(self) -> TimeOptions:
+        """How times are read, those of the log and of impressions."""
+        return TimeOptions(self.time_unit, self.time_format, self.allow_odd_times)
 
     def read_options(self) -> ReadOptions:
         """How the log is read."""
@@ -163,7 +184,7 @@ class PrepareConfig:
                 user=self.user_column,
                 item=self.item_column,
                 time=self.time_column,
-                time_unit=self.time_unit,
+                times=self.time_options(),
                 session=self.session_column,
             ),
             separator=self._separator(),
@@ -176,7 +197,7 @@ class PrepareConfig:
         return ImpressionColumns(
             user=self.impression_user_column,
             time=self.impression_time_column,
-            time_unit=self.time_unit,
+            times=self.time_options(),
             shown=self.impression_shown_column,
             clicked=self.impression_clicked_column,
         )

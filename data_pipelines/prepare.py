@@ -37,8 +37,10 @@ from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import collect_log
 from data_pipelines.raw.log import Log
+from data_pipelines.raw.odd_times import UnitSeen
 from data_pipelines.raw.readers import read_files
 from data_pipelines.raw.tfds_source import read_tfds
+from data_pipelines.raw.times import TimeOptions
 from data_pipelines.sessions.dataset import Dataset, build_dataset
 from data_pipelines.sessions.filters import apply_filters
 from data_pipelines.sessions.sessionize import Events, to_sessions
@@ -94,6 +96,11 @@ def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
     if config.tfds is not None:
         return read_tfds(config.tfds, config.tfds_data_dir, options)
     frame = synthetic_log(config.synthetic_config()).with_row_index("row", offset=1)
+    # Long histories go on into the future.
+    times = TimeOptions(unit="s", allow_odd=True)
+    options = dataclasses.replace(
+        options, columns=dataclasses.replace(options.columns, times=times)
+    )
     return collect_log(iter([("synthetic log", frame)]), options, BadRows("error"))
 
 
@@ -102,7 +109,11 @@ def _join_impressions(
 ) -> tuple[Dataset, dict[str, Any]]:
     bad_rows = BadRows(config.on_bad_row)
     frames = typed_impressions(
-        config.impressions, config.impression_columns(), config.read_options().separator, bad_rows
+        config.impressions,
+        config.impression_columns(),
+        config.read_options().separator,
+        bad_rows,
+        UnitSeen(),
     )
     options = config.impression_options()
     dataset, counts = add_impressions(dataset, events, encode_impressions(frames, log), options)

@@ -15,15 +15,18 @@ from data_pipelines.impressions.files import typed_impressions
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import read_drops, typed_frames
+from data_pipelines.raw.odd_times import Unit, UnitSeen
 from data_pipelines.raw.paths import expand_paths
 from data_pipelines.raw.readers import read_frames
 from data_pipelines.raw.tfds_source import TfdsRange, tfds_frames, tfds_ranges
 from data_pipelines.sessions.parts import part_of_users
 
-_Typed = Callable[[Any, PrepareConfig, BadRows, collections.Counter[str]], Iterator[pl.DataFrame]]
-"""The frames of a source, each with a column `user_id`, and what its conditions drop."""
+_Typed = Callable[
+    [Any, PrepareConfig, BadRows, collections.Counter[str], UnitSeen], Iterator[pl.DataFrame]
+]
+"""The frames of a source, each with a column `user_id`, what its conditions drop, and its unit."""
 
-_ROWS, _DROPPED, _PROBLEMS = "rows", "dropped", "problems"
+_ROWS, _DROPPED, _PROBLEMS, _UNITS = "rows", "dropped", "problems", "units"
 
 
 def read_log(stages: Stages) -> list[Drop]:
@@ -56,27 +59,39 @@ def _file_names(paths: Sequence[str]) -> list[str]:
 
 
 def _typed_events(
-    file: str, config: PrepareConfig, bad_rows: BadRows, dropped: collections.Counter[str]
+    file: str,
+    config: PrepareConfig,
+    bad_rows: BadRows,
+    dropped: collections.Counter[str],
+    seen: UnitSeen,
 ) -> Iterator[pl.DataFrame]:
     options = config.read_options()
     raw = read_frames([file], options.needed(), options.separator, bad_rows)
-    return typed_frames(raw, options, bad_rows, dropped)
+    return typed_frames(raw, options, bad_rows, dropped, seen)
 
 
 def _typed_records(
-    records: TfdsRange, config: PrepareConfig, bad_rows: BadRows, dropped: collections.Counter[str]
+    records: TfdsRange,
+    config: PrepareConfig,
+    bad_rows: BadRows,
+    dropped: collections.Counter[str],
+    seen: UnitSeen,
 ) -> Iterator[pl.DataFrame]:
     assert config.tfds is not None
     options = config.read_options()
     raw = tfds_frames(config.tfds, config.tfds_data_dir, [records], options)
-    return typed_frames(raw, options, bad_rows, dropped)
+    return typed_frames(raw, options, bad_rows, dropped, seen)
 
 
 def _typed_impressions(
-    file: str, config: PrepareConfig, bad_rows: BadRows, dropped: collections.Counter[str]
+    file: str,
+    config: PrepareConfig,
+    bad_rows: BadRows,
+    dropped: collections.Counter[str],
+    seen: UnitSeen,
 ) -> Iterator[pl.DataFrame]:
     separator = config.read_options().separator
-    return typed_impressions([file], config.impression_columns(), separator, bad_rows)
+    return typed_impressions([file], config.impression_columns(), separator, bad_rows, seen)
 
 
 def _deal(
@@ -90,30 +105,45 @@ def _deal(
     Raises:
       DataError: A source or a row cannot be used. Of several, what is first in order of the input.
     """
-    report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS)}
+    report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS, _UNITS)}
     with stages.pipeline() as pipeline:
         read = (
             pipeline
             | beam.Create(list(enumerate(sources)))
             | beam.Reshuffle()
-            | beam.ParDo(_Read(stages, typed)).with_outputs(_DROPPED, _PROBLEMS, main=_ROWS)
+            | beam.ParDo(_Read(stages, typed)).with_outputs(_DROPPED, _PROBLEMS, _UNITS, main=_ROWS)
         )
         read[_ROWS] | beam.GroupByKey() | beam.Map(_write_part, stages, name)
         dropped = read[_DROPPED] | beam.CombinePerKey(sum) | "Dropped" >> beam.combiners.ToList()
         dropped | "WriteDropped" >> beam.Map(write_json, report[_DROPPED])
         problems = read[_PROBLEMS] | "Problems" >> beam.combiners.ToList()
         problems | "WriteProblems" >> beam.Map(write_json, report[_PROBLEMS])
-    if problems := read_json(report[_PROBLEMS]):
+        units = read[_UNITS] | "Units" >> beam.combiners.ToList()
+        units | "WriteUnits" >> beam.Map(write_json, report[_UNITS])
+    problems = read_json(report[_PROBLEMS]) + _unit_problems(read_json(report[_UNITS]))
+    if problems:
         raise DataError(min(problems)[1])
     counts = dict(sorted(read_json(report[_DROPPED])))
     return counts.pop("", 0), counts
 
 
+def _unit_problems(units: list[tuple[int, Unit, str]]) -> list[tuple[int, str]]:
+    """The first source whose times count another unit than those of the sources before it."""
+    seen = UnitSeen()
+    for number, unit, place in sorted(units):
+        try:
+            seen.require(unit, place)
+        except DataError as error:
+            return [(number, str(error))]
+    return []
+
+
 class _Read(beam.DoFn):
     """Sources to pieces of parts: (part, ((source, piece), frame)).
 
-    Beside them what was dropped, (reason, rows), with "" for the rows that are left; and what
-    cannot be used, (source, message): it waits for what other workers find in sources before.
+    Beside them what was dropped, (reason, rows), with "" for the rows that are left; what cannot be
+    used, (source, message): it waits for what other workers find in sources before; and the unit of
+    its times, (source, unit, where it was seen).
     """
 
     def __init__(self, stages: Stages, typed: _Typed) -> None:
@@ -122,7 +152,8 @@ class _Read(beam.DoFn):
     def process(self, numbered: tuple[int, Any]) -> Iterator[Any]:
         number, source = numbered
         bad_rows, dropped = BadRows(self._config.on_bad_row), collections.Counter[str]()
-        frames = enumerate(self._typed(source, self._config, bad_rows, dropped))
+        seen = UnitSeen()
+        frames = enumerate(self._typed(source, self._config, bad_rows, dropped, seen))
         try:
             for piece, frame in frames:
                 dropped[""] += len(frame)
@@ -130,6 +161,8 @@ class _Read(beam.DoFn):
                     yield part, ((number, piece), own)
         except DataError as error:
             yield beam.pvalue.TaggedOutput(_PROBLEMS, (number, str(error)))
+        if seen.unit is not None:
+            yield beam.pvalue.TaggedOutput(_UNITS, (number, seen.unit, seen.place))
         for reason, rows in {"": 0, **(dropped + bad_rows.counts)}.items():
             yield beam.pvalue.TaggedOutput(_DROPPED, (reason, rows))
 

@@ -8,10 +8,12 @@ import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
-from data_pipelines.raw.columns import RowChecker, is_id
 from data_pipelines.raw.log import Log, codes_of
+from data_pipelines.raw.odd_times import UnitSeen
 from data_pipelines.raw.readers import read_frames
-from data_pipelines.raw.times import TimeUnit
+from data_pipelines.raw.row_checker import RowChecker, is_id
+from data_pipelines.raw.times import TimeOptions
+from data_pipelines.raw.usable_times import usable_times
 
 IMPRESSION_SCHEMA = pl.Schema(
     {
@@ -33,7 +35,7 @@ class ImpressionColumns:
     Attributes:
       user: User ids, those of the log.
       time: When it was shown, see `times.to_milliseconds`.
-      time_unit: What one counts in a column of numbers.
+      times: How they are read.
       shown: Item ids: a list in Parquet; in text files the ids with spaces or commas between them,
         perhaps in brackets or quotes; a single id is a list of one.
       clicked: Likewise; nothing where nothing was clicked.
@@ -41,7 +43,7 @@ class ImpressionColumns:
 
     user: str = "user_id"
     time: str = "timestamp"
-    time_unit: TimeUnit = "s"
+    times: TimeOptions = dataclasses.field(default_factory=TimeOptions)
     shown: str = "shown"
     clicked: str = "clicked"
 
@@ -80,7 +82,11 @@ class Impressions:
 
 
 def typed_impressions(
-    paths: Sequence[str], columns: ImpressionColumns, separator: str | None, bad_rows: BadRows
+    paths: Sequence[str],
+    columns: ImpressionColumns,
+    separator: str | None,
+    bad_rows: BadRows,
+    seen: UnitSeen,
 ) -> Iterator[pl.DataFrame]:
     """Yields the rows of files as `IMPRESSION_SCHEMA`, in the order of the input.
 
@@ -89,24 +95,30 @@ def typed_impressions(
       columns: Which columns hold what.
       separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
       bad_rows: What to do with a row that cannot be used.
+      seen: Gets the unit of the times.
 
     Raises:
       DataError: As `readers.read_files`. A row is bad too where nothing was shown, or where an item
         was clicked that was not shown.
     """
     for source, frame in read_frames(paths, columns.names(), separator, bad_rows, lists=True):
-        yield _typed(frame, columns, source, bad_rows)
+        yield _typed(frame, columns, source, bad_rows, seen)
 
 
 def _typed(
-    frame: pl.DataFrame, columns: ImpressionColumns, source: str, bad_rows: BadRows
+    frame: pl.DataFrame,
+    columns: ImpressionColumns,
+    source: str,
+    bad_rows: BadRows,
+    seen: UnitSeen,
 ) -> pl.DataFrame:
     """Raw rows to `IMPRESSION_SCHEMA`."""
     checker = RowChecker(frame, source, bad_rows)
     checker.cast_ids(columns.user)
     checker.drop_nulls(columns.user)
     checker.drop_nulls(columns.time)
-    times_ms = pl.Series(checker.usable_times(columns.time, columns.time_unit), dtype=pl.Int64)
+    usable_ms = usable_times(checker, columns.time, columns.times, seen)
+    times_ms = pl.Series(usable_ms, dtype=pl.Int64)
     checker.frame = checker.frame.with_columns(
         times_ms.alias("time_ms"),
         shown=_lists(checker.frame[columns.shown], source),

@@ -12,6 +12,7 @@ from data_pipelines.raw.columns import Columns, typed_columns
 from data_pipelines.raw.conditions import Condition
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.log import Log, encode_log
+from data_pipelines.raw.odd_times import UnitSeen
 
 # What a message shows of a header that may be anything.
 _LISTED_NAMES, _LISTED_CHARACTERS = 30, 60
@@ -78,7 +79,7 @@ def collect_log(
       DataError: A row cannot be used and the action is `error`; no rows are left.
     """
     dropped: collections.Counter[str] = collections.Counter()
-    typed = typed_frames(frames, options, bad_rows, dropped)
+    typed = typed_frames(frames, options, bad_rows, dropped, UnitSeen())
     log = encode_log(typed, has_sessions=options.columns.session is not None)
     return log, read_drops(len(log), dropped + bad_rows.counts)
 
@@ -88,6 +89,7 @@ def typed_frames(
     options: ReadOptions,
     bad_rows: BadRows,
     dropped: collections.Counter[str],
+    seen: UnitSeen,
 ) -> Iterator[pl.DataFrame]:
     """The frames of `collect_log` as `log.TYPED_SCHEMA`.
 
@@ -96,6 +98,7 @@ def typed_frames(
       options: See there.
       bad_rows: See there.
       dropped: Gets the rows that conditions drop, by condition.
+      seen: Gets the unit of the times.
 
     Raises:
       DataError: As `collect_log`, for a row.
@@ -105,7 +108,7 @@ def typed_frames(
             kept = frame.filter(~condition.holds())
             dropped[f"drop_where {condition}"] += len(frame) - len(kept)
             frame = kept
-        yield typed_columns(frame, options.columns, source, bad_rows)
+        yield typed_columns(frame, options.columns, source, bad_rows, seen)
 
 
 def read_drops(rows: int, dropped: Mapping[str, int]) -> list[Drop]:

@@ -1,14 +1,33 @@
 """Small logs for the tests of preparation."""
 
+import dataclasses
 import gzip
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from data_pipelines.config import PrepareConfig
+from data_pipelines.raw.columns import Columns
+from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.log import Log
+from data_pipelines.raw.times import TimeOptions
 
 HEADER = "user_id,item_id,timestamp"
+
+SMALL_TIMES = TimeOptions(unit="s", allow_odd=True)
+"""For logs whose times are a few seconds after 1970, which nobody's log has."""
+
+
+def small_times(columns: Columns | None = None, **changes) -> ReadOptions:
+    """How such a log is read."""
+    columns = dataclasses.replace(columns or Columns(), times=SMALL_TIMES)
+    return ReadOptions(columns, **changes)
+
+
+def small_times_config(**changes) -> PrepareConfig:
+    """How such a log is prepared."""
+    return PrepareConfig(**{"time_unit": "s", "allow_odd_times": True, **changes})
 
 
 def write_csv(path: Path, *rows: str | bytes, header: str = HEADER) -> str:

@@ -34,7 +34,7 @@ def test_every_flag_reaches_its_field():
     assert config.split_options().valid_after_ms == 1_577_836_800_000
     assert config.split_options().test_after_ms == 2_000_000_000_000
     assert config.read_options().separator == "\t"
-    assert config.read_options().columns.time_unit == "ms"
+    assert config.read_options().columns.times.unit == "ms"
     assert [str(c) for c in config.read_options().drop_where] == ["kind=4", "kind=5"]
 
 
@@ -77,7 +77,12 @@ def test_flags_that_are_none(argument):
             {"impression_shown_column": "a", "impression_clicked_column": "a"},
             "impression_clicked_column=a: is impression_shown_column too",
         ),
-        ({"time_unit": "us"}, "time_unit=us: must be one of s, ms"),
+        ({"time_unit": "h"}, "time_unit=h: must be one of auto, s, ms, us, ns"),
+        ({"time_unit": "s", "time_format": "%Y%m%d"}, "time_unit=s: has no use with time_format"),
+        *(
+            ({"time_format": text}, f"time_format={text}: must tell year, month and day in the")
+            for text in ("", "days", "%m/%d", "%Y", "%H:%M", "%Y-%m-%d %f", "%", "%Y-%m-%d%", "%!")
+        ),
         ({"on_bad_row": "stop"}, "on_bad_row=stop: must be one of error, skip"),
         ({"min_item_events": 0}, "min_item_events=0: must be >= 1"),
         ({"min_user_events": 5, "max_user_events": 4}, "max_user_events=4: must be 0 or >= min"),

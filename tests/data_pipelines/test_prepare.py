@@ -11,14 +11,13 @@ import pytest
 from absl import flags
 
 from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
-from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
 from data_pipelines.prepare import prepare
 from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
-from tests.data_pipelines.logs import write_csv
+from tests.data_pipelines.logs import small_times_config, write_csv
 
 ROOT = Path(__file__).parents[2]
 FLAGFILES = ROOT / "experiments" / "flagfiles"
@@ -30,13 +29,13 @@ ROWS = [
 ]
 
 
-TINY: list[str] = []
+SMALL_TIMES = ("--time_unit=s", "--allow_odd_times")
 
 
 def config_of(tmp_path, **changes):
     if "input" not in changes and "synthetic" not in changes:
         changes["input"] = (write_csv(tmp_path / "log.csv", *ROWS),)
-    return PrepareConfig(**{"output_dir": str(tmp_path / "D"), **changes})
+    return small_times_config(**{"output_dir": str(tmp_path / "D"), **changes})
 
 
 def run(*arguments):
@@ -70,7 +69,9 @@ def test_the_hash_is_of_the_content(tmp_path):
     pl.read_csv(path).write_parquet(tmp_path / "log.parquet")
     other = write_csv(tmp_path / "other.csv", *ROWS[:-1], ROWS[-1] + "0")
     hashes = [
-        prepare(PrepareConfig(output_dir=str(tmp_path / str(k)), input=(source,)))["content_hash"]
+        prepare(config_of(tmp_path, output_dir=str(tmp_path / str(k)), input=(source,)))[
+            "content_hash"
+        ]
         for k, source in enumerate((path, path, str(tmp_path / "log.parquet"), other))
     ]
     assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
@@ -98,7 +99,7 @@ def test_overlapping_sessions_become_one_are_counted_and_printed(tmp_path):
     path = write_csv(tmp_path / "log.csv", *rows, header="user_id,session_id,item_id,timestamp")
     result = run(
         f"--input={path}", f"--output_dir={tmp_path / 'D'}", "--session_column=session_id",
-        "--gap_minutes=60",
+        "--gap_minutes=60", *SMALL_TIMES,
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
     line = "overlapping sessions: 18 of 3 users (27 events) became 9, in order of time"
@@ -110,7 +111,7 @@ def test_overlapping_sessions_become_one_are_counted_and_printed(tmp_path):
         assert (np.diff(history.times) > 0).all()
         assert history.session_lengths.tolist() == [3, 3, 3]
     # Without a gap each id lasts for three days, and all of a user's are one session.
-    config = PrepareConfig(input=(path,), session_column="session_id", output_dir="D")
+    config = small_times_config(input=(path,), session_column="session_id", output_dir="D")
     with pytest.raises(DataError, match="part is left empty"):
         prepare(config)
 
@@ -169,14 +170,14 @@ def test_inputs_add_up_in_natural_order_and_none_counts_twice(tmp_path):
     for number, given in enumerate(([f"{one},{two},{ten}"], [one, two, ten], [log], [log / "*"])):
         output = tmp_path / str(number)
         inputs = [f"--input={path}" for path in given]
-        result = run(*inputs, f"--output_dir={output}", *TINY)
+        result = run(*inputs, f"--output_dir={output}", *SMALL_TIMES)
         assert (result.returncode, result.stderr) == (0, ""), given
         assert load_manifest(output)["counts"]["events"] == 27
         first = open_histories(output)[0]
         assert Vocabulary.load(output).decode(first.item_ids[:3]) == ["a", "b", "c"]
     for given in ([one, one], [f"{one},{one}"], [one, log], [log / "*.csv", ten]):
         inputs = [f"--input={path}" for path in given]
-        result = run(*inputs, f"--output_dir={tmp_path / 'D'}", *TINY)
+        result = run(*inputs, f"--output_dir={tmp_path / 'D'}", *SMALL_TIMES)
         assert result.returncode == 1, given
         assert re.fullmatch(
             r"error: \S+: this file is named twice.*, so name it once\n", result.stderr
@@ -222,7 +223,7 @@ def test_an_output_that_is_there_stays(tmp_path):
 def test_the_program_prints_a_table(tmp_path):
     path = write_csv(tmp_path / "log.csv", *ROWS)
     # A name that rich would take for markup, without an opening tag.
-    result = run(f"--input={path}", f"--output_dir={tmp_path / '[/D]'}")
+    result = run(f"--input={path}", f"--output_dir={tmp_path / '[/D]'}", *SMALL_TIMES)
     assert (result.returncode, result.stderr) == (0, "")
     assert "5 users, 4 items, 15 sessions, 30 events" in result.stdout
 
@@ -237,7 +238,7 @@ def test_the_program_prints_a_table(tmp_path):
 )
 def test_exit_codes_and_the_one_line(tmp_path, row, arguments, code, message):
     path = write_csv(tmp_path / "log.csv", *ROWS, row)
-    result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}", *arguments)
+    result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}", *SMALL_TIMES, *arguments)
     assert result.returncode == code
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
@@ -292,7 +293,7 @@ def test_every_flagfile_parses(path):
 
 def test_the_layout_of_xing(tmp_path):
     rng = np.random.default_rng(0)
-    times = np.sort(rng.integers(0, 10**6, 4000))
+    times = 1_446_000_000 + np.sort(rng.integers(0, 10**6, 4000))
     rows = [
         f"{user}\t{item}\t{kind}\t{time}"
         for user, item, kind, time in zip(

@@ -11,6 +11,7 @@ import zlib
 from typing import NamedTuple
 
 LATEST_MS = 253_402_300_799_999
+EARLIEST_MS = 788_918_400_000
 
 
 class PlainRow(NamedTuple):
@@ -38,8 +39,17 @@ class PlainFile(NamedTuple):
     unclosed: bool = False
 
 
-def read_plain(data: bytes, *, gzipped: bool, separator: str = ",") -> PlainFile:
-    """Reads the columns user_id, item_id and timestamp (seconds)."""
+def read_plain(
+    data: bytes, *, gzipped: bool, separator: str = ",", odd_times: bool = True
+) -> PlainFile:
+    """Reads the columns user_id, item_id and timestamp (seconds).
+
+    Args:
+      data: The bytes of the file.
+      gzipped: Whether they are to be unzipped.
+      separator: Between fields.
+      odd_times: Whether times before 1995 or later than tomorrow are good ones.
+    """
     if gzipped:
         try:
             data = gzip.decompress(data)
@@ -62,7 +72,7 @@ def read_plain(data: bytes, *, gzipped: bool, separator: str = ",") -> PlainFile
             return PlainFile("column", [])
     places = [names.index(name) for name in ("user_id", "item_id", "timestamp")]
     plain = [
-        _row(number, line, content, separator, len(names), places)
+        _row(number, line, content, separator, len(names), places, odd_times)
         for number, (content, line) in enumerate(rows, 1)
     ]
     if not plain and not unclosed:
@@ -123,7 +133,13 @@ def _fields(content: bytes, separator: str) -> tuple[list[str], str | None]:
 
 
 def _row(
-    number: int, line: int, content: bytes, separator: str, columns: int, places: list[int]
+    number: int,
+    line: int,
+    content: bytes,
+    separator: str,
+    columns: int,
+    places: list[int],
+    odd_times: bool,
 ) -> PlainRow:
     fields, problem = _fields(content, separator)
     if problem is None and len(fields) != columns:
@@ -141,6 +157,11 @@ def _row(
         return PlainRow(number, line, "negative time", None)
     if milliseconds > LATEST_MS:
         return PlainRow(number, line, "time out of range", None)
+    if not odd_times and milliseconds < EARLIEST_MS:
+        return PlainRow(number, line, "time before 1995", None)
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    if not odd_times and milliseconds > tomorrow.timestamp() * 1000:
+        return PlainRow(number, line, "time in the future", None)
     return PlainRow(number, line, None, (user, item, milliseconds), not time.isdigit())
 
 

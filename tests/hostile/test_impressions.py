@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from data_pipelines.errors import DataError
 from data_pipelines.impressions.files import ImpressionColumns, typed_impressions
 from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.odd_times import UnitSeen
+from tests.data_pipelines.logs import SMALL_TIMES
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import _bad_line, _id, _line, _text, _time
 from tests.hostile.outcomes import Outcomes
@@ -129,7 +131,8 @@ def read_plain(data, separator, gzipped):
 
 
 def read(path, bad_rows):
-    frames = typed_impressions([str(path)], ImpressionColumns(), None, bad_rows)
+    columns = ImpressionColumns(times=SMALL_TIMES)
+    frames = typed_impressions([str(path)], columns, None, bad_rows, UnitSeen())
     return [row for frame in frames for row in frame.rows()]
 
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipelines.errors import DataError
-from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.readers import read_files
+from tests.data_pipelines.logs import small_times
 from tests.hostile.damage import damaged, flipped
 from tests.hostile.outcomes import Outcomes
 from tests.hostile.test_readers import events_of
@@ -122,7 +122,7 @@ def parquet_log(rng, bad=False):
 
 def read(path, data):
     path.write_bytes(data)
-    return events_of(read_files([str(path)], ReadOptions())[0])
+    return events_of(read_files([str(path)], small_times())[0])
 
 
 def test_every_type_and_make_is_read_and_what_is_no_log_is_refused(tmp_path):
@@ -183,4 +183,4 @@ def test_dates_that_python_does_not_have(tmp_path, days):
     table = {"user_id": ["a"], "item_id": ["b"], "timestamp": pa.array([days], pa.date32())}
     pq.write_table(pa.table(table), tmp_path / "log.parquet")
     with pytest.raises(DataError, match=rf"row 1, column 'timestamp': expected .* got {days} as"):
-        read_files([str(tmp_path / "log.parquet")], ReadOptions())
+        read_files([str(tmp_path / "log.parquet")], small_times())

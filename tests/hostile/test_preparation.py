@@ -4,7 +4,6 @@ from random import Random
 
 import polars as pl
 
-from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.prepare import prepare
 from data_pipelines.raw.log import TYPED_SCHEMA, encode_log
@@ -13,6 +12,7 @@ from data_pipelines.sessions.filters import FilterOptions, apply_filters
 from data_pipelines.sessions.sessionize import to_sessions
 from data_pipelines.sessions.splits import SplitOptions
 from experiments.runs.data import open_data
+from tests.data_pipelines.logs import small_times_config
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import Outcomes
@@ -137,7 +137,7 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
         )
         try:
             manifest = prepare(
-                PrepareConfig(
+                small_times_config(
                     input=(str(room / log.name),),
                     output_dir=str(room / "made" / "D"),
                     gap_minutes=gap_minutes,

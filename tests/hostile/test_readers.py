@@ -1,6 +1,7 @@
 """Readers against a plain second reader, on thousands of odd, bad and damaged files."""
 
 import collections
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.raw import delimited
 from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.readers import read_files
+from tests.data_pipelines.logs import small_times
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import RIGHT, Outcomes
@@ -28,9 +30,16 @@ BAD_ROWS = {
     "null user_id": ROW + r", column 'user_id': expected a value, got nothing",
     "null item_id": ROW + r", column 'item_id': expected a value, got nothing",
     "null timestamp": ROW + r", column 'timestamp': expected a value, got nothing",
-    "unparsable time": ROW + r", column 'timestamp': expected a number \(s\) or ISO 8601, got .+",
+    "unparsable time": ROW
+    + r", column 'timestamp': expected a number( \(s\))? or ISO 8601, got .+",
     "negative time": ROW + r", column 'timestamp': expected a time since 1970, got '.+'",
     "time out of range": ROW + r", column 'timestamp': expected a time before the year 10000 .+",
+}
+ODD_TIME = ROW + r", column 'timestamp': expected a time from 1995 to now, got '.+', which is "
+ODD_TIMES = {
+    "time before 1995": ODD_TIME + r"19[789][0-9]-.+; --allow_odd_times reads such times too",
+    "time in the future": ODD_TIME
+    + r".+, while it is 20.+; --allow_odd_times reads such times too",
 }
 WHOLE_FILES = {
     "unzip": PATH + r": cannot be unzipped: .+",
@@ -65,14 +74,18 @@ def assert_events(log, rows):
         assert abs(got_ms - row.event[2]) <= row.rounded, row
 
 
-def check(path, data, separator, outcomes):
+def check(path, data, separator, outcomes, options=None):
     """Reads a file with and without its bad rows, and compares with the plain reader."""
     path.write_bytes(data)
-    plain = read_plain(data, gzipped=path.suffix == ".gz", separator=separator)
+    options = options or small_times()
+    plain = read_plain(
+        data, gzipped=path.suffix == ".gz", separator=separator,
+        odd_times=options.columns.times.allow_odd,
+    )  # fmt: skip
     good = [row for row in plain.rows if row.event]
     bad = [row for row in plain.rows if row.problem]
     try:
-        log, drops = read_files([str(path)], ReadOptions(on_bad_row="skip"))
+        log, drops = read_files([str(path)], dataclasses.replace(options, on_bad_row="skip"))
     except DataError as error:
         kind = outcomes.refused(error)
         expected = plain.problem or ("unclosed" if plain.unclosed else "nothing left")
@@ -85,10 +98,10 @@ def check(path, data, separator, outcomes):
         assert counted == collections.Counter(row.problem for row in bad)
         outcomes.right()
     try:
-        log, drops = read_files([str(path)], ReadOptions())
+        log, drops = read_files([str(path)], options)
     except DataError as error:
         kind = outcomes.refused(error)
-        if kind in BAD_ROWS:
+        if kind in {**BAD_ROWS, **ODD_TIMES}:
             kind = "too many fields" if kind == "too few fields" and _too_many(error) else kind
             assert (*place_of(str(error)), kind) in [(b.row, b.line, b.problem) for b in bad]
         else:
@@ -114,13 +127,24 @@ def test_odd_files_and_bad_rows_are_read_as_the_plain_reader_reads_them(tmp_path
     outcomes.require(2 * inputs, never=WHOLE_FILES)
 
 
+def test_times_that_no_log_has_are_bad_rows_beside_all_others(tmp_path):
+    """As where no flag says anything of times: numbers have the unit that their size tells."""
+    outcomes = Outcomes({**KINDS, **ODD_TIMES})
+    for seed in range(700):
+        rng = Random(seed)
+        log = log_file(rng, bad_rows=rng.choice((0.0, 0.4)), damage=rng.choice((None, damaged)))
+        check(tmp_path / log.name, log.data, log.separator, outcomes, ReadOptions())
+    outcomes.require(1400, never=("header carriage return", "header misplaced quote", "no rows"))
+    assert min(outcomes.counts[kind] for kind in ODD_TIMES) > 40, outcomes.counts
+
+
 def test_what_was_written_is_what_is_read(tmp_path):
     """Against the events that were put in: the two readers do not err alike."""
     for seed in range(few(50, of=300)):
         log = log_file(Random(seed))
         path = tmp_path / log.name
         path.write_bytes(log.data)
-        assert events_of(read_files([str(path)], ReadOptions())[0]) == log.events
+        assert events_of(read_files([str(path)], small_times())[0]) == log.events
 
 
 def test_damaged_files(tmp_path):
@@ -157,7 +181,7 @@ def test_blocks_of_any_size_change_nothing_but_the_length_of_a_row(tmp_path, mon
 def _skipping(path):
     """Events and drops of a file, or its error."""
     try:
-        log, drops = read_files([str(path)], ReadOptions(on_bad_row="skip"))
+        log, drops = read_files([str(path)], small_times(on_bad_row="skip"))
     except DataError as error:
         return error
     return events_of(log), sorted(drops, key=str)

@@ -46,7 +46,9 @@ def log(tmp_path_factory):
     with (directory / "shown" / "1.csv").open("a") as file:
         file.write("ü3,1600000000,4 5,6\nü3,1600000000,,\nü4,1e99,4 5,5\n")
     (directory / "shown" / "2.csv").write_text("user_id,timestamp,shown,clicked\nü3,never,4,4\n")
-    (directory / "shown" / "far.csv").write_text("user_id,timestamp,shown,clicked\nü3,9,4,4\n")
+    (directory / "shown" / "far.csv").write_text(
+        "user_id,timestamp,shown,clicked\nü3,1500000000,4,4\n"
+    )
     (directory / "later.csv.gz").write_bytes(gzip.compress(b"user_id,item_id,timestamp\na,,2\n"))
     return directory
 
@@ -130,8 +132,9 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
 
 def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
     """Of which those of one split are read behind those of another, as on one machine."""
+    start = 1_000_000_000
     ratings = [
-        {"user_id": f"u{place % 7}", "movie_id": place % 5, "timestamp": place // 35 * 3600}
+        {"user_id": f"u{place % 7}", "movie_id": place % 5, "timestamp": start + place // 35 * 3600}
         for place in range(350)
     ]
     build_ratings(tmp_path / "ratings", {"train": ratings[:200], "test": ratings[200:]})

@@ -14,7 +14,7 @@ from data_pipelines.histories.store import open_histories
 from data_pipelines.prepare import prepare
 from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from tests.data_pipelines.logs import write_csv
+from tests.data_pipelines.logs import small_times_config, write_csv
 
 HEADER = "user_id,timestamp,shown,clicked"
 DAY = 86_400
@@ -30,7 +30,7 @@ def prepared(directory, *impressions, header=HEADER, **changes):
     log = write_csv(directory / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
     shown = write_csv(directory / "shown.csv", *impressions, header=header)
     config = {"output_dir": str(directory / "D"), "input": (log,), "impressions": (shown,)}
-    manifest = prepare(PrepareConfig(**{**config, **changes}))
+    manifest = prepare(small_times_config(**{**config, **changes}))
     return manifest, shown_by_user(config["output_dir"])
 
 
@@ -123,7 +123,7 @@ def test_parquet_gives_the_same_as_text(tmp_path, form):
     found = []
     for name in ("lists.parquet", "lists.csv"):
         manifest = prepare(
-            PrepareConfig(
+            small_times_config(
                 output_dir=str(tmp_path / f"from {name}"),
                 input=(str(tmp_path / "log.parquet"),),
                 impressions=(str(tmp_path / name),),
@@ -149,7 +149,7 @@ def long_lists(directory, **changes):
     ]
     shown = write_csv(directory / "shown.csv", *lists, header=HEADER)
     config = {"output_dir": str(directory / "D"), "input": (log,), "impressions": (shown,)}
-    manifest = prepare(PrepareConfig(**{**config, **changes}))
+    manifest = prepare(small_times_config(**{**config, **changes}))
     return manifest, list(open_histories(config["output_dir"]))
 
 
@@ -177,7 +177,7 @@ def test_a_cap_keeps_the_first_of_a_fixed_order_that_is_uniform(tmp_path):
 
 def test_without_impressions_the_hash_is_that_of_before(tmp_path):
     log = write_csv(tmp_path / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
-    manifest = prepare(PrepareConfig(output_dir=str(tmp_path / "D"), input=(log,)))
+    manifest = prepare(small_times_config(output_dir=str(tmp_path / "D"), input=(log,)))
     assert "impressions" not in manifest
     # As it was when histories had no impressions: runs on such data go on.
     digest = "a67ce6b5e3f9aa9db9c5358da7d3fae6348bd67c2dca5b991011c9ae33303143"
@@ -242,7 +242,9 @@ def test_bad_lists_in_parquet_are_one_line(tmp_path, shown, message):
     lists = {"user_id": [0, 0], "timestamp": [0, 0], "shown": shown, "clicked": [[1], [1, 2]]}
     path = tmp_path / "shown.parquet"
     pl.DataFrame(lists).write_parquet(path)
-    config = PrepareConfig(output_dir=str(tmp_path / "D"), input=(log,), impressions=(str(path),))
+    config = small_times_config(
+        output_dir=str(tmp_path / "D"), input=(log,), impressions=(str(path),)
+    )
     with pytest.raises(DataError) as caught:
         prepare(config)
     assert str(caught.value) == f"{path}: {message}"
@@ -256,7 +258,7 @@ def test_lists_of_something_else_are_one_line(tmp_path):
         frame.with_columns(pl.Series(column, other)).write_parquet(path)
         with pytest.raises(DataError, match=rf"{column}.parquet: column '{column}': expected "):
             prepare(
-                PrepareConfig(
+                small_times_config(
                     output_dir=str(tmp_path / "D"), input=(log,), impressions=(str(path),)
                 )
             )

@@ -12,7 +12,8 @@ from data_pipelines.raw.conditions import parse_conditions
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.readers import read_files
-from tests.data_pipelines.logs import HEADER, write_csv
+from data_pipelines.raw.times import TimeOptions
+from tests.data_pipelines.logs import HEADER, small_times, write_csv
 
 FRAME = pl.DataFrame(
     {"user_id": [20, 3, 20], "item_id": [7, 7, 105], "timestamp": [50, 40, 60], "extra": "x"}
@@ -36,7 +37,7 @@ def test_every_type_reads_the_same(tmp_path, name):
     else:
         text = FRAME.write_csv(separator="\t" if "tsv" in name else ",").encode()
         path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-    log, drops = read_files([str(path)], ReadOptions())
+    log, drops = read_files([str(path)], small_times())
     assert events(log) == EXPECTED
     assert drops == []
 
@@ -44,9 +45,9 @@ def test_every_type_reads_the_same(tmp_path, name):
 def test_blocks_change_nothing(tmp_path, monkeypatch):
     rows = [f'{user},"item\n{user % 7}",{user * 10}' for user in range(50)]
     path = write_csv(tmp_path / "a.csv", *rows)
-    whole, _ = read_files([path], ReadOptions())
+    whole, _ = read_files([path], small_times())
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 40)
-    in_blocks, _ = read_files([path], ReadOptions())
+    in_blocks, _ = read_files([path], small_times())
     assert events(in_blocks) == events(whole)
     assert len(whole) == 50
 
@@ -55,20 +56,21 @@ def test_rows_and_lines_count_over_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 40)
     path = write_csv(tmp_path / "a.csv", *(['1,"a\nb",2'] * 20), "", "1,2,x")
     with pytest.raises(DataError, match=r"row 21 \(line 43\), column 'timestamp'"):
-        read_files([path], ReadOptions())
+        read_files([path], small_times())
 
 
 def test_many_files_and_patterns(tmp_path):
     write_csv(tmp_path / "part-1.csv", "a,i,1")
     write_csv(tmp_path / "part-0.csv", "b,j,2")
     FRAME.write_parquet(tmp_path / "c.parquet")
-    log, _ = read_files([str(tmp_path / "part-*.csv"), str(tmp_path / "c.parquet")], ReadOptions())
+    log, _ = read_files([str(tmp_path / "part-*.csv"), str(tmp_path / "c.parquet")], small_times())
     assert events(log) == [("b", "j", 2_000), ("a", "i", 1_000), *EXPECTED]
 
 
 def test_names_separator_unit_and_sessions(tmp_path):
     path = write_csv(tmp_path / "a.csv", "1;2;3;s1", "1;2;4;s0", header="t;u;i;s")
-    columns = Columns(user="u", item="i", time="t", time_unit="ms", session="s")
+    times = TimeOptions(unit="ms", allow_odd=True)
+    columns = Columns(user="u", item="i", time="t", times=times, session="s")
     log, _ = read_files([path], ReadOptions(columns, separator=";"))
     assert events(log) == [("2", "3", 1), ("2", "4", 1)]
     assert log.sessions.tolist() == [1, 0]
@@ -77,17 +79,17 @@ def test_names_separator_unit_and_sessions(tmp_path):
 def test_byte_order_mark_and_windows_lines(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"\xef\xbb\xbf" + HEADER.encode() + b"\r\n1,2,3\r\n\r\n4,5,6")
-    assert events(read_files([str(path)], ReadOptions())[0]) == [("1", "2", 3000), ("4", "5", 6000)]
+    assert events(read_files([str(path)], small_times())[0]) == [("1", "2", 3000), ("4", "5", 6000)]
 
 
 def test_ids_are_text_as_they_stand(tmp_path):
     path = write_csv(tmp_path / "a.csv", "007,é,1", "7,e,1")
-    assert [user for user, _, _ in events(read_files([path], ReadOptions())[0])] == ["007", "7"]
+    assert [user for user, _, _ in events(read_files([path], small_times())[0])] == ["007", "7"]
 
 
 def test_drop_where_comes_before_everything_else(tmp_path):
     path = write_csv(tmp_path / "a.csv", "1,2,3,1", "1,,x,4", header=f"{HEADER},kind")
-    options = ReadOptions(drop_where=parse_conditions("kind=4"))
+    options = small_times(drop_where=parse_conditions("kind=4"))
     log, drops = read_files([path], options)
     assert len(log) == 1
     assert drops == [Drop("drop_where kind=4", 1)]
@@ -115,10 +117,10 @@ BAD_ROWS = [
 def test_a_bad_row_stops_with_its_place_or_is_counted(tmp_path, row, reason, message):
     path = write_csv(tmp_path / "a.csv", "a,i,1", row, "b,j,2", row)
     with pytest.raises(DataError, match=re.escape(message)) as caught:
-        read_files([path], ReadOptions())
+        read_files([path], small_times())
     assert str(caught.value).startswith(f"{path}: row 2 (line 3)")
     assert "\n" not in str(caught.value)
-    log, drops = read_files([path], ReadOptions(on_bad_row="skip"))
+    log, drops = read_files([path], small_times(on_bad_row="skip"))
     assert events(log) == [("a", "i", 1_000), ("b", "j", 2_000)]
     assert drops == [Drop(reason, 2)]
 
@@ -136,7 +138,7 @@ def test_bad_parquet_values(tmp_path, column, values, message):
     frame = FRAME.head(2).with_columns(pl.Series(column, values))
     frame.write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=re.escape(f"a.parquet: {message}")):
-        read_files([str(tmp_path / "a.parquet")], ReadOptions())
+        read_files([str(tmp_path / "a.parquet")], small_times())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_files_that_cannot_be_used(tmp_path, name, content, message):
     path.write_bytes(content)
     for on_bad_row in ("error", "skip"):
         with pytest.raises(DataError, match=re.escape(message)) as caught:
-            read_files([str(path)], ReadOptions(on_bad_row=on_bad_row))
+            read_files([str(path)], small_times(on_bad_row=on_bad_row))
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
 
@@ -176,24 +178,24 @@ def test_a_quote_that_is_never_closed_does_not_read_the_whole_file(tmp_path, mon
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 100)
     path = write_csv(tmp_path / "a.csv", '1,"2,3', *(["4,5,6"] * 100))
     with pytest.raises(DataError, match="no end to the row that starts '1,"):
-        read_files([path], ReadOptions())
+        read_files([path], small_times())
 
 
 def test_quotes_within_a_field_are_text(tmp_path):
     path = write_csv(tmp_path / "a.csv", '1,the "best" one,3', '1,"the ""best"" one",3', '1,"""",3')
-    items = [item for _, item, _ in events(read_files([path], ReadOptions())[0])]
+    items = [item for _, item, _ in events(read_files([path], small_times())[0])]
     assert items == ['the "best" one', 'the "best" one', '"']
 
 
 def test_an_id_may_begin_like_a_file(tmp_path):
     path = write_csv(tmp_path / "a.csv", "\ufeff1,2,3")
-    assert events(read_files([path], ReadOptions())[0]) == [("\ufeff1", "2", 3_000)]
+    assert events(read_files([path], small_times())[0]) == [("\ufeff1", "2", 3_000)]
 
 
 def test_a_long_value_is_cut_in_a_message(tmp_path):
     path = write_csv(tmp_path / "a.csv", f"1,2,{'9' * 100_000}x")
     with pytest.raises(DataError, match=r"got '9+\.\.\.$") as caught:
-        read_files([path], ReadOptions())
+        read_files([path], small_times())
     assert len(str(caught.value)) < 400
 
 
@@ -201,28 +203,28 @@ def test_a_header_of_many_columns_is_cut_in_a_message(tmp_path):
     header = ",".join(f"column {k}" for k in range(5_000))
     path = write_csv(tmp_path / "a.csv", "1", header=header)
     with pytest.raises(DataError, match=r"found column 0, .* column 29 and 4970 more$"):
-        read_files([path], ReadOptions())
+        read_files([path], small_times())
 
 
 def test_missing_file_directory_and_empty_parquet(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        read_files([str(tmp_path / "a.csv")], ReadOptions())
+        read_files([str(tmp_path / "a.csv")], small_times())
     with pytest.raises(DataError, match="no files in this directory"):
-        read_files([str(tmp_path)], ReadOptions())
+        read_files([str(tmp_path)], small_times())
     FRAME.clear().write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="no rows in it"):
-        read_files([str(tmp_path / "a.parquet")], ReadOptions())
+        read_files([str(tmp_path / "a.parquet")], small_times())
 
 
 def test_nothing_left_says_what_was_skipped(tmp_path):
     path = write_csv(tmp_path / "a.csv", "1,2,x", "1,,3")
     with pytest.raises(DataError, match=r"no rows are left of the log .*null item_id: 1 rows"):
-        read_files([path], ReadOptions(on_bad_row="skip"))
+        read_files([path], small_times(on_bad_row="skip"))
 
 
 def test_codes_follow_the_ids_whatever_the_order(tmp_path):
     rows = [f"u{k},i{k % 5},{k}" for k in range(20)]
-    one, _ = read_files([write_csv(tmp_path / "a.csv", *rows)], ReadOptions())
-    other, _ = read_files([write_csv(tmp_path / "b.csv", *rows[::-1])], ReadOptions())
+    one, _ = read_files([write_csv(tmp_path / "a.csv", *rows)], small_times())
+    other, _ = read_files([write_csv(tmp_path / "b.csv", *rows[::-1])], small_times())
     np.testing.assert_array_equal(one.users, other.users[::-1])
     assert one.user_ids.to_list() == sorted(one.user_ids.to_list())

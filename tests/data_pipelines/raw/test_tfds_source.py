@@ -4,10 +4,10 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.columns import Columns
-from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.tfds_source import read_tfds
+from tests.data_pipelines.logs import small_times
 
-OPTIONS = ReadOptions(Columns(item="movie_id"))
+OPTIONS = small_times(Columns(item="movie_id"))
 
 
 class Ratings(tfds.dataset_builders.AdhocBuilder, skip_registration=True):
@@ -65,12 +65,12 @@ def test_reads_all_splits(data_dir):
 
 def test_missing_feature(data_dir):
     with pytest.raises(DataError, match=r"column 'item_id' is missing; found .*movie_id"):
-        read_tfds("ratings/tiny", data_dir, ReadOptions())
+        read_tfds("ratings/tiny", data_dir, small_times())
 
 
 def test_features_that_cannot_be_ids(data_dir):
     with pytest.raises(DataError, match="'rating': expected text or integers"):
-        read_tfds("ratings/tiny", data_dir, ReadOptions(Columns(item="rating")))
+        read_tfds("ratings/tiny", data_dir, small_times(Columns(item="rating")))
 
 
 @pytest.mark.parametrize("name", ["movielens/100k-ratings", "no_such_dataset", "ratings/other"])

@@ -1,0 +1,111 @@
+"""Whether times are such as a log has, and what numbers are that are none.
+
+From 1995 to now, a time is between 10^8.8 and 10^9.3 seconds, and a thousand times that in each
+smaller unit: so of a number in one of these ranges the unit is known, and any other number is no
+time of a log in whatever unit.
+"""
+
+import dataclasses
+import datetime
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.errors import DataError
+from data_pipelines.raw.times import PER_SECOND, UNPARSABLE_MS, to_iso, to_milliseconds
+
+Unit = Literal["s", "ms", "us", "ns"]
+UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
+
+EARLIEST_MS = 788_918_400_000
+"""The start of 1995."""
+
+_DAY_MS = 86_400_000
+
+NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+_DATE_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+"""By their digits, the dates that are written as a number."""
+
+
+def latest_ms() -> int:
+    """A day from now, by the clock of this machine."""
+    now = datetime.datetime.now(datetime.UTC)
+    return int(now.timestamp() * 1_000) + _DAY_MS
+
+
+def numbers_of(values: pl.Series) -> np.ndarray | None:
+    """float64 [n]: the numbers in a column of times, nan for what is none; None for dates."""
+    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
+        numbers = values.cast(pl.String).cast(pl.Float64, strict=False)
+    elif values.dtype.is_numeric():
+        numbers = values.cast(pl.Float64, strict=False)
+    else:
+        return None
+    return numbers.fill_null(float("nan")).to_numpy()
+
+
+def places_of_units(number_n: np.ndarray) -> np.ndarray:
+    """int8 [n]: of which of `UNITS` each number is a time from 1995 to now; -1 for none."""
+    unit_n = np.full(len(number_n), -1, np.int8)
+    for place, unit in enumerate(UNITS):
+        scale = PER_SECOND[unit] / 1_000
+        unit_n[(number_n >= EARLIEST_MS * scale) & (number_n <= latest_ms() * scale)] = place
+    return unit_n
+
+
+def date_format(number_n: np.ndarray) -> tuple[int, str] | None:
+    """The place of the first number that reads as a date, such as 20180301, and its format."""
+    latest = datetime.datetime.now(datetime.UTC).year
+    for digits, form in _DATE_FORMATS.items():
+        whole_n = np.where(np.abs(number_n) < 10**digits, number_n, 0).astype(np.int64)
+        day_n = whole_n // 10 ** (digits - 8)
+        is_date_n = (
+            (whole_n == number_n)
+            & (day_n // 10_000 >= 1995)
+            & (day_n // 10_000 <= latest)
+            & (day_n // 100 % 100 >= 1)
+            & (day_n // 100 % 100 <= 12)
+            & (day_n % 100 >= 1)
+            & (day_n % 100 <= 31)
+        )
+        for place in np.flatnonzero(is_date_n)[:1].tolist():
+            text = pl.Series([str(int(whole_n[place]))])
+            if to_milliseconds(text, "s", form)[0] != UNPARSABLE_MS:
+                return place, form
+    return None
+
+
+@dataclasses.dataclass
+class UnitSeen:
+    """The unit that the numbers of a log were found to count; one log has one.
+
+    Attributes:
+      unit: None where no number was seen yet.
+      place: The first row that it was found in, for messages.
+    """
+
+    unit: Unit | None = None
+    place: str = ""
+
+    def require(self, unit: Unit, place: str) -> None:
+        """Notes a unit.
+
+        Raises:
+          DataError: Another was noted before.
+        """
+        if self.unit is None:
+            self.unit, self.place = unit, place
+        if self.unit != unit:
+            raise DataError(
+                f"{place} counts {NAMES[unit]} by its size, but {self.place} counts "
+                f"{NAMES[self.unit]}; bring the times of the log to one unit"
+            )
+
+
+def describe_odd(milliseconds: int) -> str:
+    """A time that no log has, as people read it; where it is in the future also what now is."""
+    if milliseconds < EARLIEST_MS:
+        return to_iso(milliseconds)
+    return f"{to_iso(milliseconds)}, while it is {to_iso(latest_ms() - _DAY_MS)}"

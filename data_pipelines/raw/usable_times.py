@@ -1,0 +1,146 @@
+"""The times of checked rows, in one unit, and none of them odd."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from data_pipelines.errors import DataError
+from data_pipelines.raw.odd_times import (
+    EARLIEST_MS,
+    NAMES,
+    UNITS,
+    Unit,
+    UnitSeen,
+    date_format,
+    describe_odd,
+    latest_ms,
+    numbers_of,
+    places_of_units,
+)
+from data_pipelines.raw.row_checker import RowChecker
+from data_pipelines.raw.times import (
+    LATEST_MS,
+    UNPARSABLE_MS,
+    TimeOptions,
+    to_iso,
+    to_milliseconds,
+)
+
+
+class _Reason(NamedTuple):
+    """Why a time cannot be used.
+
+    Attributes:
+      name: In a few words.
+      holds: For which of some milliseconds; bool [n].
+      expected: What should stand there.
+      is_odd: Whether it can be used with --allow_odd_times.
+    """
+
+    name: str
+    holds: Callable[[np.ndarray], np.ndarray]
+    expected: str
+    is_odd: bool = False
+
+
+def usable_times(
+    checker: RowChecker, column: str, options: TimeOptions, seen: UnitSeen
+) -> np.ndarray:
+    """int64 [n], milliseconds of the rows whose time can be used; the others are dropped.
+
+    Args:
+      checker: The rows.
+      column: That of their times.
+      options: How it is read.
+      seen: The unit of the times so far; gets that of these.
+
+    Raises:
+      DataError: A row is bad and the action is `error`. Whatever the action: times are in another
+        unit than they should be, or in several, or too coarse; or they are dates that are written
+        as numbers.
+    """
+    unit = _unit_of(checker, column, options, seen)
+    times_ms = to_milliseconds(checker.frame[column], unit, options.format)
+    for reason in _reasons(options, unit):
+        bad = reason.holds(times_ms)
+        remark = ""
+        if reason.is_odd and bad.any():
+            moment = describe_odd(int(times_ms[np.argmax(bad)]))
+            remark = f", which is {moment}; --allow_odd_times reads such times too"
+        checker.drop(bad, column, reason.name, reason.expected, remark)
+        times_ms = times_ms[~bad]
+    return times_ms
+
+
+def _reasons(options: TimeOptions, unit: Unit) -> list[_Reason]:
+    number = "a number" if options.unit == "auto" else f"a number ({unit})"
+    written = f"{number} or ISO 8601" if options.format is None else repr(options.format)
+    reasons = [
+        _Reason("unparsable time", lambda times: times == UNPARSABLE_MS, written),
+        _Reason("negative time", lambda times: times < 0, "a time since 1970"),
+        _Reason(
+            "time out of range",
+            lambda times: times > LATEST_MS,
+            f"a time before the year 10000 (numbers are read as {unit}: is --time_unit right?)",
+        ),
+    ]
+    if not options.allow_odd:
+        latest, window = latest_ms(), "a time from 1995 to now"
+        reasons += [
+            _Reason("time before 1995", lambda times: times < EARLIEST_MS, window, True),
+            _Reason("time in the future", lambda times: times > latest, window, True),
+        ]
+    return reasons
+
+
+def _unit_of(checker: RowChecker, column: str, options: TimeOptions, seen: UnitSeen) -> Unit:
+    """What the numbers of a column of times count; any unit where it has none."""
+    values = checker.frame[column]
+    given: Unit = "s" if options.unit == "auto" else options.unit
+    number_n = None if options.format is not None else numbers_of(values)
+    if number_n is None or not np.isfinite(number_n).any():
+        return given
+    if options.allow_odd:
+        place = int(np.argmax(np.isfinite(number_n)))
+        if options.unit == "auto":
+            raise DataError(
+                f"{checker.place(place, column)}: got {checker.shown(place, column)}; with "
+                "--allow_odd_times numbers need a unit: --time_unit=s, ms, us or ns"
+            )
+        seen.require(given, checker.place(place, column))
+        return given
+    _require_exact(checker, column)
+    unit_n = places_of_units(number_n)
+    # The given unit first: with a number in another one beside it, the log is in two units.
+    places = np.unique(unit_n[unit_n >= 0]).tolist()
+    for unit_place in sorted(places, key=lambda place: UNITS[place] != given):
+        unit, place = UNITS[unit_place], int(np.argmax(unit_n == unit_place))
+        where, shown = checker.place(place, column), checker.shown(place, column)
+        if options.unit not in ("auto", unit) and seen.unit is None:
+            moment = int(to_milliseconds(values[place : place + 1], unit)[0])
+            raise DataError(
+                f"{where}: expected {NAMES[given]} since 1970 (--time_unit={given}), got {shown}: "
+                f"that is {to_iso(moment)} in {NAMES[unit]}, which --time_unit={unit} reads"
+            )
+        seen.require(unit, f"{where}: {shown}")
+    found = date_format(np.where(unit_n < 0, number_n, np.nan))
+    if found is not None:
+        place, form = found
+        where, shown = checker.place(place, column), checker.shown(place, column)
+        raise DataError(
+            f"{where}: {shown} looks like a date that is written as a number; "
+            f"--time_format={form} reads it"
+        )
+    return given if options.unit != "auto" or seen.unit is None else seen.unit
+
+
+def _require_exact(checker: RowChecker, column: str) -> None:
+    dtype = checker.frame[column].dtype
+    if dtype in (pl.Float32, pl.Float16):
+        raise DataError(
+            f"{checker.source}: column {column!r}: {dtype} has steps of 128 seconds at the seconds "
+            "of these years, so sessions and the order of events are lost; write int64 or float64 "
+            "(--allow_odd_times reads it as it is)"
+        )
