@@ -21,8 +21,11 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+import pkgutil
+
 from jaxtyping import install_import_hook
 
+import hiertcn_jax
 import tests.typecheck  # noqa: F401  (the hook finds it by name)
 from tests.volume import (  # noqa: F401  (hooks of pytest)
     pytest_addoption,
@@ -30,7 +33,12 @@ from tests.volume import (  # noqa: F401  (hooks of pytest)
     pytest_configure,
 )
 
-install_import_hook("hiertcn_jax", "tests.typecheck.check")
+# Not the functions that numba compiles: it cannot take the checks in.
+_checked = [m.name for m in pkgutil.iter_modules(hiertcn_jax.__path__) if m.name != "memory"]
+install_import_hook(
+    [f"hiertcn_jax.{name}" for name in (*_checked, "memory.memory", "memory.terms")],
+    "tests.typecheck.check",
+)
 
 from hypothesis import settings
 

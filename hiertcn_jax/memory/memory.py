@@ -1,0 +1,159 @@
+"""The memory of a log: built at once from a prepared one, or event by event from a live one."""
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from hiertcn_jax.memory.config import SIZES, MemorySizes
+from hiertcn_jax.memory.event_log import LogArrays, append_events, empty_log
+from hiertcn_jax.memory.followers import (
+    FollowerArrays,
+    append_pairs,
+    empty_followers,
+    records_of_an_event,
+)
+from hiertcn_jax.memory.lists import FEATURES, NO_INDEX, fill_lists, index_by_item
+
+ArraysT = TypeVar("ArraysT", LogArrays, FollowerArrays)
+
+
+class Lists(NamedTuple):
+    """What memory says at n events.
+
+    Attributes:
+      item_ids_nk: int32. The items it speaks of; PADDING_ID fills up.
+      features_nkf: float32. What it says of each (`lists.FEATURES`), 0 or more.
+    """
+
+    item_ids_nk: np.ndarray
+    features_nkf: np.ndarray
+
+
+class Memory:
+    """Counts of everybody's events, and what followed what, at any time.
+
+    Attributes:
+      rows: `v`, rows of the item table.
+      events: Events that were counted.
+    """
+
+    def __init__(self, rows: int, events: int = 1024, sizes: MemorySizes = SIZES) -> None:
+        """Nothing is known yet.
+
+        Args:
+          rows: `v`, rows of the item table.
+          events: Events that there is room for; it grows by itself.
+          sizes: See there.
+        """
+        self.rows, self.events, self._sizes = rows, 0, sizes
+        self._log = empty_log(rows, max(events, sizes.snapshot_events), sizes)
+        spare = records_of_an_event(sizes.distance)
+        self._followers = empty_followers(rows, max(events, 2 * spare), sizes)
+        self._event_index = self._record_index = NO_INDEX
+        self._slot_v = np.full(rows, -1, np.int32)
+        self._top_v = np.full(rows, -1, np.int32)
+
+    def observe(
+        self, item_ids_n: np.ndarray, time_n: np.ndarray, session_before_n: np.ndarray
+    ) -> None:
+        """Counts events, in order of time.
+
+        Args:
+          item_ids_n: int32. What was picked.
+          time_n: int64. When, in seconds.
+          session_before_n: int32. The number of the event before it in its session, counted from
+            the first that was ever observed; -1 where a session starts.
+
+        Raises:
+          ValueError: An event is earlier than one that was counted, or an item is no row.
+        """
+        if not len(item_ids_n):
+            return
+        first = self._log.time_n[self.events - 1] if self.events else time_n[0]
+        if time_n[0] < first or np.any(np.diff(time_n) < 0):
+            raise ValueError(f"time_n: goes back to before {first}")
+        if item_ids_n.min() < 0 or item_ids_n.max() >= self.rows:
+            raise ValueError(f"item_ids_n: must be from 0 to {self.rows - 1}")
+        self._event_index = self._record_index = NO_INDEX
+        start, end = self.events, self.events + len(item_ids_n)
+        self._log = _with_room(self._log, end, self._sizes)
+        append_events(
+            self._log, start, item_ids_n, time_n, session_before_n, self._sizes.snapshot_events
+        )
+        while start < end:
+            start = append_pairs(self._log, start, end, self._sizes.distance, self._followers)
+            if start < end:
+                self._followers = _with_records(self._followers, self._sizes)
+        self.events = end
+
+    def seal(self) -> None:
+        """Sorts by item, for questions about any time; until the next `observe`."""
+        log, found = self._log, self._followers
+        self._event_index = index_by_item(
+            log.item_n[: self.events], log.time_n[: self.events], self.rows
+        )
+        used = int(found.used[0])
+        self._record_index = index_by_item(found.owner_r[:used], found.time_r[:used], self.rows)
+
+    def lists(self, time_n: np.ndarray, own_nm: np.ndarray, position_n: np.ndarray) -> Lists:
+        """What is known at n events before they happen.
+
+        Args:
+          time_n: int64. When each happens; only what came before that is known.
+          own_nm: int32. Its user's own items before it, the newest first; PADDING_ID for none.
+          position_n: int32. How many of them are of the running session.
+        """
+        sizes = self._sizes
+        ids_nk = np.zeros((len(time_n), sizes.candidates), np.int32)
+        features_nkf = np.zeros((len(time_n), sizes.candidates, len(FEATURES)), np.float32)
+        fill_lists(
+            self._log,
+            self.events,
+            self._event_index,
+            self._followers,
+            self._record_index,
+            sizes.snapshot_events,
+            sizes.sources,
+            sizes.own_items,
+            sizes.follower_items,
+            time_n,
+            own_nm,
+            position_n,
+            ids_nk,
+            features_nkf,
+            self._slot_v,
+            self._top_v,
+        )
+        return Lists(ids_nk, features_nkf)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that all arrays take."""
+        parts = (self._log, self._followers, self._event_index, self._record_index)
+        return sum(array.nbytes for part in parts for array in part)
+
+
+_BY_EVENT = {name for name in LogArrays._fields if name.endswith(("_n", "_nk", "_qm", "_qmk"))}
+_BY_RECORD = {
+    name for name in FollowerArrays._fields if name.endswith(("_r", "_rj", "_rjz", "_rz"))
+}
+
+
+def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:
+    """The log with room for so many events."""
+    if events <= len(log.item_n):
+        return log
+    return _copied(log, empty_log(0, max(events, 2 * len(log.item_n)), sizes), _BY_EVENT)
+
+
+def _with_records(found: FollowerArrays, sizes: MemorySizes) -> FollowerArrays:
+    """The records with twice the room."""
+    return _copied(found, empty_followers(0, 2 * len(found.owner_r), sizes), _BY_RECORD)
+
+
+def _copied(old: ArraysT, larger: ArraysT, names: set[str]) -> ArraysT:
+    """`old` with these arrays at the front of those of `larger`."""
+    for name in names:
+        array = getattr(old, name)
+        getattr(larger, name)[: len(array)] = array
+    return old._replace(**{name: getattr(larger, name) for name in names})
