@@ -54,7 +54,7 @@ def test_globo_has_the_published_counts(tmp_path_factory):
     assert len(open_histories(directory)) == 13_365
     test = counts["splits"]["test"]
     known = {g: 1 - test["unknown_items"][g] / test["events"][g] for g in ("all", "first", "next")}
-    assert known == pytest.approx({"all": 0.896, "first": 0.921, "next": 0.882}, abs=5e-4)
+    assert known == pytest.approx({"all": 0.895, "first": 0.921, "next": 0.882}, abs=5e-4)
 
 
 def test_ebnerd_has_its_users(tmp_path_factory):
