@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from data_pipelines.impressions.files import ImpressionColumns
 from data_pipelines.impressions.negatives import ImpressionJoin, ImpressionOptions
+from data_pipelines.local_paths import local_path
 from data_pipelines.raw.bad_rows import OnBadRow
 from data_pipelines.raw.columns import Columns
 from data_pipelines.raw.conditions import parse_conditions
@@ -244,6 +245,10 @@ class PrepareConfig:
     def _check_source(self) -> None:
         if not self.output_dir:
             raise ValueError("output_dir=: is required")
+        for name in ("output_dir", "input", "impressions", "catalogue", "tfds_data_dir"):
+            value = getattr(self, name) or ()
+            for path in (value,) if isinstance(value, str) else value:
+                local_path(name, path)
         given = [name for name in ("input", "tfds", "synthetic") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(

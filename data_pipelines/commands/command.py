@@ -17,6 +17,7 @@ from absl import logging as absl_logging
 
 from data_pipelines.commands.allocator import keep_freed_memory
 from data_pipelines.commands.flagfiles import expand_flagfiles
+from data_pipelines.local_paths import expand_paths_of_flags
 
 Config = TypeVar("Config")
 
@@ -65,6 +66,7 @@ def run_command(
             if rest[1:]:
                 raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
             if not app_asks_for_help():
+                expand_paths_of_flags(flags.FLAGS)
                 configs.append(read_flags())
         except (flags.Error, ValueError) as error:
             fail(error, 2)

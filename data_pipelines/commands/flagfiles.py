@@ -10,6 +10,8 @@ from pathlib import Path
 
 from absl import flags
 
+from data_pipelines.local_paths import local_path
+
 _DIRECTIVE = re.compile(r"--?flagfile(=(?P<path>.*))?", re.DOTALL)
 _FLAG = re.compile(r"--?\w")
 _MOST_FILES = 100
@@ -55,10 +57,14 @@ def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[st
     """The arguments in a flagfile that is included by those of `within`."""
     place = f"flag --flagfile={name}"
     try:
-        with Path(name).expanduser().open("rb") as file:
+        local = Path(local_path("flagfile", name))
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(f"flag --{error}") from error
+    try:
+        with local.open("rb") as file:
             octets = file.read(_MOST_BYTES + 1)
         text = octets.decode("utf-8-sig")
-        path = Path(name).expanduser().resolve()
+        path = local.resolve()
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise flags.IllegalFlagValueError(f"{place}: cannot be read: {reason}") from error

@@ -21,7 +21,7 @@ from tests.volume import few
 
 FILE = r"flag --flagfile=.*: "
 KINDS = {
-    "unreadable": FILE + r"cannot be read: .+",
+    "unreadable": FILE + r"(cannot be read: .+|there is no user .+)",
     "itself": FILE + r"includes itself",
     "no flag": FILE + r"line \d+: expected --flag=value, got .+",
     "unknown": r"Unknown command line flag '.+'.*",
