@@ -114,5 +114,6 @@ def _batch(rows: list[list[_Session]], width_s: np.ndarray, total: int) -> LaneB
     )
     nowhere = np.full((lanes, sessions), -1)
     is_event_bl = item_ids_bl != PADDING_ID
-    info = BatchInfo(nowhere, nowhere, np.zeros_like(item_ids_bl), item_ids_bl, is_event_bl)
+    no_bl = np.zeros_like(is_event_bl)
+    info = BatchInfo(nowhere, nowhere, np.zeros_like(item_ids_bl), item_ids_bl, is_event_bl, no_bl)
     return LaneBatch(batch, info)

@@ -7,8 +7,6 @@ session that would start right after the user's last one. The items of the highe
 with it, plus their bias, are what the model recommends then. Devices share the work as in training.
 """
 
-import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +17,8 @@ from absl import flags
 
 from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
-from data_pipelines.histories.events import HistorySource
-from data_pipelines.histories.record import NO_ITEMS, History, Split
 from data_pipelines.lanes.distinct_items import given_rows
-from data_pipelines.lanes.loaders import eval_loader
+from data_pipelines.lanes.loaders import user_loader
 from experiments.flags.place_flags import (
     DataPlace,
     Devices,
@@ -36,16 +32,16 @@ from experiments.judging.results import write_parquet
 from experiments.processes.cluster import ClusterError, joined
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
-from hiertcn_jax.batch import UNKNOWN_ID, Bucket
+from hiertcn_jax.batch import Batch, Bucket, NextEvent
 from hiertcn_jax.devices import processes
-from hiertcn_jax.devices.mesh import MeshError, own_part, place_batch
-from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.devices.mesh import MeshError, own_part, place_batch, place_lanes
+from hiertcn_jax.models.state_steps import make_state_steps
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)
 
-_MARK = -1
-"""Time of the event behind each history, which no event of a log has. Its gap counts as 0."""
+_ROW_EVENTS = 16
+"""Events in a row, which holds one user's: what a user's last row has left of them is padding."""
 
 
 class Settings(NamedTuple):
@@ -58,63 +54,40 @@ class Settings(NamedTuple):
     devices: Devices = Devices()
 
 
-class NextSessions:
-    """Histories with one more session behind each: an unknown item, right after the last event.
-
-    What the model predicts there is made from all that the user did, and from nothing else.
-
-    Args:
-      source: The histories.
-    """
-
-    def __init__(self, source: HistorySource) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitems__(self, indices: Sequence[int], /) -> list[History]:
-        """The longer histories of these users."""
-        return [_with_next_session(history) for history in self._source.__getitems__(indices)]
-
-
-def _with_next_session(history: History) -> History:
-    return dataclasses.replace(
-        history,
-        item_ids=np.append(history.item_ids, np.int32(UNKNOWN_ID)),
-        times=np.append(history.times, np.int64(_MARK)),
-        session_lengths=np.append(history.session_lengths, np.int32(1)),
-        session_splits=np.append(history.session_splits, np.uint8(Split.TEST)),
-        shown_items=NO_ITEMS,
-        shown_counts=NO_ITEMS,
-    )
-
-
 def embed_users(restored: Restored, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Index of each user's history, int64 [users], and its embedding, float32 [users, d].
 
     Of several processes each gets the users of all.
     """
-    config, layout = restored.evaluation, restored.layout
-    step = make_eval_step(restored.model, layout)
-    carry = fresh_carry(restored.model, config.lanes, layout)()
+    lanes, layout = restored.evaluation.lanes, restored.layout
+    steps = make_state_steps(restored.model, layout)
+    carry = fresh_carry(restored.model, lanes, layout)()
     users, embeddings = [], []
-    loader = eval_loader(
-        NextSessions(data.histories),
-        Bucket(config.lanes, config.events, config.sessions),
-        split=None,
+    loader = user_loader(
+        data.histories,
+        Bucket(lanes, _ROW_EVENTS, _ROW_EVENTS),
         item_rows=given_rows(data.embeddings),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
     for batch, info in loader:
-        u_bld, carry = step(restored.params, place_batch(batch, layout), carry)
-        marked_bl = info.time_bl == _MARK
-        user_bl = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)
-        users.append(user_bl[marked_bl])
-        embeddings.append(own_part(u_bld)[marked_bl])
+        carry = steps.observe(restored.params, place_batch(batch, layout), carry)
+        u_bd = steps.predict(restored.params, place_lanes(_next_session(batch), layout), carry)
+        lane_n, place_n = np.nonzero(info.ends_user_bl)
+        users.append(info.user_bs[lane_n, batch.session_bl[lane_n, place_n]])
+        embeddings.append(own_part(u_bd)[lane_n])
     user_n, embedding_nd = np.concatenate(users), np.concatenate(embeddings)
     return processes.gather_rows(user_n), processes.gather_rows(embedding_nd)
+
+
+def _next_session(batch: Batch) -> NextEvent:
+    """The start of a session right after each lane's last event in this row."""
+    user_position_b = 1 + batch.user_position_bl.max(axis=1)
+    return NextEvent(
+        position_b=np.zeros_like(user_position_b),
+        user_position_b=user_position_b,
+        gap_hours_b=np.zeros(len(user_position_b), np.float32),
+    )
 
 
 def define_flags() -> None:

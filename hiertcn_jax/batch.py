@@ -167,6 +167,7 @@ class BatchInfo:
       item_ids_bl: int32. Global item ids, also in `rows` mode.
       target_bl: bool. Events of the part that is trained on or evaluated, unknown items included:
         `target_bl & (item_ids_bl == UNKNOWN_ID)` are the unknown targets.
+      ends_user_bl: bool. The last event of its user's history, as far as it is gone through.
     """
 
     user_bs: np.ndarray
@@ -174,6 +175,7 @@ class BatchInfo:
     time_bl: np.ndarray
     item_ids_bl: np.ndarray
     target_bl: np.ndarray
+    ends_user_bl: np.ndarray
 
 
 class LaneBatch(NamedTuple):

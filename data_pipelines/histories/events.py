@@ -19,6 +19,7 @@ _FIELDS = [
     ("session_in_user", np.int32),  # index of the session in the user's history
     ("gap_hours", np.float32),  # since the session before, at a session's first event; else 0
     ("target", np.bool_),  # of the part that is trained on or evaluated
+    ("ends_user", np.bool_),  # the last event of its user
 ]
 
 
@@ -164,9 +165,12 @@ def encode(
     events["gap_hours"][first_m] = np.where(session_in_user_m > 0, gap_m, 0)
     if negatives:
         events["negatives"] = _shown(histories, negatives)[kept_n]
+    ends_n = np.cumsum(lengths)
+    events["ends_user"] = False
+    events["ends_user"][ends_n[lengths > 0] - 1] = True
 
     records = events.view(record_dtype(dtype))
-    ends = np.cumsum(lengths).tolist()
+    ends = ends_n.tolist()
     return [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 

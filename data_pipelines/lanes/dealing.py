@@ -102,10 +102,19 @@ class Once:
         return place
 
 
-def deal_by_length(source: HistorySource, stream: Stream, bucket: Bucket) -> Once:
+def deal_by_length(
+    source: HistorySource, stream: Stream, bucket: Bucket, one_user_rows: bool = False
+) -> Once:
     """Deals the users with targets to lanes, the longest first, each to the shortest lane so far.
 
     Looks at every history once, and keeps 8 bytes for each session while it deals.
+
+    Args:
+      source: The histories.
+      stream: The sessions to go through.
+      bucket: The shape of a batch over all processes.
+      one_user_rows: Rows end where a user's history ends. A length is then a number of rows, and
+        otherwise one of events.
 
     Raises:
       ValueError: No user has a target.
@@ -123,17 +132,18 @@ def deal_by_length(source: HistorySource, stream: Stream, bucket: Bucket) -> Onc
     user_n, length_m = np.concatenate(users), np.concatenate(lengths)
     ends = np.cumsum(np.concatenate(sessions))
     length_by_user = np.split(length_m, ends[:-1])
-    events_n = np.add.reduceat(length_m, np.concatenate([[0], ends[:-1]]))
-    hands = _shortest_first(events_n, bucket.lanes)
-    batches = max(
-        count_rows(
-            np.concatenate([length_by_user[place] for place in hand]),
-            bucket.events,
-            bucket.sessions,
+    if one_user_rows:
+        rows_n = np.asarray([_rows(lengths, bucket) for lengths in length_by_user])
+        hands = _shortest_first(rows_n, bucket.lanes)
+        batches = max(int(rows_n[hand].sum()) for hand in hands if hand)
+    else:
+        events_n = np.add.reduceat(length_m, np.concatenate([[0], ends[:-1]]))
+        hands = _shortest_first(events_n, bucket.lanes)
+        batches = max(
+            _rows(np.concatenate([length_by_user[place] for place in hand]), bucket)
+            for hand in hands
+            if hand
         )
-        for hand in hands
-        if hand
-    )
     return Once([user_n[np.asarray(hand, np.int64)] for hand in hands], batches)
 
 
@@ -145,13 +155,17 @@ def require_targets(source: HistorySource, stream: Stream) -> None:
     raise ValueError(_nothing(source, stream))
 
 
-def _shortest_first(events_n: np.ndarray, lanes: int) -> list[list[int]]:
+def _rows(length_m: np.ndarray, bucket: Bucket) -> int:
+    return count_rows(length_m, bucket.events, bucket.sessions)
+
+
+def _shortest_first(length_n: np.ndarray, lanes: int) -> list[list[int]]:
     hands: list[list[int]] = [[] for _ in range(lanes)]
     heap = [(0, lane) for lane in range(lanes)]
-    for place in np.argsort(-events_n, kind="stable").tolist():
+    for place in np.argsort(-length_n, kind="stable").tolist():
         total, lane = heap[0]
         hands[lane].append(place)
-        heapq.heapreplace(heap, (total + int(events_n[place]), lane))
+        heapq.heapreplace(heap, (total + int(length_n[place]), lane))
     return hands
 
 

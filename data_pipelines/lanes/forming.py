@@ -6,17 +6,23 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch, BatchInfo, LaneB
 
 
 def form_rows(
-    event_bl: np.ndarray, filled_b: np.ndarray, sessions: int, evaluated: bool
+    event_bl: np.ndarray,
+    filled_b: np.ndarray,
+    sessions: int,
+    evaluated: bool,
+    one_user: bool = False,
 ) -> tuple[LaneBatch, np.ndarray]:
     """The next row of every lane.
 
-    A row takes its lane's events up to the first one that would be of session number `sessions`.
+    A row takes its lane's events up to the first one that would be of session number `sessions`, or
+    with `one_user` of another user.
 
     Args:
       event_bl: Of `events.event_dtype`. The next events of each lane.
       filled_b: How many of them there are; what stands behind is not read.
       sessions: `s`, sessions that a row may touch.
       evaluated: Known targets are scored as well.
+      one_user: A row ends where its user's history ends.
 
     Returns:
       The batch, and how many events it takes of each lane (int64 [b]).
@@ -27,6 +33,8 @@ def form_rows(
     # Column 0 is in slot 0, whether its session starts there or goes on from the row before.
     session_bl = starts_bl.cumsum(axis=1, dtype=np.int32) - starts_bl[:, :1]
     held_bl &= session_bl < sessions
+    if one_user:
+        held_bl[:, 1:] &= ~np.logical_or.accumulate(event_bl["ends_user"][:, :-1], axis=1)
 
     item_ids_bl = np.where(held_bl, event_bl["item_id"], PADDING_ID)
     target_bl = held_bl & event_bl["target"]
@@ -58,6 +66,7 @@ def form_rows(
         time_bl=np.where(held_bl, event_bl["time"], 0),
         item_ids_bl=item_ids_bl,
         target_bl=target_bl,
+        ends_user_bl=held_bl & event_bl["ends_user"],
     )
     return LaneBatch(batch, info), held_bl.sum(axis=1)
 

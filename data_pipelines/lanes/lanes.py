@@ -40,6 +40,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         deal: Deal,
         *,
         impressions: int = 0,
+        one_user_rows: bool = False,
         process_index: int = 0,
         process_count: int = 1,
     ) -> None:
@@ -51,6 +52,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
           stream: The sessions to go through.
           deal: The users of each lane.
           impressions: `k`, items shown beside an event that its batch carries as negatives.
+          one_user_rows: A row ends where its user's history ends.
           process_index: This process, of `process_count`.
           process_count: Must divide `bucket.lanes`.
 
@@ -64,6 +66,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         self.stream = stream
         self.deal = deal
         self.impressions = impressions
+        self.one_user_rows = one_user_rows
         self.event = event_dtype(impressions)
 
     def __iter__(self) -> "LanesIterator":
@@ -223,14 +226,19 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
             lane.append(encoded[start:end])
 
     def _form_rows(self) -> LaneBatch:
-        bucket = self._dataset.bucket
-        event = self._dataset.event
+        dataset, bucket = self._dataset, self._dataset.bucket
+        event = dataset.event
         record_bl = np.empty((len(self._lanes), bucket.events), record_dtype(event))
         filled_b = np.asarray([min(len(lane.records), bucket.events) for lane in self._lanes])
         for row, lane in enumerate(self._lanes):
             record_bl[row, : filled_b[row]] = lane.records[: bucket.events]
-        evaluated = self._dataset.stream.evaluated
-        element, taken_b = form_rows(record_bl.view(event), filled_b, bucket.sessions, evaluated)
+        element, taken_b = form_rows(
+            record_bl.view(event),
+            filled_b,
+            bucket.sessions,
+            dataset.stream.evaluated,
+            dataset.one_user_rows,
+        )
         for lane, taken in zip(self._lanes, taken_b.tolist(), strict=True):
             lane.records = lane.records[taken:]
         return element

@@ -21,6 +21,9 @@ FIT_STREAMS = {
 }
 """What is trained on, by the value of `fit_on`."""
 
+ALL_SESSIONS = Stream(Split.TRAIN, Split.TEST, evaluated=False)
+"""Every event of every user."""
+
 
 def train_loader(
     source: HistorySource,
@@ -102,13 +105,52 @@ def eval_loader(
     Raises:
       ValueError: An argument is out of range, or no user has a session of `split`.
     """
-    if split is None:
-        stream = Stream(Split.TRAIN, Split.TEST, evaluated=False)
-    else:
-        stream = Stream(split, split, evaluated=True)
+    stream = ALL_SESSIONS if split is None else Stream(split, split, evaluated=True)
     deal: Deal = deal_by_length(source, stream, bucket)
     lanes = LanesIterDataset(
         source, bucket, stream, deal, process_index=process_index, process_count=process_count
+    )
+    return _assemble(lanes, item_rows, 0, prefetch)
+
+
+def user_loader(
+    source: HistorySource,
+    bucket: Bucket,
+    *,
+    item_rows: ItemRows | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    prefetch: int = 2,
+) -> grain.IterDataset[LaneBatch]:
+    """Batches that go through the whole history of every user once, in rows of one user each.
+
+    After a row with `info.ends_user_bl` the carry of its lane is the state of that user after all
+    that the user did. Nothing is scored. All processes get the same number of batches, padded where
+    lanes are dry.
+
+    Args:
+      source: All histories.
+      bucket: The shape of a batch over all processes. Short rows are padded less: users with few
+        events are many.
+      item_rows: `rows` mode, see there, without negatives; None: ids stay global.
+      process_index: This process, of `process_count`.
+      process_count: Must divide `bucket.lanes`.
+      prefetch: Batches that a thread prepares ahead. 0: none.
+
+    Returns:
+      A dataset as of `train_loader`, which ends.
+
+    Raises:
+      ValueError: An argument is out of range, or there are no events.
+    """
+    lanes = LanesIterDataset(
+        source,
+        bucket,
+        ALL_SESSIONS,
+        deal_by_length(source, ALL_SESSIONS, bucket, one_user_rows=True),
+        one_user_rows=True,
+        process_index=process_index,
+        process_count=process_count,
     )
     return _assemble(lanes, item_rows, 0, prefetch)
 

@@ -161,6 +161,16 @@ def place_batch(batch: Batch, layout: Layout | None) -> Batch:
     return place(batch, batch_shardings(batch, layout.mesh))
 
 
+def place_lanes(tree: Any, layout: Layout | None) -> Any:
+    """This process's part of arrays whose first axis is `b`, as its part of those of all.
+
+    Args:
+      tree: Of arrays.
+      layout: Where to; None: they stay as they are.
+    """
+    return tree if layout is None else place(tree, lane_shardings(tree, layout.mesh))
+
+
 def _axes(batch: Batch) -> dict[str, str]:
     """The axes of each field that a batch has."""
     names = [field.name for field in dataclasses.fields(Batch)]

@@ -9,6 +9,7 @@ from data_pipelines.histories.events import Stream, encode
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.dealing import Shuffled, deal_by_length
 from data_pipelines.lanes.lanes import LanesIterDataset
+from data_pipelines.lanes.loaders import ALL_SESSIONS
 from hiertcn_jax.batch import Bucket
 from tests.data_pipelines.lanes import walking
 
@@ -74,6 +75,25 @@ def test_evaluation_rows_are_the_plain_walk_padded_until_all_are_dry(source, buc
     for lane, lane_rows in enumerate(rows):
         padded = lane_rows + [[]] * (len(elements) - len(lane_rows))
         assert_rows_equal(elements, lane, padded, bucket, evaluated=True)
+
+
+@given(walking.logs(), BUCKETS)
+def test_rows_of_one_user_each_are_the_plain_walk(source, bucket):
+    if not any(walking.has_target(source, ALL_SESSIONS)):
+        return
+    deal = deal_by_length(source, ALL_SESSIONS, bucket, one_user_rows=True)
+    dataset = LanesIterDataset(source, bucket, ALL_SESSIONS, deal, one_user_rows=True)
+    elements = list(dataset)
+    lanes = [walk_lane(dataset, lane, len(source)) for lane in range(bucket.lanes)]
+    rows = [walking.walk_rows(events, bucket, one_user=True) for events in lanes]
+    assert len(elements) == max(map(len, rows))
+    for lane, lane_rows in enumerate(rows):
+        assert all(len({event["user"] for event in row}) == 1 for row in lane_rows)
+        padded = lane_rows + [[]] * (len(elements) - len(lane_rows))
+        assert_rows_equal(elements, lane, padded, bucket, evaluated=False)
+    # Each user ends once, at the end of a row.
+    ended = [row[-1]["user"] for lane_rows in rows for row in lane_rows if row[-1]["ends_user"]]
+    assert sorted(ended) == [n for n, user in enumerate(source) if len(user.item_ids)]
 
 
 @given(walking.logs(), BUCKETS, BUCKETS)

@@ -108,15 +108,19 @@ def walk_user(source, user, stream):
                 }
             )
         first += length
+    for event in events:
+        event["ends_user"] = event is events[-1]
     return events
 
 
-def walk_rows(events, bucket):
-    """Cuts a lane's events in rows."""
+def walk_rows(events, bucket, one_user=False):
+    """Cuts a lane's events in rows, each of one user if asked for."""
     rows, sessions = [], 0
     for event in events:
         starts = event["position"] == 0
-        if not rows or len(rows[-1]) == bucket.events or (starts and sessions == bucket.sessions):
+        is_full = not rows or len(rows[-1]) == bucket.events
+        other_user = one_user and event["user_position"] == 0
+        if is_full or other_user or (starts and sessions == bucket.sessions):
             rows.append([])
             sessions = 0
         if starts or not rows[-1]:
@@ -138,6 +142,7 @@ def row_arrays(row, bucket, evaluated):
             "scored_bl": bool,
             "time_bl": np.int64,
             "target_bl": bool,
+            "ends_user_bl": bool,
         }.items()
     } | {
         "starts_session_bs": np.zeros(bucket.sessions, bool),
@@ -164,6 +169,7 @@ def row_arrays(row, bucket, evaluated):
         arrays["scored_bl"][place] = known and evaluated
         arrays["time_bl"][place] = event["time"]
         arrays["target_bl"][place] = event["target"]
+        arrays["ends_user_bl"][place] = event["ends_user"]
     return arrays
 
 

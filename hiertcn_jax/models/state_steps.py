@@ -1,0 +1,52 @@
+"""The steps over users' states: what a state becomes by events, and what comes next."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+from hiertcn_jax.batch import Batch, NextEvent
+from hiertcn_jax.devices.distinct_items import with_listed_rows
+from hiertcn_jax.devices.mesh import Layout, lane_shardings
+from hiertcn_jax.models import Model
+
+
+class StateSteps(NamedTuple):
+    """Both steps, jitted once per bucket.
+
+    Attributes:
+      observe: `(params, batch, carry) -> carry`; the old carry is donated.
+      predict: `(params, next_event, carry) -> u_bd`; the carry stays.
+    """
+
+    observe: Callable[[dict[str, Any], Batch, Any], Any]
+    predict: Callable[[dict[str, Any], NextEvent, Any], jax.Array]
+
+
+def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
+    """The steps of a model.
+
+    Args:
+      model: The model.
+      layout: Where parameters and lanes lie, if on several devices.
+    """
+
+    def over_lanes(out: Any) -> Any:
+        if layout is None:
+            return out
+        return jax.lax.with_sharding_constraint(out, lane_shardings(out, layout.mesh))
+
+    def observe(params: dict[str, Any], batch: Batch, carry: Any) -> Any:
+        if layout is not None:
+            batch = with_listed_rows(batch, layout)
+        items = params["items"].with_given(batch)
+        batch = batch.replace(item_table_ud=items.input_vd)
+        variables = {"params": params["model"]}
+        return over_lanes(model.apply(variables, batch, carry, method="observe"))
+
+    def predict(params: dict[str, Any], event: NextEvent, carry: Any) -> Float[Array, "b d"]:
+        variables = {"params": params["model"]}
+        return over_lanes(model.apply(variables, event, carry, method="predict"))
+
+    return StateSteps(jax.jit(observe, donate_argnums=2), jax.jit(predict))
