@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import optuna
 from absl import flags
 
-from data_pipelines.commands.command import one_line, run_command
+from data_pipelines.commands.command import StoppedError, one_line, run_command
 from data_pipelines.errors import DataError
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
@@ -202,8 +202,7 @@ def main(settings: Settings) -> None:
         try:
             work(study, settings.study, lambda trial: _objective(settings, data, trial))
         except StopError as stopped:
-            print("stopped; the same command goes on")
-            raise SystemExit(stopped.code) from stopped
+            raise StoppedError(stopped.signal_number) from stopped
         _conclude(settings, data, study)
 
 

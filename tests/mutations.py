@@ -165,6 +165,13 @@ MUTATIONS = {
         "pass",
         "tests/data_pipelines/commands/test_starting.py::test_a_signal_during_the_imports_is_one_line",
     ),
+    "a stopped command ends as Python does": Mutation(
+        "data_pipelines/commands/command.py::_StoppedEnd._end",
+        "os._exit(self.code)",
+        "pass",
+        "tests/data_pipelines/commands/test_command.py::"
+        "test_a_command_that_compiles_is_stopped_without_a_crash",
+    ),
     "a validation continues after a signal": Mutation(
         f"{_TRAINING}.judge",
         "stop.asked",

@@ -4,12 +4,16 @@ Exit codes: 0 done, 1 failed with one line on standard error for what the user c
 flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on if one can.
 """
 
+import atexit
+import contextlib
 import inspect
 import logging
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags
@@ -17,9 +21,13 @@ from absl import logging as absl_logging
 
 from data_pipelines.commands.allocator import keep_freed_memory
 from data_pipelines.commands.flagfiles import expand_flagfiles
+from data_pipelines.commands.starting import end_at_once
 from data_pipelines.local_paths import expand_paths_of_flags
 
 Config = TypeVar("Config")
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that stop a command."""
 
 
 class StoppedError(SystemExit):
@@ -74,18 +82,24 @@ def run_command(
 
     def guarded(arguments: Any) -> None:
         del arguments  # All are flags.
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             signal.signal(number, _stop)
         _silence_libraries()
         keep_freed_memory()
+        end = _StoppedEnd()
         try:
             main(configs[0])
-        except StoppedError as stopped:
+        except (StoppedError, KeyboardInterrupt) as error:
+            # Libraries may have a handler of their own for SIGINT, as Polars does while it reads.
+            stopped = error if isinstance(error, StoppedError) else StoppedError(signal.SIGINT)
             again = f"; go on with: {shlex.join(sys.orig_argv)}" if goes_on else ""
             print(f"{stopped.line}{again}", file=sys.stderr)
-            raise
+            end.code = 128 + stopped.signal_number
+            sys.exit(end.code)
         except mendable as error:
             fail(error, 1)
+        for number in _STOPS:
+            signal.signal(number, end_at_once)
 
     app.run(guarded, flags_parser=parse)
     sys.exit(0)
@@ -149,5 +163,34 @@ def _stop_a_moment_later(stopped: StoppedError) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
-def _stop(signal_number: int, frame: object) -> NoReturn:
+def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
+    # Whoever asks twice doesn't want to wait for the clean-up.
+    signal.signal(signal_number, end_at_once)
     raise StoppedError(signal_number)
+
+
+class _StoppedEnd:
+    """Ends a stopped process before the interpreter is taken apart.
+
+    A signal may come while XLA compiles, which it does in a thread of its own. That thread goes on,
+    and uses the client of XLA that JAX and the interpreter destroy at the end: the process died of
+    a segmentation fault. Functions that were registered with `atexit` while the command ran are
+    called before, since the last registered is called first: Beam ends its workers there. Those of
+    libraries that were imported before are left out: JAX destroys the client in one of them.
+
+    Attributes:
+      code: The exit code of a stopped process; None lets the interpreter end as usual.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        if self.code is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            # Nobody may be there to read it.
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self.code)

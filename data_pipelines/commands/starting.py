@@ -20,7 +20,7 @@ def end_on_signals() -> None:
     """
     if _is_command(sys.argv, sys.orig_argv):
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _end)
+            signal.signal(number, end_at_once)
 
 
 def _is_command(argv: list[str], orig_argv: list[str]) -> bool:
@@ -37,7 +37,10 @@ def _is_command(argv: list[str], orig_argv: list[str]) -> bool:
     return module.startswith(tuple(f"{package}." for package in _PACKAGES))
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends at once: there is nothing to clean up, and libraries may catch what is raised."""
+def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Handles a signal by ending the process with one line and the exit code 128 + number.
+
+    For moments when there is nothing to clean up, or no time; libraries may catch what is raised.
+    """
     os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)

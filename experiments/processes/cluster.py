@@ -89,6 +89,8 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
             if stopped.by_all:
                 # JAX ends its service: no sign of life may be under way then.
                 watch.end()
+                # Here, since a stopped command leaves without what JAX does at its end.
+                jax.distributed.shutdown()
                 raise
             watch.leave(stopped.line, int(str(stopped.code)))
         except Exception as error:

@@ -7,6 +7,7 @@ of its first attempt, and with it the directory, so a training run goes on where
 
 import contextlib
 import random
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from data_pipelines.commands.command import StoppedError
 from experiments.sweeping.trials import TrialError
 from hiertcn_jax.saving.checkpoint import config_differences
 
@@ -41,11 +43,18 @@ class StudyError(ValueError):
 
 
 class StopError(Exception):
-    """The worker was asked to stop; its trial waits to be gone on with."""
+    """The worker was asked to stop; its trial waits to be resumed.
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    Args:
+      signal_number: SIGTERM or SIGINT.
+
+    Attributes:
+      signal_number: As given.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
 
 
 class StudyConfig(NamedTuple):
@@ -268,9 +277,9 @@ class _Worker:
         try:
             return self._objective(trial)
         except KeyboardInterrupt:
-            self.stopped = StopError(130)
-        except SystemExit as error:
-            self.stopped = StopError(int(error.code or 0))
+            self.stopped = StopError(signal.SIGINT)
+        except StoppedError as error:
+            self.stopped = StopError(error.signal_number)
         raise self.stopped
 
     def conclude(self, study: optuna.Study, trial: FrozenTrial) -> None:

@@ -230,7 +230,7 @@ def test_a_stopped_or_killed_sweep_goes_on_with_its_trial(data, tmp_path, number
     assert select.select([run], [], [], 60)[0]
     os.close(run)
     assert process.returncode == (143 if number == signal.SIGTERM else -number), output.decode()
-    assert (b"the same command goes on" in output) == (number == signal.SIGTERM)
+    assert (b"stopped by SIGTERM; go on with: " in output) == (number == signal.SIGTERM)
     assert not (trial / "valid.json").exists()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -83,6 +83,82 @@ def test_a_signal_that_meets_a_garbage_collection_stops_too():
     assert result.stderr.count("Traceback") == 0
 
 
+_IS_STOPPED_WHILE_IT_COMPILES = """
+import atexit, signal, sys, threading
+import jax
+import jax.numpy as jnp
+from data_pipelines.commands.command import run_command
+
+def long(x):
+    for _ in range(1000):
+        x = jnp.sin(x @ x)
+    return x
+
+def signal_within_the_compiler(main_thread):
+    while not sys._current_frames()[main_thread].f_code.co_filename.endswith("compiler.py"):
+        pass
+    signal.pthread_kill(main_thread, {number})
+
+def main(settings):
+    atexit.register(print, "ended by itself")
+    lowered = jax.jit(long).lower(jnp.ones((8, 8)))
+    thread = threading.Thread(target=signal_within_the_compiler, args=[threading.get_ident()])
+    thread.start()
+    lowered.compile()
+
+run_command(lambda: None, main, ())
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_compiles_is_stopped_without_a_crash(kind):
+    """XLA's thread goes on compiling while the process ends: it once crashed in it, or hung."""
+    script = _IS_STOPPED_WHILE_IT_COMPILES.format(number=int(kind))
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (128 + kind, f"stopped by {kind.name}\n")
+    assert result.stdout == "ended by itself\n"
+
+
+_IS_STOPPED_TWICE = """
+import signal
+from data_pipelines.commands.command import run_command
+
+def main(settings):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        print("cleaning up", flush=True)
+        signal.raise_signal(signal.SIGTERM)
+        signal.pause()
+
+run_command(lambda: None, main, ())
+"""
+
+
+def test_the_same_signal_again_ends_a_command_at_once():
+    command = [sys.executable, "-c", _IS_STOPPED_TWICE]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (143, "stopped by SIGTERM\n")
+    assert result.stdout == "cleaning up\n"
+
+
+_IS_STOPPED_BY_A_LIBRARY = """
+from data_pipelines.commands.command import run_command
+
+def main(settings):
+    raise KeyboardInterrupt
+
+run_command(lambda: None, main, ())
+"""
+
+
+def test_an_interrupt_that_a_library_caught_stops_too():
+    command = [sys.executable, "-c", _IS_STOPPED_BY_A_LIBRARY]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "stopped by SIGINT\n")
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_how_to_go_on_is_said_where_one_can(kind, goes_on):

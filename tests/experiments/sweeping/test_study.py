@@ -1,12 +1,14 @@
 """Trials in a storage: workers share them, dead workers' trials are gone on with, none is lost."""
 
 import contextlib
+import signal
 import threading
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from data_pipelines.commands.command import StoppedError
 from experiments.sweeping.leaderboard import importance_table, importances, leaderboard
 from experiments.sweeping.study import (
     StopError,
@@ -153,8 +155,11 @@ def test_an_error_of_ours_is_not_swallowed(tmp_path, opened):
         work(opened(config), config, lambda trial: 1 / 0)
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
-def test_a_stopped_worker_leaves_its_trial_to_be_gone_on_with(tmp_path, opened, error, code):
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [(KeyboardInterrupt(), signal.SIGINT), (StoppedError(signal.SIGTERM), signal.SIGTERM)],
+)
+def test_a_stopped_worker_leaves_its_trial_to_be_gone_on_with(tmp_path, opened, error, number):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "stopped", trials=2, retries=0)
     study = opened(config)
 
@@ -165,7 +170,7 @@ def test_a_stopped_worker_leaves_its_trial_to_be_gone_on_with(tmp_path, opened, 
     for _ in range(3):
         with pytest.raises(StopError) as raised:
             work(study, config, stopped)
-        assert raised.value.code == code
+        assert raised.value.signal_number == number
     again = []
     work(study, config, lambda trial: again.append((place(trial), drawn(trial))) or 1.0)
     assert [number for number, _ in again] == [0, 1]
