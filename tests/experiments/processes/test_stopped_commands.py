@@ -1,4 +1,4 @@
-"""Every command, stopped by a signal at moments drawn from a seed: one line, exit code 130 or 143."""
+"""Every command, stopped at moments drawn from a seed: one line, exit code 130 or 143."""
 
 import os
 import random
@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.experiments.small_runs import FLAGS, ROOT
-
-MOMENTS = 1
-"""How often each command is stopped. Twenty for a release."""
+from tests.volume import few
 
 LATEST_SECONDS = 6.0
 """The latest moment, after the command has begun to import its libraries."""
@@ -89,7 +87,7 @@ def stopped_after(seconds, arguments, number):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when a command catches signals")
-@pytest.mark.parametrize("seed", range(MOMENTS))
+@pytest.mark.parametrize("seed", range(few(1, of=20)))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_is_stopped_says_so_and_leaves_nothing_half_written(
     commands, tmp_path, name, seed
