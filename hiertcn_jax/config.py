@@ -244,6 +244,9 @@ class OptimizerConfig(JsonFields):
       decay_factor: What the `step` schedule multiplies by.
       final_rate: Where the cosine ends, as a share of `learning_rate`.
       clip_norm: Gradients of a larger global norm are scaled down to it; 0 leaves them.
+      weight_decay: Share of a weight that is taken off it in a step, times the learning rate
+        (AdamW); of matrices and item embeddings, not of biases, norms, start tokens and states. In
+        `rows` mode of the embeddings of a batch's items alone.
       adam_b1, adam_b2, adam_eps: Adam's constants.
     """
 
@@ -254,6 +257,7 @@ class OptimizerConfig(JsonFields):
     decay_factor: float = 0.2
     final_rate: float = 0.0
     clip_norm: float = 0.0
+    weight_decay: float = 0.0
     adam_b1: float = 0.9
     adam_b2: float = 0.999
     adam_eps: float = 1e-8
@@ -261,7 +265,7 @@ class OptimizerConfig(JsonFields):
     def __post_init__(self) -> None:
         bounded(self)
         above(self, 0, "learning_rate", "decay_factor", "adam_eps")
-        at_least(self, 0, "warmup_steps", "final_rate", "clip_norm")
+        at_least(self, 0, "warmup_steps", "final_rate", "clip_norm", "weight_decay")
         share(self, "adam_b1", "adam_b2")
         one_of(self, "schedule", SCHEDULES)
 

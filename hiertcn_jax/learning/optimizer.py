@@ -1,8 +1,12 @@
-"""Adam over the model's parameters and the item table, dense or lazy.
+"""The optimizer, a chain of optax's transformations: AdamW, of the item table by rows or dense.
 
-In `rows` mode the gradient exists for the rows of a batch alone. Their Adam moments are lazy: only
-touched rows move, and a row's moments do not decay over the steps that do not touch it. The step
-then costs nothing per catalogue item. Clipping by global norm counts the touched rows.
+    clip            gradients of a larger global norm are scaled down to it, where this is asked for
+    adam            Adam's step; in `rows` mode the moments of touched rows alone move (`lazy_rows`)
+    decay           weight decay, decoupled as in AdamW, where this is asked for (`add_decay`)
+    learning_rate   the schedule
+
+In `rows` mode the gradient exists for the rows of a batch alone. Clipping counts those rows, only
+they move, and the moments of the others stand still: the step costs nothing per catalogue item.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +18,6 @@ from jaxtyping import Array, Bool, Int
 
 from hiertcn_jax.config import OptimizerConfig
 from hiertcn_jax.scoring.item_table import ItemTable
-
 
 def learning_rate_schedule(
     config: OptimizerConfig, total_steps: int, steps_per_epoch: int
@@ -42,142 +45,98 @@ def learning_rate_schedule(
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
-class LazyAdamState(NamedTuple):
-    """Moments of every row of the item table; those of untouched rows stand still.
-
-    Attributes:
-      mu: First moments, as the table.
-      nu: Second moments, as the table.
-    """
-
-    mu: ItemTable
-    nu: ItemTable
-
-
-class OptimizerState(NamedTuple):
-    """State of both optimizers.
-
-    Attributes:
-      dense: optax's, of the model's parameters, and of the item table in `dense` mode.
-      rows: The item table's in `rows` mode, otherwise None.
-    """
-
-    dense: Any
-    rows: LazyAdamState | None
-
-
 class Optimizer(NamedTuple):
     """Pure functions over parameters `{"model": tree, "items": ItemTable}`.
 
     Attributes:
-      config: Adam's constants and the clipping norm.
+      config: Adam's constants, the clipping norm, the weight decay.
       schedule: Learning rate at a step.
-      rows: Whether the item table is updated lazily, by rows.
+      rows: Whether the item table is updated by the rows of each batch.
     """
 
     config: OptimizerConfig
     schedule: optax.Schedule
     rows: bool
 
-    def _adam(self) -> optax.GradientTransformationExtraArgs:
-        return optax.chain(_steady_adam(self.config), optax.scale_by_learning_rate(self.schedule))
+    def chain(self) -> optax.GradientTransformationExtraArgs:
+        """The transformations.
 
-    def init(self, params: dict[str, Any]) -> OptimizerState:
-        """Fresh moments."""
-        if not self.rows:
-            return OptimizerState(self._adam().init(params), None)
-        zeros = jax.tree.map(jnp.zeros_like, params["items"])
-        return OptimizerState(
-            self._adam().init(params["model"]),
-            LazyAdamState(zeros, jax.tree.map(jnp.zeros_like, zeros)),
+        Its `update` needs the arguments `finite` and, in `rows` mode, `distinct_u`, see `update`.
+        There gradients, updates and parameters have a row for each of `distinct_u`, and the state
+        has one for each item.
+        """
+        config, off = self.config, optax.identity()
+        adam = scale_by_adam_if_finite(config.adam_b1, config.adam_b2, config.adam_eps)
+        return optax.named_chain(
+            ("clip", optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else off),
+            ("adam", lazy_rows(adam) if self.rows else adam),
+            ("decay", add_decay(config.weight_decay) if config.weight_decay else off),
+            ("learning_rate", optax.scale_by_learning_rate(self.schedule)),
         )
+
+    def init(self, params: dict[str, Any]) -> optax.OptState:
+        """Fresh moments."""
+        return self.chain().init(params)
 
     def update(
         self,
         grads: dict[str, Any],
-        state: OptimizerState,
+        state: optax.OptState,
         params: dict[str, Any],
-        step: Int[Array, ""],
         distinct_u: Int[Array, " u"] | None,
         finite: Bool[Array, ""],
-    ) -> tuple[dict[str, Any], OptimizerState]:
+    ) -> tuple[dict[str, Any], optax.OptState]:
         """One step; where the gradient is not finite, nothing moves but the count of steps.
 
         Args:
           grads: As `params`; in `rows` mode `grads["items"]` has a row for each of `distinct_u`.
           state: Of `init` or of the step before.
           params: `{"model", "items"}`.
-          step: Steps done before this one.
           distinct_u: Rows of the table, each once, PADDING_ID for none; `rows` mode only.
           finite: Whether the step is done.
+
+        Returns:
+          The new parameters, and the new state.
+
+        Raises:
+          ValueError: `distinct_u` is missing in `rows` mode.
         """
-        if self.config.clip_norm:
-            clip = optax.clip_by_global_norm(self.config.clip_norm)
-            grads, _ = clip.update(grads, clip.init(grads))
         if not self.rows:
-            params, dense = self._update_dense(grads, state.dense, params, finite)
-            return params, OptimizerState(dense, None)
-        model, dense = self._update_dense(grads["model"], state.dense, params["model"], finite)
-        if state.rows is None or distinct_u is None:
+            updates, state = self.chain().update(grads, state, params, finite=finite)
+            return _where(finite, optax.apply_updates(params, updates), params), state
+        if distinct_u is None:
             raise ValueError("distinct_u: an optimizer of rows needs the rows of each batch")
-        items, rows = self._update_rows(
-            grads["items"], state.rows, params["items"], step, distinct_u, finite
+        model, items = params["model"], params["items"]
+        updates, state = self.chain().update(
+            grads,
+            state,
+            {"model": model, "items": items.rows(distinct_u)},
+            finite=finite,
+            distinct_u=distinct_u,
         )
-        return {"model": model, "items": items}, OptimizerState(dense, rows)
-
-    def _update_dense(
-        self, grads: Any, state: Any, params: Any, finite: jax.Array
-    ) -> tuple[Any, Any]:
-        """Adam on a tree."""
-        updates, state = self._adam().update(grads, state, params, finite=finite)
-        return _where(finite, optax.apply_updates(params, updates), params), state
-
-    def _update_rows(
-        self,
-        grads: ItemTable,
-        state: LazyAdamState,
-        items: ItemTable,
-        step: jax.Array,
-        distinct_u: jax.Array,
-        finite: jax.Array,
-    ) -> tuple[ItemTable, LazyAdamState]:
-        """Adam on the touched rows; the filling of `distinct_u` is written nowhere."""
-        config, count = self.config, step + 1
-        rows = items.input_vd.shape[0]
-        # Out of range is dropped by the scatter. Each at its own place keeps the indices unique.
-        moves_u = finite & (distinct_u > 0)
-        to_u = jnp.where(moves_u, distinct_u, rows + jnp.arange(distinct_u.shape[0]))
-
-        def gather(tree: ItemTable) -> ItemTable:
-            return tree.rows(distinct_u)
-
-        def scatter(tree: ItemTable, rows_u: ItemTable) -> ItemTable:
-            return jax.tree.map(
-                lambda old, new: old.at[to_u].set(new, mode="drop", unique_indices=True),
-                tree,
-                rows_u,
-            )
-
-        b1, b2 = config.adam_b1, config.adam_b2
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, gather(state.mu), grads)
-        nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g**2, gather(state.nu), grads)
-        rate = self.schedule(step)
-
-        def move(row: jax.Array, m: jax.Array, n: jax.Array) -> jax.Array:
-            step_size = jnp.sqrt(n / (1 - b2**count)) + config.adam_eps
-            return row - rate * (m / (1 - b1**count)) / step_size
-
-        moved = jax.tree.map(move, gather(items), mu, nu)
-        return scatter(items, moved), LazyAdamState(scatter(state.mu, mu), scatter(state.nu, nu))
+        moved = {
+            "model": _where(finite, optax.apply_updates(model, updates["model"]), model),
+            "items": _at_rows("add", items, distinct_u, updates["items"], finite),
+        }
+        return moved, state
 
 
-def _steady_adam(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+def scale_by_adam_if_finite(
+    b1: float, b2: float, eps: float
+) -> optax.GradientTransformationExtraArgs:
     """`optax.scale_by_adam`, whose moments stand still where the argument `finite` is False.
 
-    The step is made of the moments that were chosen. Were it made of those before the choice, XLA
+    Its count of steps goes on. (`optax.apply_if_finite` would stop the count too, and with it the
+    learning rate; look at the gradient alone, not at the loss; and let a bad step pass once there
+    were many. docs/architecture.md compares the two.)
+
+    The update is made of the moments that were chosen. Were it made of those before the choice, XLA
     would compute them twice, and copy the old ones.
+
+    Args:
+      b1, b2, eps: Adam's constants.
     """
-    adam = optax.scale_by_adam(config.adam_b1, config.adam_b2, config.adam_eps)
+    adam = optax.scale_by_adam(b1, b2, eps)
 
     def update(
         grads: Any, state: Any, params: Any = None, *, finite: jax.Array, **_: Any
@@ -185,13 +144,93 @@ def _steady_adam(config: OptimizerConfig) -> optax.GradientTransformationExtraAr
         _, moved = adam.update(grads, state, params)
         mu, nu = _where(finite, moved.mu, state.mu), _where(finite, moved.nu, state.nu)
         updates = jax.tree.map(
-            lambda m, n: m / (jnp.sqrt(n) + config.adam_eps),
-            optax.tree.bias_correction(mu, config.adam_b1, moved.count),
-            optax.tree.bias_correction(nu, config.adam_b2, moved.count),
+            lambda m, n: m / (jnp.sqrt(n) + eps),
+            optax.tree.bias_correction(mu, b1, moved.count),
+            optax.tree.bias_correction(nu, b2, moved.count),
         )
         return updates, moved._replace(mu=mu, nu=nu)
 
     return optax.GradientTransformationExtraArgs(adam.init, update)
+
+
+def lazy_rows(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`inner` over the rows of a batch alone: the state of all other rows stands still.
+
+    So with Adam an item's moments do not decay over the steps that do not touch it ("lazy" Adam);
+    the correction of their bias counts all steps.
+
+    Args:
+      inner: A transformation that treats each number by itself. Its state is kept for whole tables:
+        each `ItemTable` in it has a row for every item.
+
+    Returns:
+      A transformation whose `update` takes gradients of the rows `distinct_u` of each `ItemTable`,
+      and gives updates of the same. `distinct_u` names each row once; PADDING_ID fills it up, and
+      nothing is kept of those rows.
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        grads: Any, state: Any, params: Any = None, *, distinct_u: jax.Array, **extra: Any
+    ) -> tuple[Any, Any]:
+        touched = _over_tables(lambda table: table.rows(distinct_u), state)
+        updates, moved = inner.update(grads, touched, params, **extra)
+        return updates, _over_tables(
+            lambda table, rows: _at_rows("set", table, distinct_u, rows), state, moved
+        )
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def add_decay(rate: float) -> optax.GradientTransformation:
+    """`optax.add_decayed_weights` of the parameters with two axes or more.
+
+    These are the matrices of the layers, the embeddings of ages in attention, and the rows of the
+    item table: in `rows` mode those of the batch, in `dense` mode all, in each step. Not decayed
+    are biases (of items too), scales of norms, start tokens and start states, and a learned tau.
+
+    Args:
+      rate: Behind Adam, and before the learning rate: a parameter loses the share
+        `learning_rate * rate` in a step (AdamW: Loshchilov and Hutter, ICLR 2019).
+    """
+    return optax.add_decayed_weights(
+        rate, mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    )
+
+
+def _at_rows(
+    change: str,
+    table: ItemTable,
+    distinct_u: jax.Array,
+    rows: ItemTable,
+    where: jax.Array | bool = True,
+) -> ItemTable:
+    """The table with some rows changed; those for padding are written nowhere.
+
+    Args:
+      change: "set" or "add".
+      table: The whole table.
+      distinct_u: Which rows.
+      rows: What they become, or what is added.
+      where: Whether anything is changed.
+    """
+    # Out of range is dropped by the scatter. Each at its own place keeps the indices unique.
+    beyond_u = table.input_vd.shape[0] + jnp.arange(distinct_u.shape[0])
+    to_u = jnp.where(where & (distinct_u > 0), distinct_u, beyond_u)
+
+    def scatter(old: jax.Array, new: jax.Array) -> jax.Array:
+        return getattr(old.at[to_u], change)(new, mode="drop", unique_indices=True)
+
+    return jax.tree.map(scatter, table, rows)
+
+
+def _over_tables(function: Any, tree: Any, *others: Any) -> Any:
+    """`function` of each `ItemTable`; what is no part of one is taken from the last tree."""
+
+    def of_part(*parts: Any) -> Any:
+        return function(*parts) if isinstance(parts[0], ItemTable) else parts[-1]
+
+    return jax.tree.map(of_part, tree, *others, is_leaf=lambda part: isinstance(part, ItemTable))
 
 
 def _where(finite: jax.Array, new: Any, old: Any) -> Any:

@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Int
 
 from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, parameter_shardings, replicated
-from hiertcn_jax.learning.optimizer import Optimizer, OptimizerState
+from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.models import Model
 from hiertcn_jax.scoring.item_table import init_item_table
 
@@ -26,7 +27,7 @@ class TrainState(NamedTuple):
 
     step: Int[Array, ""]
     params: dict[str, Any]
-    opt_state: OptimizerState
+    opt_state: optax.OptState
     carry: Any
 
 

@@ -87,7 +87,7 @@ def make_train_step(
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         params, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, state.step, distinct_u, finite
+            grads, state.opt_state, state.params, distinct_u, finite
         )
         metrics = {
             "loss_sum": loss_sum,
