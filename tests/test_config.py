@@ -84,6 +84,7 @@ REJECTED = [
     (OptimizerConfig, {"warmup_steps": -1}, "warmup_steps=-1: must be >= 0"),
     (OptimizerConfig, {"final_rate": -0.1}, "final_rate=-0.1: must be >= 0"),
     (OptimizerConfig, {"clip_norm": -1.0}, "clip_norm=-1.0: must be >= 0"),
+    (OptimizerConfig, {"weight_decay": -0.1}, "weight_decay=-0.1: must be >= 0"),
     (OptimizerConfig, {"adam_b1": 1.0}, "adam_b1=1.0: must be in [0, 1)"),
     (OptimizerConfig, {"adam_b2": -0.1}, "adam_b2=-0.1: must be in [0, 1)"),
     (OptimizerConfig, {"schedule": "exp"}, "schedule=exp: must be one of constant, step, cosine"),

@@ -14,6 +14,7 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import Layout
+from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import TrainState, init_train_state, state_shardings
 from hiertcn_jax.models import Model, build
@@ -97,7 +98,8 @@ def _restore(
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows, layout)
     )
     like = _placed(like, layout)
-    state = checkpoints.restore(step, like, {"model": configs["model"]}, parallelism[1])
+    binding, earlier = {"model": configs["model"]}, earlier_states(like, optimizer.rows)
+    state = checkpoints.restore(step, like, binding, parallelism[1], earlier=earlier)
     require_step(directory / str(step), state, step)
     return Restored(model, config, evaluation, state.params, step, configs, layout)
 

@@ -22,6 +22,7 @@ from experiments.runs.restore import require_step
 from experiments.runs.saved_fields import read_fields
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import place_batch
+from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
 
@@ -97,7 +98,8 @@ class Training:
     def _restore(self, step: int) -> None:
         binding = binding_configs(self._run, self._data)
         parts, known = self._run.train.model_parallelism, saved_configs(self._run, self._data)
-        self._state = self._checkpoints.restore(step, self._state, binding, parts, known)
+        earlier = earlier_states(self._state, self._parts.optimizer.rows)
+        self._state = self._checkpoints.restore(step, self._state, binding, parts, known, earlier)
         require_step(self._directory / str(step), self._state, step)
         saved = self._checkpoints.read(step, "loader")
         try:

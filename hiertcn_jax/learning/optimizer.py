@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Int
 from hiertcn_jax.config import OptimizerConfig
 from hiertcn_jax.scoring.item_table import ItemTable
 
+
 def learning_rate_schedule(
     config: OptimizerConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.Schedule:
@@ -134,7 +135,9 @@ def scale_by_adam_if_finite(
     would compute them twice, and copy the old ones.
 
     Args:
-      b1, b2, eps: Adam's constants.
+      b1: Decay of the first moments in a step.
+      b2: Decay of the second moments.
+      eps: Added to the root of the second moments.
     """
     adam = optax.scale_by_adam(b1, b2, eps)
 

@@ -12,10 +12,11 @@ is done once, the first process does.
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -42,6 +43,18 @@ _REMOVED = "removed"
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, unreadable, or of another run; the message is one line."""
+
+
+class EarlierState(NamedTuple):
+    """A state in the form in which an earlier version saved it.
+
+    Attributes:
+      like: As for `Checkpoints.restore`.
+      back: What was saved in this form, in the form of this version.
+    """
+
+    like: Any
+    back: Callable[[Any], Any]
 
 
 def config_differences(
@@ -203,6 +216,7 @@ class Checkpoints:
         config: Mapping[str, Any],
         table_parts: int = 1,
         known: Mapping[str, Any] | None = None,
+        earlier: Mapping[int, EarlierState] = MappingProxyType({}),
     ) -> Any:
         """The train state of a step.
 
@@ -213,6 +227,7 @@ class Checkpoints:
           table_parts: Devices that share the rows of item tables. Where they are several, now or
             when it was saved, rows of zeros fill tables up, and their number may differ.
           known: All configs of this run: a field that was saved besides may have meant something.
+          earlier: The form of the state in earlier schemas, by version.
 
         Raises:
           CheckpointError: No such step, a file that is not as it was written, or a config that
@@ -225,11 +240,12 @@ class Checkpoints:
             differing += unknown_fields(saved, known)
         if differing:
             raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        form = earlier.get(self._schema_version(folder), EarlierState(like, lambda state: state))
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, form.like)
         try:
             strict = (_saved_table_parts(saved), table_parts) == (1, 1)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=strict))
-            return self._checkpointer.restore(folder, args=args)["state"]
+            return form.back(self._checkpointer.restore(folder, args=args)["state"])
         # Orbax has no class for what it cannot read.
         except Exception as error:
             raise CheckpointError(f"{folder}: state cannot be read: {_one_line(error)}") from error
@@ -308,6 +324,9 @@ class Checkpoints:
         if removed.exists():
             shutil.rmtree(removed)
         os.rename(self._directory / str(step), removed)
+
+    def _schema_version(self, folder: Path) -> Any:
+        return _read_json(folder, "config").get("schema_version")
 
     def _require_whole(self, step: int) -> Path:
         """The folder of a step; its files are compared with their checksums once."""

@@ -11,8 +11,11 @@ from typing import NamedTuple
 from hiertcn_jax.saving.checksums import CHECKSUMS_FILE, find_damage
 from hiertcn_jax.saving.json_files import parse_json
 
-SCHEMA_VERSION = 2
-"""Of the layout of a checkpoint. 2 brought the checksums."""
+SCHEMA_VERSION = 3
+"""Of the layout of a checkpoint. 2 brought the checksums, 3 the optimizer's chain."""
+
+READABLE_VERSIONS = (2, 3)
+"""Schemas that this program restores."""
 
 DAMAGED_FOLDER = "damaged"
 """Where `set_aside` puts checkpoints, below the directory."""
@@ -95,10 +98,11 @@ def put_back_replaced(directory: Path) -> None:
 
 
 def schema_difference(folder: Path, version: object) -> str | None:
-    """One line if a checkpoint's schema is not that of this program."""
-    if version == SCHEMA_VERSION:
+    """One line if this program cannot read a checkpoint's schema."""
+    if type(version) is int and version in READABLE_VERSIONS:
         return None
-    return f"{folder}: schema_version={version}: this program reads {SCHEMA_VERSION}"
+    readable = " and ".join(map(str, READABLE_VERSIONS))
+    return f"{folder}: schema_version={version}: this program reads {readable}"
 
 
 def _old_schema(folder: Path) -> str | None:

@@ -213,7 +213,7 @@ def test_a_state_lies_where_it_should_and_holds_what_it_holds_on_one_device():
     np.testing.assert_array_equal(table[:ROWS], one.params["items"].input_vd)
     assert not table[ROWS:].any()
     assert {shard.data.shape for shard in table.addressable_shards} == {((ROWS + 1) // 2, 4)}
-    moments = state.opt_state.dense[0].mu["items"].input_vd
+    moments = state.opt_state["adam"].mu["items"].input_vd
     assert {shard.data.shape for shard in moments.addressable_shards} == {((ROWS + 1) // 2, 4)}
     for leaf in jax.tree.leaves(state.carry):
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {2}

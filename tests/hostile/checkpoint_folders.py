@@ -133,7 +133,7 @@ DAMAGE = {
 VOUCHED_KINDS = {
     "metrics": PATH + r"/\d+: metrics: monitored=.+: must be a number or null",
     "config": PATH + r"/\d+: config cannot be used by this program: .+",
-    "schema": PATH + r"/\d+: schema_version=.+: this program reads \d+",
+    "schema": PATH + r"/\d+: schema_version=.+: this program reads \d+ and \d+",
     "unreadable": PATH + r"/\d+: (state|config|loader|metrics) cannot be read: .+",
     **DAMAGE_KINDS,
     **RENAMED,

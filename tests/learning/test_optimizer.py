@@ -1,4 +1,4 @@
-"""Schedules by arithmetic; lazy Adam beside optax's, and what it leaves alone."""
+"""Schedules by arithmetic; the chain beside optax's AdamW; what lazy rows leave alone."""
 
 import functools
 import math
@@ -9,8 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from hiertcn_jax.config import OptimizerConfig
-from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.batch import Bucket, padding_batch
+from hiertcn_jax.config import ModelConfig, OptimizerConfig
+from hiertcn_jax.learning.optimizer import (
+    Optimizer,
+    add_decay,
+    lazy_rows,
+    learning_rate_schedule,
+)
+from hiertcn_jax.models import MODELS, build
 from hiertcn_jax.scoring.item_table import ItemTable
 
 ROWS, WIDTH = 9, 3
@@ -74,13 +81,12 @@ def optimizer(config=CONSTANT, rows=True):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _update(config, rows, grads, state, params, step, distinct_u, finite):
-    return optimizer(config, rows).update(grads, state, params, step, distinct_u, finite)
+def _update(config, rows, grads, state, params, distinct_u, finite):
+    return optimizer(config, rows).update(grads, state, params, distinct_u, finite)
 
 
-def update(grads, state, params, step, distinct_u=None, config=CONSTANT, rows=True, finite=True):
-    finite = jnp.asarray(finite)
-    return _update(config, rows, grads, state, params, jnp.int32(step), distinct_u, finite)
+def update(grads, state, params, distinct_u=None, config=CONSTANT, rows=True, finite=True):
+    return _update(config, rows, grads, state, params, distinct_u, jnp.asarray(finite))
 
 
 def test_with_every_row_touched_each_step_is_adam():
@@ -93,7 +99,7 @@ def test_with_every_row_touched_each_step_is_adam():
     adam_update = jax.jit(adam.update)
     for step in range(4):
         grads = tree(step + 1)
-        params, state = update(grads, state, params, step, every_u, config)
+        params, state = update(grads, state, params, every_u, config)
         updates, adam_state = adam_update(grads, adam_state)
         expected = optax.apply_updates(expected, updates)
     np.testing.assert_allclose(params["model"]["w"], expected["model"]["w"], rtol=1e-4, atol=1e-6)
@@ -109,14 +115,16 @@ def test_a_first_step_moves_a_row_by_the_learning_rate():
     params = tree(0)
     grads = tree(1, rows=3)
     distinct_u = jnp.array([0, 1, 5])
-    moved, state = update(grads, optimizer().init(params), params, 0, distinct_u)
+    moved, state = update(grads, optimizer().init(params), params, distinct_u)
     gradient = np.asarray(grads["items"].input_vd)
     np.testing.assert_allclose(
         moved["items"].input_vd[5], params["items"].input_vd[5] - 0.1 * np.sign(gradient[2]),
         rtol=1e-4, atol=1e-6,
     )  # fmt: skip
-    np.testing.assert_allclose(state.rows.mu.input_vd[5], 0.1 * gradient[2], rtol=1e-5)
-    np.testing.assert_allclose(state.rows.nu.input_vd[5], 0.001 * gradient[2] ** 2, rtol=1e-4)
+    np.testing.assert_allclose(state["adam"].mu["items"].input_vd[5], 0.1 * gradient[2], rtol=1e-5)
+    np.testing.assert_allclose(
+        state["adam"].nu["items"].input_vd[5], 0.001 * gradient[2] ** 2, rtol=1e-4
+    )
 
 
 def test_untouched_rows_and_their_moments_stand_still_bit_for_bit():
@@ -126,19 +134,19 @@ def test_untouched_rows_and_their_moments_stand_still_bit_for_bit():
     # Padding fills up distinct_u; what stands there in the gradients must go nowhere.
     distinct_u = jnp.array([0, 1, 3, 7, 0, 0])
     others = np.setdiff1d(np.arange(ROWS), touched)
-    params, state = update(tree(5), state, params, 0, jnp.arange(ROWS))
+    params, state = update(tree(5), state, params, jnp.arange(ROWS))
     for step in (1, 2):
-        moved, new_state = update(tree(step, rows=6), state, params, step, distinct_u)
+        moved, new_state = update(tree(step, rows=6), state, params, distinct_u)
         for before, after in (
             (params["items"], moved["items"]),
-            (state.rows.mu, new_state.rows.mu),
-            (state.rows.nu, new_state.rows.nu),
+            (state["adam"].mu["items"], new_state["adam"].mu["items"]),
+            (state["adam"].nu["items"], new_state["adam"].nu["items"]),
         ):
             for old, new in zip(before, after, strict=True):
                 np.testing.assert_array_equal(new[others], old[others])
                 assert (np.asarray(new[touched]) != np.asarray(old[touched])).all()
         params, state = moved, new_state
-    np.testing.assert_array_equal(state.rows.mu.input_vd[0], 0)
+    np.testing.assert_array_equal(state["adam"].mu["items"].input_vd[0], 0)
 
 
 @pytest.mark.parametrize("clip_norm, scale", [(1.0, 1 / 13), (26.0, 1), (0.0, 1)])
@@ -158,10 +166,8 @@ def test_clipping_counts_the_model_and_the_touched_rows(clip_norm, scale, rows):
     }
     distinct_u = jnp.array([0, 1, 6, 0]) if rows else None
     fresh = optimizer(config, rows).init(params)
-    _, state = update(grads, fresh, params, 0, distinct_u, config, rows)
-    moments = optax.tree.get(state.dense, "mu")
-    of_items = state.rows.mu if rows else moments["items"]
-    of_model = moments["w"] if rows else moments["model"]["w"]
+    _, state = update(grads, fresh, params, distinct_u, config, rows)
+    of_model, of_items = state["adam"].mu["model"]["w"], state["adam"].mu["items"]
     assert of_model[0, 0] == pytest.approx(0.1 * 3 * scale, rel=1e-5)
     assert of_items.input_vd[6, 0] == pytest.approx(0.1 * 4 * scale, rel=1e-5)
     assert of_items.bias_v[6] == pytest.approx(0.1 * 12 * scale, rel=1e-5)
@@ -170,14 +176,13 @@ def test_clipping_counts_the_model_and_the_touched_rows(clip_norm, scale, rows):
 def test_dense_mode_is_adam_over_everything():
     params, grads = tree(0), tree(1)
     dense = optimizer(rows=False)
-    moved, state = update(grads, dense.init(params), params, 0, None, CONSTANT, False)
+    moved, _ = update(grads, dense.init(params), params, None, CONSTANT, False)
     expected = jax.tree.map(lambda p, g: p - 0.1 * np.sign(g), params, grads)
     jax.tree.map(
         lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6),
         moved,
         expected,
     )
-    assert state.rows is None
 
 
 def test_dense_mode_is_adam_at_every_step():
@@ -187,13 +192,13 @@ def test_dense_mode_is_adam_at_every_step():
     adam = optax.adam(learning_rate_schedule(config, 100, 10))
     adam_state, adam_update = adam.init(params), jax.jit(adam.update)
     for step in range(6):
-        params, state = update(tree(step + 1), state, params, step, None, config, False)
+        params, state = update(tree(step + 1), state, params, None, config, False)
         updates, adam_state = adam_update(tree(step + 1), adam_state)
         expected = optax.apply_updates(expected, updates)
         jax.tree.map(
             lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7),
-            (params, state.dense),
-            (expected, adam_state),
+            (params, state["adam"], state["learning_rate"]),
+            (expected, *adam_state),
         )
 
 
@@ -202,20 +207,86 @@ def test_dense_mode_is_adam_at_every_step():
 def test_a_gradient_that_is_not_finite_moves_nothing_but_the_count(rows, value):
     distinct_u = jnp.arange(ROWS) if rows else None
     params, state = update(
-        tree(1), optimizer(rows=rows).init(tree(0)), tree(0), 0, distinct_u, rows=rows
+        tree(1), optimizer(rows=rows).init(tree(0)), tree(0), distinct_u, rows=rows
     )
     bad = jax.tree.map(lambda g: g.at[-1].set(value), tree(2))
-    got, after = update(bad, state, params, 1, distinct_u, rows=rows, finite=False)
+    got, after = update(bad, state, params, distinct_u, rows=rows, finite=False)
     jax.tree.map(np.testing.assert_array_equal, got, params)
     for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         np.testing.assert_array_equal(now, before + (before.dtype == jnp.int32))
     # The step behind it is the one that it would be.
-    moved, _ = update(tree(3), after, got, 2, distinct_u, rows=rows)
+    moved, _ = update(tree(3), after, got, distinct_u, rows=rows)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
     assert (np.asarray(moved["model"]["w"]) != params["model"]["w"]).any()
+
+
+def decayed(config):
+    """AdamW of optax over parameters and schedule of this file's; biases are not decayed."""
+    decays = {"model": {"w": True}, "items": ItemTable(True, True, False)}
+    schedule = learning_rate_schedule(config, 100, 10)
+    return optax.adamw(schedule, weight_decay=config.weight_decay, mask=decays)
+
+
+def test_weight_decay_is_that_of_adamw():
+    config = OptimizerConfig(learning_rate=0.1, schedule="cosine", weight_decay=0.3)
+    params = expected = tree(0)
+    state = optimizer(config, rows=False).init(params)
+    adamw = decayed(config)
+    adamw_state, adamw_update = adamw.init(params), jax.jit(adamw.update)
+    for step in range(4):
+        params, state = update(tree(step + 1), state, params, None, config, False)
+        updates, adamw_state = adamw_update(tree(step + 1), adamw_state, expected)
+        expected = optax.apply_updates(expected, updates)
+    jax.tree.map(
+        lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7),
+        params,
+        expected,
+    )
+
+
+def test_weight_decay_reaches_the_rows_of_the_batch_alone():
+    """Without a gradient a weight becomes 1 - learning rate * decay of it."""
+    config = OptimizerConfig(learning_rate=0.1, schedule="constant", weight_decay=0.5)
+    params, distinct_u = tree(0), jnp.array([0, 1, 5, 0])
+    grads = jax.tree.map(jnp.zeros_like, tree(0, rows=4))
+    moved, _ = update(grads, optimizer(config).init(params), params, distinct_u, config)
+    share = np.ones((ROWS, 1))
+    share[[1, 5]] = 0.95
+    items = params["items"]
+    np.testing.assert_allclose(moved["model"]["w"], 0.95 * params["model"]["w"], rtol=1e-6)
+    np.testing.assert_allclose(moved["items"].input_vd, share * items.input_vd, rtol=1e-6)
+    np.testing.assert_allclose(moved["items"].output_vd, share * items.output_vd, rtol=1e-6)
+    np.testing.assert_array_equal(moved["items"].bias_v, items.bias_v)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_weight_decay_leaves_biases_norms_and_starts_alone(name):
+    model = build(ModelConfig(name=name, item_dim=4, projection_dim=2, gap_decay="learned"))
+    probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=jnp.zeros((1, 4)))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), probe, model.init_carry(1)))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), params["params"])
+    ones = jax.tree.map(jnp.ones_like, zeros)
+    decay = add_decay(1.0)
+    updates, _ = decay.update(zeros, decay.init(ones), ones)
+    for path, change in jax.tree_util.tree_leaves_with_path(updates):
+        is_weight = path[-1].key in ("kernel", "recurrent", "age")
+        assert (np.asarray(change) == is_weight).all(), path
+
+
+def test_lazy_rows_take_any_transformation():
+    """optax.trace: a row's trace decays with each step that touches it, and no other."""
+    lazy = lazy_rows(optax.trace(decay=0.5))
+    table = ItemTable(jnp.zeros((4, 1)), None, None)
+    state = lazy.init(table)
+    for step, rows in enumerate([[1, 3], [1, 2], [3, 0]]):
+        grads = ItemTable(jnp.full((2, 1), step + 1.0), None, None)
+        updates, state = lazy.update(grads, state, distinct_u=jnp.array(rows))
+    # Row 1: 1, then 2 + 1/2; row 2: 2; row 3: 1, then 3 + 1/2; row 0 is padding.
+    np.testing.assert_array_equal(state.trace.input_vd[:, 0], [0, 2.5, 2, 3.5])
+    np.testing.assert_array_equal(updates.input_vd[:, 0], [3.5, 3])
 
 
 def test_rows_need_to_know_which():
     params = tree(0)
     with pytest.raises(ValueError, match="distinct_u: an optimizer of rows needs the rows"):
-        update(tree(1), optimizer().init(params), params, 0, None)
+        update(tree(1), optimizer().init(params), params, None)

@@ -231,17 +231,17 @@ def test_another_schema_is_refused(tmp_path):
     save(tmp_path, (1, None))
     path = tmp_path / "1" / "config" / "metadata"
     values = json.loads(path.read_text())
-    for version in (3, None):
+    for version in (4, True, None):
         path.write_text(json.dumps({**values, "schema_version": version}))
         reseal(tmp_path / "1")
         assert refusal(lambda: restore(tmp_path)) == (
-            f"{tmp_path}/1: schema_version={version}: this program reads 2"
+            f"{tmp_path}/1: schema_version={version}: this program reads 2 and 3"
         )
     # Before there were checksums.
     path.write_text(json.dumps({**values, "schema_version": 1}))
     (tmp_path / "1" / "checksums.json").unlink()
     assert refusal(lambda: restore(tmp_path)) == (
-        f"{tmp_path}/1: schema_version=1: this program reads 2"
+        f"{tmp_path}/1: schema_version=1: this program reads 2 and 3"
     )
 
 
