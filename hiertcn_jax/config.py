@@ -6,6 +6,8 @@ too. `TrainConfig` and `EvalConfig` say how a run is run, and may differ from on
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from hiertcn_jax.saving.config_fields import JsonFields, above, at_least, bounded, one_of, share
 
@@ -366,6 +368,29 @@ class EvalConfig(JsonFields):
         bounded(self)
         at_least(self, 1, "lanes", "events", "sessions", "rank_events", "rank_chunk")
         one_of(self, "mask_seen", MASK_SEEN)
+
+
+def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Saved configs by name; a field that an earlier version did not have is at its default.
+
+    Args:
+      saved: JSON values of `model`, `loss`, `optimizer`, `train` and `evaluation`, of those that
+        there are; what else there is stays as it is.
+    """
+    kinds: dict[str, type[JsonFields]] = {
+        "model": ModelConfig,
+        "loss": LossConfig,
+        "optimizer": OptimizerConfig,
+        "train": TrainConfig,
+        "evaluation": EvalConfig,
+    }
+
+    def complete(name: str, values: Any) -> Any:
+        if name not in kinds or not isinstance(values, Mapping):
+            return values
+        return {**kinds[name]().to_dict(), **values}
+
+    return {name: complete(name, values) for name, values in saved.items()}
 
 
 def require_even_lanes(data_parallelism: int, evaluation: EvalConfig) -> None:

@@ -28,6 +28,7 @@ from experiments.runs.locking import lock_workdir
 from experiments.runs.restore import restore_run
 from experiments.runs.train_loop import train
 from hiertcn_jax.baselines import Ranker
+from hiertcn_jax.config import with_defaults
 from hiertcn_jax.models.budget import count_parameters
 from hiertcn_jax.saving.checkpoint import config_differences
 
@@ -130,7 +131,7 @@ def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     if "settings" in wanted:
         absent = dict.fromkeys(saved.get("settings", {}))
         wanted = {**wanted, "settings": absent | wanted["settings"]}
-    return config_differences(saved, wanted)
+    return config_differences(with_defaults(saved), wanted)
 
 
 def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:

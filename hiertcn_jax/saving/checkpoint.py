@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
+from hiertcn_jax.config import with_defaults
 from hiertcn_jax.devices.processes import is_first
 from hiertcn_jax.saving.checkpoint_damage import (
     REPLACED,
@@ -235,7 +236,7 @@ class Checkpoints:
         """
         folder = self._require_whole(step)
         saved = self.read(step, "config")
-        differing = config_differences(saved, config)
+        differing = config_differences(with_defaults(saved), config)
         if known is not None:
             differing += unknown_fields(saved, known)
         if differing:

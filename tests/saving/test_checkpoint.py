@@ -176,7 +176,7 @@ def test_other_settings_are_refused_by_the_name_of_each_field(tmp_path):
     assert message == (
         f"{tmp_path}/1: made with other settings: "
         "model.item_dim: checkpoint 4, this run 8; "
-        "model.pooling: checkpoint None, this run max; "
+        "model.pooling: checkpoint mean, this run max; "  # It was not saved: the default.
         "model.tcn_channels: checkpoint [2, 2], this run [2, 3]"
     )
 
