@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import threading
+import types
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ from tests.experiments.cluster_runs import (
 )
 from tests.experiments.small_runs import checkpoint_steps, contents, journal, run_train, settings_of
 
-STEPS = 300
+STEPS = 120
 RUN = (
     "--item_mode=rows", "--clip_norm=1", f"--steps={STEPS}", "--checkpoint_every_steps=20",
     "--eval_every_epochs=1000", "--log_every_steps=20",
@@ -231,6 +232,30 @@ def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, erro
     other._thread.join()
     assert ended == [code, code]
     assert capsys.readouterr().err == 2 * line
+
+
+def test_a_process_without_a_sign_of_life_for_40_seconds_is_named(monkeypatch):
+    """By the first, which tells the others; the clock is the test's."""
+    notes = Notes()
+    monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", notes)
+    monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(cluster.jax, "process_index", lambda: 0)
+    watch = cluster._Watch()
+    watch.end()
+    last_sign = {0: (None, 0.0), 1: (None, 0.0)}
+
+    def look(now, *beats):
+        for index, beat in enumerate(beats):
+            notes.key_value_set(f"hiertcn_jax/alive/{index}", str(beat))
+        monkeypatch.setattr(cluster, "time", types.SimpleNamespace(monotonic=lambda: now))
+        return watch._silent(last_sign)
+
+    assert look(2.0, 1, 1) == look(30.0, 2, 1) == look(42.0, 3, 1) == []
+    (word,) = look(42.5, 4, 1)
+    assert word == (
+        "1 process 1 of 2: no sign of life for 40 s: it was killed, or its machine does not answer"
+    )
+    assert notes.key_value_dir_get("hiertcn_jax/failed/") == [("hiertcn_jax/failed/silent", word)]
 
 
 def test_a_first_process_that_is_not_there_is_said(monkeypatch):
