@@ -75,6 +75,7 @@ def test_retailrocket_trains_evaluates_and_embeds(retailrocket, tmp_path):
     assert "945 users" in command("experiments.embed", f"--workdir={workdir}", f"--output={users}")
 
 
+@pytest.mark.thorough
 def test_all_models_are_compared_on_retailrocket(retailrocket, tmp_path):
     models = [*MODELS, *RANKERS]
     tiny = ("--item_dim=8", "--gru_dim=8", "--tcn_channels=8,8", "--attention_dim=8")
