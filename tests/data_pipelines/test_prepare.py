@@ -285,12 +285,6 @@ def flagfile_config(name, **given):
     return config_from_flags(values)
 
 
-@pytest.mark.parametrize("path", sorted(FLAGFILES.glob("*_prepare.flags")), ids=lambda p: p.name)
-def test_every_flagfile_parses(path):
-    assert path.read_text().startswith("# ")
-    assert flagfile_config(path.name, input="a.csv", output_dir="D").output_dir == "D"
-
-
 def test_the_layout_of_xing(tmp_path):
     rng = np.random.default_rng(0)
     times = 1_446_000_000 + np.sort(rng.integers(0, 10**6, 4000))

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from benchmarks.peers import run
-from benchmarks.peers.grid import Grid
 from benchmarks.peers.workers import ROOT, Slice, Worker, WorkerError
 from experiments.runs.data import open_data
 from tests.experiments.conftest import prepared
@@ -166,7 +165,3 @@ def test_exit_codes_and_the_one_line(tmp_path, arguments, code, message):
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_the_grid_is_that_of_the_released_code():
-    assert Grid() == (32, 10, 20)

@@ -86,12 +86,6 @@ def as_text(mean, deviation):
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
-def test_means_over_users_and_over_events_differ_here():
-    assert expected("first_best", "mrr", "next", "users") != pytest.approx(
-        expected("first_best", "mrr", "next", "events")
-    )
-
-
 def test_the_json_has_mean_and_deviation_of_every_metric(rows):
     summary = json.loads(json.dumps(summary_json(rows)))
     assert list(summary) == list(MODELS)

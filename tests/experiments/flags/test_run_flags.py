@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from data_pipelines.commands import prepare_flags
+from experiments import sweep
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags
 from experiments.flags.run_flags import RunConfig
@@ -20,7 +23,8 @@ from hiertcn_jax.config import (
     TrainConfig,
 )
 
-FLAGFILES = sorted((Path(__file__).parents[3] / "experiments" / "flagfiles").glob("*.flags"))
+ROOT = Path(__file__).parents[3]
+FLAGFILES = sorted((ROOT / "experiments" / "flagfiles").glob("*.flags"))
 CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
 WHERE = ("--data_dir=D", "--workdir=W")
 
@@ -78,24 +82,49 @@ def test_every_kind_of_flag_reaches_its_field():
     assert run == CHANGED
 
 
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
-def test_every_flagfile_parses(path):
-    if path.stem.endswith("_prepare"):
-        values = flags.FlagValues()
-        flags.DEFINE_string("flagfile", None, "absl's own.", flag_values=values)
-        prepare_flags.define_flags(values)
-        values(["prepare", f"--flagfile={path}", "--input=a.csv", "--output_dir=D"])
-        prepare_flags.config_from_flags(values)
-    else:
-        run_of(f"--flagfile={path}")
+def read_prepare(arguments):
+    values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", None, "absl's own.", flag_values=values)
+    prepare_flags.define_flags(values)
+    values(["prepare", *arguments])
+    prepare_flags.config_from_flags(values)
+
+
+def read_train(arguments):
+    with parsed(*arguments):
+        flags_lib.read_run_config()
+
+
+def read_sweep(arguments):
+    with flagsaver.flagsaver():
+        sweep.define_flags()
+        flags.FLAGS(["sweep", *arguments])
+        sweep.read_settings()
+
+
+READERS = {
+    "data_pipelines.prepare": read_prepare,
+    "experiments.train": read_train,
+    "experiments.sweep": read_sweep,
+}
+
+
+def commands_of(flagfile):
+    """(module, arguments) of each command in the header of a flagfile; M is any model."""
+    text = flagfile.read_text(encoding="utf-8").replace("\\\n#", "")
+    for line in re.findall(r"^# +python -m (.+)$", text, re.MULTILINE):
+        module, *arguments = shlex.split(re.sub(r"[][]", "", line))
+        yield module, [re.sub(r"\bM\b", "sasrec", argument) for argument in arguments]
 
 
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
-def test_every_flagfile_says_its_command(path):
-    module = "data_pipelines.prepare" if path.stem.endswith("_prepare") else "experiments."
-    header = path.read_text().replace("\\\n#", "")
-    assert f"python -m {module}" in header
-    assert f"--flagfile=experiments/flagfiles/{path.name}" in header
+def test_the_commands_in_a_flagfiles_header_can_be_given(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    commands = list(commands_of(path))
+    own = f"--flagfile={path.relative_to(ROOT)}"
+    assert any(own in arguments for _, arguments in commands)
+    for module, arguments in commands:
+        READERS[module](arguments)
 
 
 @pytest.mark.parametrize("run", [CHANGED, RunConfig(*(config() for config in CONFIGS))])
