@@ -36,6 +36,7 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.ranks import ranks_of
+from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 
 
@@ -101,6 +102,8 @@ def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
     table_vd[FIRST_ITEM_ID:] = embeddings.rows(np.arange(FIRST_ITEM_ID, embeddings.table_rows))
     items = ItemTable(jax.block_until_ready(jax.device_put(table_vd)), None, None)
     del table_vd
+    of_batch = Queries(u_nd[None])
+    of_file = Queries(u_nd[by_file])
     step = make_rank_step(ModelConfig(), config.rank_chunk)
     streamed = StreamedRanks(embeddings, ModelConfig(), config, jax.local_devices()[:1])
 
@@ -113,11 +116,11 @@ def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
         size = config.rank_events
         parts = [by_table[first : first + size] for first in range(0, len(by_table), size)]
         filled = [np.pad(part, (0, size - len(part)), mode="edge") for part in parts]
-        counts = [step(items, u_nd[None], part, target_n[part], None) for part in filled]
+        counts = [step(items, of_batch, part, target_n[part], None) for part in filled]
         return in_order(jax.device_get(counts), by_table)
 
     def rank_file() -> np.ndarray:
-        return in_order(streamed(u_nd[by_file], target_n[by_file], None), by_file)
+        return in_order(streamed(of_file, target_n[by_file], None), by_file)
 
     return {"table": Case(rank_table, []), "file": Case(rank_file, [])}
 

@@ -26,9 +26,10 @@ from benchmarks.peers.worker_hiertcn import run_config
 from benchmarks.peers.workers import ROOT
 from data_pipelines.commands.command import run_command
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch
-from hiertcn_jax.learning import losses
+from hiertcn_jax.learning.softmax_losses import shared_sampled_softmax
 from hiertcn_jax.models import build
 from hiertcn_jax.scoring.item_table import ItemTable, init_item_table
+from hiertcn_jax.scoring.scores import Keys, Queries
 
 SETTINGS = Settings(item_dim=12, gru_dim=16, tcn_channels=(8, 8, 8), negatives=40)
 GRID = Grid(lanes=4, sessions=5, events=6)
@@ -142,10 +143,9 @@ def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict
         table: ItemTable = params["items"]
         batch = batch.replace(item_table_ud=table.input_vd)
         u_bld, carry = model.apply({"params": params["model"]}, batch, carry, train=True)
-        loss = losses.shared_sampled_softmax(
-            u_bld,
-            table.input_vd,
-            table.bias_v,
+        loss = shared_sampled_softmax(
+            Queries(u_bld),
+            Keys(table.input_vd, table.bias_v),
             batch.item_ids_bl,
             batch.loss_weight_bl,
             jnp.asarray(candidate_k),

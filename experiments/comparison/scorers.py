@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,12 +14,14 @@ from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import eval_loader
 from experiments.comparison.alterations import ListedHistories, sessions_of
 from experiments.judging.rankers import context_before
+from experiments.judging.streamed_ranks import own_queries
 from experiments.runs.restore import Restored
 from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket
 from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
-from hiertcn_jax.scoring.item_table import scoring_rows
+from hiertcn_jax.scoring.keys import item_keys
+from hiertcn_jax.scoring.scores import row_scores
 
 _BUCKET = Bucket(lanes=2, events=32, sessions=16)
 """Few lanes: users stand behind one another, and what one leaves behind would show."""
@@ -64,22 +67,26 @@ def model_scorer(restored: Restored, given: ItemEmbeddings | None) -> Scorer:
     if given is not None:
         given_vd = given.rows(np.arange(FIRST_ITEM_ID, given.table_rows))
         items = items._replace(input_vd=jnp.concatenate([items.input_vd, given_vd]))
-    table_vd, bias_v = map(np.asarray, scoring_rows(items, config))
-    bias_v = np.zeros(len(table_vd)) if bias_v.ndim == 0 else bias_v
+    keys = item_keys(items, config)
 
     def score(histories: Sequence[History], places: Sequence[Place]) -> np.ndarray:
-        carry = model.init_carry(_BUCKET.lanes)
-        u_nd = np.full((len(places), table_vd.shape[1]), np.nan, np.float32)
+        carry, numbers, parts = model.init_carry(_BUCKET.lanes), [], []
         source, rows = ListedHistories(histories), given_rows(given)
         loader = eval_loader(source, _BUCKET, split=None, item_rows=rows, prefetch=0)
+        number_of = {place: number for number, place in enumerate(places)}
         for batch, info in loader:
-            u_bld, carry = step(restored.params, batch, carry)
+            queries, carry = step(restored.params, batch, carry)
             user_bl = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)
             user_bl = np.where(info.item_ids_bl == PADDING_ID, -1, user_bl)
-            for number, place in enumerate(places):
-                here_bl = (user_bl == place.history) & (batch.user_position_bl == place.event)
-                if here_bl.any():
-                    u_nd[number] = np.asarray(u_bld)[here_bl][0]
-        return u_nd @ table_vd.T + bias_v
+            events = zip(user_bl.flat, batch.user_position_bl.flat, strict=True)
+            number_n = np.array([number_of.get(Place(*event), -1) for event in events])
+            here_n = np.flatnonzero(number_n >= 0)
+            numbers.append(number_n[here_n])
+            parts.append(own_queries(queries, here_n))
+        order_n = np.argsort(np.concatenate(numbers))
+        if len(order_n) < len(places):
+            raise ValueError(f"{len(places) - len(order_n)} of {len(places)} places hold no event")
+        found = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)[order_n]), *parts)
+        return np.asarray(row_scores(found, keys))
 
     return score

@@ -12,6 +12,7 @@ from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.ranks import ranks_of
+from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 
 
@@ -140,7 +141,7 @@ class DeviceRanks:
     def __call__(
         self,
         items: Any,
-        u_bld: jax.Array,
+        queries: Queries,
         places_n: np.ndarray,
         item_n: np.ndarray,
         seen_nk: np.ndarray | None,
@@ -150,14 +151,14 @@ class DeviceRanks:
 
         Args:
           items: The table.
-          u_bld: Predictions, of all processes.
+          queries: Those of the batch, of all processes.
           places_n: Where the events stand in this process's part of the batch.
           item_n: Their targets.
-          seen_nk: What does not compete, as in `ranking.rank_counts`.
+          seen_nk: What does not compete, as in `ranks.rank_counts`.
           order_n: The order in which they are ranked.
         """
         columns = [(item_n, FIRST_ITEM_ID), (seen_nk, PADDING_ID)]
         return [
-            Ranked(event_m, self._step(items, u_bld, *arrays))
+            Ranked(event_m, self._step(items, queries, *arrays))
             for event_m, arrays in self._deal(places_n, order_n, columns)
         ]

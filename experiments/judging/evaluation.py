@@ -17,15 +17,16 @@ from experiments.judging.shown_lists import (
     find_lists,
     has_impressions,
 )
-from experiments.judging.streamed_ranks import StreamedRanks
+from experiments.judging.streamed_ranks import StreamedRanks, own_queries
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.devices import processes
-from hiertcn_jax.devices.mesh import Layout, lane_shardings, own_part, place_batch
+from hiertcn_jax.devices.mesh import Layout, lane_shardings, place_batch
 from hiertcn_jax.models import Model
 from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.metrics import MetricSums, user_keys
+from hiertcn_jax.scoring.scores import Queries
 
 
 class ScoredEvents(NamedTuple):
@@ -229,9 +230,12 @@ class Evaluator:
         for element in self._loader:
             between_batches()
             batch = place_batch(element.batch, self._layout)
-            u_bld, carry = self._eval_step(params, batch, carry)
+            queries, carry = self._eval_step(params, batch, carry)
             events = scored_events(element)
-            ranked, shown = self._rank(params, u_bld, events), self._shown(params, u_bld, events)
+            ranked, shown = (
+                self._rank(params, queries, events),
+                self._shown(params, queries, events),
+            )
             waiting.append((element, events, ranked, shown))
             # Ranks are read one batch late: the device goes on while the host looks at them.
             if len(waiting) > 1:
@@ -240,24 +244,24 @@ class Evaluator:
             _collect(collector, *entry)
         return collector.result()
 
-    def _rank(self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents) -> list[Ranked]:
+    def _rank(self, params: dict[str, Any], queries: Queries, events: ScoredEvents) -> list[Ranked]:
         seen_nk = seen_items(self._data, events, self._config.mask_seen)
         item_n, embeddings = events.item_n, self._data.embeddings
         # Events whose targets are near each other find them in few chunks of the catalogue.
         order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
         if self._streamed is None:
-            return self._ranks(params["items"], u_bld, events.places_n, item_n, seen_nk, order_n)
-        u_nd = own_part(u_bld).reshape(-1, u_bld.shape[-1])[events.places_n[order_n]]
+            return self._ranks(params["items"], queries, events.places_n, item_n, seen_nk, order_n)
+        own = own_queries(queries, events.places_n[order_n])
         seen_nk = None if seen_nk is None else seen_nk[order_n]
-        return in_order(order_n, self._streamed(u_nd, item_n[order_n], seen_nk))
+        return in_order(order_n, self._streamed(own, item_n[order_n], seen_nk))
 
     def _shown(
-        self, params: dict[str, Any], u_bld: jax.Array, events: ScoredEvents
+        self, params: dict[str, Any], queries: Queries, events: ScoredEvents
     ) -> PendingRanks | None:
         if self._list_ranker is None:
             return None
         lists = find_lists(self._data, events.user_n, events.user_position_n)
-        return self._list_ranker(params["items"], u_bld, events.places_n, events.item_n, lists)
+        return self._list_ranker(params["items"], queries, events.places_n, events.item_n, lists)
 
 
 def fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:

@@ -28,6 +28,7 @@ from experiments.runs.data import Data
 from hiertcn_jax.baselines import Context, FittedHistory, Ranker
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.scoring.scores import rank_among
 
 _BUCKET = Bucket(lanes=64, events=256, sessions=256)
 """Rankers see one event at a time; the bucket only decides how many are listed at once."""
@@ -170,23 +171,19 @@ def context_before(history: History, session: int, end: int) -> Context:
 
 
 def rank_of(scores_v: np.ndarray, item: int, seen_k: npt.ArrayLike = ()) -> float:
-    """1 + items above + half of the other items with an equal score, in float32.
+    """The rank of the target among the catalogue, in float32.
 
     Args:
       scores_v: Scores; rows before FIRST_ITEM_ID do not compete.
       item: The target.
-      seen_k: Distinct rows that do not compete either, but for the target, which always does.
+      seen_k: Rows that do not compete either, but for the target, which always does.
 
     Raises:
       ValueError: A score is NaN.
     """
-    scores_v = scores_v.astype(np.float32)
-    competitors = scores_v[FIRST_ITEM_ID:]
-    if np.isnan(competitors).any():
+    if np.isnan(scores_v[FIRST_ITEM_ID:]).any():
         raise ValueError("scores: NaN")
-    target = scores_v[item]
-    seen_k = np.asarray(seen_k, np.int64)
-    left_out = scores_v[seen_k[(seen_k >= FIRST_ITEM_ID) & (seen_k != item)]]
-    above = np.count_nonzero(competitors > target) - np.count_nonzero(left_out > target)
-    equal = np.count_nonzero(competitors == target) - np.count_nonzero(left_out == target) - 1
-    return float(1 + above + equal / 2)
+    competes_v = np.ones(len(scores_v), bool)
+    competes_v[:FIRST_ITEM_ID] = competes_v[item] = False
+    competes_v[np.asarray(seen_k, np.int64)] = False
+    return rank_among(scores_v, scores_v[item], competes_v)

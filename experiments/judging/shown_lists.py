@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments.judging.device_ranks import Dealer, Ranked, collect_ranks
@@ -11,6 +10,7 @@ from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, own_part, place
 from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.scores import Queries, rank_among
 from hiertcn_jax.scoring.steps import make_list_step
 
 
@@ -115,7 +115,7 @@ class ListRanker:
     def __call__(
         self,
         items: ItemTable,
-        u_bld: jax.Array,
+        queries: Queries,
         places_n: np.ndarray,
         item_n: np.ndarray,
         lists: ShownLists,
@@ -124,7 +124,7 @@ class ListRanker:
 
         Args:
           items: The model's item table.
-          u_bld: Predictions.
+          queries: Those of the batch.
           places_n: Where each event stands in the batch, rows laid end to end.
           item_n: Its target.
           lists: What was shown beside these events.
@@ -133,7 +133,7 @@ class ListRanker:
         places_n, order_n = places_n[lists.index_n], np.arange(len(ids_nk))
         ranked = []
         for list_m, (place_m, ids_mk) in self._deal(places_n, order_n, [(ids_nk, PADDING_ID)]):
-            counts = self._step(items, ids_mk, self._given_rows(ids_mk), u_bld, place_m)
+            counts = self._step(items, ids_mk, self._given_rows(ids_mk), queries, place_m)
             ranked.append(Ranked(list_m, counts))
         return PendingRanks(lists, ranked)
 
@@ -155,13 +155,11 @@ def has_impressions(data: Data) -> bool:
 
 
 def rank_in_list(scores_v: np.ndarray, item: int, others: np.ndarray) -> float:
-    """1 + others above + half of the others with an equal score, in float32.
+    """The rank of the target among what was shown, in float32.
 
     Args:
       scores_v: A score for each row of the item table.
       item: The target.
       others: What else was shown; PADDING_ID is none.
     """
-    target, rest = np.float32(scores_v[item]), scores_v[others[others != PADDING_ID]]
-    rest = rest.astype(np.float32)
-    return 1 + int(np.count_nonzero(rest > target)) + int(np.count_nonzero(rest == target)) / 2
+    return rank_among(scores_v[others[others != PADDING_ID]], scores_v[item])

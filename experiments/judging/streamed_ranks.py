@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
-from hiertcn_jax.devices.mesh import DATA, lane_shardings, replicated
+from hiertcn_jax.devices.mesh import DATA, lane_shardings, own_part, replicated
 from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, init_rank_state
+from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_chunk_steps
 
 
@@ -21,14 +22,14 @@ class _Block:
     """Events that are ranked by one call.
 
     Attributes:
-      u_nd: Their predictions.
+      queries: Theirs; lists of additions hold places, too.
       target_n: The places of their targets.
       seen_nk: The places of what does not compete, or None.
       state: What is known of their ranks.
       sorted_targets: The places of their targets, ascending; on the host.
     """
 
-    u_nd: jax.Array
+    queries: Queries
     target_n: jax.Array
     seen_nk: jax.Array | None
     state: RankState
@@ -38,6 +39,16 @@ class _Block:
         """Whether one of the targets is among these places."""
         first, last = np.searchsorted(self.sorted_targets, [start, end])
         return bool(first < last)
+
+
+def own_queries(queries: Queries, places_n: np.ndarray) -> Queries:
+    """This process's queries of some events of a batch, on the host.
+
+    Args:
+      queries: Those of the batch, of all processes.
+      places_n: Where the events stand in this process's part of it.
+    """
+    return jax.tree.map(lambda x: own_part(x).reshape(-1, x.shape[-1])[places_n], queries)
 
 
 class StreamedRanks:
@@ -74,17 +85,20 @@ class StreamedRanks:
         self._steps = make_chunk_steps(model_config)
 
     def __call__(
-        self, u_nd: np.ndarray, item_n: np.ndarray, seen_nk: np.ndarray | None
+        self, queries: Queries, item_n: np.ndarray, seen_nk: np.ndarray | None
     ) -> list[RankCounts]:
         """The counts of events, `rank_events` at a time; behind the last event is filling.
 
         Args:
-          u_nd: float32. Predictions.
+          queries: Of these events, on the host.
           item_n: The targets, rows of the item table. In the order of `ItemEmbeddings.places`, few
             chunks are read twice.
-          seen_nk: What does not compete, as in `ranking.rank_counts`.
+          seen_nk: What does not compete, as in `ranks.rank_counts`.
         """
-        blocks = list(self._blocks(u_nd, item_n, seen_nk))
+        if (listed := queries.listed) is not None:
+            places = self._embeddings.places(listed.item_ids)
+            queries = queries._replace(additions=listed._replace(item_ids=places))
+        blocks = list(self._blocks(queries, item_n, seen_nk))
         for looks_up in (True, False):
             before = None
             for first in range(FIRST_ITEM_ID, FIRST_ITEM_ID + self._items, self._chunk):
@@ -96,17 +110,17 @@ class StreamedRanks:
                 read_cd = self._embeddings.read_places(start, self._chunk)
                 # The devices go on while a chunk is read; no more than that is queued.
                 jax.block_until_ready(before)
-                rows_cd = self._steps.rows(jax.device_put(read_cd, replicated(self._mesh)))
+                keys = self._steps.keys(jax.device_put(read_cd, replicated(self._mesh)))
                 for block in wanted:
-                    events = (block.u_nd, block.target_n, block.seen_nk)
+                    events = (block.queries, block.target_n, block.seen_nk)
                     block.state = self._steps.rank(
-                        block.state, rows_cd, start, first, looks_up, *events
+                        block.state, keys, start, first, looks_up, *events
                     )
                 before = wanted[-1].state
         return [block.state.counts for block in blocks]
 
     def _blocks(
-        self, u_nd: np.ndarray, item_n: np.ndarray, seen_nk: np.ndarray | None
+        self, queries: Queries, item_n: np.ndarray, seen_nk: np.ndarray | None
     ) -> Iterator[_Block]:
         for first in range(0, len(item_n), self._size):
             part = slice(first, first + self._size)
@@ -115,8 +129,9 @@ class StreamedRanks:
             if seen is not None:
                 seen = np.pad(seen, [*fill, (0, 0)], constant_values=PADDING_ID)
             place_n = np.pad(self._embeddings.places(item_n[part]), fill, mode="edge")
+            own = jax.tree.map(lambda x: np.pad(x[part], [*fill, (0, 0)]), queries)  # noqa: B023
             yield _Block(
-                self._placed(np.pad(u_nd[part], [*fill, (0, 0)])),
+                self._placed(own),
                 self._placed(place_n),
                 self._placed(seen),
                 self._placed(init_rank_state(self._size)),

@@ -1,16 +1,18 @@
 """From predictions to the loss that the configs name: candidates, scores, logQ, averaging."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import LossConfig, ModelConfig, require_compatible
 from hiertcn_jax.devices.mesh import Layout
 from hiertcn_jax.learning import losses
+from hiertcn_jax.learning.candidate_losses import Formula, candidate_loss, own_sampled_softmax
 from hiertcn_jax.learning.negatives import (
     Candidates,
     Proposal,
@@ -21,7 +23,10 @@ from hiertcn_jax.learning.negatives import (
     uniform_proposal,
     without_own,
 )
-from hiertcn_jax.scoring.item_table import ItemTable, scoring_rows
+from hiertcn_jax.learning.softmax_losses import cross_entropy, shared_sampled_softmax
+from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.keys import item_keys
+from hiertcn_jax.scoring.scores import Queries
 
 
 def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Source, ...]:
@@ -49,7 +54,7 @@ def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Sourc
 
 
 def event_loss(
-    u_bld: Float[Array, "b l d"],
+    queries: Queries,
     batch: Batch,
     items: ItemTable,
     sources: Sequence[Source],
@@ -61,7 +66,8 @@ def event_loss(
     """Sum of the weighted losses of a batch's events, and the sum of their weights.
 
     Args:
-      u_bld: Predictions.
+      queries: What the model gives at each event, [b, l, ..]. Items of additions are ids as the
+        batch has them: places in `distinct_u` where it is there.
       batch: Targets, weights, and negatives that the loader gives: impressions, and in `rows` mode
         what it drew.
       items: The rows that the batch's ids point into.
@@ -79,53 +85,40 @@ def event_loss(
     targets_bl, weight_bl = batch.item_ids_bl, batch.loss_weight_bl
     if loss_config.per_user:
         weight_bl = losses.per_user_weight(weight_bl, batch.session_bl, batch.starts_user_bs)
-    u_bld = u_bld.astype(jnp.dtype(model_config.dtype))
-    table_ud, bias_u = scoring_rows(items, model_config)
-    if loss_config.name == "cross_entropy":
-        return losses.cross_entropy(u_bld, table_ud, bias_u, targets_bl, weight_bl, layout=layout)
-    if loss_config.name == "l2":
-        return losses.l2(u_bld, table_ud, targets_bl, weight_bl)
-
-    own, drawn = _candidates(batch, sources, key, loss_config)
-    scorer = u_bld, table_ud, bias_u
-    if loss_config.name == "sampled_softmax" and drawn is not None and drawn.item_ids.ndim == 1:
-        corrected = drawn.log_expected_count if loss_config.logq else None
-        return losses.shared_sampled_softmax(
-            *scorer, targets_bl, weight_bl, drawn.item_ids, corrected, own, layout
-        )
-    sets = [one for one in (own, drawn) if one is not None]
     scored = (
-        losses.target_scores(*scorer, targets_bl, weight_bl),
-        _side_by_side(losses.candidate_scores(*scorer, one.item_ids, weight_bl) for one in sets),
-        _side_by_side(one.mask_blk for one in sets),
+        queries.cast(jnp.dtype(model_config.dtype)),
+        item_keys(items, model_config),
+        targets_bl,
         weight_bl,
     )
-    log_expected_count = _side_by_side(
-        jnp.broadcast_to(one.log_expected_count, one.mask_blk.shape) for one in sets
-    )
-    return _loss_on_scores(scored, log_expected_count, loss_config)
+    mesh = None if layout is None else layout.mesh
+    if loss_config.name == "cross_entropy":
+        return cross_entropy(*scored, layout=layout)
+    if loss_config.name == "l2":
+        return losses.l2(*scored)
+
+    own, drawn = _candidates(batch, sources, key, loss_config)
+    if loss_config.name == "sampled_softmax":
+        if drawn is None or drawn.item_ids.ndim > 1:
+            return own_sampled_softmax(*scored, own, drawn, loss_config.logq, mesh)
+        corrected = drawn.log_expected_count if loss_config.logq else None
+        return shared_sampled_softmax(*scored, drawn.item_ids, corrected, own, layout)
+    sets = [one for one in (own, drawn) if one is not None]
+    return candidate_loss(_formula(loss_config), *scored, sets, mesh)
 
 
-def _side_by_side(arrays: Iterable[Array]) -> Array:
-    return jnp.concatenate(list(arrays), -1)
-
-
-def _loss_on_scores(
-    scored: tuple[Array, Array, Array, Array], log_expected_count: Array, config: LossConfig
-) -> losses.LossSum:
-    """The losses ask for the scores first; what differs behind them is bound by name."""
-    if config.name == "sampled_softmax":
-        return losses.sampled_softmax(*scored, log_expected_count if config.logq else None)
+def _formula(config: LossConfig) -> Formula:
+    """The formula that a config names, with its constants."""
     if config.name == "nce":
-        return losses.nce(*scored, config.nce_weight)
+        return functools.partial(losses.nce, nce_weight=config.nce_weight)
     if config.name == "bpr":
-        return losses.bpr(*scored)
+        return losses.bpr
     hinge = {
         "hinge_linear": losses.hinge_linear,
         "hinge_sigmoid": losses.hinge_sigmoid,
         "hinge_logsigmoid": losses.hinge_logsigmoid,
     }[config.name]
-    return hinge(*scored, config.hinge_delta)
+    return functools.partial(hinge, delta=config.hinge_delta)
 
 
 def _candidates(

@@ -1,16 +1,16 @@
 """Softmax of each event's target against candidates that all events share, without their scores.
 
-    loss_n = log( e^{s_n} + sum_{j: id_j not in X_n} e^{<u_n, e_j> + o_j} ) - s_n
+    loss_n = log( e^{s_n} + sum_{j: id_j not in X_n} e^{score(j at n)} ) - s_n
 
 X_n holds the target, and what else the event counts by itself (negatives of its own, in s_n).
-Full softmax (candidates: the catalogue, o: biases) and sampled softmax (candidates: the drawn
-items, o: biases minus log expected counts) are this one sum. There are n*k scores, far more than
+Full softmax (candidates: the catalogue) and sampled softmax (candidates: the drawn items, biases
+minus log expected counts) are this one sum. There are n*k scores, far more than
 anything else that a step makes. So they are made for a chunk of events at a time, and with them at
 hand their share of every gradient is made too: three matrix products in all, where keeping nothing
 would make the scores again for the gradient, and keeping them would take n*k numbers.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,38 +18,51 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.devices.mesh import DATA, LANES, REPLICATED
+from hiertcn_jax.scoring.own_products import product
+from hiertcn_jax.scoring.scores import (
+    Additions,
+    Keys,
+    Queries,
+    at_columns,
+    row_scores,
+    without_columns,
+)
 
 CHUNK_SCORES = 1 << 21
 """Scores made at a time: 8 MB, which the caches of most machines hold."""
 
 
 def shared_softmax(
-    u: Float[Array, "*e d"],
-    target_score: Float[Array, "*e"],
-    rows_kd: Float[Array, "k d"],
-    offset_k: Float[Array, " k"],
+    queries: Queries,
+    keys: Keys,
     ids_k: Int[Array, " k"],
+    target_score: Float[Array, "*e"],
     excluded: Int[Array, "*e x"],
     weight: Float[Array, "*e"],
+    excluded_columns: Int[Array, "*e y"] | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Float[Array, ""]:
     """Sum over events of weight * loss. An event of weight 0 adds exactly nothing anywhere.
 
     Args:
-      u: What the model gives at each event. Products are taken in its type, summed in float32.
+      queries: One an event. Products are taken in the type of the vectors, summed in float32.
+        Additions are at places among the keys.
+      keys: The candidates'; a bias of -inf for one that does not count.
+      ids_k: Ids of the candidates.
       target_score: s, the score of each event's target, or the logarithm of any sum of exponentials
         that stands in its place.
-      rows_kd: e, the candidates' embeddings.
-      offset_k: o; -inf for a candidate that does not count.
-      ids_k: Ids of the candidates.
-      excluded: X, ids that do not count as an event's candidates.
+      excluded: X, ids that do not count as an event's candidates; few.
       weight: Weight of each event, >= 0; constant for the gradient.
+      excluded_columns: Places of more candidates that do not count at an event; k is none.
       chunk: Events at a time; None: as many as have `CHUNK_SCORES` scores.
       mesh: Where lanes, the events' first axis, lie on several devices: each sums its own.
     """
+    additions = queries.listed
+    events = (queries.vectors, target_score, None if additions is None else additions.values)
+    rest = (excluded, excluded_columns, None if additions is None else additions.item_ids, weight)
     if mesh is None:
-        return _sum_events(u, target_score, rows_kd, offset_k, ids_k, excluded, weight, chunk)
+        return _sum_events(events, keys, rest, ids_k, chunk)
 
     def sum_own(*arrays: Any) -> Array:
         return _sum_events(*arrays, chunk=chunk)[None]
@@ -57,62 +70,77 @@ def shared_softmax(
     sum_of_devices = jax.shard_map(
         sum_own,
         mesh=mesh,
-        in_specs=(LANES, LANES, REPLICATED, REPLICATED, REPLICATED, LANES, LANES),
+        in_specs=(LANES, REPLICATED, LANES, REPLICATED),
         out_specs=LANES,
         axis_names={DATA},
         check_vma=False,
     )
-    return jnp.sum(sum_of_devices(u, target_score, rows_kd, offset_k, ids_k, excluded, weight))
+    return jnp.sum(sum_of_devices(events, keys, rest, ids_k))
 
 
-def _sum_events(
-    u: Array,
-    target_score: Array,
-    rows_kd: Array,
-    offset_k: Array,
-    ids_k: Array,
-    excluded: Array,
-    weight: Array,
-    chunk: int | None,
-) -> Array:
+class _Events(NamedTuple):
+    """What the gradient of the sum is asked for at each event: [*e, ..], or [chunks, chunk, ..]."""
+
+    vectors: Array
+    target_score: Array
+    values: Array | None
+
+
+class _Constants(NamedTuple):
+    """What else there is at each event."""
+
+    excluded: Array
+    excluded_columns: Array | None
+    listed: Array | None
+    weight: Array
+
+
+def _sum_events(events: Any, keys: Keys, constants: Any, ids_k: Array, chunk: int | None) -> Array:
     """The sum over the events that a device has."""
+    events, constants = _Events(*events), _Constants(*constants)
+    counts = constants.weight > 0
+    size, axes = counts.size, counts.ndim
     if chunk is None:
-        chunk = max(CHUNK_SCORES // rows_kd.shape[0], 8)
+        chunk = max(CHUNK_SCORES // keys.rows.shape[0], 8)
     # As many chunks, but equal ones: what fills up the last one is computed too.
-    chunk = max(-(-weight.size // max(-(-weight.size // chunk), 1)), 1)
-    counts = weight > 0
-    # A NaN in what does not count would reach the gradients of the rows through a product with 0.
-    events = (
-        _in_chunks(jnp.where(counts[..., None], u, 0), weight.ndim, chunk),
-        _in_chunks(jnp.where(counts, target_score, 0), weight.ndim, chunk),
+    chunk = max(-(-size // max(-(-size // chunk), 1)), 1)
+
+    def without_nan(x: Array) -> Array:
+        # A NaN in what does not count would reach the gradients of the rows by a product with 0.
+        return jnp.where(counts.reshape(*counts.shape, *[1] * (x.ndim - axes)), x, 0)
+
+    events, constants = jax.tree.map(
+        lambda x: _in_chunks(x, axes, chunk), (jax.tree.map(without_nan, events), constants)
     )
-    constants = (
-        _in_chunks(excluded, weight.ndim, chunk),
-        _in_chunks(weight, weight.ndim, chunk),
-        ids_k,
-    )
-    return _total(events, rows_kd.astype(u.dtype), offset_k, constants)
+    keys = keys._replace(rows=keys.rows.astype(events.vectors.dtype))
+    return _total(events, keys, constants, ids_k)
 
 
 @jax.custom_vjp
-def _total(events: Any, rows_kd: Array, offset_k: Array, constants: Any) -> Array:
+def _total(events: _Events, keys: Keys, constants: _Constants, ids_k: Array) -> Array:
     """The sum, where no gradient is asked for."""
-    excluded, weights, ids_k = constants
 
-    def add(total: Array, chunk: Any) -> tuple[Array, None]:
-        u_nd, score_n, excluded_nx, weight_n = chunk
-        _, _, loss_n = _exponentials(u_nd, score_n, excluded_nx, rows_kd, offset_k, ids_k)
-        return total + jnp.sum(weight_n * loss_n), None
+    def add(total: Array, chunk: tuple[_Events, _Constants]) -> tuple[Array, None]:
+        _, _, loss_n = _exponentials(*chunk, keys, ids_k)
+        return total + jnp.sum(chunk[1].weight * loss_n), None
 
-    return jax.lax.scan(add, jnp.zeros(()), (*events, excluded, weights))[0]
+    return jax.lax.scan(add, jnp.zeros(()), (events, constants))[0]
+
+
+def _queries(events: _Events, constants: _Constants) -> Queries:
+    listed = constants.listed
+    return Queries(events.vectors, None if listed is None else Additions(listed, events.values))
 
 
 def _exponentials(
-    u_nd: Array, score_n: Array, excluded_nx: Array, rows_kd: Array, offset_k: Array, ids_k: Array
+    events: _Events, constants: _Constants, keys: Keys, ids_k: Array
 ) -> tuple[Array, Array, Array]:
     """Share of each candidate and of the target in the softmax, and the loss, of a chunk."""
-    scores_nk = _product("nd,kd->nk", u_nd, rows_kd) + offset_k
-    scores_nk = jnp.where(is_among(ids_k, excluded_nx), -jnp.inf, scores_nk)
+    score_n = events.target_score
+    scores_nk = row_scores(_queries(events, constants), keys)
+    scores_nk = jnp.where(is_among(ids_k, constants.excluded), -jnp.inf, scores_nk)
+    if constants.excluded_columns is not None:
+        scores_nk = without_columns(scores_nk, constants.excluded_columns)
     highest_n = jnp.maximum(jnp.max(scores_nk, 1), score_n)
     parts_nk = jnp.exp(scores_nk - highest_n[:, None])
     own_n = jnp.exp(score_n - highest_n)
@@ -135,49 +163,42 @@ def is_among(ids: Int[Array, "*own k"], excluded: Int[Array, "*e x"]) -> Bool[Ar
 
 
 def _forward(
-    events: Any, rows_kd: Array, offset_k: Array, constants: Any
-) -> tuple[Array, tuple[Any, Array, Array]]:
-    excluded, weights, ids_k = constants
+    events: _Events, keys: Keys, constants: _Constants, ids_k: Array
+) -> tuple[Array, tuple[_Events, Keys]]:
+    rows_kd, offset_k = keys
 
-    def add(sums: tuple[Array, Array, Array], chunk: Any) -> tuple[Any, tuple[Array, Array]]:
+    def add(sums: tuple[Array, Array, Array], chunk: Any) -> tuple[Any, _Events]:
         total, grad_rows_dk, grad_offset_k = sums
-        u_nd, score_n, excluded_nx, weight_n = chunk
-        share_nk, own_n, loss_n = _exponentials(
-            u_nd, score_n, excluded_nx, rows_kd, offset_k, ids_k
-        )
+        chunk_events, chunk_constants = chunk
+        vectors_nd, weight_n = chunk_events.vectors, chunk_constants.weight
+        share_nk, own_n, loss_n = _exponentials(chunk_events, chunk_constants, keys, ids_k)
         share_nk *= weight_n[:, None]
-        low_nk = share_nk.astype(u_nd.dtype)
-        grad_u_nd = _product("nk,kd->nd", low_nk, rows_kd)
+        low_nk = share_nk.astype(vectors_nd.dtype)
+        grad_vectors_nd = product("nk,kd->nd", low_nk, rows_kd)
+        listed = _queries(chunk_events, chunk_constants).listed
+        grad_values_nm = None
+        if listed is not None:
+            grad_values_nm = at_columns(share_nk, listed.columns(0, share_nk.shape[1]))
         sums = (
             total + jnp.sum(weight_n * loss_n),
             # [d, k], for [k, d] is a product that CPUs are half as quick at.
-            grad_rows_dk + _product("nd,nk->dk", u_nd, low_nk),
+            grad_rows_dk + product("nd,nk->dk", vectors_nd, low_nk),
             grad_offset_k + jnp.sum(share_nk, 0),
         )
-        return sums, (grad_u_nd, weight_n * (own_n - 1))
+        return sums, _Events(grad_vectors_nd, weight_n * (own_n - 1), grad_values_nm)
 
     zeros = (jnp.zeros(()), jnp.zeros(rows_kd.shape[::-1]), jnp.zeros(offset_k.shape))
-    (total, grad_rows_dk, grad_offset_k), grads = jax.lax.scan(
-        add, zeros, (*events, excluded, weights)
-    )
-    grad_u, grad_score = grads
-    grad_events = (grad_u.astype(events[0].dtype), grad_score)
-    return total, (grad_events, grad_rows_dk.T.astype(rows_kd.dtype), grad_offset_k)
+    (total, grad_rows_dk, grad_offset_k), grads = jax.lax.scan(add, zeros, (events, constants))
+    grads = grads._replace(vectors=grads.vectors.astype(events.vectors.dtype))
+    return total, (grads, Keys(grad_rows_dk.T.astype(rows_kd.dtype), grad_offset_k))
 
 
-def _backward(gradients: tuple[Any, Array, Array], cotangent: Array) -> tuple[Any, ...]:
+def _backward(gradients: tuple[_Events, Keys], cotangent: Array) -> tuple[Any, ...]:
     scaled = jax.tree.map(lambda grad: (grad * cotangent).astype(grad.dtype), gradients)
-    return (*scaled, None)
+    return (*scaled, None, None)
 
 
 _total.defvjp(_forward, _backward)
-
-
-def _product(formula: str, a: Array, b: Array) -> Array:
-    """float32 einsum; HIGHEST since accelerators else round float32 factors to fewer bits."""
-    return jnp.einsum(
-        formula, a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
-    )
 
 
 def _in_chunks(x: Array, event_axes: int, chunk: int) -> Array:

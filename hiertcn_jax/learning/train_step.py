@@ -16,6 +16,7 @@ from hiertcn_jax.learning.objective import event_loss, stream_keys
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import TrainState, state_shardings
 from hiertcn_jax.models import Model
+from hiertcn_jax.models.queries import batch_queries
 
 StepMetrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch, Sequence[Source]], tuple[TrainState, StepMetrics]]
@@ -65,8 +66,9 @@ def make_train_step(
 
         def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
             items = params["items"].with_given(batch)
-            u_bld, carry = model.apply(
-                {"params": params["model"]},
+            queries, carry = batch_queries(
+                model,
+                params["model"],
                 batch.replace(item_table_ud=items.input_vd),
                 state.carry,
                 train=True,
@@ -77,7 +79,7 @@ def make_train_step(
                 # and no gradient as large as the batch's rows has to be added up over devices.
                 items = jax.lax.stop_gradient(items)
             loss_sum, weight = event_loss(
-                u_bld, batch, items, sources, keys["negatives"], loss_config, model_config, layout
+                queries, batch, items, sources, keys["negatives"], loss_config, model_config, layout
             )
             return loss_sum / jnp.maximum(weight, 1e-6), (loss_sum, weight, carry)
 

@@ -9,24 +9,26 @@ from hiertcn_jax.batch import Batch
 from hiertcn_jax.devices.distinct_items import with_listed_rows
 from hiertcn_jax.devices.mesh import Layout, lane_shardings
 from hiertcn_jax.models import Model
+from hiertcn_jax.models.queries import batch_queries
+from hiertcn_jax.scoring.scores import Queries
 
-EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[jax.Array, Any]]
+EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[Queries, Any]]
 
 
 def make_eval_step(model: Model, layout: Layout | None = None) -> EvalStep:
-    """The jitted `(params, batch, carry) -> (u_bld, carry)`; the old carry is donated.
+    """The jitted `(params, batch, carry) -> (queries, carry)`; the old carry is donated.
 
     Args:
       model: The model.
       layout: Where parameters and batch lie, if on several devices.
     """
 
-    def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[jax.Array, Any]:
+    def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[Queries, Any]:
         if layout is not None:
             batch = with_listed_rows(batch, layout)
         items = params["items"].with_given(batch)
         batch = batch.replace(item_table_ud=items.input_vd)
-        out = model.apply({"params": params["model"]}, batch, carry)
+        out = batch_queries(model, params["model"], batch, carry)
         if layout is not None:
             out = jax.lax.with_sharding_constraint(out, lane_shardings(out, layout.mesh))
         return out

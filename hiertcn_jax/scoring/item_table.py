@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.layers import masking
 
 
 class ItemTable(NamedTuple):
@@ -60,21 +59,3 @@ def init_item_table(key: jax.Array, rows: int, config: ModelConfig) -> ItemTable
         output_vd=None if config.tied_output else scale * jax.random.normal(output_key, shape),
         bias_v=jnp.zeros(rows) if config.item_bias else None,
     )
-
-
-def scoring_rows(
-    items: ItemTable, config: ModelConfig, ids: Int[Array, "*batch"] | None = None
-) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch"] | None]:
-    """Rows and biases that predictions are multiplied with: score(i) = <u, e_i> + b_i.
-
-    Args:
-      items: The table.
-      config: `normalize` decides whether rows are L2-normalised.
-      ids: Which rows; None for all.
-    """
-    table_vd = items.input_vd if items.output_vd is None else items.output_vd
-    rows = table_vd if ids is None else jnp.take(table_vd, ids, axis=0)
-    bias = items.bias_v
-    if bias is not None and ids is not None:
-        bias = jnp.take(bias, ids, axis=0)
-    return (masking.safe_l2_normalize(rows) if config.normalize == "both" else rows), bias

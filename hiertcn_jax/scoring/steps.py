@@ -7,23 +7,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import LANES, ROWS, Layout, lane_shardings
 from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, rank_chunk
-from hiertcn_jax.scoring.item_table import ItemTable, scoring_rows
+from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.keys import item_keys
 from hiertcn_jax.scoring.ranks import list_counts, rank_counts
+from hiertcn_jax.scoring.scores import Keys, Queries
 
 
 class ChunkSteps(NamedTuple):
     """What ranks over a catalogue that is not on the device, jitted.
 
     Attributes:
-      rows: From the embeddings of a chunk, [c, d] of any type, to what scores are made of.
+      keys: From the embeddings of a chunk, [c, d] of any type, to its keys.
       rank: `rank_chunk`; the old state is donated.
     """
 
-    rows: Callable[[Any], jax.Array]
+    keys: Callable[[Any], Keys]
     rank: Callable[..., RankState]
 
 
@@ -34,18 +35,19 @@ def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
       model_config: `normalize` is read.
     """
 
-    def rows(rows_cd: Float[Array, "c d"]) -> jax.Array:
-        items = ItemTable(rows_cd.astype(jnp.float32), None, None)
-        return scoring_rows(items, model_config)[0]
+    def keys(rows_cd: Float[Array, "c d"]) -> Keys:
+        return item_keys(ItemTable(rows_cd.astype(jnp.float32), None, None), model_config)
 
-    return ChunkSteps(jax.jit(rows), jax.jit(rank_chunk, donate_argnums=0))
+    return ChunkSteps(jax.jit(keys), jax.jit(rank_chunk, donate_argnums=0))
 
 
 RankStep = Callable[..., RankCounts]
 
 
 def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None = None) -> RankStep:
-    """The jitted `(items, u_bld, places_n, target_n, seen_nk) -> RankCounts`.
+    """The jitted `(items, queries, places_n, target_n, seen_nk) -> RankCounts`.
+
+    The queries are those of a batch, [b, l]; n of its events are ranked.
 
     On several devices n lies over the mesh axis `data`, as the lanes do: each device ranks events
     of its own lanes, and places are those among its own lanes' events. No row leaves its device.
@@ -58,15 +60,13 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
 
     def step(
         items: ItemTable,
-        u_bld: Float[Array, "b l d"],
+        queries: Queries,
         places_n: Int[Array, " n"],
         target_n: Int[Array, " n"],
         seen_nk: Int[Array, "n k"] | None,
     ) -> RankCounts:
-        u_nd = jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
-        table_vd, bias_v = scoring_rows(items, model_config)
-        whole_rows = None if layout is None else layout.rows
-        return rank_counts(u_nd, target_n, table_vd, bias_v, chunk, seen_nk, whole_rows)
+        keys, whole_rows = item_keys(items, model_config), None if layout is None else layout.rows
+        return rank_counts(queries.pick(places_n), keys, target_n, chunk, seen_nk, whole_rows)
 
     if layout is None:
         return jax.jit(step)
@@ -82,7 +82,7 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
 
 
 def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> RankStep:
-    """The jitted `(items, ids_nk, rows_nkd, u_bld, places_n) -> RankCounts` within lists of items.
+    """The jitted `(items, ids_nk, rows_nkd, queries, places_n) -> RankCounts` within lists.
 
     `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is
     none. In `given` mode `rows_nkd` are their embeddings, else None. On several devices events and
@@ -92,29 +92,29 @@ def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> R
       model_config: `normalize` is read.
       layout: Where table and lanes lie, if on several devices.
     """
-
-    def pick(u_bld: Float[Array, "b l d"], places_n: Int[Array, " n"]) -> Float[Array, "n d"]:
-        return jnp.take(u_bld.reshape(-1, u_bld.shape[-1]), places_n, axis=0)
-
-    pick_own = pick
+    pick_own = Queries.pick
     if layout is not None:
         pick_own = jax.shard_map(
-            pick, mesh=layout.mesh, in_specs=(LANES, LANES), out_specs=LANES, check_vma=False
+            Queries.pick,
+            mesh=layout.mesh,
+            in_specs=(LANES, LANES),
+            out_specs=LANES,
+            check_vma=False,
         )
 
     def step(
         items: ItemTable,
         ids_nk: Int[Array, "n k"],
         rows_nkd: Float[Array, "n k d"] | None,
-        u_bld: Float[Array, "b l d"],
+        queries: Queries,
         places_n: Int[Array, " n"],
     ) -> RankCounts:
         if rows_nkd is None:
-            rows_nkd, bias_nk = scoring_rows(items, model_config, ids_nk)
+            keys = item_keys(items, model_config, ids_nk)
         else:
             given = ItemTable(rows_nkd.astype(jnp.float32), None, None)
-            rows_nkd, bias_nk = scoring_rows(given, model_config)
-        counts = list_counts(pick_own(u_bld, places_n), rows_nkd, bias_nk, ids_nk != PADDING_ID)
+            keys = item_keys(given, model_config)
+        counts = list_counts(pick_own(queries, places_n), keys, ids_nk)
         if layout is None:
             return counts
         return jax.lax.with_sharding_constraint(counts, lane_shardings(counts, layout.mesh))

@@ -35,6 +35,7 @@ from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.ranks import rank_counts, ranks_of
+from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 from tests.data_pipelines.lanes import walking
 from tests.given_files import given_embeddings
@@ -250,7 +251,8 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked):
     u, target, table, bias, seen = scored(rows)
     seen = seen if masked else None
     one = [None if x is None else jnp.asarray(x) for x in (u, target, table, bias, seen)]
-    whole = ranks_of(rank_counts(*one[:4], chunk, one[4]))
+    keys = Keys(one[2], one[3])
+    whole = ranks_of(rank_counts(Queries(one[0]), keys, one[1], chunk, one[4]))
     assert (whole % 1 == 0.5).any()
     layout = Layout(make_mesh(2, 4), rows)
     filled = [(0, layout.table_rows - rows)]
@@ -263,7 +265,9 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked):
                   lane_shardings([0, 0, 0], layout.mesh))  # fmt: skip
     if masked:
         seen = place(seen, lane_shardings(0, layout.mesh))
-    counts = make_rank_step(MODEL, chunk, layout)(items, lanes[0], lanes[1], lanes[2], seen)
+    counts = make_rank_step(MODEL, chunk, layout)(
+        items, Queries(lanes[0]), lanes[1], lanes[2], seen
+    )
     shared = ranks_of(RankCounts(*map(own_part, counts)))
     np.testing.assert_array_equal(shared, whole)
 

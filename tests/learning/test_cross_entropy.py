@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.learning import losses
+from hiertcn_jax.learning.softmax_losses import cross_entropy
+from hiertcn_jax.scoring.scores import Keys, Queries, candidate_scores, target_scores
 from tests.random_model import EVENTS, LANES, ROWS, WIDTH, random_model
 
 
@@ -28,7 +29,7 @@ def plain_cross_entropy(u, table, bias, item_ids, weight):
 def test_cross_entropy_equals_plain_numpy_whatever_the_chunk(chunk, with_bias):
     u, table, bias, item_ids, weight = random_model(0)
     bias = bias if with_bias else None
-    result = losses.cross_entropy(u, table, bias, item_ids, weight, chunk)
+    result = cross_entropy(Queries(u), Keys(table, bias), item_ids, weight, chunk)
     expected = plain_cross_entropy(u, table, bias, item_ids, weight)
     np.testing.assert_allclose(result.total, expected, rtol=1e-5)
     np.testing.assert_allclose(result.weight, np.asarray(weight).sum())
@@ -38,7 +39,8 @@ def test_cross_entropy_equals_plain_numpy_whatever_the_chunk(chunk, with_bias):
 def test_cross_entropy_gradient_is_softmax_minus_one_hot(chunk):
     u, table, bias, item_ids, weight = random_model(1)
     grad_u, grad_table, grad_bias = jax.grad(
-        lambda *x: losses.cross_entropy(*x, item_ids, weight, chunk).total, (0, 1, 2)
+        lambda u, *keys: cross_entropy(Queries(u), Keys(*keys), item_ids, weight, chunk).total,
+        (0, 1, 2),
     )(u, table, bias)
     scores = np.asarray(u) @ np.asarray(table).T + np.asarray(bias)
     scores[..., :FIRST_ITEM_ID] = -np.inf
@@ -54,7 +56,7 @@ def test_cross_entropy_gradient_is_softmax_minus_one_hot(chunk):
 def test_cross_entropy_at_extreme_scores():
     u, table, bias, item_ids, weight = random_model(2)
     total, gradients = jax.value_and_grad(
-        lambda u, t: losses.cross_entropy(1e4 * u, t, bias, item_ids, weight).total, (0, 1)
+        lambda u, t: cross_entropy(Queries(1e4 * u), Keys(t, bias), item_ids, weight).total, (0, 1)
     )(u, table)
     assert np.isfinite(total)
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
@@ -65,7 +67,7 @@ def test_cross_entropy_keeps_no_array_of_events_by_catalogue():
     u, weight = jnp.ones(shape), jnp.ones(shape[:2])
     item_ids, table = jnp.full(shape[:2], 2), jnp.ones((1_000, WIDTH))
     grad = jax.grad(
-        lambda u, t: losses.cross_entropy(u, t, None, item_ids, weight, 16).total, (0, 1)
+        lambda u, t: cross_entropy(Queries(u), Keys(t), item_ids, weight, 16).total, (0, 1)
     )
     stats = jax.jit(grad).lower(u, table).compile().memory_analysis()
     if stats is None:
@@ -77,24 +79,24 @@ def test_cross_entropy_keeps_no_array_of_events_by_catalogue():
 def test_cross_entropy_of_a_single_item_is_zero():
     u, table, bias, _, weight = random_model(3, rows=3)
     item_ids = jnp.full((LANES, EVENTS), FIRST_ITEM_ID)
-    assert float(losses.cross_entropy(u, table, bias, item_ids, weight).total) == 0
+    assert float(cross_entropy(Queries(u), Keys(table, bias), item_ids, weight).total) == 0
 
 
 def test_cross_entropy_refuses_what_it_cannot_do():
     u, table, bias, item_ids, weight = random_model(0)
     with pytest.raises(ValueError, match="2 rows hold no catalogue"):
-        losses.cross_entropy(u, table[:2], bias[:2], item_ids, weight)
+        cross_entropy(Queries(u), Keys(table[:2], bias[:2]), item_ids, weight)
     with pytest.raises(ValueError, match="chunk=0"):
-        losses.cross_entropy(u, table, bias, item_ids, weight, 0)
+        cross_entropy(Queries(u), Keys(table, bias), item_ids, weight, 0)
 
 
 def test_bfloat16_is_summed_in_float32():
     u, table, bias, item_ids, weight = random_model(7, dtype=jnp.bfloat16)
     rounded_table = table.astype(jnp.bfloat16).astype(jnp.float32)
-    result = losses.cross_entropy(u, table, bias, item_ids, weight)
+    result = cross_entropy(Queries(u), Keys(table, bias), item_ids, weight)
     assert result.total.dtype == jnp.float32
     expected = plain_cross_entropy(u.astype(jnp.float32), rounded_table, bias, item_ids, weight)
     np.testing.assert_allclose(result.total, expected, rtol=1e-5)
-    scores = losses.target_scores(u, table, bias, item_ids, weight)
+    scores = target_scores(Queries(u), Keys(table, bias), item_ids)
     assert scores.dtype == jnp.float32
-    assert losses.candidate_scores(u, table, None, item_ids[0], weight).dtype == jnp.float32
+    assert candidate_scores(Queries(u), Keys(table), item_ids[0]).dtype == jnp.float32

@@ -19,6 +19,7 @@ from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import MODELS, build
 from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 
 BUCKET, TABLE_ROWS = Bucket(lanes=8, events=16, sessions=6), 300
@@ -114,7 +115,7 @@ def test_the_ranking_step_lowers_for_tpu_and_cuda(chunk):
     steps, events = Steps("hiertcn"), 10
     arguments = (
         steps.state.params["items"],
-        jnp.zeros((BUCKET.lanes, BUCKET.events, steps.config.item_dim)),
+        Queries(jnp.zeros((BUCKET.lanes, BUCKET.events, steps.config.item_dim))),
         *np.zeros((2, events), np.int32),
         np.zeros((events, 4), np.int32),
     )

@@ -12,6 +12,7 @@ from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.config import LossConfig, ModelConfig
 from hiertcn_jax.learning.objective import event_loss, make_sources, stream_keys
 from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.scores import Queries
 
 # Items 2, 3, 4; with u = (1, 0) scores are 1, 2, 0 + bias.
 ITEMS = ItemTable(
@@ -40,7 +41,7 @@ def batch_of(targets, weights, negatives=None, own=None):
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def jitted_loss(u_bld, batch, sources, config, model, key):
-    return event_loss(u_bld, batch, ITEMS, sources, key, config, model)
+    return event_loss(Queries(u_bld), batch, ITEMS, sources, key, config, model)
 
 
 def loss_of(config, batch, sources=(), model=MODEL, u=(1.0, 0.0), key=KEY):
@@ -251,7 +252,7 @@ def test_the_mixture_is_unbiased_for_the_full_softmax(own, logq):
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     def ratio(key, batch):
-        return jnp.exp(event_loss(u_bld, batch, items, sources, key, config, MODEL).total)
+        return jnp.exp(event_loss(Queries(u_bld), batch, items, sources, key, config, MODEL).total)
 
     ratios = ratio(jax.random.split(jax.random.key(0), 40_000), batch)
     scores = np.asarray(items.input_vd @ u_bld[0, 0] + items.bias_v, np.float64)

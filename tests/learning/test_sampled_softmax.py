@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.learning import losses, negatives
+from hiertcn_jax.learning.softmax_losses import cross_entropy
+from hiertcn_jax.scoring.scores import Keys, Queries, candidate_scores, target_scores
 from tests.random_model import random_model
 
 COUNTS_V = np.array([0, 0, 60, 20, 10, 5, 3, 1, 1])
@@ -17,14 +19,19 @@ COUNTS_V = np.array([0, 0, 60, 20, 10, 5, 3, 1, 1])
 def sampled(key, source, model, corrected=True):
     """Mean sampled softmax of a model with the shared candidates of a source."""
     u, table, bias, item_ids, weight = model
+    queries, keys = Queries(u), Keys(table, bias)
     found = negatives.sample_candidates(key, [source], item_ids, weight, shared=True)
     return losses.sampled_softmax(
-        losses.target_scores(u, table, bias, item_ids, weight),
-        losses.candidate_scores(u, table, bias, found.item_ids, weight),
+        target_scores(queries, keys, item_ids),
+        candidate_scores(queries, keys, found.item_ids),
         found.mask_blk,
         weight,
         found.log_expected_count if corrected else None,
     ).mean()
+
+
+def full_softmax(u, table, bias, item_ids, weight):
+    return cross_entropy(Queries(u), Keys(table, bias), item_ids, weight)
 
 
 def source_of(alpha, count):
@@ -34,7 +41,7 @@ def source_of(alpha, count):
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_sampled_softmax_tends_to_full_softmax(alpha):
     model, key = random_model(8), jax.random.key(0)
-    full = float(losses.cross_entropy(*model).mean())
+    full = float(full_softmax(*model).mean())
     few, many = (abs(float(sampled(key, source_of(alpha, k), model)) - full) for k in (16, 30_000))
     assert many < 0.02
     assert many < few
@@ -47,7 +54,7 @@ def test_sampled_partition_function_is_unbiased(alpha):
     """E[e^loss] = sum_i e^{s_i} / e^{s_target}, for few candidates too; a wrong sign is far off."""
     u, table, bias, item_ids, _ = random_model(9)
     event = (u[:1, :1], table, bias, item_ids[:1, :1], jnp.ones((1, 1)))
-    exact = float(jnp.exp(losses.cross_entropy(*event).total))
+    exact = float(jnp.exp(full_softmax(*event).total))
     keys, source = jax.random.split(jax.random.key(1), 20_000), source_of(alpha, 8)
     estimates = jnp.exp(jax.vmap(lambda key: sampled(key, source, event))(keys))
     deviation = float(estimates.std()) / np.sqrt(len(keys))

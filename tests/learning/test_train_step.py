@@ -24,6 +24,7 @@ from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.saving.checkpoint import Checkpoints
 from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.scores import Queries
 from tests.data_pipelines.lanes import walking
 
 ROWS = 9  # Items 2..8, as `walking` makes them.
@@ -202,8 +203,8 @@ spoil.defvjp(
 def test_the_loss_and_the_gradient_must_both_be_finite(mode, monkeypatch):
     """Each of them is spoiled alone; nothing else of the step is changed."""
 
-    def spoiled_loss(u_bld, batch, *arguments):
-        loss_sum, weight = event_loss(u_bld, batch, *arguments)
+    def spoiled_loss(queries, batch, *arguments):
+        loss_sum, weight = event_loss(queries, batch, *arguments)
         added, factor = batch.gap_hours_bs[0, :2]  # Which this model does not read.
         return LossSum(spoil(loss_sum, added, factor), weight)
 
@@ -349,7 +350,8 @@ def test_every_loss_goes_down_its_gradient(loss):
     @jax.value_and_grad
     def objective(learned, batch, sources):
         u_bld, items = learned
-        return event_loss(u_bld, batch, items, sources, jax.random.key(0), loss, MODEL).mean()
+        arguments = (batch, items, sources, jax.random.key(0), loss, MODEL)
+        return event_loss(Queries(u_bld), *arguments).mean()
 
     learned = (u_bld, ItemTable(table_vd, None, jnp.zeros(ROWS)))
     values = []
@@ -388,7 +390,7 @@ def test_the_evaluation_has_no_dropout_and_donates_its_carry():
     first, _ = step(params, batch, carry)
     assert all(x.is_deleted() for x in jax.tree.leaves(carry))
     again, _ = step(params, batch, run.model.init_carry(BUCKET.lanes))
-    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(again.vectors, first.vectors)
     plain = build(dataclasses.replace(MODEL, dropout=0.0, unknown_rate=0.0))
     table_vd = params["items"].input_vd
     expected, _ = jax.jit(functools.partial(plain.apply, train=True))(
@@ -396,5 +398,5 @@ def test_the_evaluation_has_no_dropout_and_donates_its_carry():
         batch.replace(item_table_ud=table_vd),
         plain.init_carry(BUCKET.lanes),
     )
-    np.testing.assert_allclose(first, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first.vectors, expected, rtol=1e-5, atol=1e-6)
     assert step._cache_size() == 1

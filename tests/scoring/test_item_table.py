@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.scoring.item_table import ItemTable, init_item_table, scoring_rows
+from hiertcn_jax.scoring.item_table import ItemTable, init_item_table
+from hiertcn_jax.scoring.keys import item_keys
 
 CONFIG = ModelConfig(item_dim=16)
 TABLE = ItemTable(
@@ -50,23 +51,23 @@ def test_rows_are_those_of_every_part_of_the_table():
 
 
 def test_items_are_scored_by_the_output_table_where_there_is_one():
-    rows, bias = scoring_rows(TABLE, ModelConfig())
+    rows, bias = item_keys(TABLE, ModelConfig())
     np.testing.assert_array_equal(rows, TABLE.output_vd)
     np.testing.assert_array_equal(bias, TABLE.bias_v)
-    np.testing.assert_array_equal(scoring_rows(TIED, ModelConfig())[0], TIED.input_vd)
+    np.testing.assert_array_equal(item_keys(TIED, ModelConfig())[0], TIED.input_vd)
 
 
 def test_rows_and_biases_of_some_ids():
-    rows, bias = scoring_rows(TIED, ModelConfig(), jnp.array([[2, 0]]))
+    rows, bias = item_keys(TIED, ModelConfig(), jnp.array([[2, 0]]))
     np.testing.assert_array_equal(rows, [[[0, 2], [3, 4]]])
     np.testing.assert_array_equal(bias, [[-1, 0.5]])
-    assert scoring_rows(TIED._replace(bias_v=None), ModelConfig(), jnp.array([0]))[1] is None
+    assert item_keys(TIED._replace(bias_v=None), ModelConfig(), jnp.array([0]))[1] is None
 
 
 def test_rows_have_length_1_only_where_both_sides_are_normalised():
-    rows, _ = scoring_rows(TIED, ModelConfig(normalize="both"))
+    rows, _ = item_keys(TIED, ModelConfig(normalize="both"))
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0], [0, 1]], rtol=1e-6)
-    rows, _ = scoring_rows(TABLE, ModelConfig(normalize="both"), jnp.array([1]))
+    rows, _ = item_keys(TABLE, ModelConfig(normalize="both"), jnp.array([1]))
     np.testing.assert_allclose(rows, [[5 / 13, 12 / 13]], rtol=1e-6)
-    rows, _ = scoring_rows(TIED, ModelConfig(normalize="prediction"))
+    rows, _ = item_keys(TIED, ModelConfig(normalize="prediction"))
     np.testing.assert_array_equal(rows, TIED.input_vd)

@@ -9,16 +9,22 @@ import pytest
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.scoring import ranks as ranking
+from hiertcn_jax.scoring import top_k as best
+from hiertcn_jax.scoring.scores import Keys, Queries
 
 rank_counts = jax.jit(ranking.rank_counts, static_argnames="chunk")
-top_k = jax.jit(ranking.top_k, static_argnames=("k", "chunk"))
+top_k = jax.jit(best.top_k, static_argnames=("k", "chunk"))
 
 
 def ranks(u, target, table, bias, chunk, seen=None):
-    arrays = (jnp.asarray(u, jnp.float32), jnp.asarray(target), jnp.asarray(table, jnp.float32))
-    bias = None if bias is None else jnp.asarray(bias, jnp.float32)
     seen = None if seen is None else jnp.asarray(seen)
-    return ranking.ranks_of(rank_counts(*arrays, bias, chunk=chunk, seen_nk=seen))
+    counts = rank_counts(*model(u, table, bias), jnp.asarray(target), chunk=chunk, seen_nk=seen)
+    return ranking.ranks_of(counts)
+
+
+def model(u, table, bias=None):
+    bias = None if bias is None else jnp.asarray(bias, jnp.float32)
+    return Queries(jnp.asarray(u, jnp.float32)), Keys(jnp.asarray(table, jnp.float32), bias)
 
 
 def plain_ranks(scores_nv, target_n, seen_nk):
@@ -64,12 +70,7 @@ def test_ranks_and_best_items_equal_a_loop_whatever_the_chunk(chunk):
         np.testing.assert_array_equal(
             ranks(u, target, table, bias, chunk, seen), plain_ranks(scores, target, seen)
         )
-        ids, values = top_k(
-            *(jnp.asarray(x, jnp.float32) for x in (u, table, bias)),
-            k=5,
-            chunk=chunk,
-            seen_nk=jnp.asarray(seen),
-        )
+        ids, values = top_k(*model(u, table, bias), k=5, chunk=chunk, seen_nk=jnp.asarray(seen))
         expected = plain_top_k(scores, 5, seen)
         np.testing.assert_array_equal(ids, expected)
         found = expected != PADDING_ID
@@ -87,9 +88,7 @@ def test_shapes_of_all_kinds(events, rows, chunk, k):
         np.testing.assert_array_equal(
             ranks(u, target, table, None, chunk), plain_ranks(scores, target, no_seen)
         )
-        ids, _ = top_k(
-            jnp.asarray(u, jnp.float32), jnp.asarray(table, jnp.float32), None, k=k, chunk=chunk
-        )
+        ids, _ = top_k(*model(u, table), k=k, chunk=chunk)
         np.testing.assert_array_equal(ids, plain_top_k(scores, k, no_seen))
 
 
@@ -105,10 +104,7 @@ def test_copies_of_the_target_tie_exactly(events, chunk):
     bias[copies] = 0.1
     u = rng.normal(size=(events, 100))
     target = rng.choice(copies, events)
-    counts = rank_counts(
-        *(jnp.asarray(x, t) for x, t in ((u, "f4"), (target, "i4"), (table, "f4"), (bias, "f4"))),
-        chunk=chunk,
-    )
+    counts = rank_counts(*model(u, table, bias), jnp.asarray(target), chunk=chunk)
     np.testing.assert_array_equal(counts.equal_n, 19)
     scores = u @ table.T + bias
     greater = scores[:, FIRST_ITEM_ID:] > np.take_along_axis(scores, target[:, None], 1) + 1e-4
@@ -129,7 +125,7 @@ def test_constant_scores_rank_in_the_middle(chunk):
 def test_a_catalogue_of_one_item():
     table, u = np.ones((3, 2)), -np.ones((2, 2))
     np.testing.assert_array_equal(ranks(u, [2, 2], table, None, 8), 1)
-    ids, values = top_k(jnp.asarray(u), jnp.asarray(table), None, k=3, chunk=8)
+    ids, values = top_k(*model(u, table), k=3, chunk=8)
     np.testing.assert_array_equal(ids, [[2, PADDING_ID, PADDING_ID]] * 2)
     np.testing.assert_array_equal(values, [[-2, -np.inf, -np.inf]] * 2)
 
@@ -137,7 +133,7 @@ def test_a_catalogue_of_one_item():
 def test_padding_and_unknown_do_not_compete():
     table = np.array([[100.0], [100.0], [1.0], [2.0]])
     np.testing.assert_array_equal(ranks([[1.0]], [3], table, None, 3), [1])
-    ids, _ = top_k(jnp.ones((1, 1)), jnp.asarray(table, jnp.float32), None, k=2, chunk=3)
+    ids, _ = top_k(*model(np.ones((1, 1)), table), k=2, chunk=3)
     np.testing.assert_array_equal(ids, [[3, 2]])
 
 
@@ -180,10 +176,9 @@ def test_nan_where_nobody_competes_is_none():
 def test_half_precision_tables_are_scored_in_float32():
     u, table, bias, target, _ = small_integers(2)
     counts = rank_counts(
-        jnp.asarray(u, jnp.bfloat16),
+        Queries(jnp.asarray(u, jnp.bfloat16)),
+        Keys(jnp.asarray(table, jnp.bfloat16), jnp.asarray(bias, jnp.float32)),
         jnp.asarray(target),
-        jnp.asarray(table, jnp.bfloat16),
-        jnp.asarray(bias, jnp.float32),
         chunk=4,
     )
     np.testing.assert_array_equal(ranking.ranks_of(counts), ranks(u, target, table, bias, 4))
@@ -201,8 +196,8 @@ def test_order_of_items_does_not_move_a_rank():
 
 def test_memory_is_bounded_by_the_chunk():
     u, table, target = jnp.ones((64, 8)), jnp.ones((20_000, 8)), jnp.full(64, 2)
-    function = functools.partial(ranking.rank_counts, bias_v=None, chunk=500)
-    stats = jax.jit(function).lower(u, target, table).compile().memory_analysis()
+    function = functools.partial(ranking.rank_counts, chunk=500)
+    stats = jax.jit(function).lower(Queries(u), Keys(table), target).compile().memory_analysis()
     if stats is None:
         pytest.skip("this backend tells no memory sizes")
     # 64 x 20,000 scores are 5,120,000 bytes, the table 640,000; a chunk of scores is 128,000.
@@ -212,7 +207,12 @@ def test_memory_is_bounded_by_the_chunk():
 @pytest.mark.parametrize(("k", "chunk", "message"), [(0, 1, "k=0"), (1, 0, "chunk=0")])
 def test_sizes_below_one_are_refused(k, chunk, message):
     with pytest.raises(ValueError, match=message):
-        ranking.top_k(jnp.ones((2, 2)), jnp.ones((4, 2)), None, k, chunk)
+        best.top_k(*model(np.ones((2, 2)), np.ones((4, 2))), k, chunk)
+
+
+def ids_where(present_nk):
+    """Ids of the items of lists, from FIRST_ITEM_ID on."""
+    return np.where(present_nk, FIRST_ITEM_ID + np.arange(present_nk.shape[1]), PADDING_ID)
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -224,7 +224,7 @@ def test_ranks_within_lists_equal_a_loop(with_bias):
     bias = rng.integers(0, 2, (6, 9)).astype(np.float32) if with_bias else None
     present = np.arange(9) < np.array([1, 2, 5, 8, 9, 9])[:, None]
     spoiled = np.where(present[..., None], rows, np.nan)
-    counts = jax.jit(ranking.list_counts)(u, spoiled, bias, present)
+    counts = jax.jit(ranking.list_counts)(Queries(u), Keys(spoiled, bias), ids_where(present))
     scores = np.einsum("nd,nkd->nk", u.astype(float), rows) + (0 if bias is None else bias)
     scores = np.where(present, np.round(scores, 4), -np.inf)
     above = (scores[:, 1:] > scores[:, :1]).sum(1)
@@ -238,6 +238,8 @@ def test_a_score_that_is_nan_in_a_list_is_an_error():
     for place in (0, 2):
         rows = np.zeros((2, 3, 4), np.float32)
         rows[1, place] = np.nan
-        counts = jax.jit(ranking.list_counts)(jnp.ones((2, 4)), rows, None, present)
+        counts = jax.jit(ranking.list_counts)(
+            Queries(jnp.ones((2, 4))), Keys(rows), ids_where(present)
+        )
         with pytest.raises(ValueError, match="NaN at 1 of 2 events, the first is event 1"):
             ranking.ranks_of(counts)

@@ -9,7 +9,9 @@ from experiments.judging.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.scoring import ranks as ranking
-from hiertcn_jax.scoring.item_table import ItemTable, scoring_rows
+from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.keys import item_keys
+from hiertcn_jax.scoring.scores import Queries
 from tests.given_files import given_embeddings, table_of
 
 ROWS, WIDTH, EVENTS = 60, 5, 23
@@ -18,7 +20,7 @@ ROWS, WIDTH, EVENTS = 60, 5, 23
 def streamed(embeddings, u_nd, item_n, seen_nk=None, normalize="none", devices=1, **sizes):
     config, devices = EvalConfig(**sizes), jax.devices()[:devices]
     ranks = StreamedRanks(embeddings, ModelConfig(normalize=normalize), config, devices)
-    parts = [ranking.ranks_of(part) for part in ranks(u_nd, item_n, seen_nk)]
+    parts = [ranking.ranks_of(part) for part in ranks(Queries(u_nd), item_n, seen_nk)]
     return np.concatenate(parts)[: len(item_n)]
 
 
@@ -34,10 +36,10 @@ def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, devices
     item_n = generator.integers(FIRST_ITEM_ID, ROWS, EVENTS)
     seen_nk = generator.integers(0, ROWS, (EVENTS, 4)).astype(np.int32)
     items = ItemTable(jnp.asarray(table_of(embeddings)), None, None)
-    table_vd, _ = scoring_rows(items, ModelConfig(normalize=normalize))
+    keys = item_keys(items, ModelConfig(normalize=normalize))
     for seen in (None, seen_nk):
         counts = ranking.rank_counts(
-            jnp.asarray(u_nd), jnp.asarray(item_n), table_vd, None, ROWS,
+            Queries(jnp.asarray(u_nd)), keys, jnp.asarray(item_n), ROWS,
             None if seen is None else jnp.asarray(seen),
         )  # fmt: skip
         assert np.any(counts.equal_n), "no ties"
@@ -67,4 +69,4 @@ def test_each_chunk_is_read_once_and_those_with_a_target_twice(tmp_path, monkeyp
 def test_no_event_is_no_rank(tmp_path):
     embeddings = given_embeddings(tmp_path, ROWS, WIDTH)
     ranks = StreamedRanks(embeddings, ModelConfig(), EvalConfig(), jax.devices()[:2])
-    assert ranks(np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int32), None) == []
+    assert ranks(Queries(np.zeros((0, WIDTH), np.float32)), np.zeros(0, np.int32), None) == []

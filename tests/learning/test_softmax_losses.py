@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.batch import PADDING_ID
-from hiertcn_jax.learning import losses, negatives
+from hiertcn_jax.learning import losses, negatives, softmax_losses
+from hiertcn_jax.scoring.scores import Keys, Queries, candidate_scores, target_scores
 
 EVENTS, ROWS, WIDTH = (3, 5), 9, 4
 
@@ -23,11 +24,15 @@ def example(seed=0):
     return u, table, bias, targets, weight, candidates, log_expected
 
 
+def shared_sampled_softmax(u, table, bias, *rest):
+    return softmax_losses.shared_sampled_softmax(Queries(u), Keys(table, bias), *rest)
+
+
 def from_kept_scores(u, table, bias, targets, weight, candidates, log_expected):
     mask = (candidates != PADDING_ID) & (candidates != targets[..., None])
     return losses.sampled_softmax(
-        losses.target_scores(u, table, bias, targets, weight),
-        losses.candidate_scores(u, table, bias, candidates, weight),
+        target_scores(Queries(u), Keys(table, bias), targets),
+        candidate_scores(Queries(u), Keys(table, bias), candidates),
         mask,
         weight,
         log_expected,
@@ -45,7 +50,7 @@ def test_sum_and_gradients_equal_those_from_kept_scores(logq):
 
         return jax.jit(jax.value_and_grad(total, (0, 1, 2)))(*arrays[:3])
 
-    value, grads = both(losses.shared_sampled_softmax)
+    value, grads = both(shared_sampled_softmax)
     expected_value, expected_grads = both(from_kept_scores)
     np.testing.assert_allclose(value, expected_value, rtol=1e-5)
     for grad, expected in zip(grads, expected_grads, strict=True):
@@ -75,15 +80,15 @@ def test_own_candidates_come_with_certainty_and_not_a_second_time(logq):
             [jnp.zeros(OWN.shape), jnp.broadcast_to(log_expected, (*EVENTS, 6))], -1
         )
         return losses.sampled_softmax(
-            losses.target_scores(u, table, bias, targets, weight),
-            losses.candidate_scores(u, table, bias, ids, weight),
+            target_scores(Queries(u), Keys(table, bias), targets),
+            candidate_scores(Queries(u), Keys(table, bias), ids),
             jnp.concatenate([shown, drawn], -1),
             weight,
             corrections if logq else None,
         ).total
 
     def kept_none(u, table, bias):
-        return losses.shared_sampled_softmax(
+        return shared_sampled_softmax(
             u, table, bias, targets, weight, candidates, log_expected if logq else None, own
         ).total
 
@@ -97,10 +102,10 @@ def test_own_candidates_come_with_certainty_and_not_a_second_time(logq):
 
 def test_the_value_alone_equals_the_value_with_its_gradient():
     arrays = example(1)
-    alone = losses.shared_sampled_softmax(*arrays).total
-    with_gradient, _ = jax.value_and_grad(
-        lambda u: losses.shared_sampled_softmax(u, *arrays[1:]).total
-    )(arrays[0])
+    alone = shared_sampled_softmax(*arrays).total
+    with_gradient, _ = jax.value_and_grad(lambda u: shared_sampled_softmax(u, *arrays[1:]).total)(
+        arrays[0]
+    )
     np.testing.assert_allclose(alone, with_gradient, rtol=1e-6)
 
 
@@ -110,7 +115,7 @@ def test_events_of_weight_0_add_nothing_even_where_they_are_nan():
     assert off.any()
 
     def total(u, table):
-        return losses.shared_sampled_softmax(
+        return shared_sampled_softmax(
             u, table, bias, targets, weight, candidates, log_expected
         ).total
 
@@ -127,9 +132,7 @@ def test_an_event_without_candidates_loses_nothing():
     nothing = jnp.full(4, PADDING_ID, jnp.int32)
 
     def total(u):
-        return losses.shared_sampled_softmax(
-            u, table, bias, targets, weight, nothing, jnp.zeros(4)
-        ).total
+        return shared_sampled_softmax(u, table, bias, targets, weight, nothing, jnp.zeros(4)).total
 
     value, grad = jax.value_and_grad(total)(u)
     assert value == 0
