@@ -1,8 +1,12 @@
-"""What a model asks of the items at the events of a batch: the one place where queries are made."""
+"""What a model asks of the items at an event: the one place where queries are made.
+
+A model has vectors alone. What a term of the score adds to the scores of some items enters here, as
+the queries' additions: losses, ranks, lists and top-k take them from there.
+"""
 
 from typing import Any
 
-from hiertcn_jax.batch import Batch
+from hiertcn_jax.batch import Batch, NextEvent
 from hiertcn_jax.models import Model
 from hiertcn_jax.scoring.scores import Queries
 
@@ -10,10 +14,10 @@ from hiertcn_jax.scoring.scores import Queries
 def batch_queries(
     model: Model, params: Any, batch: Batch, carry: Any, **options: Any
 ) -> tuple[Queries, Any]:
-    """The queries [b, l, ..] of a batch, and the new carry. Training and evaluation both ask here.
+    """The queries [b, l, ..] at the events of a batch, and the new carry.
 
-    A model has vectors alone. What a term of the score adds to the scores of some items enters
-    here, as the queries' additions: losses, ranks, lists and top-k take them from there.
+    Training and evaluation both ask here. In training, items of additions are ids as the batch has
+    them; in an evaluation, rows of the whole table.
 
     Args:
       model: The model.
@@ -24,3 +28,15 @@ def batch_queries(
     """
     u_bld, carry = model.apply({"params": params}, batch, carry, **options)
     return Queries(u_bld), carry
+
+
+def next_queries(model: Model, params: Any, event: NextEvent, carry: Any) -> Queries:
+    """The queries [b, ..] at events that have not happened.
+
+    Args:
+      model: The model.
+      params: Its parameters.
+      event: When and where they would happen, one a lane.
+      carry: The state of the lanes.
+    """
+    return Queries(model.apply({"params": params}, event, carry, method="predict"))

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import Batch, NextEvent
 from hiertcn_jax.devices.distinct_items import with_listed_rows
 from hiertcn_jax.devices.mesh import Layout, lane_shardings
 from hiertcn_jax.models import Model
+from hiertcn_jax.models.queries import next_queries
+from hiertcn_jax.scoring.scores import Queries
 
 
 class StateSteps(NamedTuple):
@@ -17,11 +18,11 @@ class StateSteps(NamedTuple):
 
     Attributes:
       observe: `(params, batch, carry) -> carry`; the old carry is donated.
-      predict: `(params, next_event, carry) -> u_bd`; the carry stays.
+      predict: `(params, next_event, carry) -> queries` of the lanes; the carry stays.
     """
 
     observe: Callable[[dict[str, Any], Batch, Any], Any]
-    predict: Callable[[dict[str, Any], NextEvent, Any], jax.Array]
+    predict: Callable[[dict[str, Any], NextEvent, Any], Queries]
 
 
 def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
@@ -45,8 +46,7 @@ def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
         variables = {"params": params["model"]}
         return over_lanes(model.apply(variables, batch, carry, method="observe"))
 
-    def predict(params: dict[str, Any], event: NextEvent, carry: Any) -> Float[Array, "b d"]:
-        variables = {"params": params["model"]}
-        return over_lanes(model.apply(variables, event, carry, method="predict"))
+    def predict(params: dict[str, Any], event: NextEvent, carry: Any) -> Queries:
+        return over_lanes(next_queries(model, params["model"], event, carry))
 
     return StateSteps(jax.jit(observe, donate_argnums=2), jax.jit(predict))

@@ -33,9 +33,7 @@ def test_weightless_events_do_not_reach_the_table():
         return candidate_loss(losses.bpr, Queries(u), keys, item_ids, weight, [found]).total
 
     functions = {
-        "cross_entropy": lambda u, t, i: (
-            cross_entropy(Queries(u), Keys(t, bias), i, weight).total
-        ),
+        "cross_entropy": lambda u, t, i: cross_entropy(Queries(u), Keys(t, bias), i, weight).total,
         "l2": lambda u, t, i: losses.l2(Queries(u), Keys(t), i, weight).total,
         "shared": lambda u, t, i: bpr(u, t, i, shared),
         "own": lambda u, t, i: bpr(u, t, i, own),

@@ -1,6 +1,5 @@
 """The score of an item at an event: products, biases, and what is added; the rank of ties."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
