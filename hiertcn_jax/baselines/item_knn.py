@@ -7,8 +7,9 @@ from scipy import sparse
 
 from hiertcn_jax.baselines import Context, FittedHistory
 from hiertcn_jax.baselines.checks import at_least, between
-from hiertcn_jax.baselines.cooccurrence import cooccurrence
+from hiertcn_jax.baselines.cooccurrence import pairs_by_rows, session_items
 from hiertcn_jax.baselines.events import fitted_events, query_items
+from hiertcn_jax.baselines.ranges import places_of
 
 
 class ItemKNN:
@@ -57,32 +58,44 @@ class ItemKNN:
 
     def fit(self, histories: Iterable[FittedHistory]) -> None:
         """Computes the similarities."""
-        counts = cooccurrence(fitted_events(histories), self._rows)
-        pairs = sparse.coo_array(counts.pairs_vv)
-        size_v = counts.sessions_v + self._shrinkage
-        norm_n = size_v[pairs.row] ** self._balance * size_v[pairs.col] ** (1 - self._balance)
-        similarity_vv = sparse.csr_array((pairs.data / norm_n, (pairs.row, pairs.col)), pairs.shape)
-        self._similarity_vv = greatest_of_rows(similarity_vv, self._neighbours)
+        holds_mv = session_items(fitted_events(histories), self._rows)
+        size_v = holds_mv.sum(axis=0) + self._shrinkage
+        from_v, to_v = size_v**self._balance, size_v ** (1 - self._balance)
+        blocks = []
+        for first, pairs_iv in pairs_by_rows(holds_mv):
+            row_n = first + np.repeat(np.arange(pairs_iv.shape[0]), np.diff(pairs_iv.indptr))
+            pairs_iv.data /= from_v[row_n] * to_v[pairs_iv.indices]
+            blocks.append(greatest_of_rows(pairs_iv, self._neighbours))
+        self._similarity_vv = sparse.csr_array(sparse.vstack(blocks))
 
     def score(self, context: Context) -> np.ndarray:
         """Similarity to the session's items, decayed by how long ago they were picked."""
         items = query_items(context)
         weights = float(self._session_decay) ** np.arange(len(items))[::-1]
-        scores_v = np.zeros(self._rows)
-        for item, weight in zip(items, weights, strict=True):
-            part = slice(*self._similarity_vv.indptr[item : item + 2])
-            scores_v[self._similarity_vv.indices[part]] += weight * self._similarity_vv.data[part]
+        # Of a long session, few count.
+        item_q, weight_q = items[weights > 0], weights[weights > 0]
+        first_q = self._similarity_vv.indptr[item_q]
+        size_q = self._similarity_vv.indptr[item_q + 1] - first_q
+        place_n = places_of(first_q, size_q)
+        value_n = np.repeat(weight_q, size_q) * self._similarity_vv.data[place_n]
+        scores_v = np.bincount(self._similarity_vv.indices[place_n], value_n, self._rows)
+        # bincount of nothing is of integers.
+        scores_v = scores_v.astype(np.float64)
         if not self._remind:
             scores_v[items] = 0
         return scores_v
 
 
-def greatest_of_rows(matrix_vv: sparse.csr_array, number: int) -> sparse.csr_array:
-    """The `number` greatest entries of each row; of equal ones that of the lower column."""
-    entries = sparse.coo_array(matrix_vv)
-    order_n = np.lexsort((entries.col, -entries.data, entries.row))
-    row_n = entries.row[order_n]
-    place_n = np.arange(len(row_n)) - np.searchsorted(row_n, row_n)
-    kept_n = order_n[place_n < number]
-    kept = (entries.data[kept_n], (entries.row[kept_n], entries.col[kept_n]))
-    return sparse.csr_array(kept, entries.shape)
+def greatest_of_rows(matrix_iv: sparse.csr_array, number: int) -> sparse.csr_array:
+    """The `number` greatest entries of each row; of equal ones those of the lower columns."""
+    matrix_iv.sort_indices()
+    data_n, indptr = matrix_iv.data, matrix_iv.indptr
+    kept_n = np.ones(len(data_n), bool)
+    for row in np.flatnonzero(np.diff(indptr) > number):
+        part = slice(indptr[row], indptr[row + 1])
+        least = np.partition(data_n[part], -number)[-number]
+        kept_n[part] = data_n[part] > least
+        equal_n = np.flatnonzero(data_n[part] == least)
+        kept_n[part.start + equal_n[: number - np.count_nonzero(kept_n[part])]] = True
+    ends = np.concatenate([[0], np.cumsum(kept_n)])[indptr]
+    return sparse.csr_array((data_n[kept_n], matrix_iv.indices[kept_n], ends), matrix_iv.shape)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import LinearOperator, svds
 
 from hiertcn_jax.baselines.cooccurrence import Cooccurrence
 
@@ -35,8 +35,29 @@ def svd_item_vectors(counts: Cooccurrence, dim: int, shrinkage: float, seed: int
         raise ValueError(f"dim={dim}: must be below the number of items, {len(items)}")
     sessions_i = counts.sessions_v[items]
     scale_ii = sparse.diags_array(1 / np.sqrt(sessions_i + shrinkage))
-    pairs_ii = counts.pairs_vv[items][:, items] + sparse.diags_array(sessions_i)
+    long_mi = counts.long_mv[:, items]
+    short_ii = counts.pairs_vv[items][:, items] + sparse.diags_array(
+        sessions_i - long_mi.sum(axis=0)
+    )
+    cosine_ii = _with_long_sessions(
+        sparse.csr_array(scale_ii @ short_ii @ scale_ii), sparse.csr_array(long_mi @ scale_ii)
+    )
     start_i = np.random.default_rng(seed).uniform(-1, 1, len(items))
-    u_id, singular_d, _ = svds(sparse.csr_array(scale_ii @ pairs_ii @ scale_ii), dim, v0=start_i)
+    u_id, singular_d, _ = svds(cosine_ii, dim, v0=start_i)
     vectors_vd[items] = u_id * np.sqrt(singular_d)
     return vectors_vd
+
+
+def _with_long_sessions(
+    short_ii: sparse.csr_array, long_mi: sparse.csr_array
+) -> sparse.csr_array | LinearOperator:
+    """short_ii + long_mi^T long_mi, of which the second is multiplied and never made."""
+    if not long_mi.shape[0]:
+        return short_ii
+
+    def times(x: np.ndarray) -> np.ndarray:
+        return short_ii @ x + long_mi.T @ (long_mi @ x)
+
+    return LinearOperator(
+        short_ii.shape, matvec=times, rmatvec=times, matmat=times, rmatmat=times, dtype=np.float64
+    )

@@ -62,10 +62,9 @@ def positions(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def find_neighbours(index: SessionIndex, query: Query, search: Search) -> Neighbours:
     """Finds the sessions nearest to `query`."""
     below = index.ended_before(query.time) if search.causal else len(index.end_m)
-    found = [index.holders(int(item), below) for item in query.item_q]
-    weight_n = np.repeat(query.weight_q, [len(numbers) for numbers in found])
-    number_c, place_n = np.unique(np.concatenate([_NONE, *found]), return_inverse=True)
-    dot_c = np.bincount(place_n, weight_n, minlength=len(number_c))
+    number_n, owner_n = index.holders(query.item_q, below)
+    number_c, place_n = np.unique(number_n, return_inverse=True)
+    dot_c = np.bincount(place_n, query.weight_q[owner_n], minlength=len(number_c))
     number_c, dot_c = number_c[-search.sample :], dot_c[-search.sample :]
     if search.cosine:
         length = np.sqrt(np.sum(query.weight_q**2))
@@ -79,6 +78,3 @@ def find_neighbours(index: SessionIndex, query: Query, search: Search) -> Neighb
     order_k = np.lexsort((-number_c, -similarity_c))[: search.neighbours]
     order_k = order_k[similarity_c[order_k] > 0]
     return Neighbours(number_c[order_k], similarity_c[order_k])
-
-
-_NONE = np.zeros(0, np.int64)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hiertcn_jax.baselines.events import FittedEvents
+from hiertcn_jax.baselines.ranges import places_of
 
 
 class SessionItems(NamedTuple):
@@ -64,16 +65,22 @@ class SessionIndex:
         """How many sessions ended before `time`; they have the numbers 0.. up to it."""
         return int(np.searchsorted(self.end_m, time, side="left"))
 
-    def holders(self, item: int, below: int) -> np.ndarray:
-        """Numbers of the sessions with a number below `below` that hold `item`, ascending."""
-        first = self._first_v[item]
-        numbers = self._holders_n[first : first + self.sessions_v[item]]
-        return numbers[: np.searchsorted(numbers, below, side="left")]
+    def holders(self, item_q: np.ndarray, below: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sessions with a number below `below` that hold items.
+
+        Returns:
+          int64 [n], their numbers, item after item and ascending for each; int64 [n], the place of
+          that item in `item_q`.
+        """
+        size_q = self.sessions_v[item_q]
+        number_n = self._holders_n[places_of(self._first_v[item_q], size_q)]
+        owner_n = np.repeat(np.arange(len(item_q)), size_q)
+        below_n = number_n < below
+        return number_n[below_n], owner_n[below_n]
 
     def items(self, number_k: np.ndarray) -> SessionItems:
         """The items of these sessions."""
         size_k = self.size_m[number_k]
         owner_n = np.repeat(np.arange(len(number_k)), size_k)
-        within_n = np.arange(len(owner_n)) - np.repeat(np.cumsum(size_k) - size_k, size_k)
-        place_n = self._first_m[number_k][owner_n] + within_n
+        place_n = places_of(self._first_m[number_k], size_k)
         return SessionItems(owner_n, self._item_n[place_n], self._position_n[place_n])
