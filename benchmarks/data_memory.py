@@ -29,14 +29,14 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.config import DType, ModelConfig
 from hiertcn_jax.layers.tcn import receptive_field
 from hiertcn_jax.models import build
 
 WINDOW = 200
 """Events that the flat TCN has to see."""
 
-_TYPES = {"float32": ("float32", 4), "16bit": ("bfloat16", 2)}
+_TYPES: dict[str, tuple[DType, int]] = {"float32": ("float32", 4), "16bit": ("bfloat16", 2)}
 """By the end of a case's name: type of products, bytes of a value of an embedding."""
 
 
@@ -79,7 +79,7 @@ def tree_bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def model_config(name: str, width: int, dtype: str) -> ModelConfig:
+def model_config(name: str, width: int, dtype: DType) -> ModelConfig:
     """A model of this width; a TCN over the user has as many blocks as its window takes."""
     channels = [width] * 3
     while True:

@@ -25,7 +25,6 @@ from experiments.flags.run_flags import RunConfig, define_config_flags, read_run
 from experiments.judging.evaluation import Evaluator
 from experiments.runs.data import Data, open_data
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.models import build
@@ -81,7 +80,7 @@ def _read_events(data: Data, split: Split) -> int:
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    define_config_flags(ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+    define_config_flags()
     flags.DEFINE_string("data_dir", None, "Directory that data_pipelines.prepare made.")
     flags.DEFINE_string("json", None, "The file to write.")
     flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")

@@ -12,7 +12,7 @@ docs/performance.md explains the figures.
 """
 
 import importlib.metadata
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from benchmarks.matmul import MatmulPeak
 from benchmarks.step_rows import ROWS, SEED, Row, Settings, equal_config, model_name
 from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
-from hiertcn_jax.config import DTYPES, ModelConfig
+from hiertcn_jax.config import DType, ModelConfig
 
 
 def measure(settings: Settings) -> tuple[dict[str, dict[str, float]], float]:
@@ -88,7 +88,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
     flags.DEFINE_integer("dim", 128, "Widths of items, states and channels.", lower_bound=8)
     flags.DEFINE_float("dropout", 0.0, "Share of activations dropped.", 0.0, 1.0)
-    flags.DEFINE_enum("dtype", "float32", DTYPES, "Type of matrix products.")
+    flags.DEFINE_enum("dtype", "float32", get_args(DType), "Type of matrix products.")
     flags.DEFINE_integer("users", 4000, "Users drawn.", lower_bound=1)
     flags.DEFINE_integer("batches", 8, "Different batches of a row.", lower_bound=1)
     flags.DEFINE_integer("rounds", 7, "Turns.", lower_bound=1)

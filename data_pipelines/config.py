@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from data_pipelines.impressions.files import ImpressionColumns
 from data_pipelines.impressions.negatives import ImpressionJoin, ImpressionOptions
@@ -15,6 +15,7 @@ from data_pipelines.raw.times import TimeOptions, TimeUnit, parse_time, polars_f
 from data_pipelines.sessions.filters import FilterOptions
 from data_pipelines.sessions.splits import SplitName, SplitOptions
 from data_pipelines.synthetic import SyntheticConfig, Variant
+from hiertcn_jax.settings import Settings, setting
 
 DEFAULT_FRACTION = 0.1
 """Share of valid, and of test, where nothing is said."""
@@ -25,150 +26,179 @@ _SEPARATOR_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "space": " "}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
+class PrepareConfig(Settings):
     """What to prepare, and how. The help of each flag is the documentation of its field.
 
     Raises:
       ValueError: A field is out of range or does not go with another: "field=value: why".
     """
 
-    output_dir: Annotated[str, "Directory to make. Must not exist, or be empty."] = ""
+    output_dir: str = setting("", "Directory to make. Must not exist, or be empty.")
 
-    input: Annotated[
-        tuple[str, ...],
+    input: tuple[str, ...] = setting(
+        (),
         "Log files (.csv, .tsv, either .gz, .parquet), patterns, or directories of parts, with "
         "commas between them or by further --input flags. No file may be named twice.",
-    ] = ()
-    tfds: Annotated[
-        str | None, "A prepared TFDS dataset instead of --input, such as movielens/100k-ratings."
-    ] = None
-    tfds_data_dir: Annotated[str | None, "Where TFDS datasets are kept; default: its own."] = None
-    synthetic: Annotated[
-        Variant | None,
+        adds_up=True,
+    )
+    tfds: str | None = setting(
+        None,
+        "A prepared TFDS dataset instead of --input, such as movielens/100k-ratings.",
+    )
+    tfds_data_dir: str | None = setting(None, "Where TFDS datasets are kept; default: its own.")
+    synthetic: Variant | None = setting(
+        None,
         "A synthetic log instead of --input: with a planted long-term taste, or without.",
-    ] = None
-    synthetic_users: Annotated[int, "Users of the synthetic log."] = SyntheticConfig.users
-    seed: Annotated[int, "Seed of the synthetic log, and of the sample of long impressions."] = (
-        SyntheticConfig.seed
+    )
+    synthetic_users: int = setting(SyntheticConfig.users, "Users of the synthetic log.", at_least=1)
+    seed: int = setting(
+        SyntheticConfig.seed,
+        "Seed of the synthetic log, and of the sample of long impressions.",
+        at_least=0,
     )
 
-    user_column: Annotated[str, "Column (or feature) of user ids, text or integers."] = "user_id"
-    item_column: Annotated[str, "Column of item ids, text or integers."] = "item_id"
-    time_column: Annotated[str, "Column of times: numbers since 1970, or ISO 8601."] = "timestamp"
-    time_unit: Annotated[
-        TimeUnit,
+    user_column: str = setting("user_id", "Column (or feature) of user ids, text or integers.")
+    item_column: str = setting("item_id", "Column of item ids, text or integers.")
+    time_column: str = setting("timestamp", "Column of times: numbers since 1970, or ISO 8601.")
+    time_unit: TimeUnit = setting(
+        TimeOptions.unit,
         "What a number of --time_column counts. auto: by its size, of which only one unit lies "
         "between 1995 and now.",
-    ] = TimeOptions.unit
-    time_format: Annotated[
-        str | None,
-        "How times are written that are neither: as of strftime, such as %m/%d/%Y or %Y%m%d%H%M%S. "
-        "Without a zone they are UTC.",
-    ] = None
-    allow_odd_times: Annotated[
-        bool,
+    )
+    time_format: str | None = setting(
+        None,
+        "How times are written that are neither: as of strftime, such as %m/%d/%Y or "
+        "%Y%m%d%H%M%S. Without a zone they are UTC.",
+    )
+    allow_odd_times: bool = setting(
+        False,
         "Read times before 1995 and in the future too, which are mostly another unit, a date that "
         "is written as a number, or none. Numbers then need --time_unit.",
-    ] = False
-    separator: Annotated[
-        str | None,
+    )
+    separator: str | None = setting(
+        None,
         "Between fields of text files: a character, or 'tab'. Default: by the file's name.",
-    ] = None
-    on_bad_row: Annotated[
-        OnBadRow, "At a row that cannot be used: stop, or skip it and count it in the manifest."
-    ] = "error"
-    drop_where: Annotated[
-        str,
-        "Drop rows where a comparison holds: column, one of = != < <= > >=, constant. Several are "
-        "separated by commas; any of them drops a row. Example: interaction_type=4",
-    ] = ""
+    )
+    on_bad_row: OnBadRow = setting(
+        "error",
+        "At a row that cannot be used: stop, or skip it and count it in the manifest.",
+    )
+    drop_where: str = setting(
+        "",
+        "Drop rows where a comparison holds: column, one of = != < <= > >=, constant. Several "
+        "are separated by commas; any of them drops a row. Example: interaction_type=4",
+    )
 
-    runner: Annotated[
-        str | None,
+    runner: str | None = setting(
+        None,
         "Prepare --input or --tfds by an Apache Beam pipeline on this runner: DirectRunner, "
         "FlinkRunner, SparkRunner... All its workers must see what is read, and --output_dir.",
-    ] = None
-    pipeline_options: Annotated[
-        str, "Options of the runner, as on a command line: '--parallelism=64 --flink_master=...'"
-    ] = ""
+    )
+    pipeline_options: str = setting(
+        "",
+        "Options of the runner, as on a command line: '--parallelism=64 --flink_master=...'",
+    )
 
-    impressions: Annotated[
-        tuple[str, ...],
-        "Files of what was shown, a row a list: user, time, items shown, items clicked. What was "
-        "shown beside an event and not clicked is kept as its negatives.",
-    ] = ()
-    impression_join: Annotated[
-        ImpressionJoin,
-        "click: an event gets the list in which its user clicked its item, at the nearest time. "
-        "session: all that was shown during its session.",
-    ] = "click"
-    impression_tolerance: Annotated[
-        float, "Seconds between an event (or session) and a list that stands beside it, at most."
-    ] = 60.0
-    impression_cap: Annotated[int, "The most items kept of an event: a seeded sample."] = 100
-    impression_user_column: Annotated[str, "Column of user ids in --impressions."] = "user_id"
-    impression_time_column: Annotated[str, "Column of times in --impressions."] = "timestamp"
-    impression_shown_column: Annotated[
-        str, "Column of items shown: lists, or text with spaces or commas between ids."
-    ] = "shown"
-    impression_clicked_column: Annotated[str, "Column of items clicked, likewise."] = "clicked"
+    impressions: tuple[str, ...] = setting(
+        (),
+        "Files of what was shown, a row a list: user, time, items shown, items clicked. What "
+        "was shown beside an event and not clicked is kept as its negatives.",
+        adds_up=True,
+    )
+    impression_join: ImpressionJoin = setting(
+        "click",
+        "click: an event gets the list in which its user clicked its item, at the nearest time."
+        " session: all that was shown during its session.",
+    )
+    impression_tolerance: float = setting(
+        60.0,
+        "Seconds between an event (or session) and a list that stands beside it, at most.",
+        at_least=0,
+        at_most=_LONGEST_TOLERANCE,
+    )
+    impression_cap: int = setting(
+        100,
+        "The most items kept of an event: a seeded sample.",
+        at_least=1,
+    )
+    impression_user_column: str = setting("user_id", "Column of user ids in --impressions.")
+    impression_time_column: str = setting("timestamp", "Column of times in --impressions.")
+    impression_shown_column: str = setting(
+        "shown",
+        "Column of items shown: lists, or text with spaces or commas between ids.",
+    )
+    impression_clicked_column: str = setting("clicked", "Column of items clicked, likewise.")
 
-    session_column: Annotated[
-        str | None,
-        "Column of session ids, which count within a user. "
-        "Sessions of a user that overlap in time become one. Default: sessions by idle gaps.",
-    ] = None
-    gap_minutes: Annotated[
-        float | None,
-        "A longer idle time starts a session, with --session_column also within one id. Default: "
-        "30; with --session_column no limit.",
-    ] = None
-    collapse_repeats: Annotated[
-        bool, "Keep one event of consecutive events on the same item in a session."
-    ] = False
+    session_column: str | None = setting(
+        None,
+        "Column of session ids, which count within a user. Sessions of a user that overlap in "
+        "time become one. Default: sessions by idle gaps.",
+    )
+    gap_minutes: float | None = setting(
+        None,
+        "A longer idle time starts a session, with --session_column also within one id. "
+        "Default: 30; with --session_column no limit.",
+        above=0,
+    )
+    collapse_repeats: bool = setting(
+        False,
+        "Keep one event of consecutive events on the same item in a session.",
+    )
 
-    min_item_events: Annotated[int, "Drop items with fewer events."] = 1
-    min_user_events: Annotated[int, "Drop users with fewer events."] = 1
-    max_user_events: Annotated[int, "Drop users with more events; 0: no limit."] = 0
-    min_sessions: Annotated[int, "Drop users with fewer sessions."] = 1
+    min_item_events: int = setting(1, "Drop items with fewer events.", at_least=1)
+    min_user_events: int = setting(1, "Drop users with fewer events.", at_least=1)
+    max_user_events: int = setting(0, "Drop users with more events; 0: no limit.", at_least=0)
+    min_sessions: int = setting(1, "Drop users with fewer sessions.", at_least=1)
 
-    catalogue: Annotated[
-        str | None,
-        "File of item ids (.txt, one a line, or .parquet with a column item_id) that belong to the "
-        "catalogue without events in train too; their embeddings have to be given.",
-    ] = None
-    svd_embeddings: Annotated[
-        int,
-        "Width of item embeddings to make from what is picked together in train, by a truncated "
-        "SVD (item_embeddings.npy, its ids vocabulary.parquet); 0: none.",
-    ] = 0
+    catalogue: str | None = setting(
+        None,
+        "File of item ids (.txt, one a line, or .parquet with a column item_id) that belong to "
+        "the catalogue without events in train too; their embeddings have to be given.",
+    )
+    svd_embeddings: int = setting(
+        0,
+        "Width of item embeddings to make from what is picked together in train, by a truncated"
+        " SVD (item_embeddings.npy, its ids vocabulary.parquet); 0: none.",
+        at_least=0,
+    )
 
-    split: Annotated[
-        SplitName,
-        "last_session: each user's last session is test, the one before valid. user: users by a "
-        "hash of their id. time: sessions by their start.",
-    ] = "last_session"
-    valid_fraction: Annotated[
-        float | None, "Share of users (split=user) or sessions (split=time) in valid. Default: 0.1."
-    ] = None
-    test_fraction: Annotated[float | None, "The same for test. Default: 0.1."] = None
-    valid_after: Annotated[
-        str | None,
+    split: SplitName = setting(
+        "last_session",
+        "last_session: each user's last session is test, the one before valid. user: users by a"
+        " hash of their id. time: sessions by their start.",
+    )
+    valid_fraction: float | None = setting(
+        None,
+        "Share of users (split=user) or sessions (split=time) in valid. Default: 0.1.",
+        above=0,
+        below=1,
+    )
+    test_fraction: float | None = setting(
+        None,
+        "The same for test. Default: 0.1.",
+        above=0,
+        below=1,
+    )
+    valid_after: str | None = setting(
+        None,
         "split=time: sessions from then on are valid. Seconds since 1970, or an ISO date.",
-    ] = None
-    test_after: Annotated[str | None, "split=time: sessions from then on are test."] = None
+    )
+    test_after: str | None = setting(None, "split=time: sessions from then on are test.")
 
     def __post_init__(self) -> None:
-        self._check_choices()
+        super().__post_init__()
         self._check_source()
         self._check_roles()
-        self._check_ranges()
         self._check_split()
         self._parsed("drop_where", parse_conditions)
         self._parsed("time_format", polars_format)
         if self.time_format is not None and self.time_unit != "auto":
             raise ValueError(f"time_unit={self.time_unit}: has no use with time_format")
         self._check_runner()
+        if 0 < self.max_user_events < self.min_user_events:
+            raise ValueError(
+                f"max_user_events={self.max_user_events}: must be 0 or >= min_user_events"
+            )
         if self.separator is not None and not self._is_separator(self._separator()):
             raise ValueError(
                 f"separator={self.separator!r}: must be one ASCII character, no letter or digit"
@@ -236,12 +266,6 @@ class PrepareConfig:
         variant = self.synthetic or SyntheticConfig.variant
         return SyntheticConfig(variant=variant, seed=self.seed, users=self.synthetic_users)
 
-    def _check_choices(self) -> None:
-        for name, choices in choices_of_fields().items():
-            value = getattr(self, name)
-            if value is not None and value not in choices:
-                raise ValueError(f"{name}={value}: must be one of {', '.join(choices)}")
-
     def _check_source(self) -> None:
         if not self.output_dir:
             raise ValueError("output_dir=: is required")
@@ -289,31 +313,6 @@ class PrepareConfig:
         if self.synthetic is not None:
             raise ValueError(f"synthetic={self.synthetic}: not with runner: one process draws it")
 
-    def _check_ranges(self) -> None:
-        for name, least in (
-            ("synthetic_users", 1),
-            ("seed", 0),
-            ("min_item_events", 1),
-            ("min_user_events", 1),
-            ("max_user_events", 0),
-            ("min_sessions", 1),
-            ("svd_embeddings", 0),
-            ("impression_cap", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be >= {least}")
-        if self.gap_minutes is not None and not self.gap_minutes > 0:
-            raise ValueError(f"gap_minutes={self.gap_minutes}: must be > 0")
-        if not 0 <= self.impression_tolerance <= _LONGEST_TOLERANCE:
-            raise ValueError(
-                f"impression_tolerance={self.impression_tolerance}: must be from 0 to "
-                f"{_LONGEST_TOLERANCE} seconds"
-            )
-        if 0 < self.max_user_events < self.min_user_events:
-            raise ValueError(
-                f"max_user_events={self.max_user_events}: must be 0 or >= min_user_events"
-            )
-
     def _check_split(self) -> None:
         for name, splits in (
             ("valid_fraction", ("user", "time")),
@@ -324,8 +323,6 @@ class PrepareConfig:
             value = getattr(self, name)
             if value is not None and self.split not in splits:
                 raise ValueError(f"{name}={value}: has no use with split={self.split}")
-            if value is not None and name.endswith("fraction") and not 0 < value < 1:
-                raise ValueError(f"{name}={value}: must be in (0, 1)")
         options = (self._parsed("valid_after", parse_time), self._parsed("test_after", parse_time))
         fractions = self.split_options()
         if fractions.valid_fraction + fractions.test_fraction >= 1:
@@ -360,13 +357,3 @@ class PrepareConfig:
         if text is None or len(text) != 1:
             return False
         return text.isascii() and not text.isalnum() and text not in '"\r\n'
-
-
-def choices_of_fields() -> dict[str, tuple[str, ...]]:
-    """The fields of `PrepareConfig` that take one of a few words, each with its words."""
-    choices = {}
-    for name, hint in typing.get_type_hints(PrepareConfig).items():
-        for part in (hint, *typing.get_args(hint)):
-            if typing.get_origin(part) is Literal:
-                choices[name] = typing.get_args(part)
-    return choices

@@ -19,11 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
 from data_pipelines.commands.aside import require_vacant, written_aside
 from data_pipelines.commands.command import run_command
-from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
+from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from data_pipelines.embeddings.item_ids import read_item_ids
 from data_pipelines.embeddings.svd_embeddings import write_svd_embeddings
@@ -45,6 +43,7 @@ from data_pipelines.sessions.dataset import Dataset, build_dataset
 from data_pipelines.sessions.filters import apply_filters
 from data_pipelines.sessions.sessionize import Events, to_sessions
 from data_pipelines.synthetic import synthetic_log
+from hiertcn_jax.settings import fields_of
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:
@@ -196,7 +195,7 @@ def _impression_lines(manifest: dict[str, Any]) -> list[str]:
 
 def read_config() -> PrepareConfig:
     """The config that the parsed flags describe."""
-    return config_from_flags(flags.FLAGS)
+    return read_settings(PrepareConfig)
 
 
 def main(config: PrepareConfig) -> None:
@@ -205,5 +204,5 @@ def main(config: PrepareConfig) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
+    define_flags(fields_of(PrepareConfig))
     run_command(read_config, main, (DataError, OSError))

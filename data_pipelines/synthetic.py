@@ -17,6 +17,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from hiertcn_jax.settings import Settings, setting
+
 Variant = Literal["planted", "control"]
 
 _START_SECONDS = 1_700_000_000
@@ -24,54 +26,54 @@ _DAY_SECONDS = 86_400
 
 
 @dataclasses.dataclass(frozen=True)
-class SyntheticConfig:
+class SyntheticConfig(Settings):
     """A synthetic log. There are `topics` x `styles` x `ring_items` items.
-
-    Attributes:
-      variant: `planted` or `control`.
-      seed: Of everything.
-      users: Users.
-      sessions_per_user: Mean; at least 3, to be split by last session.
-      events_per_session: Mean; at least 2.
-      topics: Topics; the k-th is drawn with probability ~ 1 / (k + 3).
-      styles: Styles in a topic, all equally likely.
-      ring_items: Items of one topic and style; the k-th is drawn with probability ~ 1 / k.
-      favourites: Topics in a taste.
-      change: Probability, at each session, that one part of the user's taste is drawn anew.
-      hop: Probability, at each event, that the topic is drawn anew from the taste's.
-      walk: Probability, where the ring stays the same, of the next item on it.
-      fidelity: Probability, at each event, of the taste's style and not any.
 
     Raises:
       ValueError: A field is out of range: "field=value: why".
     """
 
-    variant: Variant = "planted"
-    seed: int = 0
-    users: int = 2000
-    sessions_per_user: float = 8.0
-    events_per_session: float = 6.0
-    topics: int = 25
-    styles: int = 8
-    ring_items: int = 5
-    favourites: int = 3
-    change: float = 0.05
-    hop: float = 0.8
-    walk: float = 0.5
-    fidelity: float = 0.75
-
-    def __post_init__(self) -> None:
-        if self.variant not in ("planted", "control"):
-            raise ValueError(f"variant={self.variant}: must be planted or control")
-        for name in ("users", "topics", "styles", "ring_items", "favourites"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be >= 1")
-        for name, least in (("seed", 0), ("sessions_per_user", 3), ("events_per_session", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be >= {least}")
-        for name in ("change", "hop", "walk", "fidelity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be in [0, 1]")
+    variant: Variant = setting("planted", "With a taste that lasts over sessions, or without.")
+    seed: int = setting(0, "Seed of everything.", at_least=0)
+    users: int = setting(2000, "Users.", at_least=1)
+    sessions_per_user: float = setting(
+        8.0, "Mean; with fewer than 3 there is nothing to split by last session.", at_least=3
+    )
+    events_per_session: float = setting(6.0, "Mean.", at_least=2)
+    topics: int = setting(
+        25, "Topics; the k-th is drawn with probability ~ 1 / (k + 3).", at_least=1
+    )
+    styles: int = setting(8, "Styles in a topic, all equally likely.", at_least=1)
+    ring_items: int = setting(
+        5,
+        "Items of one topic and style; the k-th is drawn with probability ~ 1 / k.",
+        at_least=1,
+    )
+    favourites: int = setting(3, "Topics in a taste.", at_least=1)
+    change: float = setting(
+        0.05,
+        "Probability, at each session, that one part of the user's taste is drawn anew.",
+        at_least=0,
+        at_most=1,
+    )
+    hop: float = setting(
+        0.8,
+        "Probability, at each event, that the topic is drawn anew from the taste's.",
+        at_least=0,
+        at_most=1,
+    )
+    walk: float = setting(
+        0.5,
+        "Probability, where the ring stays the same, of the next item on it.",
+        at_least=0,
+        at_most=1,
+    )
+    fidelity: float = setting(
+        0.75,
+        "Probability, at each event, of the taste's style and not any.",
+        at_least=0,
+        at_most=1,
+    )
 
 
 def synthetic_log(config: SyntheticConfig) -> pl.DataFrame:

@@ -9,7 +9,7 @@ share the work as in training, whatever the run was trained on.
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from absl import flags
 
@@ -31,7 +31,7 @@ from experiments.judging.slice_report import Scoring, report_evaluation
 from experiments.processes.cluster import ClusterError, joined
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
-from hiertcn_jax.config import MASK_SEEN
+from hiertcn_jax.config import MaskSeen
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import MeshError
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -47,7 +47,7 @@ class Settings(NamedTuple):
     checkpoint: str
     ranks_out: Path | None
     place: DataPlace
-    mask_seen: str | None
+    mask_seen: MaskSeen | None
     slices: bool = False
     devices: Devices = Devices()
 
@@ -59,7 +59,9 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
     flags.DEFINE_string("ranks_out", None, "Parquet file for the rank of each scored event.")
     define_place_flags()
-    flags.DEFINE_enum("mask_seen", None, MASK_SEEN, "Items left out; default: as the run has it.")
+    flags.DEFINE_enum(
+        "mask_seen", None, get_args(MaskSeen), "Items left out; default: as the run has it."
+    )
     define_device_flags()
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 

@@ -25,7 +25,7 @@ from data_pipelines.commands.command import StoppedError, one_line, run_command
 from data_pipelines.errors import DataError
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
-from experiments.flags.run_flags import RunConfig, flag_lines, override
+from experiments.flags.run_flags import RunConfig, override, run_lines
 from experiments.judging.rankers import make_ranker
 from experiments.judging.results import print_table, write_json
 from experiments.runs.data import Data, open_data, with_embeddings
@@ -183,7 +183,7 @@ def trial_directory(settings: Settings, place: int) -> Path:
 
 def trial_lines(settings: Settings, run: RunConfig, workdir: Path) -> list[str]:
     """The flagfile of a trial."""
-    return [*flag_lines(run), f"--data_dir={settings.data_dir}", f"--workdir={workdir}"]
+    return [*run_lines(run), f"--data_dir={settings.data_dir}", f"--workdir={workdir}"]
 
 
 def main(settings: Settings) -> None:
@@ -217,7 +217,7 @@ def _made_with(settings: Settings, data: Data) -> dict[str, Any]:
         **(
             _ranker_made_with(settings, data)
             if settings.ranker
-            else {"flags": sorted(flag_lines(settings.run))}
+            else {"flags": sorted(run_lines(settings.run))}
         ),
     }
 
@@ -348,7 +348,7 @@ def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:
         return
     run = trial_run(settings, drawn)
     write_json(settings.workdir / "best.json", {run.model.name: drawn})
-    lines = flag_lines(run)
+    lines = run_lines(run)
     (settings.workdir / "best.flags").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -7,11 +7,11 @@ too. `TrainConfig` and `EvalConfig` say how a run is run, and may differ from on
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from hiertcn_jax.saving.config_fields import JsonFields, above, at_least, bounded, one_of, share
+from hiertcn_jax.settings import Settings, setting
 
-LOSSES = (
+LossName = Literal[
     "cross_entropy",
     "sampled_softmax",
     "nce",
@@ -20,110 +20,119 @@ LOSSES = (
     "hinge_sigmoid",
     "hinge_logsigmoid",
     "l2",
-)
+]
+Pooling = Literal["mean", "max", "last"]
+HierGRUFeed = Literal["init", "all"]
+GapDecay = Literal["none", "fixed", "learned"]
+Normalize = Literal["none", "prediction", "both"]
+ItemMode = Literal["auto", "dense", "rows", "given"]
+Schedule = Literal["constant", "step", "cosine"]
+DType = Literal["float32", "bfloat16"]
+FitOn = Literal["train", "train_valid"]
+MaskSeen = Literal["none", "session", "user"]
 NEGATIVE_SOURCES = ("impressions", "uniform", "popularity", "in_batch")
-POOLINGS = ("mean", "max", "last")
-HIERGRU_FEEDS = ("init", "all")
-GAP_DECAYS = ("none", "fixed", "learned")
-NORMALIZE = ("none", "prediction", "both")
-ITEM_MODES = ("auto", "dense", "rows", "given")
 DENSE_ITEMS = 100_000
 """Up to this many items `dense` mode is as quick as `rows` (docs/performance.md)."""
-SCHEDULES = ("constant", "step", "cosine")
-DTYPES = ("float32", "bfloat16")
-FIT_ON = ("train", "train_valid")
-MASK_SEEN = ("none", "session", "user")
 MONITOR_GROUPS = ("all", "first", "next")
 MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(JsonFields):
-    """What decides the shape and meaning of the parameters.
+class ModelConfig(Settings):
+    """What decides the shape and meaning of the parameters."""
 
-    Attributes:
-      name: A key of `hiertcn_jax.models.MODELS`.
-      item_dim: `d`, width of an item embedding.
-      projection_dim: Width of a projection of item embeddings that TCN and pooled sessions share;
-        0 takes the embeddings as they are.
-      gru_dim: Width of one GRU layer.
-      gru_layers: GRU layers; HierTCN's TCN sees the states of all side by side.
-      pooling: How a session becomes one vector: mean, max or last of its known items.
-      gap_decay: exp(-gap/tau) on the GRU's state: none, fixed tau, or learned tau.
-      gap_decay_hours: tau, or where a learned tau starts.
-      tcn_channels: Channels of each temporal block.
-      kernel_size: Taps of each convolution.
-      dilation_base: Block i has dilation `dilation_base**i`.
-      convs_per_block: 1 as in the released code, 2 as in the TCN paper.
-      residual: Whether a block adds its input to its output.
-      hiergru_feed: Where the state over sessions goes in hiergru: `init`, into the first state of
-        the next session; `all`, also into each of its steps.
-      attention_dim: Width of the attention blocks of sasrec.
-      attention_window: Events that one attention block sees, the newest included.
-      attention_blocks: Attention blocks.
-      attention_heads: Heads of each; they divide `attention_dim`.
-      dropout: Share of activations dropped behind each convolution, GRU layer and layer of an
-        attention block.
-      input_dropout: Share of the input channels dropped.
-      normalize: L2-normalise nothing, the prediction, or prediction and item embeddings.
-      temperature: The prediction is divided by it.
-      item_bias: Whether each item has a bias in its score; items of given embeddings have none.
-      tied_output: Whether items are scored by their input embeddings; False learns a second table.
-      unknown_rate: Share of training inputs replaced by the unknown item, which trains its row.
-      item_mode: `dense` updates the whole item table in each step, `rows` only the rows of a batch;
-        `given` reads the rows of a batch from a file of embeddings, which are not trained. `auto`
-        is `given` where there is such a file, otherwise the quicker of the other two for the run's
-        catalogue and loss, see `choose_item_mode`.
-      dtype: Type that matrix products are computed in; parameters and losses stay float32.
-    """
-
-    name: str = "hiertcn"
-    item_dim: int = 128
-    projection_dim: int = 0
-    gru_dim: int = 128
-    gru_layers: int = 1
-    pooling: str = "mean"
-    gap_decay: str = "none"
-    gap_decay_hours: float = 168.0
-    tcn_channels: tuple[int, ...] = (128, 128, 128)
-    kernel_size: int = 3
-    dilation_base: int = 2
-    convs_per_block: int = 1
-    residual: bool = True
-    hiergru_feed: str = "init"
-    attention_dim: int = 128
-    attention_window: int = 50
-    attention_blocks: int = 2
-    attention_heads: int = 1
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    normalize: str = "none"
-    temperature: float = 1.0
-    item_bias: bool = True
-    tied_output: bool = True
-    unknown_rate: float = 0.01
-    item_mode: str = "auto"
-    dtype: str = "float32"
+    name: str = setting("hiertcn", "Which model.", flag="model")
+    item_dim: int = setting(128, "Width of an item embedding.", at_least=1)
+    projection_dim: int = setting(
+        0,
+        "Width of a projection of item embeddings that the model reads instead of them; 0: none.",
+        at_least=0,
+    )
+    gru_dim: int = setting(128, "Width of one GRU layer.", at_least=1)
+    gru_layers: int = setting(
+        1,
+        "GRU layers. HierTCN's TCN sees the states of all of them side by side.",
+        at_least=1,
+    )
+    pooling: Pooling = setting(
+        "mean",
+        "How a session becomes one vector: mean, max or last of its known items.",
+    )
+    gap_decay: GapDecay = setting(
+        "none",
+        "exp(-gap/tau) on the state over sessions: none, with a fixed tau, or with a learned tau.",
+    )
+    gap_decay_hours: float = setting(168.0, "tau in hours; a learned tau starts from it.", above=0)
+    tcn_channels: tuple[int, ...] = setting(
+        (128, 128, 128),
+        "Channels of each temporal block.",
+        at_least=1,
+        filled=True,
+    )
+    kernel_size: int = setting(3, "Taps of each convolution.", at_least=1)
+    dilation_base: int = setting(2, "Block i has dilation dilation_base**i.", at_least=1)
+    convs_per_block: int = setting(
+        1, "1 as in the released code, 2 as in the TCN paper.", at_least=1, at_most=2
+    )
+    residual: bool = setting(True, "Whether a block adds its input to its output.")
+    hiergru_feed: HierGRUFeed = setting(
+        "init",
+        "Where the state over sessions goes: init, into the first state of the next session; all,"
+        " into each of its steps too.",
+    )
+    attention_dim: int = setting(128, "Width of the attention blocks.", at_least=1)
+    attention_window: int = setting(
+        50,
+        "Events that one attention block sees, the newest included.",
+        at_least=1,
+    )
+    attention_blocks: int = setting(2, "Attention blocks.", at_least=1)
+    attention_heads: int = setting(
+        1,
+        "Heads of each attention block; they divide attention_dim.",
+        at_least=1,
+    )
+    dropout: float = setting(
+        0.0,
+        "Share of activations dropped after each convolution, GRU layer and layer of an attention"
+        " block.",
+        at_least=0,
+        below=1,
+    )
+    input_dropout: float = setting(0.0, "Share of the input channels dropped.", at_least=0, below=1)
+    normalize: Normalize = setting(
+        "none",
+        "L2-normalise nothing, the prediction, or prediction and item embeddings.",
+    )
+    temperature: float = setting(1.0, "The prediction is divided by it.", above=0)
+    item_bias: bool = setting(
+        True,
+        "Whether each item has a bias in its score; items of given embeddings have none.",
+    )
+    tied_output: bool = setting(
+        True,
+        "Whether items are scored by their input embeddings; False learns a second table.",
+    )
+    unknown_rate: float = setting(
+        0.01,
+        "Share of training inputs replaced by the unknown item, which trains its row.",
+        at_least=0,
+        below=1,
+    )
+    item_mode: ItemMode = setting(
+        "auto",
+        "dense updates the whole item table in each step, rows only the rows of a batch; given "
+        "reads the rows of a batch from --item_embeddings, which are not trained. auto is given "
+        "where there are such embeddings, otherwise the quicker of the other two for the "
+        "catalogue and the loss.",
+    )
+    dtype: DType = setting(
+        "float32",
+        "Type that matrix products are computed in; parameters and losses stay float32.",
+    )
 
     def __post_init__(self) -> None:
-        bounded(self)
-        at_least(self, 1, "item_dim", "gru_dim", "gru_layers", "kernel_size", "dilation_base")
-        at_least(
-            self, 1, "attention_dim", "attention_window", "attention_blocks", "attention_heads"
-        )
-        at_least(self, 0, "projection_dim")
-        above(self, 0, "gap_decay_hours", "temperature")
-        share(self, "dropout", "input_dropout", "unknown_rate")
-        one_of(self, "pooling", POOLINGS)
-        one_of(self, "gap_decay", GAP_DECAYS)
-        one_of(self, "hiergru_feed", HIERGRU_FEEDS)
-        one_of(self, "normalize", NORMALIZE)
-        one_of(self, "item_mode", ITEM_MODES)
-        one_of(self, "dtype", DTYPES)
-        if not self.tcn_channels or min(self.tcn_channels) < 1:
-            raise ValueError(f"tcn_channels={self.tcn_channels}: must be one or more sizes >= 1")
-        if self.convs_per_block not in (1, 2):
-            raise ValueError(f"convs_per_block={self.convs_per_block}: must be 1 or 2")
+        super().__post_init__()
         if self.attention_dim % self.attention_heads:
             raise ValueError(
                 f"attention_heads={self.attention_heads}: must divide "
@@ -132,36 +141,40 @@ class ModelConfig(JsonFields):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(JsonFields):
-    """What is minimised, and against which negatives.
+class LossConfig(Settings):
+    """What is minimised, and against which negatives."""
 
-    Attributes:
-      name: One of `LOSSES`.
-      negatives: (source, count) pairs; the candidates of all sources are taken together.
-        `impressions` are items shown beside the event and not picked, up to so many; events without
-        have the candidates of the other sources alone.
-      own_negatives: Whether negatives are drawn for each event, instead of one set for the batch.
-      popularity_alpha: The `popularity` source draws in proportion to events**alpha.
-      logq: Whether sampled softmax corrects scores by the log expected count of each candidate.
-      hinge_delta: Margin of the hinge losses.
-      nce_weight: Weight of the negative part of NCE.
-      per_user: Averages over the events of a user first, then over users, as the released code
-        does; False averages over events.
-    """
-
-    name: str = "sampled_softmax"
-    negatives: tuple[tuple[str, int], ...] = (("popularity", 2048),)
-    own_negatives: bool = False
-    popularity_alpha: float = 0.5
-    logq: bool = True
-    hinge_delta: float = 0.1
-    nce_weight: float = 1.0
-    per_user: bool = False
+    name: LossName = setting("sampled_softmax", "What is minimised.", flag="loss")
+    negatives: tuple[tuple[str, int], ...] = setting(
+        (("popularity", 2048),),
+        "Negatives as source:count, of the sources impressions, uniform, popularity, in_batch; "
+        "the candidates of all of them are taken together. impressions are items shown beside the"
+        " event and not picked, up to so many; events without them have the candidates of the "
+        "other sources alone.",
+    )
+    own_negatives: bool = setting(
+        False,
+        "Whether negatives are drawn for each event, instead of one set for the batch.",
+    )
+    popularity_alpha: float = setting(
+        0.5,
+        "The popularity source draws in proportion to events**alpha.",
+        at_least=0,
+    )
+    logq: bool = setting(
+        True,
+        "Whether sampled softmax corrects scores by the log expected count of each candidate.",
+    )
+    hinge_delta: float = setting(0.1, "Margin of the hinge losses.", at_least=0)
+    nce_weight: float = setting(1.0, "Weight of the negative part of NCE.", at_least=0)
+    per_user: bool = setting(
+        False,
+        "Average over the events of a user first, then over users, as the released code does; "
+        "otherwise over events.",
+    )
 
     def __post_init__(self) -> None:
-        bounded(self)
-        one_of(self, "name", LOSSES)
-        at_least(self, 0, "popularity_alpha", "hinge_delta", "nce_weight")
+        super().__post_init__()
         for source, count in self.negatives:
             if source not in NEGATIVE_SOURCES:
                 raise ValueError(
@@ -234,100 +247,115 @@ def require_compatible(model: ModelConfig, loss: LossConfig) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(JsonFields):
-    """Adam and its learning rate over the steps.
+class OptimizerConfig(Settings):
+    """Adam and its learning rate over the steps."""
 
-    Attributes:
-      learning_rate: Learning rate of Adam, at its highest.
-      schedule: `constant`; `step` multiplies by `decay_factor` at each of `decay_epochs`; `cosine`
-        falls to `final_rate` of the highest at the last step.
-      warmup_steps: Steps of linear rise from 0.
-      decay_epochs: Epochs at which the `step` schedule drops.
-      decay_factor: What the `step` schedule multiplies by.
-      final_rate: Where the cosine ends, as a share of `learning_rate`.
-      clip_norm: Gradients of a larger global norm are scaled down to it; 0 leaves them.
-      weight_decay: Share of a weight that is taken off it in a step, times the learning rate
-        (AdamW); of matrices and item embeddings, not of biases, norms, start tokens and states. In
-        `rows` mode of the embeddings of a batch's items alone.
-      adam_b1, adam_b2, adam_eps: Adam's constants.
-    """
-
-    learning_rate: float = 2e-3
-    schedule: str = "cosine"
-    warmup_steps: int = 0
-    decay_epochs: tuple[int, ...] = (60, 120)
-    decay_factor: float = 0.2
-    final_rate: float = 0.0
-    clip_norm: float = 0.0
-    weight_decay: float = 0.0
-    adam_b1: float = 0.9
-    adam_b2: float = 0.999
-    adam_eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        bounded(self)
-        above(self, 0, "learning_rate", "decay_factor", "adam_eps")
-        at_least(self, 0, "warmup_steps", "final_rate", "clip_norm", "weight_decay")
-        share(self, "adam_b1", "adam_b2")
-        one_of(self, "schedule", SCHEDULES)
+    learning_rate: float = setting(2e-3, "Learning rate of Adam, at its highest.", above=0)
+    schedule: Schedule = setting(
+        "cosine",
+        "Learning rate over the steps. step multiplies it by decay_factor at each of "
+        "decay_epochs; cosine lets it fall to final_rate of the highest at the last step.",
+    )
+    warmup_steps: int = setting(0, "Steps of linear rise from 0.", at_least=0)
+    decay_epochs: tuple[int, ...] = setting((60, 120), "Epochs at which the step schedule drops.")
+    decay_factor: float = setting(
+        0.2,
+        "The step schedule multiplies the learning rate by it.",
+        above=0,
+    )
+    final_rate: float = setting(
+        0.0,
+        "Where the cosine ends, as a share of learning_rate.",
+        at_least=0,
+    )
+    clip_norm: float = setting(
+        0.0,
+        "Gradients of a larger global norm are scaled down to it; 0 leaves them.",
+        at_least=0,
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Share of a weight that is taken off it in a step, times the learning rate (AdamW); of "
+        "matrices and item embeddings, not of biases, norms, start tokens and states. In rows mode "
+        "of the embeddings of a batch's items alone.",
+        at_least=0,
+    )
+    adam_b1: float = setting(0.9, "Adam's decay of first moments.", at_least=0, below=1)
+    adam_b2: float = setting(0.999, "Adam's decay of second moments.", at_least=0, below=1)
+    adam_eps: float = setting(1e-8, "Adam's epsilon, added to the root of second moments.", above=0)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(JsonFields):
-    """How a training run is run.
+class TrainConfig(Settings):
+    """How a training run is run."""
 
-    Attributes:
-      epochs: Passes over the training events.
-      steps: Optimizer steps; 0 leaves it to `epochs`, otherwise it overrides them.
-      lanes, events, sessions: The bucket of training.
-      data_parallelism: Devices that share the lanes, over all processes; it divides them. 1 of
-        several processes: all of their devices do.
-      model_parallelism: Devices that share the rows of the item table, for each of these.
-      seed: One seed for parameters, order, dropout and negatives.
-      fit_on: `train`, or `train_valid` for final tables.
-      monitor: Validation metric that picks the best checkpoint, as group/metric.
-      patience: Evaluations without a better `monitor` before the run stops; 0 never stops early.
-      eval_every_epochs: Epochs between validations.
-      checkpoint_every_steps: Steps between checkpoints besides those at validations; 0 for none.
-      log_every_steps: Steps between lines of metrics.jsonl.
-      item_embeddings: File of given item embeddings (.npy, float16 or float32, a row an item),
-        which are then read from there and not learned; empty: they are learned.
-      item_embedding_ids: Which item each of its rows is of: .txt, one id a line, or .parquet with a
-        column item_id.
-      embedding_cache_mb: MiB of memory for the rows of the most frequent items; the others are read
-        from the file each time.
-      max_bad_steps: Steps in a row with a loss or gradient that is not finite before the run stops,
-        as soon as its metrics are read. Each of them is skipped.
-    """
-
-    epochs: int = 10
-    steps: int = 0
-    lanes: int = 128
-    events: int = 64
-    sessions: int = 32
-    data_parallelism: int = 1
-    model_parallelism: int = 1
-    seed: int = 0
-    fit_on: str = "train"
-    monitor: str = "all/mrr"
-    patience: int = 0
-    eval_every_epochs: float = 1.0
-    checkpoint_every_steps: int = 0
-    log_every_steps: int = 20
-    item_embeddings: str = ""
-    item_embedding_ids: str = ""
-    embedding_cache_mb: int = 1024
-    max_bad_steps: int = 10
+    epochs: int = setting(10, "Passes over the training events.", at_least=1)
+    steps: int = setting(
+        0,
+        "Optimizer steps; 0 leaves it to epochs, otherwise it overrides them.",
+        at_least=0,
+    )
+    lanes: int = setting(
+        128,
+        "Lanes of a training batch: users that it reads side by side.",
+        at_least=1,
+    )
+    events: int = setting(64, "Events of each lane in a training batch.", at_least=1)
+    sessions: int = setting(32, "Most sessions of each lane in a training batch.", at_least=1)
+    data_parallelism: int = setting(
+        1,
+        "Devices that share the lanes, over all processes; it divides them. 1 of several "
+        "processes: all of their devices do.",
+        at_least=1,
+    )
+    model_parallelism: int = setting(
+        1,
+        "Devices that share the rows of the item table, for each of these.",
+        at_least=1,
+    )
+    seed: int = setting(0, "One seed for parameters, order, dropout and negatives.", at_least=0)
+    fit_on: FitOn = setting("train", "What is learned from; train_valid is for final tables.")
+    monitor: str = setting(
+        "all/mrr",
+        "Validation metric that picks the best checkpoint, as group/metric.",
+    )
+    patience: int = setting(
+        0,
+        "Evaluations without a better monitor before the run stops; 0 never stops early.",
+        at_least=0,
+    )
+    eval_every_epochs: float = setting(1.0, "Epochs between validations.", above=0)
+    checkpoint_every_steps: int = setting(
+        0,
+        "Steps between checkpoints besides those at validations; 0 for none.",
+        at_least=0,
+    )
+    log_every_steps: int = setting(20, "Steps between lines of metrics.jsonl.", at_least=1)
+    item_embeddings: str = setting(
+        "",
+        "File of given item embeddings (.npy, float16 or float32, a row an item), which are then "
+        "read from there and not learned; empty: they are learned.",
+    )
+    item_embedding_ids: str = setting(
+        "",
+        "Which item each of its rows is of: .txt, one id a line, or .parquet with a column "
+        "item_id.",
+    )
+    embedding_cache_mb: int = setting(
+        1024,
+        "MiB of memory for the rows of the most frequent items; the others are read from the file"
+        " each time.",
+        at_least=0,
+    )
+    max_bad_steps: int = setting(
+        10,
+        "Steps in a row with a loss or gradient that is not finite before the run stops, as soon "
+        "as its metrics are read. Each of them is skipped.",
+        at_least=1,
+    )
 
     def __post_init__(self) -> None:
-        bounded(self)
-        at_least(self, 1, "epochs", "lanes", "events", "sessions")
-        at_least(self, 1, "log_every_steps", "max_bad_steps")
-        at_least(self, 1, "data_parallelism", "model_parallelism")
-        at_least(self, 0, "steps", "seed", "patience", "checkpoint_every_steps")
-        at_least(self, 0, "embedding_cache_mb")
-        above(self, 0, "eval_every_epochs")
-        one_of(self, "fit_on", FIT_ON)
+        super().__post_init__()
         if bool(self.item_embeddings) != bool(self.item_embedding_ids):
             raise ValueError(
                 f"item_embeddings={self.item_embeddings}: goes together with item_embedding_ids, "
@@ -346,28 +374,37 @@ class TrainConfig(JsonFields):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalConfig(JsonFields):
-    """How a model is scored.
+class EvalConfig(Settings):
+    """How a model is scored."""
 
-    Attributes:
-      lanes, events, sessions: The bucket of evaluation.
-      mask_seen: Items left out of the ranking because they were seen: `none`, those of the
-        `session` so far, or of the `user` so far. The target always takes part.
-      rank_events: Events ranked by one call. Few, so that on CPU their scores stay in the caches.
-      rank_chunk: Catalogue rows scored at once, likewise; with `rank_events` it bounds the memory.
-    """
-
-    lanes: int = 128
-    events: int = 64
-    sessions: int = 32
-    mask_seen: str = "none"
-    rank_events: int = 64
-    rank_chunk: int = 16384
-
-    def __post_init__(self) -> None:
-        bounded(self)
-        at_least(self, 1, "lanes", "events", "sessions", "rank_events", "rank_chunk")
-        one_of(self, "mask_seen", MASK_SEEN)
+    lanes: int = setting(128, "Lanes of an evaluation's batch.", at_least=1, flag="eval_lanes")
+    events: int = setting(
+        64,
+        "Events of each lane in an evaluation's batch.",
+        at_least=1,
+        flag="eval_events",
+    )
+    sessions: int = setting(
+        32,
+        "Most sessions of each lane in an evaluation's batch.",
+        at_least=1,
+        flag="eval_sessions",
+    )
+    mask_seen: MaskSeen = setting(
+        "none",
+        "Items left out of the ranking because they were seen: none, those of the session so far,"
+        " or of the user so far. The target always takes part.",
+    )
+    rank_events: int = setting(
+        64,
+        "Events ranked by one call. Few, so that on CPU their scores stay in the caches.",
+        at_least=1,
+    )
+    rank_chunk: int = setting(
+        16384,
+        "Catalogue rows scored at once, likewise; with rank_events it bounds the memory.",
+        at_least=1,
+    )
 
 
 def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,7 +414,7 @@ def with_defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
       saved: JSON values of `model`, `loss`, `optimizer`, `train` and `evaluation`, of those that
         there are; what else there is stays as it is.
     """
-    kinds: dict[str, type[JsonFields]] = {
+    kinds: dict[str, type[Settings]] = {
         "model": ModelConfig,
         "loss": LossConfig,
         "optimizer": OptimizerConfig,

@@ -61,12 +61,12 @@ MUTATIONS = {
         _KILLED,
     ),
     "the sums of the next line of metrics.jsonl are lost": Mutation(
-        f"{_TRAINING}._take_up", "self._sums = read_fields(...)", "pass", _KILLED
+        f"{_TRAINING}._take_up", "self._sums = Sums.from_dict(...)", "pass", _KILLED
     ),
     "the best validation so far is forgotten": Mutation(
         f"{_TRAINING}._take_up",
-        'read_fields(Progress, saved["progress"], "progress")',
-        'read_fields(Progress, saved["progress"] | {"best": None}, "progress")',
+        'Progress.from_dict(saved["progress"], "progress")',
+        'Progress.from_dict(saved["progress"] | {"best": None}, "progress")',
         _KILLED,
     ),
     "the GRU is not reset at the start of a user": Mutation(
@@ -250,10 +250,10 @@ MUTATIONS = {
         "test_states_that_no_lanes_have_are_refused_by_the_field",
     ),
     "the saved fields of a run are not checked": Mutation(
-        "experiments/runs/saved_fields.py::read_fields",
-        "not fits(values[field])",
+        "hiertcn_jax/settings.py::Field.check",
+        "not self.kind.fits(value)",
         "False",
-        "tests/experiments/runs/test_saved_fields.py::test_a_value_that_does_not_fit_is_named",
+        "tests/experiments/runs/test_meter.py::test_a_value_that_does_not_fit_is_named",
     ),
     "the metric of a checkpoint is not checked": Mutation(
         f"{_CHECKPOINTS}.best_step",

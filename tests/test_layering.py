@@ -12,8 +12,9 @@ SVD = {f"hiertcn_jax.baselines.{name}" for name in ("cooccurrence", "events", "i
 
 ALLOWED = {
     "hiertcn_jax": {"hiertcn_jax"},
-    # The SVD of rankers also makes embeddings where a log has none: numpy and scipy alone.
-    "data_pipelines": {"data_pipelines", "hiertcn_jax.batch", *SVD},
+    # Flags are made of settings; and the SVD of rankers makes embeddings where a log has none.
+    # These are numpy and scipy alone.
+    "data_pipelines": {"data_pipelines", "hiertcn_jax.batch", "hiertcn_jax.settings", *SVD},
     "experiments": {"hiertcn_jax", "data_pipelines", "experiments"},
     "benchmarks": {"hiertcn_jax", "data_pipelines", "experiments", "benchmarks"},
 }

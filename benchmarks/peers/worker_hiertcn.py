@@ -14,11 +14,18 @@ from benchmarks.peers.slices import Slices, installed_versions, open_channel
 from experiments.flags.run_flags import RunConfig
 from experiments.runs.assembly import assemble
 from experiments.runs.data import open_data
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.config import (
+    EvalConfig,
+    LossConfig,
+    LossName,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from hiertcn_jax.learning.train_state import init_train_state
 
 
-def run_config(settings: Settings, loss: str) -> RunConfig:
+def run_config(settings: Settings, loss: LossName) -> RunConfig:
     """The configs of a run with these settings; the bucket is that of globo.flags."""
     return RunConfig(
         ModelConfig(

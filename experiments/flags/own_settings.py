@@ -4,12 +4,12 @@ What decides which events are scored and how, what may be fitted on and where th
 to be equal, or figures that stand side by side say nothing of the models.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.flags.run_flags import RunConfig, flag_name, override
+from experiments.flags.run_flags import RunConfig, override
 from hiertcn_jax.config import EvalConfig
+from hiertcn_jax.settings import fields_of
 
 SHARED_FLAGS = frozenset(
     {
@@ -23,7 +23,7 @@ SHARED_FLAGS = frozenset(
         "eval_every_epochs",
         # What is scored, and how.
         "split",
-        *(flag_name(EvalConfig, field.name) for field in dataclasses.fields(EvalConfig)),
+        *(field.flag for field in fields_of(EvalConfig)),
         # Where things lie.
         "data_dir",
         "workdir",

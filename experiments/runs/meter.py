@@ -11,36 +11,38 @@ from tqdm import tqdm
 from experiments.runs.bad_steps import BadStepsError
 from experiments.runs.journal import Journal, NoJournal
 from hiertcn_jax.learning.train_step import StepMetrics
+from hiertcn_jax.settings import Settings, setting
+
+
+def _count(text: str) -> int:
+    return setting(0, text, at_least=0, below=2**53)
+
+
+def _sum(text: str) -> float:
+    # Sums of such numbers are numbers still.
+    return setting(0.0, text, at_least=-1e300, at_most=1e300)
 
 
 @dataclasses.dataclass
-class Sums:
+class Sums(Settings):
     """What was gathered; saved with a checkpoint, so that no line depends on where a run stopped.
 
-    Attributes:
-      events: Training events seen in all.
-      skipped_steps: Steps in all whose loss or gradient was not finite.
-      skipped_in_row: Such steps since the last that was not one.
-      steps: Steps since the last line; what follows is of these.
-      line_events: Training events.
-      seconds: Time that they took.
-      loss_sum, weight: Sums of the loss and of its weights, without skipped steps.
-      loss_steps: Steps in these sums.
-      grad_norm: Of the last step that was not skipped; None where all were.
-      learning_rate: Of the last step.
+    The first three go on through the run, the others begin anew after each line of the journal.
     """
 
-    events: int = 0
-    skipped_steps: int = 0
-    skipped_in_row: int = 0
-    steps: int = 0
-    line_events: int = 0
-    seconds: float = 0.0
-    loss_sum: float = 0.0
-    weight: float = 0.0
-    loss_steps: int = 0
-    grad_norm: float | None = None
-    learning_rate: float = 0.0
+    events: int = _count("Training events seen in all.")
+    skipped_steps: int = _count("Steps in all whose loss or gradient was not finite.")
+    skipped_in_row: int = _count("Such steps since the last that was not one.")
+    steps: int = _count("Steps.")
+    line_events: int = _count("Training events.")
+    seconds: float = _sum("Time that they took.")
+    loss_sum: float = _sum("Sum of the loss, without skipped steps.")
+    weight: float = _sum("Sum of its weights, likewise.")
+    loss_steps: int = _count("Steps in these sums.")
+    grad_norm: float | None = setting(
+        None, "Of the last step that was not skipped; None where all were.", at_most=1e300
+    )
+    learning_rate: float = _sum("Of the last step.")
 
     def add(self, values: StepMetrics) -> None:
         """Takes in a step whose metrics are on the host."""

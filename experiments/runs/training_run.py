@@ -19,30 +19,26 @@ from experiments.runs.data import Data
 from experiments.runs.journal import Journal, NoJournal
 from experiments.runs.meter import Meter, Sums
 from experiments.runs.restore import require_step
-from experiments.runs.saved_fields import read_fields
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import place_batch
 from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
+from hiertcn_jax.settings import Settings, setting
 
 Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
 """From the state, and what is called between batches, to validation metrics."""
 
 
 @dataclasses.dataclass
-class Progress:
-    """What the loop has to remember besides the state; saved with the loader's.
+class Progress(Settings):
+    """What the loop has to remember besides the state; saved with the loader's."""
 
-    Attributes:
-      best: Best value of the monitored metric so far.
-      evaluations_since_best: Validations since then.
-      validation_due: Whether the last step's validation was cut short: it comes before the next.
-    """
-
-    best: float | None = None
-    evaluations_since_best: int = 0
-    validation_due: bool = False
+    best: float | None = setting(None, "Best value of the monitored metric so far.")
+    evaluations_since_best: int = setting(0, "Validations since then.", at_least=0)
+    validation_due: bool = setting(
+        False, "Whether the last step's validation was cut short: it comes before the next."
+    )
 
     def judge(self, value: float) -> None:
         """Takes in the monitored metric of a validation."""
@@ -112,10 +108,10 @@ class Training:
         for name in ("batches", "progress", "sums"):
             if name not in saved:
                 raise ValueError(f"{name}: missing")
-        self.progress = read_fields(Progress, saved["progress"], "progress")
+        self.progress = Progress.from_dict(saved["progress"], "progress")
         if self.progress.validation_due and self._run.train.fit_on != "train":
             raise ValueError("progress.validation_due=True: this run does not validate")
-        self._sums = read_fields(Sums, saved["sums"], "sums")
+        self._sums = Sums.from_dict(saved["sums"], "sums")
         require_state(saved["batches"], self._batches.get_state(), step)
         self._batches.set_state(saved["batches"])
 

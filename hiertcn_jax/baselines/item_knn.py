@@ -6,10 +6,10 @@ import numpy as np
 from scipy import sparse
 
 from hiertcn_jax.baselines import Context, FittedHistory
-from hiertcn_jax.baselines.checks import at_least, between
 from hiertcn_jax.baselines.cooccurrence import pairs_by_rows, session_items
 from hiertcn_jax.baselines.events import fitted_events, query_items
 from hiertcn_jax.baselines.ranges import places_of
+from hiertcn_jax.settings import at_least, between
 
 
 class ItemKNN:

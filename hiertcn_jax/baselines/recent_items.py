@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from hiertcn_jax.baselines import Context, FittedHistory
-from hiertcn_jax.baselines.checks import above, at_least, one_of
 from hiertcn_jax.baselines.cooccurrence import cooccurrence
 from hiertcn_jax.baselines.events import fitted_events, known_items
 from hiertcn_jax.baselines.item_vectors import svd_item_vectors
 from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.settings import above, at_least, one_of
 
 WEIGHTINGS = ("uniform", "exponential", "gap")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from hiertcn_jax.baselines import Context, FittedHistory
-from hiertcn_jax.baselines.checks import at_least
 from hiertcn_jax.baselines.events import fitted_events
+from hiertcn_jax.settings import at_least
 
 
 class RollingPopularity:

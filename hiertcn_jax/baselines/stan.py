@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from hiertcn_jax.baselines import Context, FittedHistory
-from hiertcn_jax.baselines.checks import above, at_least
 from hiertcn_jax.baselines.events import fitted_events, query_items
 from hiertcn_jax.baselines.neighbours import Query, Search, find_neighbours, positions
 from hiertcn_jax.baselines.session_index import SessionIndex
+from hiertcn_jax.settings import above, at_least
 
 
 class STAN:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from hiertcn_jax.baselines import Context, FittedHistory
-from hiertcn_jax.baselines.checks import above, at_least, one_of
 from hiertcn_jax.baselines.events import fitted_events, query_items
 from hiertcn_jax.baselines.neighbours import Query, Search, find_neighbours, positions
 from hiertcn_jax.baselines.session_index import SessionIndex
+from hiertcn_jax.settings import above, at_least, one_of
 
 POSITION_WEIGHTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "same": lambda position, length: np.ones(len(position)),

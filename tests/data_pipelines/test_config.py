@@ -4,17 +4,18 @@ import re
 import pytest
 from absl import flags
 
-from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
+from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
+from hiertcn_jax.settings import fields_of
 
 LOG = {"output_dir": "D", "input": ("a.csv",)}
 
 
 def parse(*arguments):
     values = flags.FlagValues()
-    define_flags(values)
+    define_flags(fields_of(PrepareConfig), values)
     values(["prepare", *arguments])
-    return config_from_flags(values)
+    return read_settings(PrepareConfig, values)
 
 
 def test_no_flags_are_the_defaults():
@@ -49,7 +50,7 @@ def test_lists_of_several_flags_add_up():
 
 def test_every_flag_has_its_help():
     values = flags.FlagValues()
-    define_flags(values)
+    define_flags(fields_of(PrepareConfig), values)
     for field in dataclasses.fields(PrepareConfig):
         assert len(values[field.name].help) > 15
 

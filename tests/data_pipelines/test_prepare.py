@@ -10,13 +10,15 @@ import polars as pl
 import pytest
 from absl import flags
 
-from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
+from data_pipelines.commands.settings_flags import define_flags, read_settings
+from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
 from data_pipelines.prepare import prepare
 from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
+from hiertcn_jax.settings import fields_of
 from tests.data_pipelines.logs import small_times_config, write_csv
 
 ROOT = Path(__file__).parents[2]
@@ -272,17 +274,17 @@ from data_pipelines.commands.command import run_command
 
 prepare.save_manifest = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv[1:] = ["--synthetic=planted", "--synthetic_users=50", "--output_dir=" + sys.argv[1]]
-prepare.define_flags(flags.FLAGS)
+prepare.define_flags(prepare.fields_of(prepare.PrepareConfig))
 run_command(prepare.read_config, prepare.main, ())
 """
 
 
 def flagfile_config(name, **given):
     values = flags.FlagValues()
-    define_flags(values)
+    define_flags(fields_of(PrepareConfig), values)
     arguments = [f"--{key}={value}" for key, value in given.items()]
     values(["prepare", f"--flagfile={FLAGFILES / name}", *arguments])
-    return config_from_flags(values)
+    return read_settings(PrepareConfig, values)
 
 
 def test_the_layout_of_xing(tmp_path):

@@ -11,9 +11,10 @@ from absl.testing import flagsaver
 
 from data_pipelines.commands.command import one_line
 from data_pipelines.commands.flagfiles import expand_flagfiles
-from data_pipelines.commands.prepare_flags import config_from_flags, define_flags
+from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from experiments.flags import run_flags as flags_lib
+from hiertcn_jax.settings import fields_of
 from tests.hostile.damage import damaged
 from tests.hostile.flag_cases import PREPARE, TRAIN
 from tests.hostile.outcomes import Outcomes
@@ -86,10 +87,10 @@ def write_flagfile(rng, path, cases, breaks):
 
 def prepare_config(*arguments):
     values = flags.FlagValues()
-    define_flags(values)
+    define_flags(fields_of(PrepareConfig), values)
     rest = values(expand_flagfiles(["prepare", *arguments]))
     assert len(rest) == 1, rest
-    return config_from_flags(values)
+    return read_settings(PrepareConfig, values)
 
 
 def check_flagfiles(path, cases, count, read, expect, outcomes):
@@ -137,9 +138,8 @@ def test_flagfiles_of_train(path):
                 run = flags_lib.read_run_config()
                 fields = {}
                 for config in run:
-                    for field in dataclasses.fields(config):
-                        name = flags_lib.flag_name(type(config), field.name)
-                        fields[name] = getattr(config, field.name)
+                    for field in fields_of(type(config)):
+                        fields[field.flag] = getattr(config, field.name)
                 return fields
 
         plain = read()

@@ -1,6 +1,7 @@
 """Pooling: parts of a session combine to the whole, whatever the cut; nothing pools to 0."""
 
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiertcn_jax.config import POOLINGS
+from hiertcn_jax.config import Pooling
 from hiertcn_jax.layers import masking, pooling
 
 EVENTS, SESSIONS, WIDTH = 7, 2, 3
@@ -35,7 +36,7 @@ def plain(kind, vectors):
     return PLAIN[kind](vectors) if len(vectors) else np.zeros(WIDTH)
 
 
-@pytest.mark.parametrize("kind", POOLINGS)
+@pytest.mark.parametrize("kind", get_args(Pooling))
 @given(
     seed=st.integers(0, 1000),
     known=st.lists(st.booleans(), min_size=EVENTS, max_size=EVENTS),
@@ -56,7 +57,7 @@ def test_parts_combine_to_the_whole_whatever_the_cuts(kind, seed, known, cuts):
     assert state.known[0] == sum(known)
 
 
-@pytest.mark.parametrize("kind", POOLINGS)
+@pytest.mark.parametrize("kind", get_args(Pooling))
 def test_slots_by_hand(kind):
     """Events 1, 2, unknown, 3 of one session, -5, -7 of the next; nothing in the other lane."""
     values = np.array([1, 2, 100, 3, -5, -7, 50], np.float32)
@@ -69,7 +70,7 @@ def test_slots_by_hand(kind):
     np.testing.assert_array_equal(slots.known, [[3, 2], [0, 0]])
 
 
-@pytest.mark.parametrize("kind", POOLINGS)
+@pytest.mark.parametrize("kind", get_args(Pooling))
 def test_nothing_leaves_what_it_is_combined_with_bit_for_bit(kind):
     nothing = pooling.PoolState(jnp.zeros((2, WIDTH)), jnp.zeros(2))
     some = pooling.PoolState(jnp.array([[-1.0, 0.0, 3.0], [0.1, 0.2, 0.3]]), jnp.array([2.0, 7.0]))

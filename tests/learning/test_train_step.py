@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 from data_pipelines.lanes.distinct_items import ItemRows, to_local_ids
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import Bucket, LaneBatch
-from hiertcn_jax.config import LOSSES, LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.config import LossConfig, LossName, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning import train_step
 from hiertcn_jax.learning.losses import LossSum
 from hiertcn_jax.learning.objective import event_loss, make_sources
@@ -322,7 +323,7 @@ def test_rows_mode_equals_dense_mode(impressions):
 
 def combinations():
     """Every loss with every way to take its negatives, and weighted per user."""
-    for name in LOSSES:
+    for name in get_args(LossName):
         if not LossConfig(name=name).needs_negatives:
             yield LossConfig(name=name)
             yield LossConfig(name=name, per_user=True)

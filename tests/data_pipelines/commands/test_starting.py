@@ -48,7 +48,7 @@ def run(directory, arguments, module="", number=0):
         ("experiments.sweep", "numpy"),
         ("experiments.compare", "jax"),
         ("data_pipelines.prepare", "polars"),
-        ("data_pipelines.prepare", "data_pipelines.commands.prepare_flags"),
+        ("data_pipelines.prepare", "data_pipelines.commands.settings_flags"),
     ],
 )
 def test_a_signal_during_the_imports_is_one_line(tmp_path, command, module, number):

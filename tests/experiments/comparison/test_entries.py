@@ -1,6 +1,5 @@
 """Names of a comparison: models, variants under names of their own, and what none may change."""
 
-import dataclasses
 import json
 
 import pytest
@@ -12,10 +11,10 @@ from experiments.comparison.entries import (
     entry_of,
     read_settings_files,
 )
-from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import SHARED_FLAGS, override_own
 from experiments.flags.run_flags import RunConfig
 from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.settings import fields_of
 
 RUN = RunConfig(ModelConfig(), LossConfig(), OptimizerConfig(), TrainConfig(), EvalConfig())
 
@@ -69,9 +68,9 @@ def test_a_variant_that_makes_no_sense_is_named(name, entry, message):
 
 def test_what_must_be_equal_for_all_is_refused_for_one():
     values = {
-        flags_lib.flag_name(type(config), field.name): getattr(config, field.name)
+        field.flag: getattr(config, field.name)
         for config in RUN
-        for field in dataclasses.fields(config)
+        for field in fields_of(type(config))
     }
     shared = {
         "model", "seed", "fit_on", "monitor", "eval_every_epochs", "mask_seen", "eval_lanes",

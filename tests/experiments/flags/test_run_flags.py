@@ -1,7 +1,6 @@
 """Flags: one for each field, with its help; flagfiles parse; flags.txt repeats a run."""
 
 import contextlib
-import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from data_pipelines.commands import prepare_flags
+from data_pipelines.commands.settings_flags import define_flags, read_settings
+from data_pipelines.config import PrepareConfig
 from experiments import sweep
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags
@@ -22,6 +22,7 @@ from hiertcn_jax.config import (
     OptimizerConfig,
     TrainConfig,
 )
+from hiertcn_jax.settings import fields_of
 
 ROOT = Path(__file__).parents[3]
 FLAGFILES = sorted((ROOT / "experiments" / "flagfiles").glob("*.flags"))
@@ -51,8 +52,8 @@ def test_no_flags_are_the_defaults():
 def test_every_field_has_a_flag_with_its_help():
     with parsed(*WHERE) as values:
         for config in CONFIGS:
-            for field in dataclasses.fields(config):
-                flag = values[flags_lib.flag_name(config, field.name)]
+            for field in fields_of(config):
+                flag = values[field.flag]
                 assert len(flag.help) > 15
                 assert "`" not in flag.help
 
@@ -85,9 +86,9 @@ def test_every_kind_of_flag_reaches_its_field():
 def read_prepare(arguments):
     values = flags.FlagValues()
     flags.DEFINE_string("flagfile", None, "absl's own.", flag_values=values)
-    prepare_flags.define_flags(values)
+    define_flags(fields_of(PrepareConfig), values)
     values(["prepare", *arguments])
-    prepare_flags.config_from_flags(values)
+    read_settings(PrepareConfig, values)
 
 
 def read_train(arguments):
@@ -129,17 +130,7 @@ def test_the_commands_in_a_flagfiles_header_can_be_given(path, monkeypatch):
 
 @pytest.mark.parametrize("run", [CHANGED, RunConfig(*(config() for config in CONFIGS))])
 def test_saved_flags_repeat_the_run(tmp_path, run):
-    arguments = []
-    for config in run:
-        for field in dataclasses.fields(config):
-            value = getattr(config, field.name)
-            name = flags_lib.flag_name(type(config), field.name)
-            if field.name == "negatives":
-                value = ",".join(f"{source}:{count}" for source, count in value)
-            elif isinstance(value, tuple):
-                value = ",".join(map(str, value))
-            arguments.append(f"--{name}={value}")
-    with parsed("--data_dir=a b", "--workdir=W", "--synthetic=control", *arguments):
+    with parsed("--data_dir=a b", "--workdir=W", "--synthetic=control", *flags_lib.run_lines(run)):
         assert flags_lib.read_run_config() == run
         flags_lib.save_flags(tmp_path / "flags.txt")
     with parsed(f"--flagfile={tmp_path / 'flags.txt'}") as values:
@@ -160,8 +151,8 @@ def test_saved_flags_repeat_the_run(tmp_path, run):
         ("--loss=mse", "flag --loss=mse: value should be one of"),
         ("--eval_lanes=0", "flag --eval_lanes=0: must be >= 1"),
         ("--dropout=1", "flag --dropout=1.0: must be in [0, 1)"),
-        ("--tcn_channels=4,0", "flag --tcn_channels=(4, 0): must be one or more sizes >= 1"),
-        ("--tcn_channels=", "flag --tcn_channels=(): must be one or more sizes >= 1"),
+        ("--tcn_channels=4,0", "flag --tcn_channels=(4, 0): must be one or more numbers >= 1"),
+        ("--tcn_channels=", "flag --tcn_channels=(): must be one or more numbers >= 1"),
         ("--tcn_channels=4,x", "flag --tcn_channels=4,x: must be whole numbers"),
         ("--decay_epochs=3.5", "flag --decay_epochs=3.5: must be whole numbers"),
         ("--negatives=uniform", "flag --negatives=uniform: expected source:count"),
