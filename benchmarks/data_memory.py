@@ -28,7 +28,7 @@ from benchmarks.streamed_users import StreamedUsers
 from data_pipelines.commands.command import run_command
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
-from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, RowItems
 from hiertcn_jax.config import DType, ModelConfig
 from hiertcn_jax.layers.tcn import receptive_field
 from hiertcn_jax.models import build
@@ -98,9 +98,10 @@ def survey(settings: Settings) -> Batches:
     loader = train_loader(users, settings.bucket, seed=0, item_rows=rows, prefetch=0)
     found = []
     for batch, _ in itertools.islice(loader, settings.batches):
-        distinct_u = np.asarray(batch.distinct_u)
+        assert isinstance(batch.items, RowItems)
+        distinct_u = np.asarray(batch.items.distinct_u)
         distinct_u = distinct_u[: int(np.argmax(distinct_u)) + 1]
-        size = tree_bytes(batch.replace(distinct_u=distinct_u))
+        size = tree_bytes(batch.replace(items=RowItems(distinct_u)))
         found.append(Batches(size, len(distinct_u), int(np.count_nonzero(batch.loss_weight_bl))))
     return Batches(*np.mean(found, axis=0).tolist())
 

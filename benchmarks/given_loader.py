@@ -152,7 +152,7 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
             "cpu_ms_per_batch": round(1000 * statistics.median(cpu_seconds[name]), 1),
             "cpu_times_step": _ratio(cpu_seconds[name], cpu_seconds["step"]),
             "events_per_s": round(events / statistics.median(values)),
-            "distinct_items": int(np.count_nonzero(fixed.distinct_u)),
+            "distinct_items": max(int(ids.max()) for ids in fixed.ids.values()),
             "items": settings.items,
             "width": settings.width,
             "negatives": settings.negatives,

@@ -101,7 +101,7 @@ class HierGRUGrid(SequenceModel):
         """Predictions for the events of a grid, whose slots are all of one length.
 
         Args:
-          batch: Of `grid_batches`, not tight, with `item_table_ud` set.
+          batch: Of `grid_batches`, not tight, with `EmbeddedItems`.
           carry: The state behind the batch before.
           train: Turns on dropout and unknown replacement.
         """

@@ -177,7 +177,7 @@ class Row:
     def sequential_steps(self) -> int:
         """Steps of a batch that wait for one another, going forward through the model."""
         params, batch = self._state.params, self.batches[0]
-        batch = batch.replace(item_table_ud=params["items"].input_vd)
+        batch = batch.with_embeddings(params["items"].input_vd)
         traced = jax.make_jaxpr(self._model.apply)(
             {"params": params["model"]}, batch, self._state.carry
         )

@@ -59,11 +59,83 @@ class Bucket:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class TableItems:
+    """Ids are rows of the run's item table."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowItems:
+    """Ids are places in the list of table rows that the batch touches (`rows` mode).
+
+    Attributes:
+      distinct_u: int32. Those rows, each once; [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is
+        filled up with PADDING_ID.
+    """
+
+    distinct_u: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GivenItems:
+    """Ids are places in the embeddings that the batch brings (`given` mode).
+
+    Attributes:
+      table_ud: float. An embedding for each distinct item. Rows 0 and 1 are empty: those of padding
+        and unknown are learned, and the step fills them in.
+      log_q_mu: float32 or None. The log-probability of each item under each of the loss's m sources
+        of negatives; None where nothing is trained.
+    """
+
+    table_ud: Array
+    log_q_mu: Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ListedItems:
+    """Ids are table rows; each process brings the embeddings of those that its lanes touch.
+
+    `given` mode of several processes, as the batches leave the loaders. The step makes `GivenItems`
+    of them (`devices.distinct_items.resolve_items`).
+
+    Attributes:
+      listed_u: int32. The rows that each process brings, one process after the other; the same row
+        may be there several times.
+      table_ud: float. An embedding for each of them; empty for padding and unknown.
+      log_q_mu: float32 or None. See `GivenItems`.
+    """
+
+    listed_u: Array
+    table_ud: Array
+    log_q_mu: Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EmbeddedItems:
+    """Ids are rows of these embeddings: what models are called with.
+
+    Attributes:
+      table_ud: float32. Complete, padding and unknown included; u = v where it is the whole table.
+    """
+
+    table_ud: Array
+
+
+Items = TableItems | RowItems | GivenItems | ListedItems | EmbeddedItems
+"""What the ids of a batch point into."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Batch:
     """What the device gets: a pytree of arrays, numpy before the transfer and jax after it.
 
-    Events stand at the front of a row, padding only behind them. All ids are rows of the item
-    table (`PADDING_ID`, `UNKNOWN_ID`, `FIRST_ITEM_ID`..).
+    Events stand at the front of a row, padding only after them. The type of `items` says what all
+    ids of the batch point into. In each of them 0 is padding (`PADDING_ID`), 1 the unknown item
+    (`UNKNOWN_ID`), and known items follow (`FIRST_ITEM_ID`..).
 
     Attributes:
       item_ids_bl: int32. The item of each event, which is what the model predicts there.
@@ -80,19 +152,7 @@ class Batch:
       negatives_k: int32 or None. Items that serve every event as negatives.
       negatives_blk: int32 or None. Negatives of each event's own: what was shown beside it, then
         what was drawn for it. PADDING_ID: no candidate.
-      distinct_u: int32 or None. `rows` and `given` mode: the table rows that this batch touches,
-        each once; [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is filled up with PADDING_ID. The
-        other ids of the batch (`item_ids_bl`, `negatives_*`) are then *local*: places in
-        `distinct_u`.
-      item_table_ud: float or None. The embeddings that `item_ids_bl` points into: the whole table
-        (u = v) in `dense` mode, the rows of `distinct_u` in `rows` and `given` mode. Set by the
-        step; in `given` mode by the loader, but for the learned rows of padding and unknown.
-      log_q_mu: float32 or None. `given` mode: the log-probability of each of `distinct_u` under
-        each of the loss's m sources of negatives.
-      listed_u: int32 or None. `given` mode of several processes, in place of `distinct_u`: the
-        table rows that `item_table_ud` and `log_q_mu` are of, the distinct ones of each process's
-        lanes, one process behind the other. The other ids are then those of the table; the step
-        makes them places in `listed_u` (`distinct.with_listed_rows`).
+      items: What the ids point into.
     """
 
     item_ids_bl: Array
@@ -106,14 +166,21 @@ class Batch:
     scored_bl: Array
     negatives_k: Array | None = None
     negatives_blk: Array | None = None
-    distinct_u: Array | None = None
-    item_table_ud: Array | None = None
-    log_q_mu: Array | None = None
-    listed_u: Array | None = None
+    items: Items = TableItems()
 
     def replace(self, **changes: Any) -> "Batch":
         """This batch with the named fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def with_embeddings(self, table_ud: Array) -> "Batch":
+        """This batch for a model: its ids are rows of these embeddings."""
+        return self.replace(items=EmbeddedItems(table_ud))
+
+    @property
+    def ids(self) -> dict[str, Array]:
+        """The fields that hold ids, by name; what a batch does not have is left out."""
+        names = ("item_ids_bl", "negatives_k", "negatives_blk")
+        return {name: ids for name in names if (ids := getattr(self, name)) is not None}
 
     @property
     def bucket(self) -> Bucket:
@@ -164,7 +231,7 @@ class BatchInfo:
       user_bs: int64. Index of the user's record in the histories, -1 for a slot without a session.
       session_in_user_bs: int32. Index of the session in its user's history, -1 likewise.
       time_bl: int64. Seconds since the epoch, 0 on padding.
-      item_ids_bl: int32. Global item ids, also in `rows` mode.
+      item_ids_bl: int32. Rows of the item table, whatever the ids of the batch point into.
       target_bl: bool. Events of the part that is trained on or evaluated, unknown items included:
         `target_bl & (item_ids_bl == UNKNOWN_ID)` are the unknown targets.
       ends_user_bl: bool. The last event of its user's history, as far as it is gone through.

@@ -124,7 +124,7 @@ def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict
     model = build(config)
     carry = model.init_carry(GRID.lanes)
     items = init_item_table(jax.random.key(0), ROWS, config)
-    chunks = [as_chunks(batch).replace(item_table_ud=items.input_vd) for batch in batches]
+    chunks = [as_chunks(batch).with_embeddings(items.input_vd) for batch in batches]
     variables = jax.jit(model.init)(jax.random.key(1), chunks[0], carry)
     params = {"model": variables["params"], "items": items}
     # Nothing may be 0 that would hide a difference: start states, biases.
@@ -141,7 +141,7 @@ def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict
 
     def mean_loss(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[jax.Array, Any]:
         table: ItemTable = params["items"]
-        batch = batch.replace(item_table_ud=table.input_vd)
+        batch = batch.with_embeddings(table.input_vd)
         u_bld, carry = model.apply({"params": params["model"]}, batch, carry, train=True)
         loss = shared_sampled_softmax(
             Queries(u_bld),

@@ -9,7 +9,7 @@ A process knows the items of its own lanes only. Of several processes each draws
 and keeps global ids: the step finds what is distinct in the batch of all of them.
 
 `given` mode is the same, and the batch brings the embeddings of its distinct items too. Of several
-processes each brings those of its own lanes' items, and which these are (`listed_u`).
+processes each brings those of its own lanes' items, and which these are.
 """
 
 import dataclasses
@@ -19,7 +19,17 @@ import grain
 import numpy as np
 
 from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
+from hiertcn_jax.batch import (
+    FIRST_ITEM_ID,
+    PADDING_ID,
+    UNKNOWN_ID,
+    Batch,
+    Bucket,
+    GivenItems,
+    LaneBatch,
+    ListedItems,
+    RowItems,
+)
 
 _SIZE_QUANTUM = 128
 """`u` is a multiple of this, so that rows fill the tiles of an accelerator."""
@@ -96,10 +106,10 @@ def with_item_rows(
       seed: Of the negatives.
 
     Returns:
-      The same batches with `negatives_k` or `negatives_blk` as `items` says (behind the
-      impressions), and where all lanes are own with `distinct_u` and local ids; with
-      `item_table_ud` and `log_q_mu` in `given` mode. In `given` mode of several processes
-      `listed_u` stands for `distinct_u`, and ids stay global. `info` keeps the global ids.
+      The same batches with `negatives_k` or `negatives_blk` as `items` says (after the
+      impressions). Their own items are `RowItems` in `rows` mode, or stay `TableItems` where there
+      are other processes; in `given` mode they are `GivenItems`, or `ListedItems` where there are
+      other processes. `info` keeps the rows of the table.
     """
     if items.negatives:
         loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
@@ -109,27 +119,33 @@ def with_item_rows(
     size = items.distinct_rows(len(own), bucket.events)
 
     def localize(element: LaneBatch) -> LaneBatch:
-        local = to_local_ids(element, items.table_rows, size)
+        local, distinct_u = to_local_ids(element.batch, items.table_rows, size)
         if given is None:
-            return local
-        local = _with_embeddings(local, given, items.log_q_mv)
-        return local if has_all else _listed(element, local)
+            return LaneBatch(local.replace(items=RowItems(distinct_u)), element.info)
+        brought = _read_given(distinct_u, given, items.log_q_mv)
+        if has_all:
+            return LaneBatch(local.replace(items=brought), element.info)
+        listed = ListedItems(distinct_u, brought.table_ud, brought.log_q_mu)
+        return LaneBatch(element.batch.replace(items=listed), element.info)
 
     return loader.map(localize)
 
 
-def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> LaneBatch:
-    """Replaces the ids of a batch by places in `distinct_u`, its sorted distinct items.
+def to_local_ids(batch: Batch, table_rows: int, distinct_rows: int) -> tuple[Batch, np.ndarray]:
+    """The batch with ids that are places among its distinct items, and those items.
+
+    Args:
+      batch: Its ids are rows of the table.
+      table_rows: `v`.
+      distinct_rows: `u`, room for the distinct items.
+
+    Returns:
+      The batch, and `distinct_u`, see `RowItems`.
 
     Raises:
       ValueError: An id is not a row of the table.
     """
-    batch = element.batch
-    fields = {
-        name: ids
-        for name in ("item_ids_bl", "negatives_k", "negatives_blk")
-        if (ids := getattr(batch, name)) is not None
-    }
+    fields = batch.ids
     # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
     always = np.asarray([PADDING_ID, UNKNOWN_ID], np.int32)
     ids = np.concatenate([always, *(ids.ravel() for ids in fields.values())])
@@ -144,7 +160,7 @@ def to_local_ids(element: LaneBatch, table_rows: int, distinct_rows: int) -> Lan
         part = local[start : start + global_ids.size]
         changes[name] = part.reshape(global_ids.shape)
         start += global_ids.size
-    return LaneBatch(batch.replace(distinct_u=distinct_u, **changes), element.info)
+    return batch.replace(**changes), distinct_u
 
 
 def _distinct_places(ids_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,31 +178,17 @@ def _distinct_places(ids_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sorted_n[is_new_n], place_n
 
 
-def _with_embeddings(
-    element: LaneBatch, given: ItemEmbeddings, log_q_mv: tuple[np.ndarray, ...]
-) -> LaneBatch:
-    """The batch with what it needs to know of its distinct items."""
-    distinct_u = np.asarray(element.batch.distinct_u)
+def _read_given(
+    distinct_u: np.ndarray, given: ItemEmbeddings, log_q_mv: tuple[np.ndarray, ...]
+) -> GivenItems:
+    """What a batch brings of its distinct items."""
     end = int(np.argmax(distinct_u)) + 1
-    # Zeros for padding and unknown, whose rows the step has, and behind the last item.
-    item_table_ud = np.empty((len(distinct_u), given.width), given.dtype)
-    item_table_ud[:FIRST_ITEM_ID], item_table_ud[end:] = 0, 0
-    given.read(distinct_u[FIRST_ITEM_ID:end], item_table_ud[FIRST_ITEM_ID:end])
-    batch = element.batch.replace(item_table_ud=item_table_ud)
-    if log_q_mv:
-        batch = batch.replace(log_q_mu=np.stack([log_q_v[distinct_u] for log_q_v in log_q_mv]))
-    return LaneBatch(batch, element.info)
-
-
-def _listed(element: LaneBatch, local: LaneBatch) -> LaneBatch:
-    """The batch with its global ids, and with the list of what `local` brings of its items."""
-    brought = local.batch
-    batch = element.batch.replace(
-        listed_u=brought.distinct_u,
-        item_table_ud=brought.item_table_ud,
-        log_q_mu=brought.log_q_mu,
-    )
-    return LaneBatch(batch, element.info)
+    # Zeros for padding and unknown, whose rows the step has, and after the last item.
+    table_ud = np.empty((len(distinct_u), given.width), given.dtype)
+    table_ud[:FIRST_ITEM_ID], table_ud[end:] = 0, 0
+    given.read(distinct_u[FIRST_ITEM_ID:end], table_ud[FIRST_ITEM_ID:end])
+    log_q_mu = np.stack([log_q_v[distinct_u] for log_q_v in log_q_mv]) if log_q_mv else None
+    return GivenItems(table_ud, log_q_mu)
 
 
 def _drawing(

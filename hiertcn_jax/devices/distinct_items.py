@@ -9,49 +9,47 @@ other, so that each has one list of the items of all lanes: candidates are compa
 of every lane, and an item has to be the same one for all of them.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from hiertcn_jax.batch import PADDING_ID, UNKNOWN_ID, Batch
+from hiertcn_jax.batch import PADDING_ID, UNKNOWN_ID, Batch, GivenItems, ListedItems, RowItems
 from hiertcn_jax.devices.mesh import Layout, replicated
 
 _SIZE_QUANTUM = 128
 """The room for distinct items is a multiple of this: rows fill the tiles of an accelerator."""
 
 
-def with_listed_rows(batch: Batch, layout: Layout) -> Batch:
-    """`given` mode: what the batch brings of its items on every device; ids are places in that.
+def resolve_items(batch: Batch, layout: Layout) -> Batch:
+    """`given` mode: what the batch brings of its items on every device, ids places in that.
 
     Of an item that several processes have listed the first place counts, so equal items have equal
     ids; padding and unknown, which begin every list, stay at 0 and 1.
 
     Args:
-      batch: Its items' rows lie over `data`. Without `item_table_ud` it stays as it is.
+      batch: What it brings of its items lies over `data`.
       layout: Where the batch lies.
+
+    Returns:
+      A batch of `GivenItems`. One whose items are of another kind stays as it is.
     """
-    if batch.item_table_ud is None:
+    if not isinstance(batch.items, GivenItems | ListedItems):
         return batch
-    whole = replicated(layout.mesh)
-    names = ("item_table_ud", "log_q_mu", "listed_u")
-    brought = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
-    batch = batch.replace(
-        **jax.lax.with_sharding_constraint(brought, jax.tree.map(lambda _: whole, brought))
+    items = jax.lax.with_sharding_constraint(
+        batch.items, jax.tree.map(lambda _: replicated(layout.mesh), batch.items)
     )
-    if batch.listed_u is None:
-        return batch
-    order_u = jnp.argsort(batch.listed_u, stable=True)
-    sorted_u = batch.listed_u[order_u]
+    if isinstance(items, GivenItems):
+        return batch.replace(items=items)
+    order_u = jnp.argsort(items.listed_u, stable=True)
+    sorted_u = items.listed_u[order_u]
     places = {
         name: order_u[jnp.searchsorted(sorted_u, ids)].astype(jnp.int32)
-        for name, ids in _ids(batch).items()
+        for name, ids in batch.ids.items()
     }
-    return batch.replace(**places)
+    return batch.replace(items=GivenItems(items.table_ud, items.log_q_mu), **places)
 
 
 def with_distinct_rows(batch: Batch, layout: Layout) -> Batch:
-    """Sets `distinct_u`, and makes the other ids of a batch places in it.
+    """A batch of `RowItems` from one of `TableItems`.
 
     What `data_pipelines.lanes.distinct_items.to_local_ids` gives on the host, for the lanes of all
     processes.
@@ -60,7 +58,7 @@ def with_distinct_rows(batch: Batch, layout: Layout) -> Batch:
       batch: With ids of the table.
       layout: Where batch and table lie.
     """
-    fields = _ids(batch)
+    fields = batch.ids
     # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
     always = jnp.asarray([PADDING_ID, UNKNOWN_ID], jnp.int32)
     ids_n = jnp.concatenate([always, *(ids.ravel() for ids in fields.values())])
@@ -71,10 +69,4 @@ def with_distinct_rows(batch: Batch, layout: Layout) -> Batch:
     for name, ids in fields.items():
         changes[name] = place_n[start : start + ids.size].reshape(ids.shape).astype(jnp.int32)
         start += ids.size
-    return batch.replace(distinct_u=distinct_u, **changes)
-
-
-def _ids(batch: Batch) -> dict[str, Any]:
-    """The fields that hold ids of events and negatives."""
-    names = ("item_ids_bl", "negatives_k", "negatives_blk")
-    return {name: ids for name in names if (ids := getattr(batch, name)) is not None}
+    return batch.replace(items=RowItems(distinct_u), **changes)

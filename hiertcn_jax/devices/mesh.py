@@ -7,14 +7,13 @@ arrays, and XLA partitions them; what it must not gather is mapped over the devi
 A table whose rows `model` does not divide is filled up with rows of zeros, which no id points to.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from hiertcn_jax.batch import Batch
+from hiertcn_jax.batch import Batch, GivenItems, ListedItems
 from hiertcn_jax.scoring.item_table import ItemTable
 
 DATA, MODEL = "data", "model"
@@ -92,12 +91,13 @@ def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
     In `given` mode what a batch brings of its items is shared out over `data` too: it comes from
     the host once, and the devices hand it each other.
     """
-    over_data = {"b"} if batch.item_table_ud is None else {"b", "u"}
-    specs = {
-        name: PartitionSpec(*(DATA if axis in over_data else None for axis in axes))
-        for name, axes in _axes(batch).items()
-    }
-    return batch.replace(**{name: _sharding(mesh, spec) for name, spec in specs.items()})
+    over_data = {"b", "u"} if isinstance(batch.items, GivenItems | ListedItems) else {"b"}
+
+    def sharding(path: Any, _: Any) -> NamedSharding:
+        spec = PartitionSpec(*(DATA if axis in over_data else None for axis in _axes(path)))
+        return _sharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(sharding, batch)
 
 
 def lane_shardings(carry: Any, mesh: Mesh) -> Any:
@@ -156,8 +156,8 @@ def place_batch(batch: Batch, layout: Layout | None) -> Batch:
     if layout is None:
         return batch
     shards = layout.mesh.shape[DATA] // jax.process_count()
-    if batch.item_table_ud is not None and len(batch.item_table_ud) % shards:
-        batch = _filled_up(batch, shards)
+    if isinstance(batch.items, GivenItems | ListedItems):
+        batch = batch.replace(items=_filled_up(batch.items, shards))
     return place(batch, batch_shardings(batch, layout.mesh))
 
 
@@ -171,21 +171,19 @@ def place_lanes(tree: Any, layout: Layout | None) -> Any:
     return tree if layout is None else place(tree, lane_shardings(tree, layout.mesh))
 
 
-def _axes(batch: Batch) -> dict[str, str]:
-    """The axes of each field that a batch has."""
-    names = [field.name for field in dataclasses.fields(Batch)]
-    return {n: n.rpartition("_")[2] for n in names if getattr(batch, n) is not None}
+def _axes(path: Any) -> str:
+    """The axes of a field, which end its name."""
+    return path[-1].name.rpartition("_")[2]
 
 
-def _filled_up(batch: Batch, shards: int) -> Batch:
-    """The batch with as many rows more, which no id points to, as it takes to share them evenly."""
-    changes = {}
-    for name, axes in _axes(batch).items():
-        if "u" in axes:
-            values = getattr(batch, name)
-            room = -values.shape[axes.index("u")] % shards
-            changes[name] = np.pad(values, [(0, room if axis == "u" else 0) for axis in axes])
-    return batch.replace(**changes)
+def _filled_up(items: GivenItems | ListedItems, shards: int) -> Any:
+    """The items with as many more, which no id points to, as it takes to share them evenly."""
+
+    def fill(path: Any, values: np.ndarray) -> np.ndarray:
+        room_u = -len(items.table_ud) % shards
+        return np.pad(values, [(0, room_u if axis == "u" else 0) for axis in _axes(path)])
+
+    return jax.tree_util.tree_map_with_path(fill, items) if len(items.table_ud) % shards else items
 
 
 def own_part(array: jax.Array) -> np.ndarray:

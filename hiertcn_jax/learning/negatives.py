@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, GivenItems, Items, RowItems
 from hiertcn_jax.learning.softmax import is_among
 
 _DRAWS = 2**32
@@ -148,13 +148,13 @@ class Source:
     in_batch: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
-def sources_at_rows(sources: Sequence[Source], batch: Batch) -> list[Source]:
-    """The sources with the log-probabilities of a batch's own rows, where its ids are local."""
+def sources_at_rows(sources: Sequence[Source], items: Items) -> list[Source]:
+    """The sources with the log-probabilities of what a batch's ids point into."""
 
     def at_rows(number: int, proposal: Proposal) -> Proposal:
-        if batch.log_q_mu is not None:
-            return Proposal(batch.log_q_mu[number])
-        return proposal if batch.distinct_u is None else proposal.at_rows(batch.distinct_u)
+        if isinstance(items, GivenItems) and items.log_q_mu is not None:
+            return Proposal(items.log_q_mu[number])
+        return proposal.at_rows(items.distinct_u) if isinstance(items, RowItems) else proposal
 
     return [
         dataclasses.replace(source, proposal=at_rows(number, source.proposal))

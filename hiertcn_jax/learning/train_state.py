@@ -75,7 +75,7 @@ def init_train_state(
                 items,
             )
         # Only widths decide the parameters: it takes no event, and no more than a row of the table.
-        probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=items.input_vd[:1])
+        probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(items.input_vd[:1])
         variables = model.init(model_key, probe, model.init_carry(1))
         params = {"model": variables["params"], "items": items}
         return TrainState(

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hiertcn_jax.batch import Batch
+from hiertcn_jax.batch import Batch, GivenItems, RowItems, TableItems
 from hiertcn_jax.config import LossConfig, ModelConfig
-from hiertcn_jax.devices.distinct_items import with_distinct_rows, with_listed_rows
+from hiertcn_jax.devices.distinct_items import resolve_items, with_distinct_rows
 from hiertcn_jax.devices.mesh import Layout, replicated
 from hiertcn_jax.learning.negatives import Source, sources_at_rows
 from hiertcn_jax.learning.objective import event_loss, stream_keys
@@ -55,26 +55,27 @@ def make_train_step(
         keys = stream_keys(seed, state.step)
         items = state.params["items"]
         if layout is not None:
-            batch = with_listed_rows(batch, layout)
-            if optimizer.rows and batch.distinct_u is None:
+            batch = resolve_items(batch, layout)
+            if optimizer.rows and isinstance(batch.items, TableItems):
                 batch = with_distinct_rows(batch, layout)
-        distinct_u = batch.distinct_u
-        sources = sources_at_rows(sources, batch)
-        if optimizer.rows:
+        sources = sources_at_rows(sources, batch.items)
+        distinct_u = None
+        if isinstance(batch.items, RowItems):
             # Gradients are taken with respect to the batch's rows, never to the whole table.
+            distinct_u = batch.items.distinct_u
             items = items.rows(distinct_u)
 
         def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-            items = params["items"].with_given(batch)
+            items = params["items"].with_given(batch.items)
             queries, carry = batch_queries(
                 model,
                 params["model"],
-                batch.replace(item_table_ud=items.input_vd),
+                batch.with_embeddings(items.input_vd),
                 state.carry,
                 train=True,
                 rngs={name: keys[name] for name in ("dropout", "unknown")},
             )
-            if batch.item_table_ud is not None:
+            if isinstance(batch.items, GivenItems):
                 # Padding and unknown are never scored: nothing of the table learns by its scores,
                 # and no gradient as large as the batch's rows has to be added up over devices.
                 items = jax.lax.stop_gradient(items)

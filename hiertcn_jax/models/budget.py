@@ -26,7 +26,7 @@ def count_parameters(config: ModelConfig) -> int:
     """Number of parameters of the model without its item tables. Nothing is computed for it."""
     model = build(config)
     table_vd = np.zeros((1, config.item_dim), np.float32)
-    probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=table_vd)
+    probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(table_vd)
     shapes = jax.eval_shape(
         lambda key: model.init(key, probe, model.init_carry(1)), jax.random.key(0)
     )

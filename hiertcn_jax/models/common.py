@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Batch, NextEvent
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Batch, EmbeddedItems, NextEvent
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers import masking
 from hiertcn_jax.layers.dense import Dense
@@ -92,7 +92,7 @@ class SequenceModel(nn.Module):
         """Predictions for the events of a batch, and the lanes' state after them.
 
         Args:
-          batch: With `item_table_ud` set.
+          batch: With `EmbeddedItems`, see `Batch.with_embeddings`.
           carry: The lanes' state after the row before.
           train: Turns on dropout (rng `dropout`) and unknown replacement (rng `unknown`).
 
@@ -140,17 +140,20 @@ class SequenceModel(nn.Module):
         In training a share `unknown_rate` of them becomes the unknown item (rng `unknown`).
 
         Raises:
-          ValueError: The batch has no `item_table_ud`.
+          ValueError: The batch's items have no embeddings.
         """
-        if batch.item_table_ud is None:
-            raise ValueError("item_table_ud: must be set for the model to look items up")
+        if not isinstance(batch.items, EmbeddedItems):
+            raise ValueError(
+                f"items: a model looks items up in EmbeddedItems, got {type(batch.items).__name__};"
+                " see Batch.with_embeddings"
+            )
         ids_bl = batch.item_ids_bl
         if train and self.config.unknown_rate:
             replaced_bl = jax.random.bernoulli(
                 self.make_rng("unknown"), self.config.unknown_rate, ids_bl.shape
             )
             ids_bl = jnp.where(replaced_bl & (ids_bl >= FIRST_ITEM_ID), UNKNOWN_ID, ids_bl)
-        items_bld = jnp.take(batch.item_table_ud, ids_bl, axis=0).astype(self.compute_dtype)
+        items_bld = jnp.take(batch.items.table_ud, ids_bl, axis=0).astype(self.compute_dtype)
         if not self.config.projection_dim:
             return ids_bl, items_bld
         return ids_bl, self.projection(items_bld)

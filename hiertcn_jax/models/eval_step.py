@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from hiertcn_jax.batch import Batch
-from hiertcn_jax.devices.distinct_items import with_listed_rows
+from hiertcn_jax.devices.distinct_items import resolve_items
 from hiertcn_jax.devices.mesh import Layout, lane_shardings
 from hiertcn_jax.models import Model
 from hiertcn_jax.models.queries import batch_queries
@@ -25,9 +25,8 @@ def make_eval_step(model: Model, layout: Layout | None = None) -> EvalStep:
 
     def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[Queries, Any]:
         if layout is not None:
-            batch = with_listed_rows(batch, layout)
-        items = params["items"].with_given(batch)
-        batch = batch.replace(item_table_ud=items.input_vd)
+            batch = resolve_items(batch, layout)
+        batch = batch.with_embeddings(params["items"].with_given(batch.items).input_vd)
         out = batch_queries(model, params["model"], batch, carry)
         if layout is not None:
             out = jax.lax.with_sharding_constraint(out, lane_shardings(out, layout.mesh))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from hiertcn_jax.batch import Batch, NextEvent
-from hiertcn_jax.devices.distinct_items import with_listed_rows
+from hiertcn_jax.devices.distinct_items import resolve_items
 from hiertcn_jax.devices.mesh import Layout, lane_shardings
 from hiertcn_jax.models import Model
 from hiertcn_jax.models.queries import next_queries
@@ -40,9 +40,8 @@ def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
 
     def observe(params: dict[str, Any], batch: Batch, carry: Any) -> Any:
         if layout is not None:
-            batch = with_listed_rows(batch, layout)
-        items = params["items"].with_given(batch)
-        batch = batch.replace(item_table_ud=items.input_vd)
+            batch = resolve_items(batch, layout)
+        batch = batch.with_embeddings(params["items"].with_given(batch.items).input_vd)
         variables = {"params": params["model"]}
         return over_lanes(model.apply(variables, batch, carry, method="observe"))
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, Batch
+from hiertcn_jax.batch import FIRST_ITEM_ID, GivenItems, Items
 from hiertcn_jax.config import ModelConfig
 
 
@@ -32,14 +32,14 @@ class ItemTable(NamedTuple):
         """The table of these rows alone."""
         return jax.tree.map(lambda table: jnp.take(table, ids_u, axis=0), self)
 
-    def with_given(self, batch: Batch) -> "ItemTable":
-        """The rows that a batch's ids point into, where this is the table of `given` mode.
+    def with_given(self, items: Items) -> "ItemTable":
+        """The rows that the ids of a batch point into, where this is the table of `given` mode.
 
-        Without `item_table_ud` the batch brings no rows, and this table is what its ids point into.
+        A batch whose items are of another kind brings no rows: its ids point into this table.
         """
-        if batch.item_table_ud is None:
+        if not isinstance(items, GivenItems):
             return self
-        given_ud = jnp.asarray(batch.item_table_ud[FIRST_ITEM_ID:], self.input_vd.dtype)
+        given_ud = jnp.asarray(items.table_ud[FIRST_ITEM_ID:], self.input_vd.dtype)
         return self._replace(input_vd=jnp.concatenate([self.input_vd, given_ud]))
 
 

@@ -58,7 +58,7 @@ def predictions(model, params, batches, table_vd, lanes):
     apply, carry = jax.jit(model.apply), model.init_carry(lanes)
     found = {}
     for batch, _ in batches:
-        u_bld, carry = apply(params, batch.replace(item_table_ud=table_vd), carry)
+        u_bld, carry = apply(params, batch.with_embeddings(table_vd), carry)
         for lane, place in zip(*np.nonzero(batch.item_ids_bl), strict=True):
             found.setdefault(int(batch.item_ids_bl[lane, place]), np.asarray(u_bld)[lane, place])
     return found
@@ -79,7 +79,7 @@ def test_a_model_computes_the_same_on_a_grid_as_on_rows(name, tight):
     loader = train_loader(users, Bucket(2, 8, 3), seed=0, prefetch=0)
     chunks = list(itertools.islice(loader, 40))
     params = jax.jit(packed.init)(
-        jax.random.key(0), chunks[0].batch.replace(item_table_ud=table_vd), packed.init_carry(2)
+        jax.random.key(0), chunks[0].batch.with_embeddings(table_vd), packed.init_carry(2)
     )
     # Start states and tokens are 0 at first: what is 0 would hide where it is taken.
     params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(2), x.shape), params)
@@ -137,6 +137,7 @@ def test_rows_mode_points_to_the_same_items():
     local = with_grid_rows(batches, ItemRows(rows, 7), LANES, seed=0)
     assert len(local) == 3
     for (batch, _), (in_rows, _info) in zip(batches, local, strict=True):
-        np.testing.assert_array_equal(in_rows.distinct_u[in_rows.item_ids_bl], batch.item_ids_bl)
+        distinct_u = in_rows.items.distinct_u
+        np.testing.assert_array_equal(distinct_u[in_rows.item_ids_bl], batch.item_ids_bl)
         assert in_rows.negatives_k.shape == (7,)
-        assert (in_rows.distinct_u[in_rows.negatives_k] >= FIRST_ITEM_ID).all()
+        assert (distinct_u[in_rows.negatives_k] >= FIRST_ITEM_ID).all()

@@ -14,7 +14,7 @@ import pytest
 
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
-from hiertcn_jax.batch import Bucket, padding_batch
+from hiertcn_jax.batch import Bucket, GivenItems, ListedItems, TableItems, padding_batch
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.devices.mesh import (
     Layout,
@@ -154,18 +154,18 @@ def of_two_processes(run):
     batches = []
     for parts in itertools.islice(zip(*loaders, strict=True), STEPS):
         first, second = (element.batch for element in parts)
-        assert first.distinct_u is None
-        lanes = {
-            name: np.concatenate([getattr(first, name), getattr(second, name)])
-            for name in vars(first)
-            if name.rpartition("_")[2][0] in "bu" and getattr(first, name) is not None
-        }
-        if first.log_q_mu is not None:
-            lanes["log_q_mu"] = np.concatenate([first.log_q_mu, second.log_q_mu], 1)
+        assert isinstance(first.items, TableItems | ListedItems)
         if first.negatives_k is not None:
             np.testing.assert_array_equal(first.negatives_k, second.negatives_k)
-        batches.append(first.replace(**lanes))
+        batches.append(jax.tree_util.tree_map_with_path(side_by_side, first, second))
     return batches
+
+
+def side_by_side(path, one, other):
+    """Both along the axis of lanes or distinct items; what has neither is the same in both."""
+    axes = path[-1].name.rpartition("_")[2]
+    shared = [axis for axis, name in enumerate(axes) if name in "bu"]
+    return np.concatenate([one, other], shared[0]) if shared else one
 
 
 MOVED = re.compile(r"= \(?([^=]*?)\)? (?:all-gather|all-to-all|collective-permute)(?:-start)?\(")
@@ -224,13 +224,11 @@ def test_a_state_lies_where_it_should_and_holds_what_it_holds_on_one_device():
 def test_rows_that_devices_do_not_share_evenly_are_filled_up():
     layout = Layout(make_mesh(3, 1), ROWS)
     rows, log_q = np.arange(8.0).reshape(4, 2), np.arange(4.0)[None]
-    batch = padding_batch(Bucket(3, 2, 2)).replace(
-        distinct_u=np.arange(4), item_table_ud=rows, log_q_mu=log_q
-    )
+    batch = padding_batch(Bucket(3, 2, 2)).replace(items=GivenItems(rows, log_q))
     placed = place_batch(batch, layout)
-    np.testing.assert_array_equal(placed.item_table_ud, np.pad(rows, [(0, 2), (0, 0)]))
-    np.testing.assert_array_equal(placed.log_q_mu, np.pad(log_q, [(0, 0), (0, 2)]))
-    for values in (placed.item_table_ud, placed.log_q_mu, placed.item_ids_bl):
+    np.testing.assert_array_equal(placed.items.table_ud, np.pad(rows, [(0, 2), (0, 0)]))
+    np.testing.assert_array_equal(placed.items.log_q_mu, np.pad(log_q, [(0, 0), (0, 2)]))
+    for values in (placed.items.table_ud, placed.items.log_q_mu, placed.item_ids_bl):
         assert len({str(shard.index) for shard in values.addressable_shards}) == 3
 
 

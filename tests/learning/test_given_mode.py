@@ -10,7 +10,7 @@ import pytest
 
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
-from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, TableItems
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer
@@ -36,14 +36,18 @@ def given(tmp_path_factory):
     return given_embeddings(tmp_path_factory.mktemp("given"), ROWS, MODEL.item_dim, dtype="f2")
 
 
-def batches(given=None, count=3):
+def elements(given=None, count=3):
     log_q_v = np.log(COUNTS / COUNTS.sum(), where=COUNTS > 0, out=np.full(ROWS, -np.inf))
     rows = ItemRows(ROWS, LOSS.negatives[0][1], weight_v=COUNTS.astype(float))
     if given is not None:
         log_q_mv = (log_q_v.astype(np.float32),) * len(LOSS.negatives)
         rows = dataclasses.replace(rows, given=given, log_q_mv=log_q_mv)
     loader = train_loader(walking.log(11), BUCKET, seed=0, item_rows=rows, prefetch=0)
-    return [element.batch for element in itertools.islice(loader, count)]
+    return list(itertools.islice(loader, count))
+
+
+def batches(given=None, count=3):
+    return [element.batch for element in elements(given, count)]
 
 
 class Run:
@@ -113,17 +117,12 @@ def test_evaluation_reads_the_same_rows(tmp_path, name):
     given = given_embeddings(tmp_path, ROWS, MODEL.item_dim, dtype=name)
     run = Run("given", LOSS, [])
     state = run.states[0]
-    batch = batches(given, 1)[0]
+    ((batch, info),) = elements(given, 1)
     step = make_eval_step(run.model)
     u_bld, _ = step(state.params, batch, run.model.init_carry(BUCKET.lanes))
     table = table_of(given)
     table[:FIRST_ITEM_ID] = state.params["items"].input_vd
-    plain = batch.replace(
-        item_ids_bl=batch.distinct_u[batch.item_ids_bl],
-        distinct_u=None,
-        log_q_mu=None,
-        item_table_ud=None,
-    )
+    plain = batch.replace(item_ids_bl=info.item_ids_bl, items=TableItems())
     items = state.params["items"]._replace(input_vd=jnp.asarray(table))
     params = {**state.params, "items": items}
     expected, _ = step(params, plain, run.model.init_carry(BUCKET.lanes))

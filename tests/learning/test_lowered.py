@@ -11,7 +11,7 @@ import pytest
 from jax import export
 from jax.extend.core import jaxprs_in_params
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, padding_batch
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, RowItems, padding_batch
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer
@@ -69,7 +69,8 @@ class Steps:
         self.batch = padding_batch(BUCKET)
         if is_rows:
             self.batch = self.batch.replace(
-                distinct_u=np.full(256, PADDING_ID, np.int32), negatives_k=np.zeros(24, np.int32)
+                items=RowItems(np.full(256, PADDING_ID, np.int32)),
+                negatives_k=np.zeros(24, np.int32),
             )
         self.train_step = make_train_step(self.model, self.config, LOSS, optimizer, seed=0)
 

@@ -13,7 +13,7 @@ import pytest
 
 from data_pipelines.lanes.distinct_items import ItemRows, to_local_ids
 from data_pipelines.lanes.loaders import train_loader
-from hiertcn_jax.batch import Bucket, LaneBatch
+from hiertcn_jax.batch import Bucket, LaneBatch, RowItems
 from hiertcn_jax.config import LossConfig, LossName, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning import train_step
 from hiertcn_jax.learning.losses import LossSum
@@ -306,8 +306,8 @@ def test_rows_mode_equals_dense_mode(impressions):
     fresh_carry = dense.model.init_carry(BUCKET.lanes)
     _, carry = make_eval_step(dense.model)(dense.fresh().params, element.batch, fresh_carry)
     expected, expected_metrics = dense.step(dense.fresh(), element.batch, dense.sources)
-    local = to_local_ids(element, ROWS, 16)
-    got, metrics = rows.step(rows.fresh(), local.batch, rows.sources)
+    local, distinct_u = to_local_ids(element.batch, ROWS, 16)
+    got, metrics = rows.step(rows.fresh(), local.replace(items=RowItems(distinct_u)), rows.sources)
     assert metrics["loss_sum"] == pytest.approx(float(expected_metrics["loss_sum"]), rel=1e-5)
     # The norm over the touched rows is that over all: the others have no gradient.
     assert metrics["grad_norm"] == pytest.approx(float(expected_metrics["grad_norm"]), rel=1e-5)
@@ -317,7 +317,7 @@ def test_rows_mode_equals_dense_mode(impressions):
     for lanes in (got.carry, expected.carry):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), lanes, carry)
     moved = (got.params["items"].input_vd != rows.fresh().params["items"].input_vd).any(-1)
-    assert set(np.flatnonzero(moved)) <= set(local.batch.distinct_u.tolist())
+    assert set(np.flatnonzero(moved)) <= set(distinct_u.tolist())
     assert moved.sum() > 3
 
 
@@ -396,7 +396,7 @@ def test_the_evaluation_has_no_dropout_and_donates_its_carry():
     table_vd = params["items"].input_vd
     expected, _ = jax.jit(functools.partial(plain.apply, train=True))(
         {"params": params["model"]},
-        batch.replace(item_table_ud=table_vd),
+        batch.with_embeddings(table_vd),
         plain.init_carry(BUCKET.lanes),
     )
     np.testing.assert_allclose(first.vectors, expected, rtol=1e-5, atol=1e-6)

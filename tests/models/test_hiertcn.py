@@ -36,7 +36,7 @@ def random_params(config, seed=0):
     """The model, and parameters that are all away from their initial zeros."""
     model = build(config)
     table_vd = jax.random.normal(jax.random.key(seed), (ITEMS, config.item_dim))
-    batch = pack([[[(0.0, [2])]]], Bucket(1, 2, 1))[0][0].replace(item_table_ud=table_vd)
+    batch = pack([[[(0.0, [2])]]], Bucket(1, 2, 1))[0][0].with_embeddings(table_vd)
     params = model.init(jax.random.key(seed + 1), batch, model.init_carry(1))["params"]
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 2), len(leaves))
@@ -54,7 +54,7 @@ def run(model, params, table_vd, batches):
     carry = model.init_carry(batches[0].item_ids_bl.shape[0])
     outputs = []
     for batch in batches:
-        u_bld, carry = apply(model, params, batch.replace(item_table_ud=table_vd), carry)
+        u_bld, carry = apply(model, params, batch.with_embeddings(table_vd), carry)
         outputs.append(np.asarray(u_bld))
     return outputs, carry
 
@@ -197,7 +197,7 @@ def test_no_gradient_flows_from_padding_or_into_it():
 
     def total(params, table_vd):
         u_bld, _ = model.apply(
-            {"params": params}, batch.replace(item_table_ud=table_vd), model.init_carry(2)
+            {"params": params}, batch.with_embeddings(table_vd), model.init_carry(2)
         )
         return jnp.sum(u_bld * batch.loss_weight_bl[..., None])
 
@@ -210,7 +210,7 @@ def test_no_gradient_flows_from_padding_or_into_it():
 def test_training_replaces_a_share_of_inputs_and_dropout_is_seeded():
     config = dataclasses.replace(SMALL, unknown_rate=0.5, dropout=0.5)
     model, params, table_vd = random_params(config)
-    batch = pack([[[(0.0, [2, 3, 4, 5])]]], Bucket(1, 4, 1))[0][0].replace(item_table_ud=table_vd)
+    batch = pack([[[(0.0, [2, 3, 4, 5])]]], Bucket(1, 4, 1))[0][0].with_embeddings(table_vd)
 
     def train(seed):
         rngs = {"dropout": jax.random.key(seed), "unknown": jax.random.key(seed + 1)}

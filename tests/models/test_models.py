@@ -64,7 +64,7 @@ def setup(config):
     """The model with random parameters, all away from their initial zeros, and an item table."""
     model, rng = build(config), np.random.default_rng(0)
     table_vd = rng.normal(size=(ITEMS, config.item_dim)).astype(np.float32)
-    batch = padding_batch(CHUNK).replace(item_table_ud=table_vd)
+    batch = padding_batch(CHUNK).with_embeddings(table_vd)
     shapes = jax.eval_shape(
         lambda key: model.init(key, batch, model.init_carry(3)), jax.random.key(0)
     )
@@ -85,7 +85,7 @@ def run(config, lanes, bucket, padding_rows=0):
     batches, places = pack(lanes, bucket)
     carry, outputs = jax.tree.map(np.asarray, model.init_carry(bucket.lanes)), []
     for batch in [*batches, *[padding_batch(bucket)] * padding_rows]:
-        u_bld, carry = apply(model, params, batch.replace(item_table_ud=table_vd), carry)
+        u_bld, carry = apply(model, params, batch.with_embeddings(table_vd), carry)
         outputs.append(np.asarray(u_bld))
     assert np.isfinite(outputs).all()
     return [np.array([outputs[i][lane, j] for i, j in ws]) for lane, ws in enumerate(places)], carry
@@ -186,7 +186,7 @@ def gradients(model, params, table_vd, batch, seed):
     def total(params, table_vd):
         u_bld, _ = model.apply(
             {"params": params},
-            batch.replace(item_table_ud=table_vd),
+            batch.with_embeddings(table_vd),
             model.init_carry(CHUNK.lanes),
             train=True,
             rngs=rngs,
@@ -249,8 +249,8 @@ def test_no_operation_of_a_model_reads_the_negatives(name):
     """What was shown beside an event is no input: it may have been shown because of it."""
     model, params, table_vd = setup(ModelConfig(**{**SMALL, "name": name}))
     params = jax.tree.map(jnp.asarray, params)
-    batch = padding_batch(CHUNK).replace(
-        item_table_ud=table_vd,
+    batch = padding_batch(CHUNK).with_embeddings(table_vd)
+    batch = batch.replace(
         negatives_k=np.zeros(3, np.int32),
         negatives_blk=np.zeros((3, 5, 2), np.int32),
     )
@@ -267,7 +267,7 @@ def test_no_operation_of_a_model_reads_the_negatives(name):
 def test_a_model_needs_its_items():
     config = config_of("gru_user")
     model, params, _ = setup(config)
-    with pytest.raises(ValueError, match="item_table_ud"):
+    with pytest.raises(ValueError, match="EmbeddedItems, got TableItems"):
         model.apply({"params": params}, padding_batch(CHUNK), model.init_carry(3))
 
 

@@ -38,7 +38,7 @@ def setup(config):
     """The model with random parameters, all away from their initial zeros, and an item table."""
     model, rng = build(config), np.random.default_rng(0)
     table_vd = rng.normal(size=(ITEMS, config.item_dim)).astype(np.float32)
-    batch = padding_batch(EVENT).replace(item_table_ud=table_vd)
+    batch = padding_batch(EVENT).with_embeddings(table_vd)
     shapes = jax.eval_shape(
         lambda key: model.init(key, batch, model.init_carry(LANES)), jax.random.key(0)
     )
@@ -66,13 +66,13 @@ def test_predicting_and_observing_each_event_equals_the_batched_call(option):
     lanes = lanes_of_users()
     (batch,), places = pack(lanes, WHOLE)
     u_bld, carry_of_call = apply(
-        model, "__call__", params, batch.replace(item_table_ud=table_vd), model.init_carry(LANES)
+        model, "__call__", params, batch.with_embeddings(table_vd), model.init_carry(LANES)
     )
 
     carry, predicted = model.init_carry(LANES), []
     for event in pack(lanes, EVENT)[0]:
         predicted.append(apply(model, "predict", params, next_event(event), carry))
-        carry = apply(model, "observe", params, event.replace(item_table_ud=table_vd), carry)
+        carry = apply(model, "observe", params, event.with_embeddings(table_vd), carry)
 
     for lane, where in enumerate(places):
         expected = np.array([u_bld[lane, place] for _, place in where])
@@ -88,7 +88,7 @@ def test_a_history_observed_in_rows_or_at_once_gives_one_state(option):
     for bucket in (WHOLE, ROWS):
         carry = model.init_carry(LANES)
         for batch in pack(lanes_of_users(), bucket)[0]:
-            carry = apply(model, "observe", params, batch.replace(item_table_ud=table_vd), carry)
+            carry = apply(model, "observe", params, batch.with_embeddings(table_vd), carry)
         states.append(carry)
     assert_close(*states)
 

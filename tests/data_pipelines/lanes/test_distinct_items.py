@@ -6,7 +6,7 @@ import pytest
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.distinct_items import ItemRows, to_local_ids
 from data_pipelines.lanes.loaders import eval_loader, train_loader
-from hiertcn_jax.batch import Bucket
+from hiertcn_jax.batch import Bucket, TableItems
 from tests.data_pipelines.lanes import walking
 
 BUCKET = Bucket(4, 5, 3)
@@ -23,28 +23,26 @@ def batches(item_rows, count=3, seed=0, **process):
 def global_negatives(element):
     batch = element.batch
     local = batch.negatives_k if batch.negatives_blk is None else batch.negatives_blk
-    return batch.distinct_u[local]
+    return batch.items.distinct_u[local]
 
 
 @pytest.mark.parametrize("shared, shape", [(True, (6,)), (False, (4, 5, 6))])
 @pytest.mark.parametrize("weight_v", [None, WEIGHT_V])
 def test_local_ids_lead_back_to_the_global_ones(shared, shape, weight_v):
     for element in batches(ItemRows(9, 6, shared, weight_v)):
-        batch = element.batch
-        assert batch.distinct_u.shape == (128,)
-        np.testing.assert_array_equal(batch.distinct_u[batch.item_ids_bl], element.info.item_ids_bl)
+        batch, distinct_u = element.batch, element.batch.items.distinct_u
+        assert distinct_u.shape == (128,)
+        np.testing.assert_array_equal(distinct_u[batch.item_ids_bl], element.info.item_ids_bl)
         negatives = global_negatives(element)
         assert negatives.shape == shape
-        assert {batch.item_ids_bl.dtype, negatives.dtype, batch.distinct_u.dtype} == {
-            np.dtype("i4")
-        }
+        assert {batch.item_ids_bl.dtype, negatives.dtype, distinct_u.dtype} == {np.dtype("i4")}
         allowed = range(2, 9) if weight_v is None else np.flatnonzero(weight_v[2:]) + 2
         assert set(negatives.ravel()) <= set(allowed)
 
 
 def test_distinct_items_are_sorted_once_each_behind_padding_and_unknown():
     for element in batches(ItemRows(9, 2)):
-        distinct_u = element.batch.distinct_u
+        distinct_u = element.batch.items.distinct_u
         used = np.union1d([0, 1], element.info.item_ids_bl)
         used = np.union1d(used, global_negatives(element))
         np.testing.assert_array_equal(distinct_u[: len(used)], used)
@@ -67,7 +65,7 @@ def test_negatives_are_a_function_of_seed_step_and_lane(shared):
     halves = [batches(items, process_index=index, process_count=2) for index in range(2)]
     for step, expected in enumerate(drawn):
         # A part of the lanes keeps global ids: the items of the others are not known.
-        assert halves[0][step].batch.distinct_u is None
+        assert halves[0][step].batch.items == TableItems()
         own = [
             half[step].batch.negatives_k if shared else half[step].batch.negatives_blk
             for half in halves
@@ -98,14 +96,14 @@ def test_evaluation_has_local_ids_too():
         walking.log(5), BUCKET, split=Split.TEST, item_rows=ItemRows(9), prefetch=0
     )
     for element in loader:
-        local = element.batch.item_ids_bl
-        np.testing.assert_array_equal(element.batch.distinct_u[local], element.info.item_ids_bl)
+        distinct_u, local = element.batch.items.distinct_u, element.batch.item_ids_bl
+        np.testing.assert_array_equal(distinct_u[local], element.info.item_ids_bl)
 
 
 def test_an_item_that_is_no_row_of_the_table_is_an_error():
     element = batches(None, 1)[0]
     with pytest.raises(ValueError, match=r"items 0\.\.8 in a table of 5 rows"):
-        to_local_ids(element, table_rows=5, distinct_rows=128)
+        to_local_ids(element.batch, table_rows=5, distinct_rows=128)
 
 
 @pytest.mark.parametrize(
@@ -138,18 +136,17 @@ def test_impressions_are_among_the_distinct_items_and_stand_before_what_is_drawn
     both = batches_of(3, ItemRows(9, 2, shared, impressions=3))
     assert any(element.batch.negatives_blk.any() for element in own)
     for element, shown, other in zip(both, own, drawn, strict=True):
-        batch = element.batch
-        assert not np.any(
-            batch.distinct_u[batch.negatives_blk[..., :3]] != shown.batch.negatives_blk
-        )
+        batch, distinct_u = element.batch, element.batch.items.distinct_u
+        other, others_u = other.batch, other.batch.items.distinct_u
+        assert not np.any(distinct_u[batch.negatives_blk[..., :3]] != shown.batch.negatives_blk)
         if shared:
             assert batch.negatives_blk.shape == (4, 5, 3)
-            items_k = batch.distinct_u[batch.negatives_k]
-            np.testing.assert_array_equal(items_k, other.batch.distinct_u[other.batch.negatives_k])
+            items_k = distinct_u[batch.negatives_k]
+            np.testing.assert_array_equal(items_k, others_u[other.negatives_k])
         else:
             np.testing.assert_array_equal(
-                batch.distinct_u[batch.negatives_blk[..., 3:]],
-                other.batch.distinct_u[other.batch.negatives_blk],
+                distinct_u[batch.negatives_blk[..., 3:]],
+                others_u[other.negatives_blk],
             )
 
 

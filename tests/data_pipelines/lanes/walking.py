@@ -185,6 +185,7 @@ def as_dict(element):
     """A LaneBatch as a dict of arrays; `info.item_ids_bl` is `global_ids_bl`."""
     info = vars(element.info)
     arrays = vars(element.batch) | info | {"global_ids_bl": info["item_ids_bl"]}
+    arrays |= vars(arrays.pop("items"))
     arrays["item_ids_bl"] = element.batch.item_ids_bl
     return {name: array for name, array in arrays.items() if array is not None}
 

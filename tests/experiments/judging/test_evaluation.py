@@ -28,7 +28,7 @@ def params(data):
     """Parameters that are nowhere at their initial zeros."""
     model = build(MODEL)
     rng = np.random.default_rng(0)
-    probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=np.zeros((1, 4), np.float32))
+    probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(np.zeros((1, 4), np.float32))
     shapes = jax.eval_shape(model.init, jax.random.key(0), probe, model.init_carry(1))["params"]
 
     def draw(*shape):
