@@ -262,7 +262,7 @@ def test_weight_decay_reaches_the_rows_of_the_batch_alone():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_weight_decay_leaves_biases_norms_and_starts_alone(name):
     model = build(ModelConfig(name=name, item_dim=4, projection_dim=2, gap_decay="learned"))
-    probe = padding_batch(Bucket(1, 1, 1)).replace(item_table_ud=jnp.zeros((1, 4)))
+    probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(jnp.zeros((1, 4)))
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), probe, model.init_carry(1)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), params["params"])
     ones = jax.tree.map(jnp.ones_like, zeros)
