@@ -13,6 +13,13 @@ experiments.train and W/best.json for --settings of experiments.compare. --emit_
 the trials as flagfiles for a cluster's scheduler, and runs nothing.
 """
 
+import importlib.util
+import sys
+
+if importlib.util.find_spec("optuna") is None:
+    print("error: sweeps need Optuna: python -m pip install 'hiertcn_jax[sweep]'", file=sys.stderr)
+    sys.exit(1)
+
 import json
 import sys
 from pathlib import Path

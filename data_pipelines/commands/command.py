@@ -6,7 +6,9 @@ flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to
 
 import atexit
 import contextlib
+import importlib.metadata
 import inspect
+import itertools
 import logging
 import os
 import shlex
@@ -21,6 +23,7 @@ from absl import logging as absl_logging
 
 from data_pipelines.commands.allocator import keep_freed_memory
 from data_pipelines.commands.flagfiles import expand_flagfiles
+from data_pipelines.commands.help import help_text, plain_error, unknown_flag
 from data_pipelines.commands.starting import end_at_once
 from data_pipelines.local_paths import expand_paths_of_flags
 
@@ -70,14 +73,17 @@ def run_command(
 
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
-            rest = flags.FLAGS(expand_flagfiles(arguments))
+            expanded = expand_flagfiles(arguments)
+            _answer_questions(expanded)
+            rest = flags.FLAGS(expanded)
             if rest[1:]:
                 raise ValueError(f"unexpected arguments: {' '.join(rest[1:])}")
-            if not app_asks_for_help():
-                expand_paths_of_flags(flags.FLAGS)
-                configs.append(read_flags())
+            expand_paths_of_flags(flags.FLAGS)
+            configs.append(read_flags())
+        except flags.UnrecognizedFlagError as error:
+            fail(unknown_flag(error.flagname), 2)
         except (flags.Error, ValueError) as error:
-            fail(error, 2)
+            fail(plain_error(error), 2)
         return rest
 
     def guarded(arguments: Any) -> None:
@@ -105,10 +111,15 @@ def run_command(
     sys.exit(0)
 
 
-def app_asks_for_help() -> bool:
-    """Whether --help or one of its kin was given; absl prints it and exits behind the parsing."""
-    names = ("help", "helpfull", "helpshort", "helpxml", "only_check_args")
-    return any(name in flags.FLAGS and flags.FLAGS[name].value for name in names)
+def _answer_questions(arguments: Sequence[str]) -> None:
+    """Prints the help or the version and ends, where a command line asks for it."""
+    asked = set(itertools.takewhile(lambda argument: argument != "--", arguments[1:]))
+    if asked & {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}:
+        print(help_text())
+        sys.exit(0)
+    if asked & {"--version", "-version"}:
+        print(f"hiertcn_jax {importlib.metadata.version('hiertcn_jax')}")
+        sys.exit(0)
 
 
 def fail(message: object, code: int) -> NoReturn:

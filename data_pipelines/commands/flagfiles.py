@@ -4,6 +4,7 @@ absl would read them too, but names no file where one is not UTF-8, and goes on 
 itself.
 """
 
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from absl import flags
 from data_pipelines.local_paths import local_path
 
 _DIRECTIVE = re.compile(r"--?flagfile(=(?P<path>.*))?", re.DOTALL)
+_PRESET = re.compile(r"--?preset(=(?P<name>.*))?", re.DOTALL)
 _FLAG = re.compile(r"--?\w")
 _MOST_FILES = 100
 _MOST_BYTES = 1 << 20
@@ -39,9 +41,14 @@ def expand_flagfiles(arguments: Sequence[str]) -> list[str]:
     read: list[Path] = []
     while rest:
         argument = rest.pop(0)
-        directive = _DIRECTIVE.fullmatch(argument)
+        directive, preset = _DIRECTIVE.fullmatch(argument), _PRESET.fullmatch(argument)
         if argument == "--":
             return [*expanded, argument, *rest]
+        if preset is not None:
+            name = preset["name"] if preset["name"] is not None else "".join(rest[:1])
+            rest = rest if preset["name"] is not None else rest[1:]
+            expanded += _lines(str(preset_file(name)), (), read)
+            continue
         if directive is None:
             expanded.append(argument)
         elif directive["path"] is not None:
@@ -51,6 +58,22 @@ def expand_flagfiles(arguments: Sequence[str]) -> list[str]:
         else:
             raise flags.IllegalFlagValueError("flag --flagfile: expected the name of a file")
     return expanded
+
+
+def preset_file(name: str) -> Path:
+    """A flagfile that comes with the program, wherever one stands.
+
+    Raises:
+      flags.IllegalFlagValueError: There is none of that name.
+    """
+    found = importlib.util.find_spec("experiments")
+    folder = Path(*(found.submodule_search_locations or []) if found else ()) / "flagfiles"
+    names = sorted(path.stem for path in folder.glob("*.flags"))
+    if name not in names:
+        raise flags.IllegalFlagValueError(
+            f"flag --preset={name}: there is no such preset; one of {', '.join(names)}"
+        )
+    return folder / f"{name}.flags"
 
 
 def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[str]:

@@ -9,10 +9,30 @@ from hiertcn_jax.settings import Field, Settings, fields_of
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
-_PARSERS: dict[type, type[flags.ArgumentParser]] = {
-    int: flags.IntegerParser,
-    float: flags.FloatParser,
-    str: flags.ArgumentParser,
+
+class _Number(flags.ArgumentParser):
+    """A parser that says what it expected."""
+
+    def __init__(self, kind: type, expected: str) -> None:
+        super().__init__()
+        self._kind, self._expected = kind, expected
+
+    def parse(self, argument: Any) -> Any:
+        """The number.
+
+        Raises:
+          ValueError: It is none.
+        """
+        try:
+            return self._kind(argument)
+        except (ValueError, TypeError):
+            raise ValueError(f"expected {self._expected}") from None
+
+
+_PARSERS: dict[type, flags.ArgumentParser] = {
+    int: _Number(int, "a whole number"),
+    float: _Number(float, "a number"),
+    str: flags.ArgumentParser(),
 }
 
 
@@ -80,7 +100,7 @@ def _flag_of(field: Field) -> flags.Flag:
         return flags.EnumFlag(name, default, text, field.choices)
     if field.kind.type is bool:
         return flags.BooleanFlag(name, default, text)
-    parser = _PARSERS[field.kind.type]()
+    parser = _PARSERS[field.kind.type]
     return flags.Flag(parser, flags.ArgumentSerializer(), name, default, text)
 
 

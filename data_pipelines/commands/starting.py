@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 _PACKAGES = ("data_pipelines", "experiments")
+_SCRIPT = "hiertcn"
 
 
 def end_on_signals() -> None:
@@ -29,12 +30,14 @@ def _is_command(argv: list[str], orig_argv: list[str]) -> bool:
     Meanwhile sys.argv[0] is "-m"; the module is what precedes the other arguments on the command
     line, alone or behind options of one letter ("-m experiments.train", "-Bmexperiments.train").
     """
+    if argv and os.path.basename(argv[0]) == _SCRIPT:
+        return True
     if not argv or argv[0] != "-m" or len(orig_argv) <= len(argv):
         return False
     module = orig_argv[-len(argv)]
     if module.startswith("-"):
         module = module.partition("m")[2]
-    return module.startswith(tuple(f"{package}." for package in _PACKAGES))
+    return module.partition(".")[0] in _PACKAGES
 
 
 def end_at_once(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,0 +1,114 @@
+"""What a command says of itself: its flags by topic, its version, and the flag that was meant."""
+
+import difflib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+_OURS = ("hiertcn_jax", "data_pipelines", "experiments", "benchmarks")
+_WIDTH = 88
+
+_MEANT = {
+    "lr": "learning_rate",
+    "batch_size": "lanes",
+    "train_batch_size": "lanes",
+    "seq_len": "events",
+    "max_len": "events",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "max_steps": "steps",
+    "num_steps": "steps",
+    "hidden_size": "gru_dim",
+    "hidden_dim": "gru_dim",
+    "embedding_dim": "item_dim",
+    "embedding_size": "item_dim",
+    "emb_dim": "item_dim",
+    "n_layers": "gru_layers",
+    "num_layers": "gru_layers",
+    "num_heads": "attention_heads",
+    "n_heads": "attention_heads",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "early_stopping": "patience",
+    "wd": "weight_decay",
+    "dropout_rate": "dropout",
+    "output": "output_dir",
+    "out": "output_dir",
+    "data": "data_dir",
+    "dataset": "data_dir",
+    "run_dir": "workdir",
+    "log_dir": "workdir",
+    "n_trials": "trials",
+    "user": "user_column",
+    "item": "item_column",
+    "time": "time_column",
+    "timestamp": "time_column",
+    "timestamp_column": "time_column",
+}
+"""What other libraries call a flag of ours."""
+
+
+def help_text(values: flags.FlagValues = flags.FLAGS) -> str:
+    """What the command does, and all of its own flags by topic."""
+    lines = [inspect.cleandoc(sys.modules["__main__"].__doc__ or ""), ""]
+    for topic, own in _topics(values):
+        lines += [f"{topic}:", ""]
+        for flag in sorted(own, key=lambda flag: flag.name):
+            lines += _flag_lines(flag)
+        lines.append("")
+    lines += [
+        "Every command takes:",
+        "",
+        "  --flagfile=FILE  Reads flags from a file, one a line.",
+        "  --preset=NAME    Reads a flagfile that comes with the program, such as globo.",
+        "  --version        Prints the version.",
+    ]
+    return "\n".join(lines)
+
+
+def unknown_flag(name: str, values: flags.FlagValues = flags.FLAGS) -> str:
+    """The line about a flag that does not exist, with the one that was probably meant."""
+    own = [flag.name for _, flags_of_topic in _topics(values) for flag in flags_of_topic]
+    meant = [_MEANT[name]] if _MEANT.get(name) in own else difflib.get_close_matches(name, own, 1)
+    suggestion = f"did you mean --{meant[0]}?" if meant else "--help lists the flags"
+    return f"flag --{name}: there is no such flag; {suggestion}"
+
+
+def _topics(values: flags.FlagValues) -> Iterator[tuple[str, Sequence[flags.Flag]]]:
+    """The command's own flags: those of the module that runs, then by the module of each config."""
+    by_module = values.flags_by_module_dict()
+    main = sys.argv[0]
+    names = [name for name in by_module if name == main or name.startswith(_OURS)]
+    for name in sorted(names, key=lambda name: (name != main, list(by_module).index(name))):
+        title = "this command" if name == main else name.rpartition(".")[2].replace("_", " ")
+        yield title, by_module[name]
+
+
+def _flag_lines(flag: flags.Flag) -> list[str]:
+    value, text = flag.default, flag.help or ""
+    shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    known = [] if shown is None or shown == "" else [f"default {shown}"]
+    if isinstance(flag, flags.EnumFlag):
+        choices = "|".join(flag.parser.enum_values)
+        text = text.removeprefix(f"<{choices}>: ")
+        known.insert(0, choices)
+    text = " ".join([*text.split(), *([f"({'; '.join(known)})"] if known else [])])
+    indent = " " * 6
+    return [
+        f"  --{flag.name}",
+        *textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent),
+    ]
+
+
+def plain_error(error: Exception) -> str:
+    """What absl says of a flag, where it is about one that was not given."""
+    missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
+    if not missing:
+        return str(error)
+    names = " and ".join(f"--{name}" for name in missing)
+    return f"{names}: must be given; --help lists the flags"

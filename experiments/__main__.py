@@ -1,0 +1,67 @@
+"""All commands by one name.
+
+    hiertcn COMMAND [--flags]        python -m experiments COMMAND [--flags]
+
+does what `python -m experiments.COMMAND` does (`prepare`: `python -m data_pipelines.prepare`), from
+any folder.
+"""
+
+import runpy
+import sys
+from typing import NoReturn
+
+COMMANDS = {
+    "prepare": "data_pipelines.prepare",
+    "train": "experiments.train",
+    "evaluate": "experiments.evaluate",
+    "compare": "experiments.compare",
+    "sweep": "experiments.sweep",
+    "embed": "experiments.embed",
+}
+"""The module of each command."""
+
+_SAYS = {
+    "prepare": "turn a log of (user, item, time) into data to train on",
+    "train": "train a model and score it",
+    "evaluate": "score a trained model again, on other events or other data",
+    "compare": "train several models and score them on the same events",
+    "sweep": "search hyperparameters",
+    "embed": "write the embedding of every user",
+}
+
+
+def usage() -> str:
+    """What `hiertcn --help` prints."""
+    lines = [f"  {name:10} {text}" for name, text in _SAYS.items()]
+    return "\n".join(
+        [
+            "usage: hiertcn COMMAND [--flags]",
+            "",
+            *lines,
+            "",
+            "hiertcn COMMAND --help lists the flags of a command; hiertcn --version its version.",
+        ]
+    )
+
+
+def run() -> NoReturn:
+    """Runs the command that the command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h", "-help", "help"):
+        print(usage())
+        sys.exit(0)
+    if name in ("--version", "-version"):
+        from hiertcn_jax import __version__
+
+        print(f"hiertcn_jax {__version__}")
+        sys.exit(0)
+    if name not in COMMANDS:
+        print(f"error: {name}: no such command; one of {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    del sys.argv[1]
+    runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    run()
