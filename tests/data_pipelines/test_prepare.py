@@ -235,7 +235,7 @@ def test_the_program_prints_a_table(tmp_path):
     [
         ("1,2,noon", [], 1, "row 31 (line 32), column 'timestamp': expected a number"),
         ("1,2", ["--min_sessions=0"], 2, "min_sessions=0: must be >= 1"),
-        ("1,2", ["--what=0"], 2, "Unknown command line flag 'what'"),
+        ("1,2", ["--what=0"], 2, "flag --what: there is no such flag"),
     ],
 )
 def test_exit_codes_and_the_one_line(tmp_path, row, arguments, code, message):

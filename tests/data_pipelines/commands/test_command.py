@@ -178,7 +178,7 @@ def test_how_to_go_on_is_said_where_one_can(kind, goes_on):
     ("argument", "message"),
     [
         ("--flagfile=nowhere.flags", "flag --flagfile=nowhere.flags: cannot be read: No such file"),
-        ("--nothing", "Unknown command line flag 'nothing'"),
+        ("--nothing", "flag --nothing: there is no such flag"),
         ("some\x1b[1mthing", "unexpected arguments: some\\x1b[1mthing"),
     ],
 )
