@@ -11,6 +11,7 @@ from data_pipelines.raw.bad_rows import OnBadRow
 from data_pipelines.raw.columns import Columns
 from data_pipelines.raw.conditions import parse_conditions
 from data_pipelines.raw.ingest import ReadOptions
+from data_pipelines.raw.row_checker import NULL_VALUES
 from data_pipelines.raw.times import TimeOptions, TimeUnit, parse_time, polars_format
 from data_pipelines.sessions.filters import FilterOptions
 from data_pipelines.sessions.splits import SplitName, SplitOptions
@@ -57,8 +58,8 @@ class PrepareConfig(Settings):
         at_least=0,
     )
 
-    user_column: str = setting("user_id", "Column (or feature) of user ids, text or integers.")
-    item_column: str = setting("item_id", "Column of item ids, text or integers.")
+    user_column: str = setting("user_id", "Column (or feature) of user ids: text, whole numbers.")
+    item_column: str = setting("item_id", "Column of item ids: text, whole numbers.")
     time_column: str = setting("timestamp", "Column of times: numbers since 1970, or ISO 8601.")
     time_unit: TimeUnit = setting(
         TimeOptions.unit,
@@ -82,6 +83,12 @@ class PrepareConfig(Settings):
     on_bad_row: OnBadRow = setting(
         "error",
         "At a row that cannot be used: stop, or skip it and count it in the manifest.",
+    )
+    null_values: tuple[str, ...] = setting(
+        NULL_VALUES,
+        "Words that stand for nothing, as blanks do: a row is bad that has one as an id or a time. "
+        f"Default: {' '.join(NULL_VALUES)}. With --null_values= there are none.",
+        adds_up=True,
     )
     drop_where: str = setting(
         "",
@@ -220,6 +227,7 @@ class PrepareConfig(Settings):
             ),
             separator=self._separator(),
             on_bad_row=self.on_bad_row,
+            null_values=self.null_values,
             drop_where=parse_conditions(self.drop_where),
         )
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from data_pipelines.commands.aside import require_vacant, written_aside
 from data_pipelines.commands.command import run_command
+from data_pipelines.commands.prepare_lines import log_lines
 from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from data_pipelines.embeddings.item_ids import read_item_ids
@@ -33,14 +34,15 @@ from data_pipelines.impressions.files import encode_impressions, typed_impressio
 from data_pipelines.impressions.negatives import add_impressions, impression_report
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
-from data_pipelines.raw.ingest import collect_log
+from data_pipelines.raw.ingest import RawRows, collect_log
 from data_pipelines.raw.log import Log
-from data_pipelines.raw.odd_times import UnitSeen
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.readers import read_files
 from data_pipelines.raw.tfds_source import read_tfds
 from data_pipelines.raw.times import TimeOptions
 from data_pipelines.sessions.dataset import Dataset, build_dataset
 from data_pipelines.sessions.filters import apply_filters
+from data_pipelines.sessions.log_report import LogReport, id_types, identical_rows
 from data_pipelines.sessions.sessionize import Events, to_sessions
 from data_pipelines.synthetic import synthetic_log
 from hiertcn_jax.settings import fields_of
@@ -73,7 +75,12 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     events, filter_drops = apply_filters(events, config.filter_options())
     listed = None if config.catalogue is None else read_item_ids(config.catalogue)
     dataset = build_dataset(log, events, config.split_options(), listed)
-    report = {"merged_sessions": dataclasses.asdict(merged), "counts": dataset.counts()}
+    report = {
+        "merged_sessions": dataclasses.asdict(merged),
+        "counts": dataset.counts(),
+        "ids": id_types(log.facts, dataset.vocabulary),
+        "log": _report_log(log, dataset),
+    }
     if config.impressions:
         dataset, report["impressions"] = _join_impressions(dataset, log, events, config)
     report["content_hash"] = dataset.content_hash()
@@ -88,6 +95,18 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     return load_manifest(output_dir)
 
 
+def _report_log(log: Log, dataset: Dataset) -> dict[str, Any]:
+    report = LogReport(dataset.vocabulary)
+    report.add(
+        dataset.user_ids,
+        dataset.user_sessions,
+        dataset.session_lengths,
+        dataset.item_ids,
+        dataset.times,
+    )
+    return report.result(log.facts, len(log), identical_rows(log))
+
+
 def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
     options = config.read_options()
     if config.input:
@@ -100,7 +119,7 @@ def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
     options = dataclasses.replace(
         options, columns=dataclasses.replace(options.columns, times=times)
     )
-    return collect_log(iter([("synthetic log", frame)]), options, BadRows("error"))
+    return collect_log(iter([RawRows("synthetic log", frame, True)]), options, BadRows("error"))
 
 
 def _join_impressions(
@@ -108,11 +127,7 @@ def _join_impressions(
 ) -> tuple[Dataset, dict[str, Any]]:
     bad_rows = BadRows(config.on_bad_row)
     frames = typed_impressions(
-        config.impressions,
-        config.impression_columns(),
-        config.read_options().separator,
-        bad_rows,
-        UnitSeen(),
+        config.impressions, config.impression_columns(), config.read_options(), bad_rows, LogFacts()
     )
     options = config.impression_options()
     dataset, counts = add_impressions(dataset, events, encode_impressions(frames, log), options)
@@ -152,7 +167,7 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
     )
     for drop in manifest["drops"]:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
-    for line in _merged_lines(manifest) + _impression_lines(manifest):
+    for line in log_lines(manifest) + _merged_lines(manifest) + _impression_lines(manifest):
         console.print(line)
 
 

@@ -122,7 +122,7 @@ def main(settings: Settings) -> None:
 def _write(output: Path, data: Data, user_n: np.ndarray, embedding_nd: np.ndarray) -> None:
     order = np.argsort(user_n)
     frame = pl.DataFrame(
-        {"user_id": data.user_ids(user_n[order]), "embedding": embedding_nd[order]},
+        {"user_id": data.logged_user_ids(user_n[order]), "embedding": embedding_nd[order]},
         schema_overrides={"embedding": pl.Array(pl.Float32, embedding_nd.shape[1])},
     )
     write_parquet(output, frame)

@@ -14,6 +14,7 @@ from data_pipelines.embeddings.item_ids import read_item_ids
 from data_pipelines.errors import DataError
 from data_pipelines.raw.drops import Drop
 from data_pipelines.sessions.filters import user_rules
+from data_pipelines.sessions.log_report import identical_rows
 from data_pipelines.sessions.overlaps import Merged
 from data_pipelines.sessions.parts import item_counts, split_counts
 from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
@@ -75,6 +76,13 @@ def sum_merged(stages: Stages) -> Merged:
     return Merged(**sums)
 
 
+def count_identical(stages: Stages) -> int:
+    """Events that are the same as an earlier one, of all parts."""
+    return sum(
+        read_json(stages.path(number, "report"))["identical"] for number in range(stages.parts)
+    )
+
+
 def filter_drops(stages: Stages) -> tuple[int, list[Drop]]:
     """Events that `collapse_repeats` dropped, and what each filter did.
 
@@ -114,7 +122,11 @@ def make_vocabulary(stages: Stages) -> Vocabulary:
     catalogue = stages.config.catalogue
     listed = None if catalogue is None else read_item_ids(catalogue)
     vocabulary, _ = build_vocabulary(
-        counts["item_id"], counts["train"].to_numpy(), counts["valid"].to_numpy(), listed
+        counts["item_id"],
+        counts["train"].to_numpy(),
+        counts["valid"].to_numpy(),
+        listed,
+        stages.facts.ids_of("item_id"),
     )
     vocabulary.save(stages.work)
     return vocabulary
@@ -130,6 +142,7 @@ def _counts(number: int, stages: Stages) -> Iterator[Any]:
     users.rename("user_id").to_frame().write_parquet(stages.path(number, "users"))
     report = {
         "collapsed": part.collapsed,
+        "identical": identical_rows(part.log),
         "merged": dataclasses.asdict(part.merged),
         "dropped": part.dropped,
         "events": len(part.events),

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_pipelines.beam.counts import (
     count,
+    count_identical,
     filter_drops,
     find_dropped_items,
     make_vocabulary,
@@ -32,6 +33,7 @@ from data_pipelines.histories.events import blocks_of
 from data_pipelines.histories.store import open_histories
 from data_pipelines.impressions.negatives import impression_report
 from data_pipelines.raw.drops import Drop
+from data_pipelines.sessions.log_report import LogReport, id_types
 
 
 def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop], dict[str, Any]]:
@@ -65,7 +67,8 @@ def _prepare(
     config: PrepareConfig, directory: Path, work: Path
 ) -> tuple[list[Drop], dict[str, Any]]:
     stages = Stages(config, work, number_of_parts(config), config.split_options())
-    drops = read_log(stages)
+    drops, rows, facts = read_log(stages)
+    stages = dataclasses.replace(stages, facts=facts)
     find_dropped_items(stages)
     stages = dataclasses.replace(stages, split=find_cuts(stages))
     count(stages)
@@ -84,7 +87,13 @@ def _prepare(
     if config.svd_embeddings:
         in_order = (history for _, block in blocks_of(histories) for history in block)
         write_svd_embeddings(directory, in_order, vocabulary, config.svd_embeddings)
-    report |= {"content_hash": hash_histories(work, histories, vocabulary), "counts": counts}
+    log_report = LogReport(vocabulary)
+    report |= {
+        "content_hash": hash_histories(work, histories, vocabulary, log_report.add_histories),
+        "counts": counts,
+        "ids": id_types(facts, vocabulary),
+        "log": log_report.result(facts, rows, count_identical(stages)),
+    }
     if collapsed:
         drops.append(Drop("collapse_repeats", collapsed))
     return drops + dropped_by_filters, report

@@ -3,7 +3,7 @@
 import collections
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import polars as pl
@@ -15,33 +15,47 @@ from data_pipelines.impressions.files import typed_impressions
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import read_drops, typed_frames
-from data_pipelines.raw.odd_times import Unit, UnitSeen
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.paths import expand_paths
 from data_pipelines.raw.readers import read_frames
 from data_pipelines.raw.tfds_source import TfdsRange, tfds_frames, tfds_ranges
 from data_pipelines.sessions.parts import part_of_users
 
 _Typed = Callable[
-    [Any, PrepareConfig, BadRows, collections.Counter[str], UnitSeen], Iterator[pl.DataFrame]
+    [Any, PrepareConfig, BadRows, collections.Counter[str], LogFacts], Iterator[pl.DataFrame]
 ]
-"""The frames of a source, each with a column `user_id`, what its conditions drop, and its unit."""
+"""The frames of a source, each with a column `user_id`; what its conditions drop, and its facts."""
 
-_ROWS, _DROPPED, _PROBLEMS, _UNITS = "rows", "dropped", "problems", "units"
+_ROWS, _DROPPED, _PROBLEMS, _FACTS = "rows", "dropped", "problems", "facts"
 
 
-def read_log(stages: Stages) -> list[Drop]:
-    """Deals the events to parts; returns what was dropped on the way.
+class _Dealt(NamedTuple):
+    """What came of dealing rows to parts.
+
+    Attributes:
+      rows: How many there are.
+      dropped: How many were dropped, by reason.
+      facts: What the ids and times of all of them are like.
+    """
+
+    rows: int
+    dropped: dict[str, int]
+    facts: LogFacts
+
+
+def read_log(stages: Stages) -> tuple[list[Drop], int, LogFacts]:
+    """Deals the events to parts; returns what was dropped, the events, and what they are like.
 
     Raises:
       DataError: As `readers.read_files` and `tfds_source.read_tfds`.
     """
     config = stages.config
     if config.tfds is None:
-        rows, dropped = _deal(stages, "events", _file_names(config.input), _typed_events)
+        dealt = _deal(stages, "events", _file_names(config.input), _typed_events)
     else:
         ranges = tfds_ranges(config.tfds, config.tfds_data_dir, config.read_options())
-        rows, dropped = _deal(stages, "events", ranges, _typed_records)
-    return read_drops(rows, dropped)
+        dealt = _deal(stages, "events", ranges, _typed_records)
+    return read_drops(dealt.rows, dealt.dropped), dealt.rows, dealt.facts
 
 
 def read_impressions(stages: Stages) -> dict[str, int]:
@@ -51,7 +65,7 @@ def read_impressions(stages: Stages) -> dict[str, int]:
       DataError: As `impression_files.typed_impressions`.
     """
     files = _file_names(stages.config.impressions)
-    return _deal(stages, "impressions", files, _typed_impressions)[1]
+    return _deal(stages, "impressions", files, _typed_impressions).dropped
 
 
 def _file_names(paths: Sequence[str]) -> list[str]:
@@ -63,11 +77,11 @@ def _typed_events(
     config: PrepareConfig,
     bad_rows: BadRows,
     dropped: collections.Counter[str],
-    seen: UnitSeen,
+    facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
     options = config.read_options()
     raw = read_frames([file], options.needed(), options.separator, bad_rows)
-    return typed_frames(raw, options, bad_rows, dropped, seen)
+    return typed_frames(raw, options, bad_rows, dropped, facts)
 
 
 def _typed_records(
@@ -75,12 +89,12 @@ def _typed_records(
     config: PrepareConfig,
     bad_rows: BadRows,
     dropped: collections.Counter[str],
-    seen: UnitSeen,
+    facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
     assert config.tfds is not None
     options = config.read_options()
     raw = tfds_frames(config.tfds, config.tfds_data_dir, [records], options)
-    return typed_frames(raw, options, bad_rows, dropped, seen)
+    return typed_frames(raw, options, bad_rows, dropped, facts)
 
 
 def _typed_impressions(
@@ -88,62 +102,58 @@ def _typed_impressions(
     config: PrepareConfig,
     bad_rows: BadRows,
     dropped: collections.Counter[str],
-    seen: UnitSeen,
+    facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
-    separator = config.read_options().separator
-    return typed_impressions([file], config.impression_columns(), separator, bad_rows, seen)
+    columns, options = config.impression_columns(), config.read_options()
+    return typed_impressions([file], columns, options, bad_rows, facts)
 
 
-def _deal(
-    stages: Stages, name: str, sources: Sequence[Any], typed: _Typed
-) -> tuple[int, dict[str, int]]:
+def _deal(stages: Stages, name: str, sources: Sequence[Any], typed: _Typed) -> _Dealt:
     """Deals the rows of sources to the files `name` of the parts.
-
-    Returns:
-      How many there are, and how many were dropped by reason.
 
     Raises:
       DataError: A source or a row cannot be used. Of several, what is first in order of the input.
     """
-    report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS, _UNITS)}
+    report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS, _FACTS)}
     with stages.pipeline() as pipeline:
         read = (
             pipeline
             | beam.Create(list(enumerate(sources)))
             | beam.Reshuffle()
-            | beam.ParDo(_Read(stages, typed)).with_outputs(_DROPPED, _PROBLEMS, _UNITS, main=_ROWS)
+            | beam.ParDo(_Read(stages, typed)).with_outputs(_DROPPED, _PROBLEMS, _FACTS, main=_ROWS)
         )
         read[_ROWS] | beam.GroupByKey() | beam.Map(_write_part, stages, name)
         dropped = read[_DROPPED] | beam.CombinePerKey(sum) | "Dropped" >> beam.combiners.ToList()
         dropped | "WriteDropped" >> beam.Map(write_json, report[_DROPPED])
         problems = read[_PROBLEMS] | "Problems" >> beam.combiners.ToList()
         problems | "WriteProblems" >> beam.Map(write_json, report[_PROBLEMS])
-        units = read[_UNITS] | "Units" >> beam.combiners.ToList()
-        units | "WriteUnits" >> beam.Map(write_json, report[_UNITS])
-    problems = read_json(report[_PROBLEMS]) + _unit_problems(read_json(report[_UNITS]))
+        facts = read[_FACTS] | "Facts" >> beam.combiners.ToList()
+        facts | "WriteFacts" >> beam.Map(write_json, report[_FACTS])
+    problems = read_json(report[_PROBLEMS])
+    of_all = _sum_facts(read_json(report[_FACTS]), problems)
     if problems:
         raise DataError(min(problems)[1])
     counts = dict(sorted(read_json(report[_DROPPED])))
-    return counts.pop("", 0), counts
+    return _Dealt(counts.pop("", 0), counts, of_all)
 
 
-def _unit_problems(units: list[tuple[int, Unit, str]]) -> list[tuple[int, str]]:
-    """The first source whose times count another unit than those of the sources before it."""
-    seen = UnitSeen()
-    for number, unit, place in sorted(units):
+def _sum_facts(found: list[tuple[int, Any]], problems: list[tuple[int, str]]) -> LogFacts:
+    """What holds of all sources; adds a problem where one is at odds with those before it."""
+    of_all = LogFacts()
+    for number, facts in sorted(found, key=lambda numbered: numbered[0]):
         try:
-            seen.require(unit, place)
+            of_all.add(LogFacts.from_json(facts))
         except DataError as error:
-            return [(number, str(error))]
-    return []
+            problems.append((number, str(error)))
+    return of_all
 
 
 class _Read(beam.DoFn):
     """Sources to pieces of parts: (part, ((source, piece), frame)).
 
     Beside them what was dropped, (reason, rows), with "" for the rows that are left; what cannot be
-    used, (source, message): it waits for what other workers find in sources before; and the unit of
-    its times, (source, unit, where it was seen).
+    used, (source, message): it waits for what other workers find in sources before; and what its
+    ids and times are like, (source, facts).
     """
 
     def __init__(self, stages: Stages, typed: _Typed) -> None:
@@ -152,8 +162,8 @@ class _Read(beam.DoFn):
     def process(self, numbered: tuple[int, Any]) -> Iterator[Any]:
         number, source = numbered
         bad_rows, dropped = BadRows(self._config.on_bad_row), collections.Counter[str]()
-        seen = UnitSeen()
-        frames = enumerate(self._typed(source, self._config, bad_rows, dropped, seen))
+        facts = LogFacts()
+        frames = enumerate(self._typed(source, self._config, bad_rows, dropped, facts))
         try:
             for piece, frame in frames:
                 dropped[""] += len(frame)
@@ -161,8 +171,7 @@ class _Read(beam.DoFn):
                     yield part, ((number, piece), own)
         except DataError as error:
             yield beam.pvalue.TaggedOutput(_PROBLEMS, (number, str(error)))
-        if seen.unit is not None:
-            yield beam.pvalue.TaggedOutput(_UNITS, (number, seen.unit, seen.place))
+        yield beam.pvalue.TaggedOutput(_FACTS, (number, facts.to_json()))
         for reason, rows in {"": 0, **(dropped + bad_rows.counts)}.items():
             yield beam.pvalue.TaggedOutput(_DROPPED, (reason, rows))
 

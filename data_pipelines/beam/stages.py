@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from data_pipelines.config import PrepareConfig
 from data_pipelines.impressions.files import IMPRESSION_SCHEMA
 from data_pipelines.raw.log import TYPED_SCHEMA
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.paths import expand_paths
 from data_pipelines.raw.tfds_source import tfds_ranges
 from data_pipelines.sessions.parts import Part, filter_part
@@ -39,12 +40,14 @@ class Stages:
       parts: How many parts the log is dealt to.
       split: How sessions are split; of `time` by fractions, once `cuts.find_cuts` found them, by
         the cuts.
+      facts: What the ids of the whole log are like, once it was read.
     """
 
     config: PrepareConfig
     work: Path
     parts: int
     split: SplitOptions
+    facts: LogFacts = dataclasses.field(default_factory=LogFacts)
 
     def pipeline(self) -> beam.Pipeline:
         """A pipeline on the runner that the config names; runs at the end of its `with` block."""
@@ -70,7 +73,8 @@ class Stages:
     def filtered(self, part: int) -> Part:
         """The events of a part, as far as the rounds have come."""
         dropped = [pl.read_parquet(path)["item_id"] for path in self.dropped_items()]
-        return filter_part(self._read(part, "events", TYPED_SCHEMA), self.config, dropped)
+        events = self._read(part, "events", TYPED_SCHEMA)
+        return filter_part(events, self.config, dropped, self.facts)
 
     def impressions(self, part: int) -> pl.DataFrame:
         """What was shown to the users of a part, `IMPRESSION_SCHEMA`, in the order of the input."""

@@ -1,7 +1,7 @@
 """The content hash of histories on disk, column by column: they need not fit in memory."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,23 @@ _SHOWN = ("shown_items", "shown_counts")
 """Not hashed where the log has no impressions."""
 
 
-def hash_histories(directory: Path, histories: HistorySource, vocabulary: Vocabulary) -> str:
+def hash_histories(
+    directory: Path,
+    histories: HistorySource,
+    vocabulary: Vocabulary,
+    see: Callable[[Sequence[History]], None] = lambda block: None,
+) -> str:
     """`Dataset.content_hash` of histories on disk.
 
     Args:
       directory: For a file of each column, which are removed.
       histories: All users.
       vocabulary: The catalogue.
+      see: Is given all histories too, many at a time, so that they are read once.
     """
     sizes: collections.Counter[str] = collections.Counter()
     for _, block in blocks_of(histories):
+        see(block)
         for name, (size, *pieces) in _columns(block).items():
             sizes[name] += size
             with (directory / f"column-{name}").open("ab") as file:

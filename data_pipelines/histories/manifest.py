@@ -8,6 +8,8 @@ from typing import Any
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json, require_within
+from data_pipelines.raw.ids import ID_TYPES
+from data_pipelines.raw.odd_times import UNITS
 
 FILE_NAME = "manifest.json"
 
@@ -27,10 +29,30 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) or type(value) is int
+
+
+def _is_id_type(value: object) -> bool:
+    return value in ID_TYPES
+
+
+def _is_unit(value: object) -> bool:
+    return value is None or value in UNITS
+
+
 _Check = tuple[Callable[[object], bool], str]
 _COUNT: _Check = (_is_count, "a whole number >= 0")
 _SHA256: _Check = (_is_sha256, "sha256: and 64 hexadecimal digits")
 _TEXT: _Check = (_is_text, "text")
+_NUMBER: _Check = (_is_number, "a number >= 0")
+_ID: _Check = (_is_id, "text or a whole number")
+_ID_TYPE: _Check = (_is_id_type, ", ".join(ID_TYPES))
+_UNIT: _Check = (_is_unit, f"{', '.join(UNITS)} or null")
 
 # A dict has at least these keys; a dict of one key None has any keys, a list any length.
 _GROUPS = {"all": _COUNT, "first": _COUNT, "next": _COUNT}
@@ -56,6 +78,19 @@ _SHOWN_PART = {
     "negatives": _COUNT,
 }
 _MERGED = {"users": _COUNT, "sessions": _COUNT, "into": _COUNT, "events": _COUNT}
+_IDS = {"user": _ID_TYPE, "item": _ID_TYPE}
+_MEAN = {"mean": _NUMBER, "median": _NUMBER}
+_LOG = {
+    "from": _TEXT,
+    "to": _TEXT,
+    "time_unit": _UNIT,
+    "rows": _COUNT,
+    "identical_rows": _COUNT,
+    "sessions_per_user": _MEAN,
+    "events_per_session": _MEAN,
+    "frequent_users": [{"id": _ID, "events": _COUNT}],
+    "frequent_items": [{"id": _ID, "events": _COUNT}],
+}
 _IMPRESSIONS = {
     "rows": _COUNT,
     "rows_of_other_users": _COUNT,
@@ -87,6 +122,13 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
       "merged_sessions": {"users", "sessions" (that overlapped others), "into" (as many sessions),
       "events"}; manifests from before sessions were merged lack it.
 
+      "ids": {"user", "item"} (string, int64 or uint64: the type of ids in the raw log, and where
+      they are written out), "log": {"from", "to" (times of the events, UTC), "time_unit" (of
+      numbers; null: there were none), "rows" (events read), "identical_rows" (to an earlier one),
+      "sessions_per_user": {"mean", "median"}, "events_per_session": {"mean", "median"},
+      "frequent_users": [{"id", "events"}], "frequent_items": [{"id", "events"}] (with over a tenth
+      of the events)}; manifests from before ids had types lack both, and all ids are text.
+
       With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (beside
       an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
       "splits": {part: {"matched", "unmatched", "with_negatives" (events), "negatives"}}}
@@ -107,7 +149,12 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
             f"{path}: expected schema_version {SCHEMA_VERSION}, got {_shown(version)}; "
             "prepare it again"
         )
-    optional = {"impressions": _IMPRESSIONS, "merged_sessions": _MERGED}
+    optional = {
+        "impressions": _IMPRESSIONS,
+        "merged_sessions": _MERGED,
+        "ids": _IDS,
+        "log": _LOG,
+    }
     wanted = _MANIFEST | {name: form for name, form in optional.items() if name in manifest}
     problem = _mismatch(manifest, wanted, "") or _contradiction(manifest)
     if problem:

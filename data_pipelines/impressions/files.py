@@ -8,10 +8,13 @@ import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.ids import WHOLE_FLOAT, IdFacts, cast_ids, is_id, without_fraction
+from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.log import Log, codes_of
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.odd_times import UnitSeen
 from data_pipelines.raw.readers import read_frames
-from data_pipelines.raw.row_checker import RowChecker, is_id
+from data_pipelines.raw.row_checker import RowChecker
 from data_pipelines.raw.times import TimeOptions
 from data_pipelines.raw.usable_times import usable_times
 
@@ -84,45 +87,43 @@ class Impressions:
 def typed_impressions(
     paths: Sequence[str],
     columns: ImpressionColumns,
-    separator: str | None,
+    options: ReadOptions,
     bad_rows: BadRows,
-    seen: UnitSeen,
+    facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
     """Yields the rows of files as `IMPRESSION_SCHEMA`, in the order of the input.
 
     Args:
       paths: Files or patterns, as of `readers.read_files`.
       columns: Which columns hold what.
-      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      options: How the log is read; of it the files' form and the words for nothing.
       bad_rows: What to do with a row that cannot be used.
-      seen: Gets the unit of the times.
+      facts: Gets the unit of the times.
 
     Raises:
       DataError: As `readers.read_files`. A row is bad too where nothing was shown, or where an item
         was clicked that was not shown.
     """
-    for source, frame in read_frames(paths, columns.names(), separator, bad_rows, lists=True):
-        yield _typed(frame, columns, source, bad_rows, seen)
+    for source, frame, _ in read_frames(
+        paths, columns.names(), options.separator, bad_rows, lists=True
+    ):
+        checker = RowChecker(frame, source, bad_rows, options.null_values)
+        yield _typed(checker, columns, options.null_values, facts.unit)
 
 
 def _typed(
-    frame: pl.DataFrame,
-    columns: ImpressionColumns,
-    source: str,
-    bad_rows: BadRows,
-    seen: UnitSeen,
+    checker: RowChecker, columns: ImpressionColumns, null_values: Sequence[str], seen: UnitSeen
 ) -> pl.DataFrame:
     """Raw rows to `IMPRESSION_SCHEMA`."""
-    checker = RowChecker(frame, source, bad_rows)
-    checker.cast_ids(columns.user)
+    cast_ids(checker, columns.user)
     checker.drop_nulls(columns.user)
     checker.drop_nulls(columns.time)
     usable_ms = usable_times(checker, columns.time, columns.times, seen)
     times_ms = pl.Series(usable_ms, dtype=pl.Int64)
     checker.frame = checker.frame.with_columns(
         times_ms.alias("time_ms"),
-        shown=_lists(checker.frame[columns.shown], source),
-        clicked=_lists(checker.frame[columns.clicked], source),
+        shown=_lists(checker.frame[columns.shown], checker.source, null_values),
+        clicked=_lists(checker.frame[columns.clicked], checker.source, null_values),
     )
     nothing = checker.frame["shown"].list.len() == 0
     checker.drop(nothing.to_numpy(), columns.shown, "nothing was shown", "items")
@@ -135,8 +136,8 @@ def _typed(
     )
 
 
-def _lists(values: pl.Series, source: str) -> pl.Series:
-    """List(String) of a column in any of the forms that `ImpressionColumns` names."""
+def _lists(values: pl.Series, source: str, null_values: Sequence[str]) -> pl.Series:
+    """List(String) of a column in any of the forms that `ImpressionColumns` names, no nulls."""
     dtype = values.dtype
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         lists = values.cast(pl.String).str.extract_all(_ID_IN_TEXT)
@@ -144,15 +145,35 @@ def _lists(values: pl.Series, source: str) -> pl.Series:
         lists = values.cast(pl.String).reshape((-1, 1)).arr.to_list()
     elif dtype == pl.Null or (isinstance(dtype, pl.List) and _holds_ids(dtype)):
         lists = values.cast(pl.List(pl.String))
+    elif isinstance(dtype, pl.List) and _holds_whole_floats(values):
+        lists = values.cast(pl.List(pl.Int64)).cast(pl.List(pl.String))
     else:
         raise DataError(
             f"{source}: column {values.name!r}: expected lists of text or integers, got {dtype}"
         )
-    return lists.list.drop_nulls().fill_null([])
+    words = lists.list.eval(pl.element().filter(~pl.element().is_in(list(null_values))))
+    return words.list.drop_nulls().fill_null([])
+
+
+def _holds_whole_floats(values: pl.Series) -> bool:
+    """Whether lists hold floats that are whole numbers, each of them exact."""
+    items = values.explode().drop_nulls()
+    if items.dtype != pl.Float64:
+        return False
+    return bool(((items == items.floor()) & (items.abs() <= 2**53)).all())
 
 
 def _holds_ids(dtype: pl.List) -> bool:
     return dtype == pl.List(pl.Null) or is_id(pl.Series(dtype=dtype.inner).dtype)
+
+
+def _as_in_log(ids: pl.Series, facts: IdFacts) -> pl.Series:
+    """Ids, or lists of them, with "7" for "7.0" where these are one in the log."""
+    if not facts.merges_floats:
+        return ids
+    if isinstance(ids.dtype, pl.List):
+        return ids.list.eval(pl.element().str.replace(WHOLE_FLOAT, "${1}"))
+    return without_fraction(ids)
 
 
 def encode_impressions(frames: Iterable[pl.DataFrame], log: Log) -> Impressions:
@@ -163,6 +184,10 @@ def encode_impressions(frames: Iterable[pl.DataFrame], log: Log) -> Impressions:
       log: Whose users and items they are.
     """
     frame = pl.concat([pl.DataFrame(schema=IMPRESSION_SCHEMA), *frames])
+    frame = frame.with_columns(
+        _as_in_log(frame["user_id"], log.facts.ids_of("user_id")),
+        *(_as_in_log(frame[name], log.facts.ids_of("item_id")) for name in ("shown", "clicked")),
+    )
     users = codes_of(frame["user_id"], log.user_ids)
     of_log = frame.filter(users.is_not_null())
     ids = pl.concat([of_log["shown"].explode(), of_log["clicked"].explode()]).drop_nulls()

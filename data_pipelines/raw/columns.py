@@ -4,8 +4,9 @@ import dataclasses
 
 import polars as pl
 
-from data_pipelines.raw.bad_rows import BadRows
-from data_pipelines.raw.odd_times import UnitSeen
+from data_pipelines.raw.ids import cast_ids, facts_of
+from data_pipelines.raw.log import TYPED_SCHEMA
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.row_checker import RowChecker
 from data_pipelines.raw.times import TimeOptions
 from data_pipelines.raw.usable_times import usable_times
@@ -16,7 +17,7 @@ class Columns:
     """Which columns of the input hold what.
 
     Attributes:
-      user: User ids, text or integers.
+      user: User ids, text or whole numbers.
       item: Item ids, likewise.
       time: Times, see `times.to_milliseconds`.
       times: How they are read.
@@ -35,35 +36,32 @@ class Columns:
 
 
 def typed_columns(
-    frame: pl.DataFrame, columns: Columns, source: str, bad_rows: BadRows, seen: UnitSeen
+    checker: RowChecker, columns: Columns, is_typed: bool, facts: LogFacts
 ) -> pl.DataFrame:
     """Converts raw columns to `log.TYPED_SCHEMA`.
 
     Args:
-      frame: The columns of `columns`, `row` (Int64) and, from a text file, `line` (Int64).
+      checker: Rows with the columns of `columns`.
       columns: What they hold.
-      source: The file, for messages.
-      bad_rows: What to do with null ids and unusable times.
-      seen: The unit of the times so far.
+      is_typed: Whether the types of columns say what they hold: not in a text file.
+      facts: Gets what the ids and times are like.
 
     Raises:
-      DataError: Ids are neither text nor integers; a row is bad and the action is `error`; times
-        are in another unit, or are dates written as numbers.
+      DataError: Ids are neither text nor whole numbers; a row is bad and the action is `error`;
+        times are in another unit, or are dates written as numbers.
     """
-    checker = RowChecker(frame, source, bad_rows)
-    for name in (columns.user, columns.item, *([columns.session] if columns.session else [])):
-        checker.cast_ids(name)
+    names = {"user_id": columns.user, "item_id": columns.item}
+    if columns.session is not None:
+        names["session_id"] = columns.session
+    is_text = {column: cast_ids(checker, name) and is_typed for column, name in names.items()}
     for name in columns.names():
         checker.drop_nulls(name)
-    times_ms = usable_times(checker, columns.time, columns.times, seen)
+    times_ms = usable_times(checker, columns.time, columns.times, facts.unit)
     frame = checker.frame
-    return pl.DataFrame(
-        {
-            "user_id": frame[columns.user],
-            "item_id": frame[columns.item],
-            "time_ms": pl.Series(times_ms, dtype=pl.Int64),
-            "session_id": frame[columns.session]
-            if columns.session
-            else pl.Series([None] * len(frame), dtype=pl.String),
-        }
+    typed = {column: frame[name] for column, name in names.items()}
+    for column, ids in typed.items():
+        facts.add_ids(column, facts_of(ids, is_text[column]))
+    typed.setdefault("session_id", pl.Series([None] * len(frame), dtype=pl.String))
+    return pl.DataFrame({**typed, "time_ms": pl.Series(times_ms, dtype=pl.Int64)}).select(
+        list(TYPED_SCHEMA)
     )

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -12,10 +13,26 @@ from data_pipelines.raw.columns import Columns, typed_columns
 from data_pipelines.raw.conditions import Condition
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.log import Log, encode_log
-from data_pipelines.raw.odd_times import UnitSeen
+from data_pipelines.raw.log_facts import LogFacts
+from data_pipelines.raw.row_checker import NULL_VALUES, RowChecker
 
 # What a message shows of a header that may be anything.
 _LISTED_NAMES, _LISTED_CHARACTERS = 30, 60
+
+
+class RawRows(NamedTuple):
+    """Some rows of a source.
+
+    Attributes:
+      source: Its name, for messages.
+      frame: The columns that are needed, as they are there, and `row`, their numbers from 1
+        (Int64); from a text file also `line`.
+      is_typed: Whether the types of columns say what they hold: not in a text file.
+    """
+
+    source: str
+    frame: pl.DataFrame
+    is_typed: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +43,7 @@ class ReadOptions:
       columns: Which columns hold what.
       separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
       on_bad_row: Stop at a row that cannot be used, or skip and count it.
+      null_values: Text that stands for nothing.
       drop_where: Rows where any of these holds are dropped; what else is wrong with them does not
         matter, as long as they have the right number of fields.
     """
@@ -33,6 +51,7 @@ class ReadOptions:
     columns: Columns = dataclasses.field(default_factory=Columns)
     separator: str | None = None
     on_bad_row: OnBadRow = "error"
+    null_values: tuple[str, ...] = NULL_VALUES
     drop_where: tuple[Condition, ...] = ()
 
     def needed(self) -> list[str]:
@@ -62,13 +81,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def collect_log(
-    frames: Iterator[tuple[str, pl.DataFrame]], options: ReadOptions, bad_rows: BadRows
+    frames: Iterator[RawRows], options: ReadOptions, bad_rows: BadRows
 ) -> tuple[Log, list[Drop]]:
     """Makes a log of raw frames.
 
     Args:
-      frames: The name of the source, for messages, and a frame with the columns
-        `options.needed()`, `row` and perhaps `line`.
+      frames: Rows with the columns `options.needed()`.
       options: How to read them.
       bad_rows: What to do with rows that cannot be used; the source reports to it as well.
 
@@ -79,17 +97,18 @@ def collect_log(
       DataError: A row cannot be used and the action is `error`; no rows are left.
     """
     dropped: collections.Counter[str] = collections.Counter()
-    typed = typed_frames(frames, options, bad_rows, dropped, UnitSeen())
-    log = encode_log(typed, has_sessions=options.columns.session is not None)
+    facts = LogFacts()
+    typed = typed_frames(frames, options, bad_rows, dropped, facts)
+    log = encode_log(typed, has_sessions=options.columns.session is not None, facts=facts)
     return log, read_drops(len(log), dropped + bad_rows.counts)
 
 
 def typed_frames(
-    frames: Iterator[tuple[str, pl.DataFrame]],
+    frames: Iterator[RawRows],
     options: ReadOptions,
     bad_rows: BadRows,
     dropped: collections.Counter[str],
-    seen: UnitSeen,
+    facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
     """The frames of `collect_log` as `log.TYPED_SCHEMA`.
 
@@ -98,17 +117,18 @@ def typed_frames(
       options: See there.
       bad_rows: See there.
       dropped: Gets the rows that conditions drop, by condition.
-      seen: Gets the unit of the times.
+      facts: Gets what the ids and times are like.
 
     Raises:
       DataError: As `collect_log`, for a row.
     """
-    for source, frame in frames:
+    for source, frame, is_typed in frames:
         for condition in options.drop_where:
             kept = frame.filter(~condition.holds())
             dropped[f"drop_where {condition}"] += len(frame) - len(kept)
             frame = kept
-        yield typed_columns(frame, options.columns, source, bad_rows, seen)
+        checker = RowChecker(frame, source, bad_rows, options.null_values)
+        yield typed_columns(checker, options.columns, is_typed, facts)
 
 
 def read_drops(rows: int, dropped: Mapping[str, int]) -> list[Drop]:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
+from data_pipelines.raw.ids import merged
+from data_pipelines.raw.log_facts import LogFacts
+
 TYPED_SCHEMA = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -29,6 +32,7 @@ class Log:
       items: int32 [n]. Code of each event's item.
       times_ms: int64 [n]. Milliseconds since the epoch.
       sessions: int32 [n], or None. Code of the session id, which counts within a user.
+      facts: What its ids are like, see `LogFacts.ids`, and the unit of its times.
     """
 
     user_ids: pl.Series
@@ -37,23 +41,35 @@ class Log:
     items: np.ndarray
     times_ms: np.ndarray
     sessions: np.ndarray | None
+    facts: LogFacts = dataclasses.field(default_factory=LogFacts)
 
     def __len__(self) -> int:
         return len(self.users)
 
 
-def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool) -> Log:
-    """Puts frames of `TYPED_SCHEMA` together and replaces ids by codes."""
+def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool, facts: LogFacts) -> Log:
+    """Puts frames of `TYPED_SCHEMA` together and replaces ids by codes.
+
+    Args:
+      frames: The events, in the order of the input.
+      has_sessions: Whether they have ids of sessions.
+      facts: What their ids are like, once all frames were made.
+    """
     frame = pl.concat([pl.DataFrame(schema=TYPED_SCHEMA), *frames])
-    user_ids, users = _encode(frame["user_id"])
-    item_ids, items = _encode(frame["item_id"])
+
+    def encode(column: str) -> tuple[pl.Series, np.ndarray]:
+        return _encode(merged(frame[column], facts.ids_of(column)))
+
+    user_ids, users = encode("user_id")
+    item_ids, items = encode("item_id")
     return Log(
         user_ids=user_ids,
         item_ids=item_ids,
         users=users,
         items=items,
         times_ms=frame["time_ms"].to_numpy(),
-        sessions=_encode(frame["session_id"])[1] if has_sessions else None,
+        sessions=encode("session_id")[1] if has_sessions else None,
+        facts=facts,
     )
 
 

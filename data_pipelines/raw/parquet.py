@@ -19,6 +19,7 @@ def read_parquet(
     columns: Sequence[str],
     check_header: Callable[[list[str]], None],
     lists: bool = False,
+    octets: bool = False,
 ) -> pl.DataFrame:
     """Reads columns of text, numbers or times.
 
@@ -27,6 +28,8 @@ def read_parquet(
       columns: Those to read, each once.
       check_header: Is given the names of all columns; raises where they will not do.
       lists: Whether a column may also hold lists of them.
+      octets: Whether a column may also hold bytes. Those of a fixed length become text, two
+        hexadecimal digits a byte; UUIDs the text that is usual for them.
 
     Raises:
       DataError: The file is empty, damaged or no Parquet file, or holds another type.
@@ -45,8 +48,14 @@ def read_parquet(
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         line = str(error).strip().partition("\n")[0]
         raise DataError(f"{path}: not readable as Parquet: {line}") from error
+    fixed = {field.name: field.type for field in table.schema if octets and _is_fixed(field.type)}
+    table = pa.table([_storage(column) for column in table.columns], table.schema.names)
     for field in table.schema:
-        if not _is_plain(field.type) and not (lists and _is_plain_list(field.type)):
+        if not (
+            _is_plain(field.type)
+            or (lists and _is_plain_list(field.type))
+            or (octets and _is_octets(field.type))
+        ):
             raise DataError(
                 f"{path}: column {field.name!r}: expected text, numbers or times, got {field.type}"
             )
@@ -54,7 +63,35 @@ def read_parquet(
     bare = pa.schema([pa.field(field.name, _in_utc(field.type)) for field in table.schema])
     frame = pl.from_arrow(table.cast(bare))
     assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame.with_columns(_hexadecimal(name, dtype) for name, dtype in fixed.items())
+
+
+def _is_fixed(dtype: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_binary(dtype) or dtype == pa.uuid()
+
+
+def _is_octets(dtype: pa.DataType) -> bool:
+    types = pa.types
+    return (
+        types.is_binary(dtype)
+        or types.is_large_binary(dtype)
+        or types.is_binary_view(dtype)
+        or types.is_fixed_size_binary(dtype)
+    )
+
+
+def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column, without the meaning that a UUID gives to its bytes."""
+    return column.cast(column.type.storage_type) if column.type == pa.uuid() else column
+
+
+def _hexadecimal(name: str, dtype: pa.DataType) -> pl.Expr:
+    digits = pl.col(name).bin.encode("hex")
+    if dtype != pa.uuid():
+        return digits
+    # 8-4-4-4-12, as everybody writes them.
+    parts = [digits.str.slice(*place) for place in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+    return pl.concat_str(parts, separator="-").alias(name)
 
 
 def _is_plain(dtype: pa.DataType) -> bool:

@@ -9,7 +9,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.delimited import DelimitedFile
 from data_pipelines.raw.drops import Drop
-from data_pipelines.raw.ingest import ReadOptions, collect_log, require_columns
+from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log, require_columns
 from data_pipelines.raw.log import Log
 from data_pipelines.raw.parquet import read_parquet
 from data_pipelines.raw.paths import expand_paths
@@ -44,7 +44,7 @@ def read_frames(
     separator: str | None,
     bad_rows: BadRows,
     lists: bool = False,
-) -> Iterator[tuple[str, pl.DataFrame]]:
+) -> Iterator[RawRows]:
     """Yields the raw rows of files, one after the other.
 
     Args:
@@ -54,34 +54,30 @@ def read_frames(
       bad_rows: What to do with rows of a text file that cannot be parsed.
       lists: Whether columns of Parquet files may hold lists.
 
-    Returns:
-      The name of each file, and `columns`, `row` and perhaps `line` of some of its rows.
-
     Raises:
       DataError: As `read_files`, for what is wrong with a file.
     """
     for file in expand_paths(paths):
-        for frame in _frames(file, columns, separator, bad_rows, lists):
-            yield str(file), frame
+        yield from _rows(file, columns, separator, bad_rows, lists)
 
 
-def _frames(
+def _rows(
     file: Path, columns: list[str], separator: str | None, bad_rows: BadRows, lists: bool
-) -> Iterator[pl.DataFrame]:
-    """The raw rows of one file: the columns asked for, `row` and perhaps `line`."""
+) -> Iterator[RawRows]:
+    """The raw rows of one file."""
     suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
     if suffix in _SEPARATORS:
         text_file = DelimitedFile(file, separator or _SEPARATORS[suffix], bad_rows)
         require_columns(str(file), text_file.columns, columns)
-        return text_file.frames(columns)
+        return (RawRows(str(file), frame, False) for frame in text_file.frames(columns))
     if file.suffix.lower() == ".parquet":
-        return _parquet_frames(file, columns, lists)
+        return (RawRows(str(file), frame, True) for frame in _parquet(file, columns, lists))
     raise DataError(f"{file}: unknown file type; expected .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
 
 
-def _parquet_frames(file: Path, columns: list[str], lists: bool) -> Iterator[pl.DataFrame]:
+def _parquet(file: Path, columns: list[str], lists: bool) -> Iterator[pl.DataFrame]:
     frame = read_parquet(
-        file, columns, lambda found: require_columns(str(file), found, columns), lists
+        file, columns, lambda found: require_columns(str(file), found, columns), lists, octets=True
     )
     if frame.is_empty():
         raise DataError(f"{file}: no rows in it")

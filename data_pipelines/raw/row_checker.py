@@ -1,12 +1,24 @@
 """Rows of a source, of which the bad ones are reported with their places and dropped."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
-from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
 
 _SHOWN_CHARACTERS = 80
+
+NULL_VALUES = (
+    "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "Null", "null", "None", "undefined",
+    r"\N",
+)  # fmt: skip
+"""What programs write where there is nothing."""
+
+_WORD = (
+    ", which stands for nothing; --on_bad_row=skip leaves such rows out, --null_values says which "
+    "words do so"
+)
 
 
 class RowChecker:
@@ -20,31 +32,31 @@ class RowChecker:
       frame: The rows, with their numbers: `row` and, from a text file, `line` (Int64).
       source: The file, for messages.
       bad_rows: What to do with a row that cannot be used.
+      null_values: Text that stands for nothing, as blanks do.
     """
 
-    def __init__(self, frame: pl.DataFrame, source: str, bad_rows: BadRows) -> None:
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        source: str,
+        bad_rows: BadRows,
+        null_values: Sequence[str] = NULL_VALUES,
+    ) -> None:
         self.frame = frame
         self.source = source
         self._bad_rows = bad_rows
-
-    def cast_ids(self, name: str) -> None:
-        """Makes a column of ids one of text.
-
-        Raises:
-          DataError: Its values are neither text nor integers.
-        """
-        dtype = self.frame[name].dtype
-        if not is_id(dtype):
-            raise DataError(
-                f"{self.source}: column {name!r}: expected text or integers, got {dtype}"
-            )
-        self.frame = self.frame.with_columns(pl.col(name).cast(pl.String))
+        self._null_values = list(null_values)
 
     def drop_nulls(self, name: str) -> None:
-        """Reports and drops the rows that have nothing in a column."""
+        """Reports and drops the rows that have nothing in a column, or a word for nothing."""
         values = self.frame[name]
-        empty = values.is_null() | (values == "" if values.dtype == pl.String else False)
-        self.drop(empty.fill_null(True).to_numpy(), name, f"null {name}", "a value")
+        self.drop(values.is_null().to_numpy(), name, f"null {name}", "a value")
+        if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+            return
+        words = self.frame[name].cast(pl.String).str.strip_chars()
+        self.drop((words == "").to_numpy(), name, f"null {name}", "a value")
+        words = words.filter(words != "")
+        self.drop(words.is_in(self._null_values).to_numpy(), name, f"null {name}", "a value", _WORD)
 
     def place(self, place: int, column: str) -> str:
         """Where a value stands: file, row, line, column."""
@@ -77,11 +89,6 @@ class RowChecker:
         self._bad_rows.report(reason, int(bad.sum()), describe_first)
         if bad.any():
             self.frame = self.frame.filter(~bad)
-
-
-def is_id(dtype: pl.DataType) -> bool:
-    """Whether values of this type can be ids."""
-    return dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)
 
 
 def _shown(value: pl.Series) -> str:

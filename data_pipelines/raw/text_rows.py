@@ -43,17 +43,18 @@ class TextRows:
     def not_utf8(self, block: bytes) -> np.ndarray:
         """True for each row that holds bytes that are not UTF-8."""
         broken = np.zeros(len(self), bool)
-        if _is_utf8(block):
+        if is_utf8(block):
             return broken
         # Row by row, and not on from each error: that would read a file in Latin-1 again and again.
         places = np.flatnonzero(np.frombuffer(block, np.uint8) >= 128)
         suspects = np.unique(np.searchsorted(self.starts, places, "right") - 1)
         for row in suspects.tolist():
-            broken[row] = not _is_utf8(block[self.starts[row] : self.ends[row]])
+            broken[row] = not is_utf8(block[self.starts[row] : self.ends[row]])
         return broken
 
 
-def _is_utf8(octets: bytes) -> bool:
+def is_utf8(octets: bytes) -> bool:
+    """Whether bytes are text in UTF-8."""
     try:
         octets.decode("utf-8")
     except UnicodeDecodeError:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
-from data_pipelines.raw.ingest import ReadOptions, collect_log, require_columns
+from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log, require_columns
 from data_pipelines.raw.log import Log
 from data_pipelines.raw.tfds_metadata import require_plain_metadata
 
@@ -64,7 +65,7 @@ def tfds_ranges(name: str, data_dir: str | None, options: ReadOptions) -> list[T
 
 def tfds_frames(
     name: str, data_dir: str | None, ranges: Iterable[TfdsRange], options: ReadOptions
-) -> Iterator[tuple[str, pl.DataFrame]]:
+) -> Iterator[RawRows]:
     """Yields the records of ranges, as `readers.read_frames` yields rows.
 
     Raises:
@@ -76,13 +77,14 @@ def tfds_frames(
         for first in range(start, end, _RECORDS_AT_ONCE):
             places = range(first, min(first + _RECORDS_AT_ONCE, end))
             try:
-                frame = _frame(records.__getitems__(list(places)), first, options)
+                read = records.__getitems__(list(places))
+                frame = _frame(read, first, options, builder.info.features)
             except Exception as error:
                 raise DataError(
                     f"TFDS dataset {name!r}: split {split!r}: one of the records "
                     f"{first + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}"
                 ) from error
-            yield f"{name} {split}", frame
+            yield RawRows(f"{name} {split}", frame, True)
 
 
 def _opened(name: str, data_dir: str | None, options: ReadOptions) -> Any:
@@ -124,10 +126,22 @@ def _one_line(error: Exception) -> str:
     return text[:300] or type(error).__name__
 
 
-def _frame(records: list[dict], start: int, options: ReadOptions) -> pl.DataFrame:
-    values = {name: [_plain(record[name]) for record in records] for name in options.needed()}
-    frame = pl.DataFrame(values)
+def _frame(records: list[dict], start: int, options: ReadOptions, features: Any) -> pl.DataFrame:
+    values = {
+        name: pl.Series([_plain(record[name]) for record in records]) for name in options.needed()
+    }
+    frame = pl.DataFrame(
+        {
+            # TFDS gives them as Python's, which has 64 bits.
+            name: column.cast(pl.Float32) if _has_32_bits(features[name]) else column
+            for name, column in values.items()
+        }
+    )
     return frame.with_columns(row=pl.int_range(start + 1, start + 1 + pl.len(), dtype=pl.Int64))
+
+
+def _has_32_bits(feature: Any) -> bool:
+    return feature.np_dtype in (np.float32, np.float16)
 
 
 def _plain(value: object) -> object:

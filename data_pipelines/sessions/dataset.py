@@ -185,7 +185,8 @@ def _vocabulary(
         np.bincount(events.items[event_splits == part], minlength=len(log.item_ids))
         for part in (Split.TRAIN, Split.VALID)
     )
-    return build_vocabulary(log.item_ids, train_counts, valid_counts, listed)
+    facts = log.facts.ids_of("item_id")
+    return build_vocabulary(log.item_ids, train_counts, valid_counts, listed, facts)
 
 
 def _little_endian(values: np.ndarray) -> bytes:

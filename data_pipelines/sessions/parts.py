@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.config import PrepareConfig
+from data_pipelines.raw.ids import without_fraction
 from data_pipelines.raw.log import Log, encode_log
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.sessions.dataset import Dataset
 from data_pipelines.sessions.filters import drop_items, user_rules
 from data_pipelines.sessions.overlaps import Merged
@@ -22,7 +24,11 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 
 
 def part_of_users(user_ids: pl.Series, parts: int) -> np.ndarray:
-    """The part of each user, by a hash of the id: the same on every machine, always; int64 [n]."""
+    """The part of each user, by a hash of the id: the same on every machine, always; int64 [n].
+
+    "7" and "7.0" have the same: they may be one.
+    """
+    user_ids = without_fraction(user_ids)
     distinct = user_ids.unique()
     part = [
         int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest()) % parts
@@ -56,7 +62,10 @@ class Part:
 
 
 def filter_part(
-    frame: pl.DataFrame, config: PrepareConfig, dropped_items: Sequence[pl.Series]
+    frame: pl.DataFrame,
+    config: PrepareConfig,
+    dropped_items: Sequence[pl.Series],
+    facts: LogFacts,
 ) -> Part:
     """Sessions and filters of a part, as far as the rounds have come.
 
@@ -64,8 +73,9 @@ def filter_part(
       frame: `log.TYPED_SCHEMA`, in the order of the input.
       config: How.
       dropped_items: Ids of the items that each round dropped, in the whole log.
+      facts: What the ids of the whole log are like.
     """
-    log = encode_log([frame], has_sessions=config.session_column is not None)
+    log = encode_log([frame], has_sessions=config.session_column is not None, facts=facts)
     events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
     options = config.filter_options()
     dropped: dict[str, np.ndarray] = {}

@@ -2,24 +2,29 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from data_pipelines.errors import DataError
+from data_pipelines.raw.ids import (
+    ID_TYPES,
+    TEXT,
+    IdFacts,
+    IdType,
+    facts_of,
+    merged,
+    type_of,
+    typed_ids,
+)
 from data_pipelines.raw.parquet import read_parquet
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
 
 FILE_NAME = "vocabulary.parquet"
 
-_SCHEMA = {
-    "index": pl.Int32,
-    "item_id": pl.String,
-    "train_events": pl.Int64,
-    "valid_events": pl.Int64,
-}
+_COLUMNS = ("index", "item_id", "train_events", "valid_events")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,14 +38,16 @@ class Vocabulary:
     seen in valid is unknown to every fit.
 
     Attributes:
-      item_ids: String [v - 2]. Ids of the raw log, in the order of their rows from 2 on.
+      item_ids: String [v - 2]. Ids of the raw log as text, in the order of their rows from 2 on.
       train_events: int64 [v - 2]. Events of each in the train part, 0 behind it.
       valid_events: int64 [v - 2]. Events of each in the valid part.
+      id_type: The type that ids have in the raw log, and where they are written out.
     """
 
     item_ids: pl.Series
     train_events: np.ndarray
     valid_events: np.ndarray
+    id_type: IdType = "string"
 
     @property
     def size(self) -> int:
@@ -61,12 +68,16 @@ class Vocabulary:
     def _rows(self) -> dict[str, int]:
         return {item_id: row for row, item_id in enumerate(self.item_ids, FIRST_ITEM_ID)}
 
-    def encode(self, item_ids: Sequence[str]) -> np.ndarray:
-        """int32 [n]. The rows of ids of the raw log; `UNKNOWN_ID` outside the catalogue."""
-        return np.array([self._rows.get(item, UNKNOWN_ID) for item in item_ids], np.int32)
+    def encode(self, item_ids: Iterable[str | int]) -> np.ndarray:
+        """int32 [n]. The rows of ids of the raw log; `UNKNOWN_ID` outside the catalogue.
 
-    def decode(self, rows: np.ndarray) -> list[str]:
-        """The ids of catalogue rows.
+        Whole numbers may also come as text.
+        """
+        rows = [self._rows.get(str(item), UNKNOWN_ID) for item in item_ids]
+        return np.array(rows, np.int32)
+
+    def decode(self, rows: np.ndarray) -> list[str] | list[int]:
+        """The ids of catalogue rows, in their type.
 
         Raises:
           ValueError: A row is padding, unknown, or outside the table.
@@ -77,17 +88,18 @@ class Vocabulary:
             raise ValueError(
                 f"rows={outside[0]}: must be in {FIRST_ITEM_ID}..{self.size - 1} to have an id"
             )
-        return self.item_ids.gather(rows - FIRST_ITEM_ID).to_list()
+        return typed_ids(self.item_ids.gather(rows - FIRST_ITEM_ID), self.id_type).to_list()
 
     def save(self, directory: Path) -> None:
         """Writes `vocabulary.parquet`: index (row), item_id, train_events, valid_events."""
-        columns = (
-            np.arange(FIRST_ITEM_ID, self.size),
-            self.item_ids,
-            self.train_events,
-            self.valid_events,
+        frame = pl.DataFrame(
+            {
+                "index": pl.Series(np.arange(FIRST_ITEM_ID, self.size), dtype=pl.Int32),
+                "item_id": typed_ids(self.item_ids, self.id_type),
+                "train_events": pl.Series(self.train_events, dtype=pl.Int64),
+                "valid_events": pl.Series(self.valid_events, dtype=pl.Int64),
+            }
         )
-        frame = pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema_overrides=_SCHEMA)
         frame.write_parquet(directory / FILE_NAME)
 
     @classmethod
@@ -102,14 +114,23 @@ class Vocabulary:
             raise DataError(f"{path}: no such file; was {directory} prepared?")
 
         def check_header(found: list[str]) -> None:
-            if found != list(_SCHEMA):
-                raise DataError(f"{path}: expected the columns {', '.join(_SCHEMA)}")
+            if found != list(_COLUMNS):
+                raise DataError(f"{path}: expected the columns {', '.join(_COLUMNS)}")
 
-        frame = read_parquet(path, list(_SCHEMA), check_header)
-        if frame.schema != _SCHEMA or sum(frame.null_count().row(0)):
-            raise DataError(f"{path}: expected the types {_SCHEMA}, without nulls")
+        frame = read_parquet(path, _COLUMNS, check_header)
+        id_type = type_of(frame["item_id"].dtype)
+        numbers = [frame[name].dtype for name in _COLUMNS if name != "item_id"]
+        nulls = sum(frame.null_count().row(0))
+        if id_type is None or numbers != [pl.Int32, pl.Int64, pl.Int64] or nulls:
+            raise DataError(
+                f"{path}: expected the types Int32, {' or '.join(ID_TYPES)}, Int64, Int64, without "
+                f"nulls; got {', '.join(map(str, frame.dtypes))} with {nulls} nulls"
+            )
         vocabulary = cls(
-            frame["item_id"], frame["train_events"].to_numpy(), frame["valid_events"].to_numpy()
+            frame["item_id"].cast(pl.String),
+            frame["train_events"].to_numpy(),
+            frame["valid_events"].to_numpy(),
+            id_type,
         )
         rows = np.arange(FIRST_ITEM_ID, vocabulary.size)
         if not np.array_equal(frame["index"], rows):
@@ -126,6 +147,7 @@ def build_vocabulary(
     train_counts: np.ndarray,
     valid_counts: np.ndarray,
     listed: pl.Series | None = None,
+    facts: IdFacts = TEXT,
 ) -> tuple[Vocabulary, np.ndarray]:
     """The vocabulary of a log, and the row of each of its item codes.
 
@@ -134,6 +156,7 @@ def build_vocabulary(
       train_counts: int64 [items]. Events of each code in the train part.
       valid_counts: int64 [items]. Events of each code in the valid part.
       listed: String. Items that are in the catalogue without train events too, each once.
+      facts: What the ids of the log's items are like.
 
     Returns:
       The vocabulary, and int32 [items]: rows, `UNKNOWN_ID` for codes that are not in it.
@@ -141,6 +164,8 @@ def build_vocabulary(
     is_item = train_counts > 0
     others = item_ids.clear()
     if listed is not None:
+        facts |= facts_of(listed, is_text=False)
+        listed = merged(listed, facts).unique(maintain_order=True)
         is_item |= item_ids.is_in(listed.implode()).to_numpy()
         others = listed.filter(~listed.is_in(item_ids.implode())).sort()
     order = np.argsort(-train_counts, kind="stable")
@@ -152,5 +177,6 @@ def build_vocabulary(
         pl.concat([item_ids.gather(catalogue), others]),
         np.append(train_counts[catalogue], nothing),
         np.append(valid_counts[catalogue], nothing),
+        facts.id_type,
     )
     return vocabulary, rows

@@ -65,11 +65,14 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
-    """One row for each scored event: user_id, session, position, item_id, rank; Parquet."""
+    """One row for each scored event: user_id, session, position, item_id, rank; Parquet.
+
+    Ids have the type that the raw log has.
+    """
     events = evaluation.events
     frame = pl.DataFrame(
         {
-            "user_id": data.user_ids(events.user_n),
+            "user_id": data.logged_user_ids(events.user_n),
             "session": events.session_n,
             "position": events.position_n,
             "item_id": data.vocabulary.decode(events.item_n),
@@ -80,7 +83,7 @@ def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
 
 
 def read_ranks(path: Path) -> pl.DataFrame:
-    """What `write_ranks` wrote, in an order that is the same for all models.
+    """What `write_ranks` wrote, ids as text, in an order that is the same for all models.
 
     Raises:
       DataError: The file is missing, damaged, or holds something else.
@@ -88,7 +91,8 @@ def read_ranks(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     frame = read_parquet(path, _RANKS, lambda names: _require_ranks(path, names))
-    return frame.sort("user_id", "session", "position")
+    ids = pl.col("user_id", "item_id").cast(pl.String)
+    return frame.with_columns(ids).sort("user_id", "session", "position")
 
 
 def _require_ranks(path: Path, names: list[str]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from data_pipelines.embeddings.item_embeddings import ItemEmbeddings, open_item_embeddings
 from data_pipelines.errors import DataError
@@ -12,6 +13,7 @@ from data_pipelines.histories.events import HistorySource
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.prepared_files import verify_files
 from data_pipelines.histories.store import open_histories
+from data_pipelines.raw.ids import typed_ids
 from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import TrainConfig
@@ -40,10 +42,26 @@ class Data(NamedTuple):
         return self.manifest["content_hash"]
 
     def user_ids(self, user_n: np.ndarray) -> list[str]:
-        """The ids in the raw log of users by the index of their history."""
+        """The ids of users by the index of their history, as text."""
         users, inverse_n = np.unique(user_n, return_inverse=True)
         ids = [history.user_id for history in self.histories.__getitems__(users.tolist())]
         return [ids[place] for place in inverse_n]
+
+    def logged_user_ids(self, user_n: np.ndarray) -> pl.Series:
+        """The ids of users by the index of their history, in the type that the raw log has.
+
+        Raises:
+          DataError: One is not of the type that the manifest says.
+        """
+        id_type = self.manifest.get("ids", {"user": "string"})["user"]
+        ids = pl.Series(self.user_ids(user_n), dtype=pl.String)
+        try:
+            return typed_ids(ids, id_type)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"{self.directory}: a user's id is no {id_type}, as manifest.json has it; prepare "
+                "it again"
+            ) from error
 
     def fitted_events(self, fit_on: str) -> int:
         """Events of the parts that are fitted on."""
@@ -68,6 +86,12 @@ def open_data(directory: str | Path) -> Data:
     vocabulary = Vocabulary.load(directory)
     histories = CachedHistories(open_histories(directory, vocabulary.size))
     _require_counts(directory, manifest["counts"], vocabulary, len(histories))
+    item_type = manifest.get("ids", {"item": "string"})["item"]
+    if vocabulary.id_type != item_type:
+        raise DataError(
+            f"{directory}: the ids of vocabulary.parquet are {vocabulary.id_type}, but "
+            f"manifest.json says {item_type}; prepare it again"
+        )
     return Data(directory, histories, vocabulary, manifest)
 
 

@@ -15,7 +15,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
-from data_pipelines.prepare import prepare
+from data_pipelines.prepare import main, prepare
 from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from hiertcn_jax.settings import fields_of
@@ -187,6 +187,104 @@ def test_inputs_add_up_in_natural_order_and_none_counts_twice(tmp_path):
         assert not (tmp_path / "D").exists()
 
 
+def seconds(user, day, event=0):
+    return 1_600_000_000 + day * 86_400 + user + 10 * event
+
+
+INTEGERS = [
+    (user, user % 3 + 10, seconds(user, day, event))
+    for user in range(5)
+    for day in range(3)
+    for event in range(2)
+]
+
+
+def rows_of(events):
+    return [",".join(map(str, event)) for event in events]
+
+
+def test_what_was_read_is_printed(tmp_path):
+    path = write_csv(tmp_path / "log.csv", *rows_of(INTEGERS))
+    result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}")
+    assert (result.returncode, result.stderr) == (0, "")
+    said = " ".join(result.stdout.split())
+    for line in (
+        "times: 2020-09-13 12:26:40 to 2020-09-15 12:26:54 UTC, numbers read as seconds",
+        "sessions: 3.0 a user, median 3; 2.0 events a session, median 2",
+        "user 0 has 6 events, 20% of all: if it stands for nobody, name it in --null_values",
+        "2 more users have over a tenth of all events each",
+        "item 10 has 12 events, 40% of all",
+    ):
+        assert line in said
+    assert "identical" not in said
+    dates = write_csv(tmp_path / "d.csv", *(f"u,{k},2020-01-0{k + 1}" for k in range(3)))
+    result = run(f"--input={dates}", f"--output_dir={tmp_path / 'E'}")
+    assert "times: 2020-01-01 00:00:00 to 2020-01-03 00:00:00 UTC\n" in result.stdout
+
+
+@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+def test_a_log_that_is_there_twice_is_said_to_be(tmp_path, runner, capsys):
+    """As CSV and as Parquet, with floats."""
+    path = write_csv(tmp_path / "a.csv", *rows_of(INTEGERS))
+    other = pl.read_csv(path).with_columns(pl.col("user_id").cast(pl.Float64))
+    other.write_parquet(tmp_path / "a.parquet")
+    output = tmp_path / "D"
+    inputs = (path, str(tmp_path / "a.parquet"))
+    main(PrepareConfig(input=inputs, output_dir=str(output), runner=runner))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "identical rows: 30 of 60 are the same as an earlier one in user, item and time" in said
+    assert "50%: is a file, or the whole log, in --input twice?" in said
+    manifest = load_manifest(output)
+    assert manifest["ids"] == {"user": "int64", "item": "int64"}
+    assert manifest["counts"]["users"] == 5
+    assert (manifest["log"]["rows"], manifest["log"]["identical_rows"]) == (60, 30)
+
+
+@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+def test_users_who_are_nobody(tmp_path, runner):
+    """A public log has 7,681 of its 12,391 events by a user NA, who was all of valid and test."""
+    nobody = [("NA", 10, seconds(7, day)) for day in range(90)]
+    path = write_csv(tmp_path / "log.csv", *rows_of(INTEGERS + nobody))
+    common = {"input": (path,), "runner": runner}
+    with pytest.raises(DataError, match=r"row 31 .* got 'NA', which stands for nothing; --on_bad"):
+        prepare(PrepareConfig(output_dir=str(tmp_path / "D"), **common))
+    manifest = prepare(PrepareConfig(output_dir=str(tmp_path / "D"), on_bad_row="skip", **common))
+    assert manifest["drops"] == [{"reason": "null user_id", "events": 90, "users": 0, "items": 0}]
+    assert manifest["ids"] == {"user": "int64", "item": "int64"}
+    assert manifest["counts"]["users"] == 5
+    manifest = prepare(PrepareConfig(output_dir=str(tmp_path / "E"), null_values=(), **common))
+    assert manifest["ids"] == {"user": "string", "item": "int64"}
+    assert manifest["log"]["frequent_users"] == [{"id": "NA", "events": 90}]
+    assert manifest["log"]["frequent_items"][0] == {"id": 10, "events": 102}
+
+
+@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+def test_ids_keep_their_type_from_file_to_file(tmp_path, runner):
+    """One file has integers, one floats, one text: what holds of all is decided by all."""
+    whole = write_csv(tmp_path / "a.csv", *rows_of(INTEGERS[:20]))
+    floats = [(float(user), item, time) for user, item, time in INTEGERS[20:]]
+    gap = write_csv(tmp_path / "b.csv", *rows_of(floats))
+    listed = tmp_path / "ids.txt"
+    listed.write_text("99\n10.0\n")
+    made = {}
+    for name, changes in {
+        "integers": {"input": (whole, gap)},
+        "listed": {"input": (whole, gap), "catalogue": str(listed)},
+        "one of text": {"input": (whole, gap, write_csv(tmp_path / "c.csv", "x,10,1600000000"))},
+    }.items():
+        output = str(tmp_path / f"{name} {runner}")
+        manifest = prepare(PrepareConfig(output_dir=output, runner=runner, **changes))
+        users = [history.user_id for history in open_histories(output)]
+        item_ids = pl.read_parquet(f"{output}/vocabulary.parquet")["item_id"]
+        made[name] = manifest["ids"], users, item_ids.to_list()
+    five = ["0", "1", "2", "3", "4"]
+    assert made == {
+        "integers": ({"user": "int64", "item": "int64"}, five, [10, 11, 12]),
+        "listed": ({"user": "int64", "item": "int64"}, five, [10, 11, 12, 99]),
+        "one of text": ({"user": "string", "item": "int64"}, [*five, "x"], [10, 11, 12]),
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -246,6 +344,28 @@ def test_exit_codes_and_the_one_line(tmp_path, row, arguments, code, message):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize(
+    ("times", "argument", "message"),
+    [
+        ((1_506_826_800, 1_506_826_900), "--time_unit=ms", "--time_unit=s reads"),
+        ((1_506_826_800, 1_506_826_900_000), "--time_unit=auto", "bring the times of the log to"),
+        ((20_180_301, 20_180_302), "--time_unit=s", "--time_format=%Y%m%d reads it"),
+        ((20_200_913_122_640, 20_200_913_122_650), "--time_unit=ms", "%Y%m%d%H%M%S reads it"),
+        ((100, 160), "--time_unit=s", "--allow_odd_times reads such times too"),
+    ],
+)
+def test_times_that_were_misread_before_are_one_line(tmp_path, times, argument, message):
+    path = write_csv(tmp_path / "log.csv", *(f"u,i,{time}" for time in times))
+    for more in ([], ["--on_bad_row=skip"]):
+        result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}", argument, *more)
+        assert result.returncode == 1
+        if not (more and times[0] == 100):
+            assert re.fullmatch(
+                rf"error: \S+: row [12] \(line [23]\).*{message}.*\n", result.stderr
+            )
+        assert not (tmp_path / "D").exists()
 
 
 def test_stopped_by_a_signal_it_leaves_nothing(tmp_path):

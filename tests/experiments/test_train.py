@@ -204,12 +204,13 @@ def test_evaluate_writes_ranks_from_which_the_metrics_follow(data, whole, tmp_pa
         assert metrics[group]["mrr"] == pytest.approx((1 / rank).mean())
         users = part.group_by("user_id").agg(mrr=(1 / pl.col("rank")).mean())
         assert metrics["per_user"][group]["mrr"] == pytest.approx(users["mrr"].mean())
-    # The items are those of the log, and each is a known event of its user's last session.
+    # The ids are those of the log, in their type; each is a known event of its user's last session.
+    assert ranks.schema["user_id"] == ranks.schema["item_id"] == pl.Int64
     histories = data.histories.__getitems__(range(len(data.histories)))
     for history in histories[:5]:
         items = history.item_ids[-history.session_lengths[-1] :]
         known = items[items >= FIRST_ITEM_ID]
-        of_user = ranks.filter(pl.col("user_id") == history.user_id).sort("position")
+        of_user = ranks.filter(pl.col("user_id") == int(history.user_id)).sort("position")
         assert of_user["item_id"].to_list() == list(data.vocabulary.decode(known))
         assert set(of_user["session"]) <= {len(history.session_lengths) - 1}
 
@@ -289,7 +290,7 @@ def test_an_embedding_is_the_prediction_for_a_session_after_all(data, whole, tmp
     embed.main(embed.Settings(whole, output, "last", DataPlace()))
     users = pl.read_parquet(output)
     histories = data.histories.__getitems__(range(len(data.histories)))
-    assert users["user_id"].to_list() == [history.user_id for history in histories]
+    assert users["user_id"].to_list() == [int(history.user_id) for history in histories]
     assert users.schema["embedding"] == pl.Array(pl.Float32, 4)
 
     restored = restore_run(whole, "last")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+from tests.hostile.plain_reader import is_nothing, merge_floats
+
 NAMES = ("user_id", "item_id", "timestamp")
 _ODD = ("é", "ß", "日本", "\u200f", "🎈", "\x00", "\ufeff", " ", "'", ";", "#", "\\", "\x1b[31m")
 _QUOTED_ONLY = ('"', '""', ",", "\t", "\n", "\r\n", '","')
@@ -59,15 +61,18 @@ def log_file(
         data, suffix = gzip.compress(data, rng.randint(0, 9), mtime=0), f"{suffix}.gz"
     if damage is not None and zipped and not inside:
         data = damage(rng, data)
-    return LogFile(f"log.{suffix}", data, separator, events)
+    return LogFile(f"log.{suffix}", data, separator, merge_floats(events))
 
 
 def _id(rng: Random) -> str:
-    """An id that is not empty."""
+    """An id that is not blank."""
     kind = rng.random()
     if kind < 0.5:
         return str(rng.choice((0, 7, 12, 10**18, 10**30)))
-    return _text(rng) or "x" * rng.choice((1, 3000))
+    if kind < 0.6:
+        return rng.choice(("7.0", "12.00", "007", "-7", "-7.0", "0.0", "1.5", "7.", "1e3", ".0"))
+    text = _text(rng)
+    return "x" * rng.choice((1, 3000)) if is_nothing(text) else text
 
 
 def _text(rng: Random) -> str:
@@ -103,7 +108,10 @@ def _quoted(rng: Random, text: str, separator: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-_BAD_VALUES = ("", "noon", "1e", "-5", "-0.001", "1e400", "99999999999999", "nan", "2020-13-01")
+_BAD_VALUES = (
+    "", " ", "\u2003", "NA", " NULL", "\\N", "nan", "noon", "1e", "-5", "-0.001", "1e400",
+    "99999999999999", "2020-13-01",
+)  # fmt: skip
 
 
 def _bad_line(rng: Random, fields: list[tuple[str, bool]], separator: str) -> bytes:

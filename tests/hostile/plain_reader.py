@@ -10,6 +10,21 @@ import re
 import zlib
 from typing import NamedTuple
 
+NULL_WORDS = (
+    "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "Null", "null", "None", "undefined",
+    "\\N",
+)  # fmt: skip
+BLANKS = "".join(
+    map(
+        chr,
+        (
+            *range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+            0x202F, 0x205F, 0x3000,
+        ),
+    )
+)  # fmt: skip
+"""Unicode's white space."""
+
 LATEST_MS = 253_402_300_799_999
 EARLIEST_MS = 788_918_400_000
 
@@ -148,7 +163,7 @@ def _row(
         return PlainRow(number, line, problem, None)
     user, item, time = (fields[place] for place in places)
     for name, value in (("user_id", user), ("item_id", item), ("timestamp", time)):
-        if value == "":
+        if is_nothing(value):
             return PlainRow(number, line, f"null {name}", None)
     milliseconds = plain_time(time)
     if milliseconds is None:
@@ -163,6 +178,22 @@ def _row(
     if not odd_times and milliseconds > tomorrow.timestamp() * 1000:
         return PlainRow(number, line, "time in the future", None)
     return PlainRow(number, line, None, (user, item, milliseconds), not time.isdigit())
+
+
+def is_nothing(value: str) -> bool:
+    """Whether a field is blank, or a word for nothing."""
+    return value.strip(BLANKS) in ("", *NULL_WORDS)
+
+
+def merge_floats(events: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """The events of a text file with 7 for 7.0, in a column that has no number with a fraction."""
+    columns = [list(column) for column in zip(*events, strict=True)]
+    for place, ids in enumerate(columns[:2]):
+        if not any(re.fullmatch(r"-?[0-9]*\.[0-9]*[1-9][0-9]*", name) for name in ids):
+            whole = [re.fullmatch(r"(0|-?[1-9][0-9]*)\.0+", name) for name in ids]
+            pairs = zip(ids, whole, strict=True)
+            columns[place] = [match[1] if match else name for name, match in pairs]
+    return list(zip(*columns, strict=True))
 
 
 def plain_time(text: str) -> int | None:

@@ -12,12 +12,20 @@ import pyarrow.parquet as pq
 from data_pipelines.errors import DataError
 from data_pipelines.impressions.files import ImpressionColumns, typed_impressions
 from data_pipelines.raw.bad_rows import BadRows
-from data_pipelines.raw.odd_times import UnitSeen
+from data_pipelines.raw.ingest import ReadOptions
+from data_pipelines.raw.log_facts import LogFacts
 from tests.data_pipelines.logs import SMALL_TIMES
 from tests.hostile.damage import damaged
 from tests.hostile.log_files import _bad_line, _id, _line, _text, _time
 from tests.hostile.outcomes import Outcomes
-from tests.hostile.plain_reader import LATEST_MS, _fields, _split_rows, plain_time
+from tests.hostile.plain_reader import (
+    BLANKS,
+    LATEST_MS,
+    _fields,
+    _split_rows,
+    is_nothing,
+    plain_time,
+)
 from tests.hostile.test_readers import BAD_ROWS, ROW, WHOLE_FILES
 from tests.volume import few
 
@@ -32,11 +40,7 @@ ELSEWHERE = ("nothing left", "header carriage return")
 FILES = {name: pattern for name, pattern in WHOLE_FILES.items() if name not in ELSEWHERE}
 ROWS = {name: pattern for name, pattern in BAD_ROWS.items() if name != "null item_id"} | OF_LISTS
 IDS = ("a", "7", "é", "i-1", "日本", "x;y", "(b)", "\x00")
-BLANKS = (
-    *range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F,
-    0x205F, 0x3000,
-)  # fmt: skip
-BETWEEN = {*map(chr, BLANKS), *",[]'\""}
+BETWEEN = {*BLANKS, *",[]'\""}
 """What no id in a text has: Unicode's white space, commas, brackets and quotes."""
 
 
@@ -77,7 +81,7 @@ def plain_ids(text):
             ids.append("")
         else:
             ids[-1] += character
-    return [item for item in ids if item]
+    return [item for item in ids if not is_nothing(item)]
 
 
 def plain_row(fields, problem, columns, places):
@@ -88,7 +92,7 @@ def plain_row(fields, problem, columns, places):
         return problem, None
     user, time, shown, clicked = (fields[place] for place in places)
     for name, value in (("user_id", user), ("timestamp", time)):
-        if value == "":
+        if is_nothing(value):
             return f"null {name}", None
     milliseconds = plain_time(time)
     shown, clicked = plain_ids(shown), plain_ids(clicked)
@@ -132,7 +136,7 @@ def read_plain(data, separator, gzipped):
 
 def read(path, bad_rows):
     columns = ImpressionColumns(times=SMALL_TIMES)
-    frames = typed_impressions([str(path)], columns, None, bad_rows, UnitSeen())
+    frames = typed_impressions([str(path)], columns, ReadOptions(), bad_rows, LogFacts())
     return [row for frame in frames for row in frame.rows()]
 
 

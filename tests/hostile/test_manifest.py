@@ -23,7 +23,9 @@ KINDS = {
     "JSON": PATH + r": not readable as JSON: .+",
     "version": PATH + r": expected schema_version 1, got .+" + AGAIN,
     "missing": PATH + r": \S+ is missing" + AGAIN,
-    "form": PATH + r": \S.*: expected (a whole number|sha256|text|an object|a list).*" + AGAIN,
+    "form": PATH
+    + r": \S.*: expected (a whole number|a number|sha256|text|an object|a list|string|s, ms).*"
+    + AGAIN,
     "sum": PATH + r": counts\.\S+ is not the sum over its splits" + AGAIN,
     "part": PATH + r": counts\.splits\.\w+: (all|events\.first|more unknown_items) .+" + AGAIN,
     "link": PATH + r": is a link to .+, out of .+",
@@ -91,6 +93,35 @@ def is_hash(value):
     return isinstance(value, str) and len(value) == 71 and set(digits) <= set("0123456789abcdef")
 
 
+def is_ids(manifest):
+    ids = manifest.get("ids", {"user": "string", "item": "string"})
+    kinds = ("string", "int64", "uint64")
+    return ids["user"] in kinds and ids["item"] in kinds
+
+
+def is_log(manifest):
+    if "log" not in manifest:
+        return True
+    log = manifest["log"]
+    numbers = [
+        log[name][kind]
+        for name in ("sessions_per_user", "events_per_session")
+        for kind in ("mean", "median")
+    ]
+    frequent = [log["frequent_users"], log["frequent_items"]]
+    return (
+        isinstance(log["from"], str)
+        and isinstance(log["to"], str)
+        and log["time_unit"] in (None, "s", "ms", "us", "ns")
+        and is_count(log["rows"])
+        and is_count(log["identical_rows"])
+        and all(type(number) in (int, float) and 0 <= number < 2**63 for number in numbers)
+        and all(isinstance(ids, list) for ids in frequent)
+        and all(type(one["id"]) in (int, str) for ids in frequent for one in ids)
+        and all(is_count(one["events"]) for ids in frequent for one in ids)
+    )
+
+
 def is_valid(manifest):
     """Whether a value is a manifest, said once more and in another way."""
     try:
@@ -122,6 +153,7 @@ def is_valid(manifest):
         merged = manifest.get("merged_sessions", dict.fromkeys(MERGED, 0))
         numbers += [merged[name] for name in MERGED]
         kinds = isinstance(manifest["drops"], list) and isinstance(manifest["flags"], dict)
+        kinds = kinds and is_ids(manifest) and is_log(manifest)
         sums = (counts["sessions"], counts["events"]) == (sum(sessions), sum(events))
         return kinds and sums and is_hash(manifest["content_hash"]) and all(map(is_count, numbers))
     except (KeyError, TypeError, AttributeError, IndexError):

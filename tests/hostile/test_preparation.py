@@ -7,6 +7,7 @@ import polars as pl
 from data_pipelines.errors import DataError
 from data_pipelines.prepare import prepare
 from data_pipelines.raw.log import TYPED_SCHEMA, encode_log
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.sessions.dataset import build_dataset
 from data_pipelines.sessions.filters import FilterOptions, apply_filters
 from data_pipelines.sessions.sessionize import to_sessions
@@ -17,7 +18,7 @@ from tests.hostile.damage import damaged
 from tests.hostile.log_files import log_file
 from tests.hostile.outcomes import Outcomes
 from tests.hostile.plain_dataset import PlainEvent, PlainOptions, prepare_plain
-from tests.hostile.plain_reader import read_plain
+from tests.hostile.plain_reader import merge_floats, read_plain
 from tests.volume import few
 
 KINDS = {
@@ -73,7 +74,7 @@ def dataset_of(events, options):
         },
         schema=TYPED_SCHEMA,
     )
-    log = encode_log([frame], has_sessions=options.session_ids)
+    log = encode_log([frame], has_sessions=options.session_ids, facts=LogFacts())
     found = to_sessions(log, options.gap_minutes, options.collapse_repeats).events
     names = ("min_item_events", "min_user_events", "max_user_events", "min_sessions")
     found, _ = apply_filters(found, FilterOptions(*(getattr(options, name) for name in names)))
@@ -130,7 +131,8 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
         room.mkdir()
         (room / log.name).write_bytes(log.data)
         plain = read_plain(log.data, gzipped=log.name.endswith(".gz"), separator=log.separator)
-        events = [PlainEvent(*row.event, None) for row in plain.rows if row.event]
+        good = merge_floats([row.event for row in plain.rows if row.event])
+        events = [PlainEvent(*event, None) for event in good]
         gap_minutes = rng.choice((0.001, 1e5))
         options = PlainOptions(
             False, gap_minutes, False, 1, 1, 0, 1, "last_session", 0.1, 0.1, None

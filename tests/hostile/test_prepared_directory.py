@@ -204,7 +204,7 @@ MISLEADING = {
     "more items": (
         edit_vocabulary(
             lambda frame: pl.concat(
-                [frame, frame.tail(1).with_columns(pl.col("index") + 1, item_id=pl.lit("new"))]
+                [frame, frame.tail(1).with_columns(pl.col("index") + 1, pl.col("item_id") + 10**9)]
             )
         ),
         r"\d+ items in vocabulary\.parquet, but manifest\.json counts \d+",

@@ -132,7 +132,7 @@ def test_parquet_gives_the_same_as_text(tmp_path, form):
         )
         found.append((manifest["content_hash"], shown_by_user(tmp_path / f"from {name}")))
     assert found[0] == found[1]
-    assert found[0][1]["1"][0] == {"4"}
+    assert found[0][1]["1"][0] == {4}
 
 
 def long_lists(directory, **changes):

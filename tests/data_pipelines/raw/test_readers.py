@@ -131,7 +131,9 @@ def test_a_bad_row_stops_with_its_place_or_is_counted(tmp_path, row, reason, mes
         ("user_id", [1, None], "row 2, column 'user_id': expected a value, got nothing"),
         ("timestamp", [1, -1], "row 2, column 'timestamp': expected a time since 1970, got -1"),
         ("timestamp", [1.0, float("nan")], "row 2, column 'timestamp': expected a number"),
-        ("item_id", [1.0, 2.0], "column 'item_id': expected text or integers, got Float64"),
+        ("item_id", [1.0, 2.5], "row 2, column 'item_id': expected a whole number, got 2.5"),
+        ("item_id", [1.0, float("nan")], "row 2, column 'item_id': expected a value, got nothing"),
+        ("item_id", [True, False], "column 'item_id': expected text or whole numbers, got Boolean"),
     ],
 )
 def test_bad_parquet_values(tmp_path, column, values, message):

@@ -4,6 +4,7 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.columns import Columns
+from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.tfds_source import read_tfds
 from tests.data_pipelines.logs import small_times
 
@@ -32,7 +33,7 @@ def build(data_dir, ratings):
             }
         ),
         split_datasets={
-            name: [(k, {**rating, "rating": 4.0}) for k, rating in enumerate(part)]
+            name: [(k, {**rating, "rating": 4.5}) for k, rating in enumerate(part)]
             for name, part in ratings.items()
         },
         file_format="array_record",
@@ -69,8 +70,10 @@ def test_missing_feature(data_dir):
 
 
 def test_features_that_cannot_be_ids(data_dir):
-    with pytest.raises(DataError, match="'rating': expected text or integers"):
+    with pytest.raises(DataError, match=r"'rating': expected a whole number, got 4\.5"):
         read_tfds("ratings/tiny", data_dir, small_times(Columns(item="rating")))
+    with pytest.raises(DataError, match="'rating': Float32 has steps of 128 seconds"):
+        read_tfds("ratings/tiny", data_dir, ReadOptions(Columns(item="movie_id", time="rating")))
 
 
 @pytest.mark.parametrize("name", ["movielens/100k-ratings", "no_such_dataset", "ratings/other"])

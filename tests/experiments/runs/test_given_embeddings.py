@@ -114,7 +114,7 @@ def events_before_an_unknown_item(data):
         ):
             for position in range(length):
                 if known[: start + position].all():
-                    yield history.user_id, session, position
+                    yield int(history.user_id), session, position
 
 
 def test_new_items_are_scored_without_training_again(data, files, given_run, tmp_path):

@@ -1,0 +1,55 @@
+"""What `prepare` says of the log that it read, a line a fact."""
+
+from typing import Any
+
+from data_pipelines.raw.odd_times import NAMES
+
+_MANY_IDENTICAL = 0.05
+"""A larger share of identical rows is no accident."""
+
+_NAMED = 3
+"""So many frequent ids are named; a log of few items has several."""
+
+
+def log_lines(manifest: dict[str, Any]) -> list[str]:
+    """The lines of a manifest's "log"."""
+    log = manifest["log"]
+    unit = f", numbers read as {NAMES[log['time_unit']]}" if log["time_unit"] else ""
+    sessions, events = log["sessions_per_user"], log["events_per_session"]
+    lines = [
+        f"times: {log['from']} to {log['to']} UTC{unit}",
+        f"sessions: {sessions['mean']:,.1f} a user, median {sessions['median']:g}; "
+        f"{events['mean']:,.1f} events a session, median {events['median']:g}",
+    ]
+    return lines + _identical_lines(manifest) + _frequent_lines(manifest)
+
+
+def _identical_lines(manifest: dict[str, Any]) -> list[str]:
+    log = manifest["log"]
+    if not log["identical_rows"]:
+        return []
+    share = log["identical_rows"] / log["rows"]
+    line = (
+        f"identical rows: {log['identical_rows']:,} of {log['rows']:,} are the same as an earlier "
+        "one in user, item and time"
+    )
+    if share > _MANY_IDENTICAL:
+        line += f", {share:.0%}: is a file, or the whole log, in --input twice?"
+    return [line]
+
+
+def _frequent_lines(manifest: dict[str, Any]) -> list[str]:
+    log, total, lines = manifest["log"], manifest["counts"]["events"], []
+    advice = ": if it stands for nobody, name it in --null_values"
+    for kind, ids, remark in (
+        ("user", log["frequent_users"], advice),
+        ("item", log["frequent_items"], ""),
+    ):
+        for one in ids[:_NAMED]:
+            share = one["events"] / total
+            lines.append(
+                f"{kind} {one['id']!r} has {one['events']:,} events, {share:.0%} of all{remark}"
+            )
+        if len(ids) > _NAMED:
+            lines.append(f"{len(ids) - _NAMED} more {kind}s have over a tenth of all events each")
+    return lines
