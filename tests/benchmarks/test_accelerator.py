@@ -1,0 +1,29 @@
+"""The benchmark of whatever accelerator there is, at sizes that any machine can do."""
+
+import json
+import subprocess
+import sys
+
+
+def test_every_case_has_figures(tmp_path):
+    report = tmp_path / "accelerator.json"
+    command = [sys.executable, "-m", "benchmarks.accelerator", f"--json={report}"]
+    command += ["--lanes=2", "--events=8", "--sessions=4", "--items=300", "--negatives=16"]
+    command += ["--dim=8", "--users=20", "--batches=1", "--seconds=0", "--product_size=8"]
+    command += ["--models=hiertcn,gru_user"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    cases = json.loads(report.read_text())["cases"]
+    trained = [f"{m} {d}" for m in ("hiertcn", "gru_user") for d in ("float32", "bfloat16")]
+    assert list(cases) == ["matmul float32", "matmul bfloat16", *trained, "loader", "evaluation"]
+    assert not [case for case, figures in cases.items() if "error" in figures]
+    for case in (*trained, "loader", "evaluation"):
+        assert cases[case]["events_per_s"] > 0
+        assert case in result.stdout
+
+
+def test_an_unknown_model_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.accelerator", "--json=x.json", "--models=bert"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "models=bert: must be one of hiertcn" in result.stderr
