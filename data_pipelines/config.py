@@ -1,5 +1,6 @@
 """The settings of `prepare`: one field a flag, with its default and its help."""
 
+import codecs
 import dataclasses
 import typing
 from typing import Any
@@ -10,6 +11,7 @@ from data_pipelines.local_paths import local_path
 from data_pipelines.raw.bad_rows import OnBadRow
 from data_pipelines.raw.columns import Columns
 from data_pipelines.raw.conditions import parse_conditions
+from data_pipelines.raw.delimited import TextFormat
 from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.row_checker import NULL_VALUES
 from data_pipelines.raw.times import TimeOptions, TimeUnit, parse_time, polars_format
@@ -38,8 +40,9 @@ class PrepareConfig(Settings):
 
     input: tuple[str, ...] = setting(
         (),
-        "Log files (.csv, .tsv, either .gz, .parquet), patterns, or directories of parts, with "
-        "commas between them or by further --input flags. No file may be named twice.",
+        "Log files (.csv, .tsv, RecBole's .inter, other text with --separator, all with .gz, .bz2, "
+        ".xz, .zst, .zip; .parquet), patterns, or directories of parts, with commas between them "
+        "or by further --input flags. No file may be named twice.",
         adds_up=True,
     )
     tfds: str | None = setting(
@@ -78,7 +81,15 @@ class PrepareConfig(Settings):
     )
     separator: str | None = setting(
         None,
-        "Between fields of text files: a character, or 'tab'. Default: by the file's name.",
+        "Between fields of text files: characters, or 'tab'. Default: comma in .csv, tab in .tsv "
+        "and .inter. With it, files of other names (.txt, .dat, none) are text too.",
+    )
+    columns: tuple[str, ...] = setting(
+        (),
+        "Names of the columns of --input where text files have no header: user_id,item_id,...",
+    )
+    encoding: str = setting(
+        "utf-8", "Encoding of text files: utf-8, latin-1, utf-16, cp1252 or another of Python's."
     )
     on_bad_row: OnBadRow = setting(
         "error",
@@ -208,8 +219,11 @@ class PrepareConfig(Settings):
             )
         if self.separator is not None and not self._is_separator(self._separator()):
             raise ValueError(
-                f"separator={self.separator!r}: must be one ASCII character, no letter or digit"
+                f"separator={self.separator!r}: must be ASCII characters, no letters or digits"
             )
+        self._parsed("encoding", _require_text_encoding)
+        if len(set(self.columns)) < len(self.columns) or "" in self.columns:
+            raise ValueError(f"columns={','.join(self.columns)}: must be names, each once")
 
     def time_options(self) -> TimeOptions:
         """How times are read, those of the log and of impressions."""
@@ -225,7 +239,7 @@ class PrepareConfig(Settings):
                 times=self.time_options(),
                 session=self.session_column,
             ),
-            separator=self._separator(),
+            text=TextFormat(self._separator(), self.columns, self.encoding),
             on_bad_row=self.on_bad_row,
             null_values=self.null_values,
             drop_where=parse_conditions(self.drop_where),
@@ -362,6 +376,20 @@ class PrepareConfig(Settings):
 
     @staticmethod
     def _is_separator(text: str | None) -> bool:
-        if text is None or len(text) != 1:
+        if not text or len(text) > 8:
             return False
-        return text.isascii() and not text.isalnum() and text not in '"\r\n'
+        return text.isascii() and not any(one.isalnum() or one in '"\r\n\0' for one in text)
+
+
+def _require_text_encoding(name: str) -> None:
+    """Checks that Python has an encoding of text by this name.
+
+    Raises:
+      ValueError: It has none.
+    """
+    try:
+        if not codecs.lookup(name)._is_text_encoding:
+            raise LookupError
+        "".encode(name)
+    except (LookupError, UnicodeError):
+        raise ValueError("is no encoding of text, such as utf-8, latin-1 or utf-16") from None

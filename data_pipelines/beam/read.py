@@ -80,7 +80,7 @@ def _typed_events(
     facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
     options = config.read_options()
-    raw = read_frames([file], options.needed(), options.separator, bad_rows)
+    raw = read_frames([file], options.needed(), options.text, bad_rows)
     return typed_frames(raw, options, bad_rows, dropped, facts)
 
 

@@ -105,7 +105,7 @@ def typed_impressions(
         was clicked that was not shown.
     """
     for source, frame, _ in read_frames(
-        paths, columns.names(), options.separator, bad_rows, lists=True
+        paths, columns.names(), dataclasses.replace(options.text, names=()), bad_rows, lists=True
     ):
         checker = RowChecker(frame, source, bad_rows, options.null_values)
         yield _typed(checker, columns, options.null_values, facts.unit)

@@ -6,9 +6,8 @@ found here first (`text_rows`), the bad ones reported, and polars gets the other
 
 import codecs
 import csv
-import gzip
+import dataclasses
 import io
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,10 @@ import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.byte_streams import read_pieces
 from data_pipelines.raw.text_rows import TextRows, find_rows
+
+_UNIT_SEPARATOR = "\x1f"
 
 _MISQUOTED = 'a quote (") stands where none belongs'
 
@@ -25,26 +27,44 @@ BLOCK_BYTES = 16 << 20
 """Bytes read at once, so that memory does not grow with the file. No row may be longer."""
 
 
-class DelimitedFile:
-    """A CSV or TSV file with a header, gzipped where its name ends in .gz.
+@dataclasses.dataclass(frozen=True)
+class TextFormat:
+    """How text files are written.
 
     Attributes:
-      columns: Names in the header.
+      separator: Between fields, one or more characters of ASCII; None: by the file's name.
+      names: Of the columns, for files without a header.
+      encoding: As Python calls it.
+    """
+
+    separator: str | None = None
+    names: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+
+
+class DelimitedFile:
+    """A text file of fields, unpacked where its name says so.
+
+    Attributes:
+      columns: Names in the header, or those given.
 
     Args:
       path: The file.
-      separator: One character of ASCII.
+      text: How it is written; with a separator.
       bad_rows: What to do with rows of the wrong number of fields, or that are not UTF-8.
 
     Raises:
       DataError: The file is empty, its header is not UTF-8, or it cannot be unzipped.
     """
 
-    def __init__(self, path: Path, separator: str, bad_rows: BadRows) -> None:
+    def __init__(self, path: Path, text: TextFormat, bad_rows: BadRows) -> None:
+        assert text.separator is not None
         self._path = path
-        self._separator = separator
+        self._text = text
+        # Of several characters, such as MovieLens' ::, one byte that no text has.
+        self._separator = text.separator if len(text.separator) == 1 else _UNIT_SEPARATOR
         self._bad_rows = bad_rows
-        self.columns = self._header()
+        self.columns = list(text.names) or self._header()
 
     def frames(self, columns: list[str]) -> Iterator[pl.DataFrame]:
         """Yields the rows of each block: `columns` as text, `row` and `line` as Int64.
@@ -56,7 +76,7 @@ class DelimitedFile:
           DataError: There are no rows; one is bad and the action is `error`; a quote is never
             closed or stands where none belongs; the file cannot be unzipped.
         """
-        row, line, header_rows = 1, 1, 1
+        row, line, header_rows = 1, 1, 0 if self._text.names else 1
         for block, rows, block_lines in self._blocks():
             data_rows = rows[header_rows:] if len(rows) else rows
             row_numbers = row + np.arange(len(data_rows))
@@ -71,7 +91,8 @@ class DelimitedFile:
             line += block_lines
             header_rows = 0
         if row == 1:
-            raise DataError(f"{self._path}: no rows behind the header")
+            missing = "the file is empty" if self._text.names else "no rows behind the header"
+            raise DataError(f"{self._path}: {missing}")
 
     def _header(self) -> list[str]:
         first = next(self._blocks(), None)
@@ -85,31 +106,36 @@ class DelimitedFile:
             return next(csv.reader([text], delimiter=self._separator))
         except UnicodeDecodeError as error:
             got = error.object[error.start : error.start + 1].hex()
-            raise DataError(f"{self._path}: header: expected UTF-8, got byte 0x{got}") from error
+            raise DataError(
+                f"{self._path}: header: expected UTF-8, got byte 0x{got}; --encoding=latin-1 (or "
+                "utf-16, ...) reads others"
+            ) from error
         except csv.Error as error:
             raise DataError(f"{self._path}: header: {error}") from error
 
     def _blocks(self) -> Iterator[tuple[bytes, TextRows, int]]:
         """Yields blocks of whole rows with the rows in them and their number of lines."""
-        opener = gzip.open if self._path.suffix == ".gz" else open
         rest = b""
-        try:
-            with opener(self._path, "rb") as file:
-                for block_number, chunk in enumerate(iter(lambda: file.read(BLOCK_BYTES), b"")):
-                    if block_number == 0:
-                        chunk = chunk.removeprefix(codecs.BOM_UTF8)
-                    rows, used, lines = find_rows(rest + chunk, self._separator)
-                    block, rest = (rest + chunk)[:used], (rest + chunk)[used:]
-                    self._check_length(rest)
-                    if len(rows):
-                        yield block, rows, lines
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(f"{self._path}: cannot be unzipped: {error}") from error
+        for number, piece in enumerate(read_pieces(self._path, BLOCK_BYTES, self._text.encoding)):
+            chunk = piece.removeprefix(codecs.BOM_UTF8) if number == 0 else piece
+            text = self._with_one_separator(rest + chunk)
+            rows, used, lines = find_rows(text, self._separator)
+            block, rest = text[:used], text[used:]
+            self._check_length(rest)
+            if len(rows):
+                yield block, rows, lines
         rows, used, lines = find_rows(rest + b"\n", self._separator)
         if used <= len(rest):
             raise DataError(f'{self._path}: a quote (") in the last rows is never closed')
         if len(rows):
             yield rest + b"\n", rows, lines
+
+    def _with_one_separator(self, text: bytes) -> bytes:
+        """The bytes with one separator of one byte; the first may have been through this before."""
+        separator = self._text.separator
+        if separator is None or len(separator) == 1:
+            return text
+        return text.replace(separator.encode(), _UNIT_SEPARATOR.encode())
 
     def _check_length(self, rest: bytes) -> None:
         if len(rest) > BLOCK_BYTES:
@@ -131,7 +157,10 @@ class DelimitedFile:
             place = f"{self._path}: row {row_numbers[first]} (line {line_numbers[first]})"
             if not_utf8[first]:
                 column = self._broken_column(rows[first : first + 1].text(block))
-                return f"{place}, column {column!r}: expected UTF-8, got other bytes"
+                return (
+                    f"{place}, column {column!r}: expected UTF-8, got other bytes; "
+                    "--encoding=latin-1 reads those of Western Europe"
+                )
             if rows.misquoted[first]:
                 return f"{place}: {_MISQUOTED}"
             return f"{place}: expected {expected} fields, got {rows.fields[first]}"

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import polars as pl
@@ -11,13 +11,11 @@ from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows, OnBadRow
 from data_pipelines.raw.columns import Columns, typed_columns
 from data_pipelines.raw.conditions import Condition
+from data_pipelines.raw.delimited import TextFormat
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.log import Log, encode_log
 from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.row_checker import NULL_VALUES, RowChecker
-
-# What a message shows of a header that may be anything.
-_LISTED_NAMES, _LISTED_CHARACTERS = 30, 60
 
 
 class RawRows(NamedTuple):
@@ -41,7 +39,7 @@ class ReadOptions:
 
     Attributes:
       columns: Which columns hold what.
-      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      text: How text files are written.
       on_bad_row: Stop at a row that cannot be used, or skip and count it.
       null_values: Text that stands for nothing.
       drop_where: Rows where any of these holds are dropped; what else is wrong with them does not
@@ -49,7 +47,7 @@ class ReadOptions:
     """
 
     columns: Columns = dataclasses.field(default_factory=Columns)
-    separator: str | None = None
+    text: TextFormat = dataclasses.field(default_factory=TextFormat)
     on_bad_row: OnBadRow = "error"
     null_values: tuple[str, ...] = NULL_VALUES
     drop_where: tuple[Condition, ...] = ()
@@ -58,26 +56,6 @@ class ReadOptions:
         """The columns to read, each once."""
         conditions = [condition.column for condition in self.drop_where]
         return list(dict.fromkeys([*self.columns.names(), *conditions]))
-
-
-def require_columns(source: str, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Checks that a source has every column that is asked for, once.
-
-    Raises:
-      DataError: One is missing or ambiguous.
-    """
-    for name in needed:
-        if found.count(name) != 1:
-            problem = "is missing" if name not in found else "is there more than once"
-            raise DataError(f"{source}: header: column {name!r} {problem}; found {_listed(found)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [name if name.isprintable() else repr(name) for name in names[:_LISTED_NAMES]]
-    rest = len(names) - len(shown)
-    return ", ".join(name[:_LISTED_CHARACTERS] for name in shown) + (
-        f" and {rest} more" if rest else ""
-    )
 
 
 def collect_log(

@@ -1,5 +1,7 @@
-"""Log files: CSV, TSV (gzipped or not) and Parquet, one or many."""
+"""Log files: text with separators, packed or not, and Parquet; one or many."""
 
+import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,14 +9,32 @@ import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
-from data_pipelines.raw.delimited import DelimitedFile
+from data_pipelines.raw.byte_streams import name_of
+from data_pipelines.raw.delimited import DelimitedFile, TextFormat
 from data_pipelines.raw.drops import Drop
-from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log, require_columns
+from data_pipelines.raw.headers import require_columns
+from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log
 from data_pipelines.raw.log import Log
 from data_pipelines.raw.parquet import read_parquet
-from data_pipelines.raw.paths import expand_paths
+from data_pipelines.raw.paths import expand_paths, file_type
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
+
+_OTHER_TYPES = (
+    ".parquet",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".xlsx",
+    ".xls",
+    ".orc",
+    ".avro",
+    ".feather",
+)
+"""No text with separators, whatever is said."""
+
+_RECBOLE_TYPE = re.compile(":(token|float)(_seq)?$")
+"""RecBole has the type of a column in its name: user_id:token."""
 
 
 def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Drop]]:
@@ -22,7 +42,7 @@ def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Dr
 
     Args:
       paths: Files, directories, or patterns such as "log/part-*.parquet", see
-        `paths.expand_paths`. The type goes by the name: .csv, .tsv, either with .gz, or .parquet.
+        `paths.expand_paths`. The type goes by the name.
       options: How to read them.
 
     Returns:
@@ -34,14 +54,14 @@ def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Dr
         `error`; no rows are left.
     """
     bad_rows = BadRows(options.on_bad_row)
-    frames = read_frames(paths, options.needed(), options.separator, bad_rows)
+    frames = read_frames(paths, options.needed(), options.text, bad_rows)
     return collect_log(frames, options, bad_rows)
 
 
 def read_frames(
     paths: Sequence[str],
     columns: list[str],
-    separator: str | None,
+    text: TextFormat,
     bad_rows: BadRows,
     lists: bool = False,
 ) -> Iterator[RawRows]:
@@ -50,7 +70,7 @@ def read_frames(
     Args:
       paths: As for `read_files`.
       columns: Those to read, each once.
-      separator: Between the fields of a text file; None: comma in .csv, tab in .tsv.
+      text: How text files are written.
       bad_rows: What to do with rows of a text file that cannot be parsed.
       lists: Whether columns of Parquet files may hold lists.
 
@@ -58,21 +78,31 @@ def read_frames(
       DataError: As `read_files`, for what is wrong with a file.
     """
     for file in expand_paths(paths):
-        yield from _rows(file, columns, separator, bad_rows, lists)
+        yield from _rows(file, columns, text, bad_rows, lists)
 
 
 def _rows(
-    file: Path, columns: list[str], separator: str | None, bad_rows: BadRows, lists: bool
+    file: Path, columns: list[str], text: TextFormat, bad_rows: BadRows, lists: bool
 ) -> Iterator[RawRows]:
     """The raw rows of one file."""
-    suffix = Path(file.name.removesuffix(".gz")).suffix.lower()
-    if suffix in _SEPARATORS:
-        text_file = DelimitedFile(file, separator or _SEPARATORS[suffix], bad_rows)
-        require_columns(str(file), text_file.columns, columns)
-        return (RawRows(str(file), frame, False) for frame in text_file.frames(columns))
-    if file.suffix.lower() == ".parquet":
+    name = Path(name_of(file))
+    suffix = file_type(name)
+    if suffix == ".parquet" and file.suffix.lower() == ".parquet":
+        if text.names:
+            raise DataError(f"{file}: Parquet has names of columns; --columns is for text without")
         return (RawRows(str(file), frame, True) for frame in _parquet(file, columns, lists))
-    raise DataError(f"{file}: unknown file type; expected .csv, .tsv, .csv.gz, .tsv.gz or .parquet")
+    separator = text.separator or _SEPARATORS.get(suffix)
+    if separator is None or suffix in _OTHER_TYPES:
+        hint = "" if suffix in _OTHER_TYPES else "; other text needs --separator"
+        raise DataError(
+            f"{file}: unknown file type; expected .csv, .tsv, .inter (or these with .gz, .bz2, "
+            f".xz, .zst, .zip) or .parquet{hint}"
+        )
+    delimited = DelimitedFile(file, dataclasses.replace(text, separator=separator), bad_rows)
+    if suffix == ".inter":
+        delimited.columns = [_RECBOLE_TYPE.sub("", column) for column in delimited.columns]
+    require_columns(str(file), delimited.columns, columns)
+    return (RawRows(str(file), frame, False) for frame in delimited.frames(columns))
 
 
 def _parquet(file: Path, columns: list[str], lists: bool) -> Iterator[pl.DataFrame]:

@@ -10,7 +10,8 @@ import polars as pl
 from data_pipelines.errors import DataError
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
-from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log, require_columns
+from data_pipelines.raw.headers import require_columns
+from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log
 from data_pipelines.raw.log import Log
 from data_pipelines.raw.tfds_metadata import require_plain_metadata
 

@@ -34,7 +34,7 @@ def test_every_flag_reaches_its_field():
     assert config.filter_options().min_sessions == 3
     assert config.split_options().valid_after_ms == 1_577_836_800_000
     assert config.split_options().test_after_ms == 2_000_000_000_000
-    assert config.read_options().separator == "\t"
+    assert config.read_options().text.separator == "\t"
     assert config.read_options().columns.times.unit == "ms"
     assert [str(c) for c in config.read_options().drop_where] == ["kind=4", "kind=5"]
 
@@ -90,8 +90,11 @@ def test_flags_that_are_none(argument):
         ({"max_user_events": -1}, "max_user_events=-1: must be >= 0"),
         ({"gap_minutes": 0.0}, "gap_minutes=0.0: must be > 0"),
         ({"gap_minutes": float("nan")}, "gap_minutes=nan: must be > 0"),
-        ({"separator": "ab"}, "separator='ab': must be one ASCII character"),
-        ({"separator": '"'}, "must be one ASCII character"),
+        ({"separator": "ab"}, "separator='ab': must be ASCII characters"),
+        ({"encoding": "klingon"}, "encoding=klingon: is no encoding of text"),
+        ({"encoding": "rot13"}, "encoding=rot13: is no encoding of text"),
+        ({"columns": ("a", "a")}, "columns=a,a: must be names, each once"),
+        ({"separator": '"'}, "must be ASCII characters"),
         ({"drop_where": "kind"}, "drop_where=kind: expected 'column sign value'"),
         ({"valid_fraction": 0.2}, "valid_fraction=0.2: has no use with split=last_session"),
         ({"split": "user", "valid_fraction": 0.0}, "valid_fraction=0.0: must be in (0, 1)"),

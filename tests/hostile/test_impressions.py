@@ -186,7 +186,9 @@ OF_PARQUET = {
     "empty": PATH + r": the file is empty; expected Parquet",
     "damaged": PATH + r": not readable as Parquet: .+",
     "column": PATH + r": header: column '\w+' is missing; found .*",
-    "user": PATH + r": column 'user_id': expected text or integers, got .+",
+    "user": PATH + r": column 'user_id': expected text or whole numbers, got .+",
+    "fraction": PATH + r": row \d+, column 'user_id': expected a whole number, got 1.5",
+    "bytes": PATH + r": row \d+, column 'user_id': expected UTF-8, got .+",
     "list": PATH + r": column '(shown|clicked)': expected lists of text or integers, got .+",
     "type": PATH + r": column '\w+': expected text, numbers or times, got .+",
     "time": PATH + r": row \d+, column 'timestamp': expected a number \(s\) or ISO 8601, got .+",
@@ -195,7 +197,7 @@ OF_PARQUET = {
     "clicked": PATH + r": row \d+, column 'clicked': expected items of 'shown', got .+",
 }
 BAD_VALUES = {
-    "user_id": (1.5, None, [1], b"a"), "timestamp": (None, [1], b"1"),
+    "user_id": (1.5, None, [1], b"\xff"), "timestamp": (None, [1], b"1"),
     "shown": (0.5, [[1]], [None], None, [], {"a": 1}, b"a"), "clicked": ([0.5], ["other"], True),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ from tests.volume import few
 PATH = r"/\S+/log\.[a-z.]+"
 ROW = PATH + r": row \d+ \(line \d+\)"
 BAD_ROWS = {
-    "not UTF-8": ROW + r", column .+: expected UTF-8, got other bytes",
+    "not UTF-8": ROW + r", column .+: expected UTF-8, got other bytes; --encoding=.+",
     "misplaced quote": ROW + r': a quote \("\) stands where none belongs',
     "too few fields": ROW + r": expected (\d+) fields, got \d+",
     "null user_id": ROW + r", column 'user_id': expected a value, got .+",
@@ -44,7 +44,7 @@ ODD_TIMES = {
 WHOLE_FILES = {
     "unzip": PATH + r": cannot be unzipped: .+",
     "empty": PATH + r": the file is empty; expected a header and rows",
-    "header not UTF-8": PATH + r": header: expected UTF-8, got byte 0x..",
+    "header not UTF-8": PATH + r": header: expected UTF-8, got byte 0x..; --encoding=.+",
     "header misplaced quote": PATH + r": header: a quote \(\"\) stands where none belongs",
     "header carriage return": PATH + r": header: .*new-line character seen in unquoted field.*",
     "column": PATH + r": header: column '\w+' (is missing|is there more than once); found .*",

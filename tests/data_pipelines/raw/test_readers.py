@@ -9,6 +9,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.raw import delimited
 from data_pipelines.raw.columns import Columns
 from data_pipelines.raw.conditions import parse_conditions
+from data_pipelines.raw.delimited import TextFormat
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.readers import read_files
@@ -71,7 +72,7 @@ def test_names_separator_unit_and_sessions(tmp_path):
     path = write_csv(tmp_path / "a.csv", "1;2;3;s1", "1;2;4;s0", header="t;u;i;s")
     times = TimeOptions(unit="ms", allow_odd=True)
     columns = Columns(user="u", item="i", time="t", times=times, session="s")
-    log, _ = read_files([path], ReadOptions(columns, separator=";"))
+    log, _ = read_files([path], ReadOptions(columns, text=TextFormat(separator=";")))
     assert events(log) == [("2", "3", 1), ("2", "4", 1)]
     assert log.sessions.tolist() == [1, 0]
 
