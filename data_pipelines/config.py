@@ -40,9 +40,9 @@ class PrepareConfig(Settings):
 
     input: tuple[str, ...] = setting(
         (),
-        "Log files (.csv, .tsv, RecBole's .inter, other text with --separator, all with .gz, .bz2, "
-        ".xz, .zst, .zip; .parquet), patterns, or directories of parts, with commas between them "
-        "or by further --input flags. No file may be named twice.",
+        "Log files (.csv, .tsv, .jsonl, RecBole's .inter, other text with --separator, all of them "
+        "with .gz, .bz2, .xz, .zst, .zip; .parquet), patterns, or directories of parts, with "
+        "commas between them or by further --input flags. No file may be named twice.",
         adds_up=True,
     )
     tfds: str | None = setting(

@@ -1,4 +1,4 @@
-"""Log files: text with separators, packed or not, and Parquet; one or many."""
+"""Log files: text with separators or JSON lines, packed or not, and Parquet; one or many."""
 
 import dataclasses
 import re
@@ -14,23 +14,16 @@ from data_pipelines.raw.delimited import DelimitedFile, TextFormat
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.headers import require_columns
 from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log
+from data_pipelines.raw.json_lines import json_frames
 from data_pipelines.raw.log import Log
 from data_pipelines.raw.parquet import read_parquet
 from data_pipelines.raw.paths import expand_paths, file_type
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 
-_OTHER_TYPES = (
-    ".parquet",
-    ".json",
-    ".jsonl",
-    ".ndjson",
-    ".xlsx",
-    ".xls",
-    ".orc",
-    ".avro",
-    ".feather",
-)
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
+
+_OTHER_TYPES = (".parquet", ".xlsx", ".xls", ".orc", ".avro", ".feather")
 """No text with separators, whatever is said."""
 
 _RECBOLE_TYPE = re.compile(":(token|float)(_seq)?$")
@@ -91,12 +84,15 @@ def _rows(
         if text.names:
             raise DataError(f"{file}: Parquet has names of columns; --columns is for text without")
         return (RawRows(str(file), frame, True) for frame in _parquet(file, columns, lists))
+    if suffix in _JSON_LINES:
+        frames = json_frames(file, columns, text.encoding, bad_rows)
+        return (RawRows(str(file), frame, True) for frame in frames)
     separator = text.separator or _SEPARATORS.get(suffix)
     if separator is None or suffix in _OTHER_TYPES:
         hint = "" if suffix in _OTHER_TYPES else "; other text needs --separator"
         raise DataError(
-            f"{file}: unknown file type; expected .csv, .tsv, .inter (or these with .gz, .bz2, "
-            f".xz, .zst, .zip) or .parquet{hint}"
+            f"{file}: unknown file type; expected .csv, .tsv, .inter, .jsonl (or these with .gz, "
+            f".bz2, .xz, .zst, .zip) or .parquet{hint}"
         )
     delimited = DelimitedFile(file, dataclasses.replace(text, separator=separator), bad_rows)
     if suffix == ".inter":

@@ -176,7 +176,7 @@ def test_parquet_has_names_of_its_own(tmp_path):
     assert "did you mean 'User'?" in refusal(path)
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a.avro", "a.jsonl"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.avro", "a.orc"])
 def test_types_that_are_no_text(tmp_path, name):
     path = tmp_path / name
     path.write_text(TEXT)

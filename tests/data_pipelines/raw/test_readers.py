@@ -163,7 +163,8 @@ def test_bad_parquet_values(tmp_path, column, values, message):
         ("a.csv.gz", b"no gzip", "cannot be unzipped"),
         ("a.csv.gz", gzip.compress(b"x" * 1000, mtime=0)[:-9], "cannot be unzipped"),
         ("a.parquet", b"no parquet", "not readable as Parquet"),
-        ("a.json", b"{}", "unknown file type; expected .csv"),
+        ("a.json", b"{}", "column 'user_id' is missing"),
+        ("a.jsonl", b"\n\n", "the file is empty; expected a JSON object a line"),
         ("a.gz", b"{}", "unknown file type; expected .csv"),
     ],
 )
