@@ -7,8 +7,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests use the processes that pytest-xdist finds cores for; each keeps to CPU.
+# Tests use the processes that pytest-xdist finds cores for; each keeps to CPU. The tests of a file
+# stay together, in order: they share what is trained for them, and what is compiled.
 JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: venv train test test-thorough check mutations
 
@@ -25,10 +27,10 @@ train: venv
 	$(BIN)/python -m experiments.train --flagfile=experiments/flagfiles/quickstart.flags
 
 test: venv
-	$(BIN)/python -m pytest --numprocesses=$(JOBS)
+	$(PYTEST)
 
 test-thorough: venv
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --thorough
+	$(PYTEST) --thorough
 
 check: venv
 	$(BIN)/ruff check .
