@@ -35,6 +35,9 @@ class Model(Protocol):
     def apply(self, variables: Any, event: Any, carry: Any, **kwargs: Any) -> Any:
         """`__call__` with these variables; `method="predict"` or `"observe"` for those."""
 
+    def __hash__(self) -> int:
+        """Equal models share their compiled steps."""
+
 
 MODELS: dict[str, Callable[[ModelConfig], SequenceModel]] = {
     "hiertcn": HierTCN,

@@ -1,5 +1,6 @@
 """The evaluation step: a model's predictions of a batch, jitted once per bucket."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,11 @@ from hiertcn_jax.scoring.scores import Queries
 EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[Queries, Any]]
 
 
+@functools.lru_cache(maxsize=16)
 def make_eval_step(model: Model, layout: Layout | None = None) -> EvalStep:
     """The jitted `(params, batch, carry) -> (queries, carry)`; the old carry is donated.
+
+    Equal arguments give one step: validation and the evaluations at the end compile it once.
 
     Args:
       model: The model.

@@ -1,5 +1,9 @@
-"""The ranking steps: over a table on the devices, over chunks of a file, within lists; jitted."""
+"""The ranking steps: over a table on the devices, over chunks of a file, within lists; jitted.
 
+Equal arguments give one step, which is compiled once for all evaluations of a process.
+"""
+
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +32,7 @@ class ChunkSteps(NamedTuple):
     rank: Callable[..., RankState]
 
 
+@functools.lru_cache(maxsize=16)
 def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
     """The steps over a catalogue that comes by in chunks.
 
@@ -44,6 +49,7 @@ def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
 RankStep = Callable[..., RankCounts]
 
 
+@functools.lru_cache(maxsize=16)
 def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None = None) -> RankStep:
     """The jitted `(items, queries, places_n, target_n, seen_nk) -> RankCounts`.
 
@@ -81,6 +87,7 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
     )
 
 
+@functools.lru_cache(maxsize=16)
 def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> RankStep:
     """The jitted `(items, ids_nk, rows_nkd, queries, places_n) -> RankCounts` within lists.
 
