@@ -14,7 +14,15 @@ import pytest
 
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
-from hiertcn_jax.batch import Bucket, GivenItems, ListedItems, TableItems, padding_batch
+from hiertcn_jax.batch import (
+    PADDING_ID,
+    UNKNOWN_ID,
+    Bucket,
+    GivenItems,
+    ListedItems,
+    TableItems,
+    padding_batch,
+)
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.devices.mesh import (
     Layout,
@@ -26,16 +34,18 @@ from hiertcn_jax.devices.mesh import (
     place_batch,
     replicated,
 )
+from hiertcn_jax.learning import train_step
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.models.queries import batch_queries as plain_queries
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.ranks import rank_counts, ranks_of
-from hiertcn_jax.scoring.scores import Keys, Queries
+from hiertcn_jax.scoring.scores import Additions, Keys, Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 from tests.data_pipelines.lanes import walking
 from tests.given_files import given_embeddings
@@ -232,6 +242,39 @@ def test_rows_that_devices_do_not_share_evenly_are_filled_up():
         assert len({str(shard.index) for shard in values.addressable_shards}) == 3
 
 
+def whole_additions(rows, events=16):
+    """Additions of whole numbers to five items of each event, some of them none."""
+    random = np.random.default_rng(1)
+    ids = np.stack([random.permutation(rows)[:5] for _ in range(events)])
+    values = random.integers(-2, 3, ids.shape)
+    return Additions(jnp.asarray(ids, jnp.int32), jnp.asarray(values, jnp.float32))
+
+
+def listed_queries(model, params, batch, carry, **options):
+    """The queries of a model, and additions that it learns: to the items that come next."""
+    queries, carry = plain_queries(model, params, batch, carry, **options)
+    ids = batch.item_ids_bl
+    ids_blm = jnp.stack([ids, jnp.roll(ids, 1, 1), jnp.roll(ids, 2, 1), jnp.roll(ids, 3, 0)], -1)
+    # An item at most once an event.
+    again = jnp.tril(ids_blm[..., None] == ids_blm[..., None, :], -1).any(-1)
+    ids_blm = jnp.where(again | (ids_blm == UNKNOWN_ID), PADDING_ID, ids_blm)
+    return queries._replace(additions=Additions(ids_blm, 3 * queries.vectors[..., :4])), carry
+
+
+@pytest.mark.parametrize(
+    "case, batches_of",
+    [
+        ("softmax of shown and drawn", of_one_process),
+        ("softmax of all", of_one_process),
+        ("rows, own negatives", of_two_processes),
+        ("given", of_two_processes),
+    ],
+)
+def test_training_with_additions_is_that_of_one_device_too(case, batches_of, monkeypatch):
+    monkeypatch.setattr(train_step, "batch_queries", listed_queries)
+    test_training_is_that_of_one_device_and_gathers_no_table(case, batches_of)
+
+
 def scored(rows, seed=0, events=16):
     """Vectors on a coarse grid, so that many scores are equal; targets, biases, what was seen."""
     random = np.random.default_rng(seed)
@@ -244,13 +287,14 @@ def scored(rows, seed=0, events=16):
 
 @pytest.mark.parametrize("chunk", [3, 1000])
 @pytest.mark.parametrize("masked", [False, True])
-def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked):
+@pytest.mark.parametrize("listed", [False, True])
+def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked, listed):
     rows = 41
     u, target, table, bias, seen = scored(rows)
-    seen = seen if masked else None
+    seen, additions = seen if masked else None, whole_additions(rows) if listed else None
     one = [None if x is None else jnp.asarray(x) for x in (u, target, table, bias, seen)]
     keys = Keys(one[2], one[3])
-    whole = ranks_of(rank_counts(Queries(one[0]), keys, one[1], chunk, one[4]))
+    whole = ranks_of(rank_counts(Queries(one[0], additions), keys, one[1], chunk, one[4]))
     assert (whole % 1 == 0.5).any()
     layout = Layout(make_mesh(2, 4), rows)
     filled = [(0, layout.table_rows - rows)]
@@ -263,9 +307,11 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked):
                   lane_shardings([0, 0, 0], layout.mesh))  # fmt: skip
     if masked:
         seen = place(seen, lane_shardings(0, layout.mesh))
-    counts = make_rank_step(MODEL, chunk, layout)(
-        items, Queries(lanes[0]), lanes[1], lanes[2], seen
-    )
+    if listed:
+        additions = jax.tree.map(lambda x: np.asarray(x)[:, None], additions)
+        additions = place(additions, lane_shardings(additions, layout.mesh))
+    step = make_rank_step(MODEL, chunk, layout)
+    counts = step(items, Queries(lanes[0], additions), lanes[1], lanes[2], seen)
     shared = ranks_of(RankCounts(*map(own_part, counts)))
     np.testing.assert_array_equal(shared, whole)
 

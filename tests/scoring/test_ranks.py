@@ -10,7 +10,7 @@ import pytest
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.scoring import ranks as ranking
 from hiertcn_jax.scoring import top_k as best
-from hiertcn_jax.scoring.scores import Keys, Queries
+from hiertcn_jax.scoring.scores import Additions, Keys, Queries
 
 rank_counts = jax.jit(ranking.rank_counts, static_argnames="chunk")
 top_k = jax.jit(best.top_k, static_argnames=("k", "chunk"))
@@ -76,6 +76,59 @@ def test_ranks_and_best_items_equal_a_loop_whatever_the_chunk(chunk):
         found = expected != PADDING_ID
         expected_values = np.where(found, np.take_along_axis(scores, expected, 1), -np.inf)
         np.testing.assert_array_equal(values, expected_values)
+
+
+def whole_additions(seed, rows=7, events=4, width=3):
+    """Lists of small whole numbers, with places that hold no item; and the matrix of them."""
+    rng = np.random.default_rng(seed)
+    ids = np.stack([rng.permutation(rows)[:width] for _ in range(events)]).astype(np.int32)
+    values = np.where(ids >= FIRST_ITEM_ID, rng.integers(-3, 4, ids.shape), np.nan)
+    added = np.zeros((events, rows), int)
+    for event, place in np.argwhere(ids >= FIRST_ITEM_ID):
+        added[event, ids[event, place]] = values[event, place]
+    return Additions(jnp.asarray(ids), jnp.asarray(values, jnp.float32)), added
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 6, 7, 10])
+def test_ranks_and_best_items_with_additions_equal_a_loop_whatever_the_chunk(chunk):
+    ties = 0
+    for seed in range(8):
+        u, table, bias, target, seen = small_integers(seed)
+        lists, added = whole_additions(seed)
+        scores = u @ table.T + bias + added
+        queries, keys = model(u, table, bias)
+        queries = queries._replace(additions=lists)
+        counts = rank_counts(
+            queries, keys, jnp.asarray(target), chunk=chunk, seen_nk=jnp.asarray(seen)
+        )
+        np.testing.assert_array_equal(ranking.ranks_of(counts), plain_ranks(scores, target, seen))
+        ties += counts.equal_n.sum()
+        ids, values = top_k(queries, keys, k=5, chunk=chunk, seen_nk=jnp.asarray(seen))
+        expected = plain_top_k(scores, 5, seen)
+        np.testing.assert_array_equal(ids, expected)
+        found = expected != PADDING_ID
+        expected_values = np.where(found, np.take_along_axis(scores, expected, 1), -np.inf)
+        np.testing.assert_array_equal(values, expected_values)
+    assert ties
+
+
+def test_one_event_is_ranked_with_its_additions():
+    u, table, bias, target, _ = small_integers(5, events=1)
+    lists, added = whole_additions(5, events=1)
+    queries, keys = model(u, table, bias)
+    counts = rank_counts(queries._replace(additions=lists), keys, jnp.asarray(target), chunk=3)
+    expected = plain_ranks(u @ table.T + bias + added, target, [[]])
+    np.testing.assert_array_equal(ranking.ranks_of(counts), expected)
+
+
+def test_an_addition_that_is_nan_is_an_error():
+    u, table, bias, target, _ = small_integers(0)
+    queries, keys = model(u, table, bias)
+    values = jnp.zeros((4, 1)).at[2].set(jnp.nan)
+    queries = queries._replace(additions=Additions(jnp.full((4, 1), 3), values))
+    counts = rank_counts(queries, keys, jnp.asarray(target), chunk=3)
+    with pytest.raises(ValueError, match="NaN at 1 of 4 events, the first is event 2"):
+        ranking.ranks_of(counts)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +280,23 @@ def test_ranks_within_lists_equal_a_loop(with_bias):
     counts = jax.jit(ranking.list_counts)(Queries(u), Keys(spoiled, bias), ids_where(present))
     scores = np.einsum("nd,nkd->nk", u.astype(float), rows) + (0 if bias is None else bias)
     scores = np.where(present, np.round(scores, 4), -np.inf)
+    above = (scores[:, 1:] > scores[:, :1]).sum(1)
+    equal = (scores[:, 1:] == scores[:, :1]).sum(1)
+    assert equal.any() and above.any()
+    np.testing.assert_array_equal(ranking.ranks_of(counts), 1 + above + equal / 2)
+
+
+def test_ranks_within_lists_take_the_additions():
+    rng = np.random.default_rng(1)
+    u, table, bias, _, _ = small_integers(1, events=6, rows=9)
+    lists, added = whole_additions(1, rows=9, events=6)
+    ids = np.stack([FIRST_ITEM_ID + rng.permutation(7)[:5] for _ in range(6)])
+    ids[2, 3:] = PADDING_ID
+    queries, keys = model(u, table, bias)
+    keys = Keys(keys.rows[ids], keys.bias[ids])
+    counts = jax.jit(ranking.list_counts)(queries._replace(additions=lists), keys, ids)
+    scores = np.take_along_axis(u @ table.T + bias + added, ids, 1).astype(float)
+    scores[ids == PADDING_ID] = -np.inf
     above = (scores[:, 1:] > scores[:, :1]).sum(1)
     equal = (scores[:, 1:] == scores[:, :1]).sum(1)
     assert equal.any() and above.any()

@@ -11,16 +11,18 @@ from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.scoring import ranks as ranking
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.keys import item_keys
-from hiertcn_jax.scoring.scores import Queries
+from hiertcn_jax.scoring.scores import Additions, Queries
 from tests.given_files import given_embeddings, table_of
 
 ROWS, WIDTH, EVENTS = 60, 5, 23
 
 
-def streamed(embeddings, u_nd, item_n, seen_nk=None, normalize="none", devices=1, **sizes):
+def streamed(
+    embeddings, u_nd, item_n, seen_nk=None, normalize="none", devices=1, additions=None, **sizes
+):
     config, devices = EvalConfig(**sizes), jax.devices()[:devices]
     ranks = StreamedRanks(embeddings, ModelConfig(normalize=normalize), config, devices)
-    parts = [ranking.ranks_of(part) for part in ranks(Queries(u_nd), item_n, seen_nk)]
+    parts = [ranking.ranks_of(part) for part in ranks(Queries(u_nd, additions), item_n, seen_nk)]
     return np.concatenate(parts)[: len(item_n)]
 
 
@@ -47,6 +49,28 @@ def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, devices
         sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events, "devices": devices}
         found = streamed(embeddings, u_nd, item_n, seen, normalize, **sizes)
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "rank_chunk, rank_events, devices", [(7, 4, 1), (1 << 20, 64, 1), (7, 2, 3)]
+)
+def test_ranks_with_additions_are_those_of_the_table(tmp_path, rank_chunk, rank_events, devices):
+    embeddings = given_embeddings(tmp_path, ROWS, WIDTH, dtype="f2", ties=True)
+    generator = np.random.default_rng(1)
+    u_nd = generator.normal(size=(EVENTS, WIDTH)).astype(np.float32)
+    item_n = generator.integers(FIRST_ITEM_ID, ROWS, EVENTS)
+    ids_nm = np.stack([generator.permutation(ROWS)[:9] for _ in range(EVENTS)]).astype(np.int32)
+    ids_nm[::2, 0] = item_n[::2]
+    ids_nm[::2, 1:] *= ids_nm[::2, 1:] != ids_nm[::2, :1]
+    additions = Additions(ids_nm, generator.choice(np.float32([-1, 0, 1]), ids_nm.shape))
+    keys = item_keys(ItemTable(jnp.asarray(table_of(embeddings)), None, None), ModelConfig())
+    queries = jax.tree.map(jnp.asarray, Queries(u_nd, additions))
+    counts = ranking.rank_counts(queries, keys, jnp.asarray(item_n), ROWS)
+    without = ranking.rank_counts(Queries(queries.vectors), keys, jnp.asarray(item_n), ROWS)
+    assert np.any(counts.greater_n != without.greater_n)
+    sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events, "devices": devices}
+    found = streamed(embeddings, u_nd, item_n, additions=additions, **sizes)
+    np.testing.assert_array_equal(found, ranking.ranks_of(counts))
 
 
 def test_each_chunk_is_read_once_and_those_with_a_target_twice(tmp_path, monkeypatch):
