@@ -13,13 +13,15 @@ from jax.extend.core import jaxprs_in_params
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, RowItems, padding_batch
 from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning import train_step
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import MODELS, build
 from hiertcn_jax.models.eval_step import make_eval_step
-from hiertcn_jax.scoring.scores import Queries
+from hiertcn_jax.models.queries import batch_queries
+from hiertcn_jax.scoring.scores import Additions, Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 
 BUCKET, TABLE_ROWS = Bucket(lanes=8, events=16, sessions=6), 300
@@ -102,6 +104,19 @@ def assert_for_accelerators(program):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_training_step_lowers_for_tpu_and_cuda(name, item_mode):
     steps = Steps(name, item_mode)
+    assert_for_accelerators(lowered(steps.train_step, steps.train_arguments))
+
+
+@pytest.mark.parametrize("loss", [LOSS, LossConfig("cross_entropy")])
+def test_the_training_step_with_additions_lowers_for_tpu_and_cuda(loss, monkeypatch):
+    def listed_queries(*arguments, **options):
+        queries, carry = batch_queries(*arguments, **options)
+        ids = jnp.broadcast_to(jnp.arange(9), (*queries.vectors.shape[:2], 9))
+        return queries._replace(additions=Additions(ids, queries.vectors[..., :9])), carry
+
+    monkeypatch.setattr(train_step, "batch_queries", listed_queries)
+    monkeypatch.setitem(globals(), "LOSS", loss)
+    steps = Steps("hiertcn")
     assert_for_accelerators(lowered(steps.train_step, steps.train_arguments))
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,12 +12,15 @@ from experiments.comparison.scorers import Place, model_scorer, ranker_scorer
 from experiments.flags.place_flags import DataPlace
 from experiments.judging import evaluation
 from experiments.judging.evaluation import Evaluator
-from experiments.judging.rankers import evaluate_ranker, fitted_histories
+from experiments.judging.rankers import evaluate_ranker, fitted_histories, rank_of
 from experiments.judging.results import metrics_table
 from experiments.judging.shown_lists import ShownRanks
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.baselines.popularity import Popularity
-from hiertcn_jax.batch import UNKNOWN_ID
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
+from hiertcn_jax.models import eval_step
+from hiertcn_jax.models.queries import batch_queries
+from hiertcn_jax.scoring.scores import Additions
 from tests.experiments.small_runs import journal, run_train, train_in
 from tests.given_files import write_embeddings
 
@@ -71,6 +75,53 @@ def test_a_run_is_scored_within_what_was_shown(shown_data, trained):
     assert_metrics(metrics["shown"], found)
     # Those without a list are scored over the catalogue alone.
     assert metrics["events"] > metrics["shown"]["events"]
+
+
+def additions_by_position(rows):
+    """Queries with additions to items that depend on the event's place in the history."""
+
+    def queries_of(model, params, batch, carry, **options):
+        queries, carry = batch_queries(model, params, batch, carry, **options)
+        places = batch.user_position_bl[..., None] * 13 + jnp.arange(0, 40, 5)
+        ids_blm = FIRST_ITEM_ID + places % (rows - FIRST_ITEM_ID)
+        values = 0.1 * jnp.sin(places.astype(jnp.float32))
+        return queries._replace(additions=Additions(ids_blm, values)), carry
+
+    return queries_of
+
+
+@pytest.mark.parametrize("item_mode", ["rows", "given"])
+def test_what_is_added_to_scores_is_in_every_rank(
+    shown_data, trained, tmp_path, monkeypatch, item_mode
+):
+    workdir = trained
+    if item_mode == "given":
+        workdir = train_given(shown_data, tmp_path)
+    restored = restore_run(workdir, "best")
+    data = open_run_data(restored, DataPlace())
+    without = json.loads((workdir / "test.json").read_text())
+    monkeypatch.setattr(eval_step, "batch_queries", additions_by_position(data.vocabulary.size))
+    metrics = Evaluator(restored.model, restored.config, restored.evaluation, data, Split.TEST)(
+        restored.params
+    ).metrics
+    scorer = model_scorer(restored, data.embeddings)
+    assert_metrics(metrics["shown"], plain_shown(data, scorer))
+    assert metrics["shown"]["all"]["mrr"] != without["shown"]["all"]["mrr"]
+    histories = [data.histories.__getitems__([user])[0] for user in range(len(data.histories))]
+    rank_n = []
+    for user, history in enumerate(histories):
+        first = history.session_lengths[history.session_splits < Split.TEST].sum()
+        events = [
+            event
+            for event in range(first, len(history.item_ids))
+            if history.item_ids[event] != UNKNOWN_ID
+        ]
+        if events:
+            scores_nv = scorer(histories, [Place(user, event) for event in events])
+            rank_n += map(rank_of, scores_nv, history.item_ids[events].tolist())
+    assert metrics["all"]["events"] == len(rank_n)
+    assert metrics["all"]["mrr"] == pytest.approx(np.mean(1 / np.array(rank_n)), rel=1e-4)
+    assert metrics["all"]["mrr"] != without["all"]["mrr"]
 
 
 def test_devices_that_share_lanes_and_table_find_the_same_ranks(shown_data, trained):
@@ -144,10 +195,15 @@ def test_impressions_that_the_data_does_not_have_are_refused(data, shown_data, t
         train_in(shown_data, tmp_path / "few", "--negatives=impressions:101")
 
 
-def test_given_embeddings_are_ranked_within_what_was_shown(shown_data, tmp_path):
-    paths = write_embeddings(tmp_path, shown_data.vocabulary.item_ids.to_list(), 4)
+def train_given(shown_data, directory):
+    paths = write_embeddings(directory, shown_data.vocabulary.item_ids.to_list(), 4)
     given = (f"--item_embeddings={paths[0]}", f"--item_embedding_ids={paths[1]}")
-    run_train(shown_data, tmp_path / "run", NEGATIVES, *given, "--steps=4")
+    run_train(shown_data, directory / "run", NEGATIVES, *given, "--steps=4")
+    return directory / "run"
+
+
+def test_given_embeddings_are_ranked_within_what_was_shown(shown_data, tmp_path):
+    train_given(shown_data, tmp_path)
     restored = restore_run(tmp_path / "run", "best")
     assert restored.config.item_mode == "given"
     embeddings = open_run_data(restored, DataPlace()).embeddings
