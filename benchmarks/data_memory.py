@@ -31,7 +31,8 @@ from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, RowItems
 from hiertcn_jax.config import DType, ModelConfig
 from hiertcn_jax.layers.tcn import receptive_field
-from hiertcn_jax.models import build
+from hiertcn_jax.models import build, model_config
+from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 
 WINDOW = 200
 """Events that the flat TCN has to see."""
@@ -79,14 +80,14 @@ def tree_bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def model_config(name: str, width: int, dtype: DType) -> ModelConfig:
+def config_of_width(name: str, width: int, dtype: DType) -> ModelConfig:
     """A model of this width; a TCN over the user has as many blocks as its window takes."""
     channels = [width] * 3
     while True:
-        config = ModelConfig(
-            name=name, item_dim=width, gru_dim=width, tcn_channels=tuple(channels), dtype=dtype
+        config = model_config(
+            name, item_dim=width, gru_dim=width, tcn_channels=tuple(channels), dtype=dtype
         )
-        if name != "tcn_user" or receptive_field(config) > WINDOW:
+        if not isinstance(config, FlatTCNConfig) or receptive_field(config) > WINDOW:
             return config
         channels.append(width)
 
@@ -119,7 +120,7 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
             "ids_bytes_per_user": WINDOW * 4,
         }
         for name in ("hiertcn", "tcn_user"):
-            config = model_config(name, settings.width, dtype)
+            config = config_of_width(name, settings.width, dtype)
             carry = tree_bytes(jax.eval_shape(lambda config=config: build(config).init_carry(1)))
             batch = batches.bytes + batches.rows * row + settings.bucket.lanes * carry
             label = batch / batches.labels

@@ -21,8 +21,9 @@ from benchmarks.common import require_directory, write_report
 from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments.flags.run_flags import RunConfig, define_config_flags, read_run_config
+from experiments.flags.run_flags import define_config_flags, read_run_config
 from experiments.judging.evaluation import Evaluator
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.learning.optimizer import Optimizer

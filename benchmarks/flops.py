@@ -13,6 +13,13 @@ import itertools
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.attention import block_length
+from hiertcn_jax.layers.gru import GRUConfig
+from hiertcn_jax.layers.tcn import TCNConfig
+from hiertcn_jax.models.flat_gru import FlatGRUConfig
+from hiertcn_jax.models.flat_tcn import FlatTCNConfig
+from hiertcn_jax.models.hiergru import HierGRUConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
+from hiertcn_jax.models.sasrec import SASRecConfig
 
 _BOTH_WAYS = 3
 """Forward, and back to either factor."""
@@ -32,7 +39,8 @@ def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: 
     Raises:
       ValueError: There is no formula for this config.
     """
-    if config.gru_layers != 1 or config.projection_dim:
+    has_layers = isinstance(config, GRUConfig) and config.gru_layers != 1
+    if has_layers or config.projection_dim:
         raise ValueError("a formula is there for one GRU layer and no projection alone")
     event, session = _model(config, bucket, grid)
     softmax = _BOTH_WAYS * 2 * (negatives + 1) * config.item_dim
@@ -41,21 +49,21 @@ def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: 
 
 def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
     """FLOPs of the model for an event slot and for a session slot, forward and back."""
-    if config.name == "hiertcn":
+    if isinstance(config, HierTCNConfig):
         return _hiertcn(config, bucket.sessions)
-    if config.name == "tcn_user":
+    if isinstance(config, FlatTCNConfig) and config.whole_history:
         return _tcn(config), 0
-    if config.name == "hiergru":
+    if isinstance(config, HierGRUConfig):
         return _hiergru(config, grid)
-    d, h = config.item_dim, config.gru_dim
-    if config.name == "gru_user":
+    if isinstance(config, FlatGRUConfig) and config.whole_history:
+        d, h = config.item_dim, config.gru_dim
         return _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * d), 0
-    if config.name == "sasrec":
+    if isinstance(config, SASRecConfig):
         return _sasrec(config, bucket.events), 0
     raise ValueError(f"model={config.name}: there is no formula for it")
 
 
-def _tcn(config: ModelConfig) -> int:
+def _tcn(config: TCNConfig) -> int:
     """Joining the item, the convolutions, and the output."""
     widths = [config.tcn_channels[0], *config.tcn_channels]
     macs = config.item_dim * widths[0] + widths[-1] * config.item_dim
@@ -65,14 +73,14 @@ def _tcn(config: ModelConfig) -> int:
     return _BOTH_WAYS * 2 * macs
 
 
-def _hiertcn(config: ModelConfig, sessions: int) -> tuple[int, int]:
+def _hiertcn(config: HierTCNConfig, sessions: int) -> tuple[int, int]:
     d, h, c = config.item_dim, config.gru_dim, config.tcn_channels[0]
     # By one-hot matrices: items into the pools of their sessions, states to the events.
     event = _tcn(config) + _TO_ONE * 2 * sessions * (d + c)
     return event, _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * c)
 
 
-def _hiergru(config: ModelConfig, grid: bool) -> tuple[int, int]:
+def _hiergru(config: HierGRUConfig, grid: bool) -> tuple[int, int]:
     d, h = config.item_dim, config.gru_dim
     session_level = d * 3 * h + h * 3 * h + h * d
     user_level = h * 3 * h + h * 3 * h + h * h
@@ -81,7 +89,7 @@ def _hiergru(config: ModelConfig, grid: bool) -> tuple[int, int]:
     return _BOTH_WAYS * 2 * (session_level + user_level), 0
 
 
-def _sasrec(config: ModelConfig, events: int) -> int:
+def _sasrec(config: SASRecConfig, events: int) -> int:
     d, c, window = config.item_dim, config.attention_dim, config.attention_window
     block = block_length(events, window - 1)
     # Rows are filled up to whole blocks; each query meets the keys of its block and reach.

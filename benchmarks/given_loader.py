@@ -34,12 +34,13 @@ from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket
-from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.objective import make_sources
-from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 class Settings(NamedTuple):
@@ -72,7 +73,7 @@ class Trainer:
     """The training step in `given` mode, and its state."""
 
     def __init__(self, settings: Settings) -> None:
-        config = ModelConfig(item_dim=settings.width, item_mode="given", item_bias=False)
+        config = HierTCNConfig(item_dim=settings.width, item_mode="given", item_bias=False)
         loss = LossConfig(
             name="nce", negatives=(("popularity", settings.negatives),), own_negatives=True
         )

@@ -5,19 +5,16 @@ lane starts its sessions at the same places, the level of users steps once a ses
 being computed at each event and thrown away at most: this is the cheapest way to use a grid.
 """
 
-from typing import ClassVar
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax.batch import PADDING_ID, Batch
-from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel
-from hiertcn_jax.models.hiergru import StackedStep
+from hiertcn_jax.models.hiergru import HierGRUConfig, StackedStep
 
 GridCarry = tuple[Float[Array, "b h"], Float[Array, "b h"]]
 """States of both levels: `s` behind the last session's end, and `c` of that session."""
@@ -30,7 +27,7 @@ class SessionStep(nn.Module):
       config: As `HierGRUStep` reads it.
     """
 
-    config: ModelConfig
+    config: HierGRUConfig
 
     @nn.compact
     def __call__(
@@ -87,7 +84,7 @@ class HierGRUGrid(SequenceModel):
       config: See `HierGRU`.
     """
 
-    widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
+    config: HierGRUConfig
 
     def init_carry(self, b: int) -> GridCarry:
         """The state of `b` lanes in front of a user's first session."""

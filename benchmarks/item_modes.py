@@ -21,7 +21,7 @@ from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 class Command(NamedTuple):
@@ -127,7 +127,7 @@ def read_command() -> Command:
         1,
         0,
         values.negatives,
-        ModelConfig(),
+        HierTCNConfig(),
         values.users,
         values.batches,
         values.rounds,

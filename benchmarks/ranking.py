@@ -31,9 +31,10 @@ from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
 from data_pipelines.embeddings.row_cache import RowCache
 from data_pipelines.embeddings.row_file import RowFile
 from data_pipelines.errors import DataError
+from experiments.judging.config import EvalConfig
 from experiments.judging.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.ranks import ranks_of
 from hiertcn_jax.scoring.scores import Queries

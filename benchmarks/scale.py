@@ -32,6 +32,7 @@ from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import build
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 PAPER_EVENTS, PAPER_USERS = 1_600_000_000, 6_000_000
 UTILISATIONS = (0.2, 0.4)
@@ -208,7 +209,7 @@ def read_command() -> Command:
         grid_lanes=1,
         items=0,
         negatives=values.negatives,
-        config=ModelConfig(item_dim=dim, gru_dim=dim, tcn_channels=(dim,) * 3, item_mode="rows"),
+        config=HierTCNConfig(item_dim=dim, gru_dim=dim, tcn_channels=(dim,) * 3, item_mode="rows"),
         users=0,
         batches=4,
         rounds=values.rounds,

@@ -27,7 +27,7 @@ from benchmarks.program import matrix_products
 from benchmarks.step_rows import SEED, Row, Settings
 from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 PARTS = {
     "random_numbers": r"random|threefry|bernoulli|randint|fold_in|searchsorted",
@@ -152,7 +152,7 @@ def read_command() -> Command:
         1,
         values.items,
         values.negatives,
-        ModelConfig(item_mode=values.item_mode, dropout=values.dropout),
+        HierTCNConfig(item_mode=values.item_mode, dropout=values.dropout),
         4000,
         4,
         1,

@@ -19,14 +19,16 @@ from benchmarks.users import UserSource
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket, LaneBatch
-from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.objective import make_sources
-from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
-from hiertcn_jax.models import build
+from hiertcn_jax.models import build, model_config
 from hiertcn_jax.models.budget import count_parameters, fit_to_budget
 from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.hiergru import HierGRUConfig
 
 ROWS = {
     "hiertcn": "chunks",
@@ -197,8 +199,8 @@ def equal_config(name: str, hiertcn: ModelConfig) -> ModelConfig:
     """
     if name == "hiertcn":
         return hiertcn
-    config = ModelConfig(
-        name=name,
+    config = model_config(
+        name,
         item_dim=hiertcn.item_dim,
         item_mode=hiertcn.item_mode,
         dropout=hiertcn.dropout,
@@ -209,7 +211,7 @@ def equal_config(name: str, hiertcn: ModelConfig) -> ModelConfig:
 
 def build_model(config: ModelConfig, layout: str) -> SequenceModel:
     """The model as it is cheapest on batches of this layout."""
-    if config.name == "hiergru" and layout != "chunks":
+    if isinstance(config, HierGRUConfig) and layout != "chunks":
         return HierGRUGrid(config)
     return build(config)
 

@@ -24,7 +24,8 @@ from benchmarks.matmul import MatmulPeak
 from benchmarks.step_rows import ROWS, SEED, Row, Settings, equal_config, model_name
 from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
-from hiertcn_jax.config import DType, ModelConfig
+from hiertcn_jax.config import DType
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 def measure(settings: Settings) -> tuple[dict[str, dict[str, float]], float]:
@@ -115,7 +116,7 @@ def read_command() -> Command:
     if not values.models:
         raise ValueError("models=: must name a row")
     require_directory(values.json)
-    config = ModelConfig(
+    config = HierTCNConfig(
         item_dim=values.dim,
         gru_dim=values.dim,
         tcn_channels=(values.dim,) * 3,

@@ -37,12 +37,12 @@ from experiments.comparison.tables import (
     rich_table,
 )
 from experiments.flags import run_flags as flags_lib
-from experiments.flags.run_flags import RunConfig
 from experiments.judging.results import print_table, write_json
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_comparison
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.commit import current_commit
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from hiertcn_jax.saving.checkpoint import CheckpointError

@@ -24,6 +24,7 @@ from experiments.flags.place_flags import (
     read_devices,
     read_place,
 )
+from experiments.judging.config import MaskSeen
 from experiments.judging.evaluation import Evaluation, Evaluator
 from experiments.judging.results import metrics_table, print_table, write_json, write_ranks
 from experiments.judging.slice_plots import require_matplotlib
@@ -31,7 +32,6 @@ from experiments.judging.slice_report import Scoring, report_evaluation
 from experiments.processes.cluster import ClusterError, joined
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
-from hiertcn_jax.config import MaskSeen
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import MeshError
 from hiertcn_jax.saving.checkpoint import CheckpointError

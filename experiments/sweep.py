@@ -20,7 +20,6 @@ if importlib.util.find_spec("optuna") is None:
     print("error: sweeps need Optuna: python -m pip install 'hiertcn_jax[sweep]'", file=sys.stderr)
     sys.exit(1)
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,9 +31,10 @@ from data_pipelines.commands.command import StoppedError, one_line, run_command
 from data_pipelines.errors import DataError
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
-from experiments.flags.run_flags import RunConfig, override, run_lines
+from experiments.flags.run_flags import run_lines
 from experiments.judging.rankers import make_ranker
 from experiments.judging.results import print_table, write_json
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.sweeping.leaderboard import (
@@ -44,6 +44,7 @@ from experiments.sweeping.leaderboard import (
     leaderboard_table,
     write_leaderboard,
 )
+from experiments.sweeping.made_with import made_with
 from experiments.sweeping.space import Space, read_space
 from experiments.sweeping.study import (
     PRUNERS,
@@ -118,8 +119,11 @@ def read_settings() -> Settings:
     """
     values = flags.FLAGS
     workdir = Path(values.workdir)
+    run = flags_lib.read_run_config()
+    if values.ranker is None:
+        flags_lib.require_own_flags(run, sys.argv[1:])
     settings = Settings(
-        run=flags_lib.read_run_config(),
+        run=run,
         data_dir=Path(values.data_dir),
         workdir=workdir,
         space=read_space(Path(values.space)),
@@ -177,7 +181,7 @@ def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:
     Raises:
       ValueError: What was drawn does not go together, or cannot be fitted to the budget.
     """
-    run = override(settings.run, drawn)
+    run = settings.run.override(drawn)
     if settings.parameter_budget:
         run = run._replace(model=fit_to_budget(run.model, settings.parameter_budget))
     return run
@@ -205,40 +209,15 @@ def main(settings: Settings) -> None:
         return
     make_workdir(settings.workdir)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with open_study(settings.study, _made_with(settings, data)) as study:
+    shared = made_with(
+        settings.run, data, settings.space, settings.ranker, settings.parameter_budget
+    )
+    with open_study(settings.study, shared) as study:
         try:
             work(study, settings.study, lambda trial: _objective(settings, data, trial))
         except StopError as stopped:
             raise StoppedError(stopped.signal_number) from stopped
         _conclude(settings, data, study)
-
-
-def _made_with(settings: Settings, data: Data) -> dict[str, Any]:
-    """What all trials share: with other values they could not be compared."""
-    return {
-        # As text, so that an entry that is not there any more differs too.
-        "space": json.dumps(settings.space.values),
-        "ranker": settings.ranker,
-        "parameter_budget": settings.parameter_budget,
-        "data_hash": data.content_hash,
-        **(
-            _ranker_made_with(settings, data)
-            if settings.ranker
-            else {"flags": sorted(run_lines(settings.run))}
-        ),
-    }
-
-
-def _ranker_made_with(settings: Settings, data: Data) -> dict[str, Any]:
-    mask_seen, embeddings_hash = settings.run.evaluation.mask_seen, None
-    if data.embeddings is not None:
-        embeddings_hash = data.embeddings.content_hash
-    return {
-        "monitor": settings.run.train.monitor,
-        # None, as in sweeps of before these were kept, where nothing is masked or given.
-        "mask_seen": None if mask_seen == "none" else mask_seen,
-        "embeddings_hash": embeddings_hash,
-    }
 
 
 def _objective(settings: Settings, data: Data, trial: optuna.Trial) -> float:

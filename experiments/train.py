@@ -23,11 +23,11 @@ from data_pipelines.synthetic import Variant
 from experiments.evaluate import evaluate_run
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags, read_cluster
-from experiments.flags.run_flags import RunConfig
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
 from experiments.judging.results import metrics_table, print_table
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.runs.locking import lock_workdir
@@ -56,8 +56,10 @@ class Settings(NamedTuple):
 def read_settings() -> Settings:
     """The settings of the parsed flags."""
     values = flags.FLAGS
+    run = flags_lib.read_run_config()
+    flags_lib.require_own_flags(run, sys.argv[1:])
     return Settings(
-        flags_lib.read_run_config(),
+        run,
         Path(values.data_dir),
         Path(values.workdir),
         values.synthetic,

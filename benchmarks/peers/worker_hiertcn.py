@@ -11,24 +11,20 @@ import numpy as np
 
 from benchmarks.peers.settings import Settings
 from benchmarks.peers.slices import Slices, installed_versions, open_channel
-from experiments.flags.run_flags import RunConfig
+from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import assemble
+from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import open_data
-from hiertcn_jax.config import (
-    EvalConfig,
-    LossConfig,
-    LossName,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from hiertcn_jax.learning.loss_config import LossConfig, LossName
+from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 def run_config(settings: Settings, loss: LossName) -> RunConfig:
     """The configs of a run with these settings; the bucket is that of globo.flags."""
     return RunConfig(
-        ModelConfig(
+        HierTCNConfig(
             item_dim=settings.item_dim,
             gru_dim=settings.gru_dim,
             tcn_channels=settings.tcn_channels,

@@ -10,9 +10,9 @@ from data_pipelines.histories.record import History
 from experiments.comparison.alterations import AlteredHistories, as_known_at, changed, held_out
 from experiments.comparison.audit_checks import Result, Target, judge, relative_difference
 from experiments.comparison.scorers import Place, Scorer, ranker_scorer
-from experiments.flags.run_flags import RunConfig
 from experiments.judging.rankers import fitted_histories
 from experiments.runs.assembly import assemble
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch

@@ -13,7 +13,6 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
 from data_pipelines.histories.record import Split
 from experiments.comparison.entries import SettingsByName, entry_config, entry_of
-from experiments.flags.run_flags import RunConfig
 from experiments.judging.evaluation import Evaluation, Evaluator
 from experiments.judging.rankers import (
     evaluate_ranker,
@@ -22,15 +21,16 @@ from experiments.judging.rankers import (
     takes_embeddings,
 )
 from experiments.judging.results import write_json, write_ranks
-from experiments.runs.assembly import saved_configs
+from experiments.runs.assembly import with_item_mode
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.locking import lock_workdir
 from experiments.runs.restore import restore_run
+from experiments.runs.saved_configs import as_now, saved_configs
 from experiments.runs.train_loop import train
 from hiertcn_jax.baselines import Ranker
-from hiertcn_jax.config import with_defaults
 from hiertcn_jax.models.budget import count_parameters
-from hiertcn_jax.saving.checkpoint import config_differences
+from hiertcn_jax.saving.checkpoint import config_differences, unknown_fields
 
 RANKS_FILE = "ranks.parquet"
 
@@ -131,7 +131,8 @@ def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     if "settings" in wanted:
         absent = dict.fromkeys(saved.get("settings", {}))
         wanted = {**wanted, "settings": absent | wanted["settings"]}
-    return config_differences(with_defaults(saved), wanted)
+    saved = as_now(saved)
+    return config_differences(saved, wanted) + unknown_fields(saved, wanted)
 
 
 def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
@@ -152,7 +153,7 @@ def _made_with(comparison: Comparison, run: RunConfig | None, name: str) -> dict
     if run is None:
         decided |= _ranker_made_with(comparison, name)
     else:
-        decided |= saved_configs(run, comparison.data)
+        decided |= as_now(saved_configs(with_item_mode(run, comparison.data), comparison.data))
         # Where files lie and what of them is in memory does not matter; their hashes do.
         del decided["data"]["directory"]
         for place in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):

@@ -23,8 +23,8 @@ from absl import flags
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
 from experiments.flags.own_settings import override_own
-from experiments.flags.run_flags import RunConfig, override
 from experiments.judging.rankers import make_ranker
+from experiments.runs.config import RunConfig
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.models import MODELS
@@ -96,7 +96,7 @@ def entry_config(base: RunConfig, entry: Entry, parameter_budget: int, seed: int
       ValueError: A flag is unknown or must be equal for all, a value cannot be used, or the model
         cannot be fitted to the budget.
     """
-    run = override_own(override(base, {"model": entry.model, "seed": seed}), entry.own)
+    run = override_own(base.override({"model": entry.model, "seed": seed}), entry.own)
     if parameter_budget:
         run = run._replace(model=fit_to_budget(run.model, parameter_budget))
     return run

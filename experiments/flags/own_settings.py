@@ -7,8 +7,8 @@ to be equal, or figures that stand side by side say nothing of the models.
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.flags.run_flags import RunConfig, override
-from hiertcn_jax.config import EvalConfig
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig
 from hiertcn_jax.settings import fields_of
 
 SHARED_FLAGS = frozenset(
@@ -39,7 +39,7 @@ SHARED_FLAGS = frozenset(
 
 
 def override_own(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """The run with the flags of one model or trial, see `flags.override`.
+    """The run with the flags of one model or trial, see `RunConfig.override`.
 
     Raises:
       ValueError: One is of SHARED_FLAGS, there is no such flag, or a value cannot be used.
@@ -47,4 +47,4 @@ def override_own(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     for name, value in values.items():
         if name in SHARED_FLAGS:
             raise ValueError(f"{name}={value}: must be equal for all, so only the command sets it")
-    return override(run, values)
+    return run.override(values)

@@ -1,102 +1,92 @@
 """The flags of the runners, made from the fields of the frozen configs."""
 
 import dataclasses
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from absl import flags
 
-from data_pipelines.commands.settings_flags import define_flags, flag_lines, read_settings
+from data_pipelines.commands.settings_flags import (
+    define_flags,
+    flag_lines,
+    flagged,
+    read_fields,
+    read_settings,
+)
 from experiments.flags.place_flags import CLUSTER_FLAGS
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig, absent_setting
 from experiments.runs.files import whole_file
-from hiertcn_jax import config as config_lib
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
-from hiertcn_jax.models import MODELS
-from hiertcn_jax.settings import Settings, fields_of, one_of
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models import MODELS, fields_of_models
+from hiertcn_jax.settings import fields_of
 
 FLAGS = flags.FLAGS
 
 _ALLOW_OLDER = "allow_older_checkpoint"
 
 
-class RunConfig(NamedTuple):
-    """The configs of one training run."""
-
-    model: ModelConfig
-    loss: LossConfig
-    optimizer: OptimizerConfig
-    train: TrainConfig
-    evaluation: EvalConfig
-
-    @staticmethod
-    def kinds() -> tuple[type[Settings], ...]:
-        """The classes of the configs."""
-        return ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig
-
-
 def define_config_flags() -> None:
-    """Defines a flag for every field of `RunConfig`'s configs."""
-    for kind in RunConfig.kinds():
-        for field in fields_of(kind):
-            if field.flag == "model":
-                field = dataclasses.replace(field, choices=tuple(MODELS))
-            define_flags([field])
+    """Defines a flag for every setting of a run, of whichever model."""
+    for field in fields_of_models():
+        # Which models there are is known where all of them are.
+        choices = tuple(MODELS) if field.name == "name" else field.choices
+        default = "hiertcn" if field.name == "name" else field.default
+        define_flags([dataclasses.replace(field, choices=choices, default=default)])
+    for kind in (LossConfig, OptimizerConfig, TrainConfig, EvalConfig):
+        define_flags(fields_of(kind))
 
 
 def read_run_config() -> RunConfig:
-    """All configs of a training run.
+    """All settings of a training run.
 
     Raises:
       flags.IllegalFlagValueError: A value is out of range, or two do not go together.
     """
-    run = RunConfig(
-        read_settings(ModelConfig),
-        read_settings(LossConfig),
-        read_settings(OptimizerConfig),
-        read_settings(TrainConfig),
-        read_settings(EvalConfig),
-    )
+    kind = MODELS[FLAGS.model].config
+    own = {field.name for field in fields_of(kind)}
+    given = read_fields(fields_of_models())
+    others = [field for field in fields_of_models() if field.name not in own]
     try:
-        _require_together(run)
+        for field in others:
+            field.check(given[field.name])
+        run = RunConfig(
+            flagged(kind, {name: value for name, value in given.items() if name in own}),
+            read_settings(LossConfig),
+            read_settings(OptimizerConfig),
+            read_settings(TrainConfig),
+            read_settings(EvalConfig),
+            {field.name: given[field.name] for field in others},
+        )
+        run.require_together()
     except ValueError as error:
         raise flags.IllegalFlagValueError(f"flag --{error}") from error
     return run
 
 
-def override(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """The run with some flags set otherwise.
+def require_own_flags(run: RunConfig, arguments: Sequence[str]) -> None:
+    """Checks that what is typed is meant for the run's model.
+
+    Files of flags serve several models, and comparisons give all of theirs the same flags: there
+    each model takes what it has.
 
     Args:
       run: The run.
-      values: By flag name; values as JSON has them, or as typed on a command line.
+      arguments: The command line, flagfiles by their names.
 
     Raises:
-      ValueError: There is no such flag, a value is out of range, or two do not go together.
+      flags.IllegalFlagValueError: A setting that the model does not have is changed.
     """
-    left = dict(values)
-    parts: list[Any] = []
-    for config in run:
-        changed = {
-            field.name: field.from_typed(left.pop(field.flag))
-            for field in fields_of(type(config))
-            if field.flag in left
-        }
-        parts.append(dataclasses.replace(config, **changed))
-    if left:
-        raise ValueError(f"{next(iter(left))}={next(iter(left.values()))}: there is no such flag")
-    overridden = RunConfig(*parts)
-    one_of(MODELS, model=overridden.model.name)
-    _require_together(overridden)
-    return overridden
-
-
-def _require_together(run: RunConfig) -> None:
-    """Raises a ValueError where configs do not go together, whatever the catalogue."""
-    given = bool(run.train.item_embeddings)
-    config_lib.choose_item_mode(run.model, run.loss, rows=0, given=given)
-    config_lib.require_even_lanes(run.train.data_parallelism, run.evaluation)
+    typed = {match[1] for word in arguments if (match := re.match(r"--?(\w+)", word))}
+    for field in fields_of_models():
+        changed = run.others.get(field.name, field.default) != field.default
+        if changed and typed & {field.flag, f"no{field.flag}"}:
+            raise flags.IllegalFlagValueError(
+                f"flag --{field.flag}: {absent_setting(field.name, run.model.name)}"
+            )
 
 
 def define_train_flags() -> None:
@@ -138,5 +128,5 @@ def save_flags(path: Path) -> None:
 
 
 def run_lines(run: RunConfig) -> list[str]:
-    """A flagfile's lines that say all configs of a run."""
-    return [line for config in run for line in flag_lines(config)]
+    """A flagfile's lines that say all settings of a run."""
+    return [line for config in run.configs for line in flag_lines(config)]

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.judging.config import EvalConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place
 from hiertcn_jax.scoring.chunk_ranks import RankCounts

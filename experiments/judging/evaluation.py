@@ -9,6 +9,7 @@ import numpy as np
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import eval_loader
+from experiments.judging.config import EvalConfig
 from experiments.judging.device_ranks import DeviceRanks, Ranked, collect_ranks, in_order
 from experiments.judging.shown_lists import (
     ListRanker,
@@ -20,7 +21,7 @@ from experiments.judging.shown_lists import (
 from experiments.judging.streamed_ranks import StreamedRanks, own_queries
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, UNKNOWN_ID, Bucket, LaneBatch
-from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, place_batch
 from hiertcn_jax.models import Model

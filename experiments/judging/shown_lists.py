@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.judging.config import EvalConfig
 from experiments.judging.device_ranks import Dealer, Ranked, collect_ranks
 from experiments.runs.data import Data
 from hiertcn_jax.batch import PADDING_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, own_part, place
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries, rank_among

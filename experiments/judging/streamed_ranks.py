@@ -9,8 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
+from experiments.judging.config import EvalConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import DATA, lane_shardings, own_part, replicated
 from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, init_rank_state
 from hiertcn_jax.scoring.scores import Queries

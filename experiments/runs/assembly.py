@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import jax
@@ -12,11 +12,13 @@ import numpy as np
 from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader, useful_slots
-from experiments.flags.run_flags import RunConfig
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, require_width
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, LaneBatch
-from hiertcn_jax.config import LossConfig, ModelConfig, choose_item_mode
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import DATA, Layout, MeshError, make_mesh, place, replicated
+from hiertcn_jax.learning.item_mode import choose_item_mode
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.negatives import Source
 from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
@@ -105,7 +107,7 @@ def assemble(run: RunConfig, data: Data) -> Parts:
       DataError: The loss asks for impressions that the data does not have.
     """
     _require_impressions(run, data)
-    run, config = _with_item_mode(run, data), run.train
+    run, config = with_item_mode(run, data), run.train
     is_given = run.model.item_mode == "given"
     layout = make_layout(
         (config.data_parallelism, config.model_parallelism),
@@ -139,34 +141,6 @@ def assemble(run: RunConfig, data: Data) -> Parts:
     return Parts(loader, plan, model, optimizer, step, sources, run.model, layout)
 
 
-def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
-    """All configs of a run, as a checkpoint keeps them."""
-    run = _with_item_mode(run, data)
-    return {
-        "model": run.model.to_dict(),
-        "loss": run.loss.to_dict(),
-        "optimizer": run.optimizer.to_dict(),
-        "train": run.train.to_dict(),
-        "evaluation": run.evaluation.to_dict(),
-        "data": {
-            "content_hash": data.content_hash,
-            "directory": str(data.directory.absolute()),
-            "rows": data.vocabulary.size,
-            "embeddings_hash": None if data.embeddings is None else data.embeddings.content_hash,
-        },
-    }
-
-
-def binding_configs(run: RunConfig, data: Data) -> dict[str, Any]:
-    """What must be equal for a run to go on from a checkpoint: what gives its arrays a meaning."""
-    configs = saved_configs(run, data)
-    return {
-        **{name: configs[name] for name in ("model", "loss", "optimizer")},
-        "train": {name: configs["train"][name] for name in ("lanes", "seed", "fit_on")},
-        "data": {name: configs["data"][name] for name in ("content_hash", "embeddings_hash")},
-    }
-
-
 def _require_impressions(run: RunConfig, data: Data) -> None:
     asked, kept = run.loss.impressions, data.manifest.get("impressions", {}).get("cap", 0)
     if asked and not kept:
@@ -181,7 +155,13 @@ def _require_impressions(run: RunConfig, data: Data) -> None:
         )
 
 
-def _with_item_mode(run: RunConfig, data: Data) -> RunConfig:
+def with_item_mode(run: RunConfig, data: Data) -> RunConfig:
+    """The run with its item mode chosen for its data.
+
+    Raises:
+      DataError: Embeddings are of another width, or some are missing that cannot be learned.
+      ValueError: The mode does not go with the rest.
+    """
     given = data.embeddings is not None
     require_width(data.embeddings, run.model.item_dim)
     unseen = int(np.sum(data.counts_v(run.train.fit_on)[FIRST_ITEM_ID:] == 0))

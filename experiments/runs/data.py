@@ -15,8 +15,8 @@ from data_pipelines.histories.prepared_files import verify_files
 from data_pipelines.histories.store import open_histories
 from data_pipelines.raw.ids import typed_ids
 from data_pipelines.sessions.vocabulary import Vocabulary
+from experiments.runs.config import TrainConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import TrainConfig
 
 
 class Data(NamedTuple):

@@ -8,16 +8,20 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.flags.place_flags import DataPlace
+from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import make_layout
+from experiments.runs.config import TrainConfig
 from experiments.runs.data import Data, open_data, require_width, with_embeddings
+from experiments.runs.saved_configs import as_now, who_can
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import Layout
 from hiertcn_jax.learning.earlier_states import earlier_states
-from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import TrainState, init_train_state, state_shardings
 from hiertcn_jax.models import Model, build
+from hiertcn_jax.models.earlier_configs import read_model_config
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
 
 
@@ -79,9 +83,10 @@ def _restore(
 ) -> Restored:
     # Of several processes each would look for itself, and perhaps find a newer one.
     step = processes.first_says(_step(checkpoints, checkpoint, directory))
-    configs = checkpoints.read(step, "config")
+    saved = checkpoints.read(step, "config")
+    configs = as_now(saved)
     try:
-        config = ModelConfig.from_dict(configs["model"])
+        config = read_model_config(configs["model"])
         optimizer_config = OptimizerConfig.from_dict(configs["optimizer"])
         evaluation = EvalConfig.from_dict(configs["evaluation"])
         lanes = TrainConfig.from_dict(configs["train"]).lanes
@@ -89,7 +94,7 @@ def _restore(
         model = build(config)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{directory}/{step}: config cannot be used by this program: {error}"
+            f"{directory}/{step}: config cannot be used by this version: {error}{who_can(saved)}"
         ) from error
     optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
     given = config.item_mode == "given"
@@ -98,8 +103,8 @@ def _restore(
         lambda: init_train_state(jax.random.key(0), model, config, optimizer, lanes, rows, layout)
     )
     like = _placed(like, layout)
-    binding, earlier = {"model": configs["model"]}, earlier_states(like, optimizer.rows)
-    state = checkpoints.restore(step, like, binding, parallelism[1], earlier=earlier)
+    earlier = earlier_states(like, optimizer.rows)
+    state = checkpoints.restore(step, like, table_parts=parallelism[1], earlier=earlier)
     require_step(directory / str(step), state, step)
     return Restored(model, config, evaluation, state.params, step, configs, layout)
 

@@ -8,8 +8,7 @@ columns of all products.
 
 import jax
 
-from experiments.flags.run_flags import RunConfig
-from hiertcn_jax.models import build
+from experiments.runs.config import RunConfig
 
 _TILE_COLUMNS = 128
 _TILE_ROWS = {"float32": 8, "bfloat16": 16}
@@ -31,7 +30,7 @@ def tiling_warning(run: RunConfig, backend: str) -> str | None:
     uneven = []
     if run.train.lanes % rows:
         uneven.append(f"lanes={run.train.lanes} to a multiple of {rows}")
-    for name in ("item_dim", "projection_dim", *build(model).widths):
+    for name in ("item_dim", "projection_dim", *model.widths):
         value = getattr(model, name)
         if any(width % _TILE_COLUMNS for width in jax.tree.leaves(value)):
             text = ",".join(map(str, jax.tree.leaves(value)))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments.flags.run_flags import RunConfig
 from experiments.judging.evaluation import Evaluator, flat_metrics
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts, assemble
 from experiments.runs.bad_steps import BadStepsError
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.resume import leave_whole
 from experiments.runs.training_run import Training, Validator

@@ -11,14 +11,15 @@ from tqdm import tqdm
 
 from data_pipelines.commands.allocator import give_back_freed_memory
 from data_pipelines.lanes.loaders import merge_states, require_state
-from experiments.flags.run_flags import RunConfig
 from experiments.processes.stopping import StopSignals
-from experiments.runs.assembly import Parts, binding_configs, saved_configs
+from experiments.runs.assembly import Parts
 from experiments.runs.bad_steps import BadStepsError, NonFiniteError
+from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.journal import Journal, NoJournal
 from experiments.runs.meter import Meter, Sums
 from experiments.runs.restore import require_step
+from experiments.runs.saved_configs import differences, saved_configs
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import place_batch
 from hiertcn_jax.learning.earlier_states import earlier_states
@@ -75,6 +76,7 @@ class Training:
           CheckpointError: The newest checkpoint is of a run with other settings, or cannot be used.
         """
         self._run, self._data, self._parts = run, data, parts
+        self._configs = saved_configs(run._replace(model=parts.config), data)
         self._directory = workdir / "checkpoints"
         self._checkpoints = Checkpoints(self._directory)
         closing.callback(self._checkpoints.close)
@@ -92,10 +94,13 @@ class Training:
         self.step = self._saved = int(self._state.step)
 
     def _restore(self, step: int) -> None:
-        binding = binding_configs(self._run, self._data)
-        parts, known = self._run.train.model_parallelism, saved_configs(self._run, self._data)
-        earlier = earlier_states(self._state, self._parts.optimizer.rows)
-        self._state = self._checkpoints.restore(step, self._state, binding, parts, known, earlier)
+        self._state = self._checkpoints.restore(
+            step,
+            self._state,
+            lambda saved: differences(saved, self._configs),
+            self._run.train.model_parallelism,
+            earlier_states(self._state, self._parts.optimizer.rows),
+        )
         require_step(self._directory / str(step), self._state, step)
         saved = self._checkpoints.read(step, "loader")
         try:
@@ -187,8 +192,7 @@ class Training:
             "sums": dataclasses.asdict(self._meter.read()),
         }
         self._journal.sync()
-        configs = saved_configs(self._run, self._data)
-        self._checkpoints.save(self.step, self._state, loader, configs, monitored)
+        self._checkpoints.save(self.step, self._state, loader, self._configs, monitored)
         self._saved = self.step
         give_back_freed_memory()
         self._meter.resume()

@@ -22,8 +22,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from data_pipelines.commands.command import StoppedError
+from experiments.sweeping.made_with import differences
 from experiments.sweeping.trials import TrialError
-from hiertcn_jax.saving.checkpoint import config_differences
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "none")
@@ -190,7 +190,7 @@ def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optun
         saved = study.user_attrs.get("made_with")
         if saved is None:
             study.set_user_attr("made_with", made_with)
-        elif differing := config_differences(saved, made_with):
+        elif differing := differences(saved, made_with):
             raise StudyError(
                 f"{shown}: the sweep {config.name} was made with other settings: "
                 f"{'; '.join(differing)}"

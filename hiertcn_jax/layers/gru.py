@@ -8,6 +8,9 @@ its events. A user's first session starts from the learned state instead; a slot
 session (a continued one, or padding) holds the state.
 """
 
+import dataclasses
+from typing import ClassVar, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,34 @@ from jaxtyping import Array, Bool, Float
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.gru_scan import Slots, Weights, gru_scan, gru_step
+from hiertcn_jax.settings import setting
+
+GapDecay = Literal["none", "fixed", "learned"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GRUConfig(ModelConfig):
+    """Of a model with GRU layers."""
+
+    widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
+
+    gru_dim: int = setting(128, "Width of one GRU layer.", at_least=1)
+    gru_layers: int = setting(
+        1,
+        "GRU layers. HierTCN's TCN sees the states of all of them side by side.",
+        at_least=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionGRUConfig(GRUConfig):
+    """Of a model whose GRU steps once a session."""
+
+    gap_decay: GapDecay = setting(
+        "none",
+        "exp(-gap/tau) on the state over sessions: none, with a fixed tau, or with a learned tau.",
+    )
+    gap_decay_hours: float = setting(168.0, "tau in hours; a learned tau starts from it.", above=0)
 
 
 class GRUStep(nn.Module):
@@ -103,7 +134,7 @@ class SessionGRU(nn.Module):
       config: `gru_dim`, `gru_layers`, `gap_decay`, `gap_decay_hours`, `dtype` are read.
     """
 
-    config: ModelConfig
+    config: SessionGRUConfig
 
     @nn.compact
     def __call__(

@@ -10,12 +10,14 @@ in the next row: `combine` puts two parts of a session together, `pooled` reads 
 A session without a known item pools to 0.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.layers import masking
+
+Pooling = Literal["mean", "max", "last"]
 
 
 class PoolState(NamedTuple):

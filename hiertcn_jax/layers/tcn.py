@@ -7,7 +7,9 @@ tap that reaches over the start of the row reads the inputs kept from the row be
 Bai, Kolter, Koltun 2018 (arXiv 1803.01271), as HierTCN uses it.
 """
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,9 +19,30 @@ from jaxtyping import Array, Float, Int
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
+from hiertcn_jax.settings import setting
 
 
-def receptive_field(config: ModelConfig) -> int:
+@dataclasses.dataclass(frozen=True)
+class TCNConfig(ModelConfig):
+    """Of a model with a TCN."""
+
+    widths: ClassVar[tuple[str, ...]] = ("tcn_channels",)
+
+    tcn_channels: tuple[int, ...] = setting(
+        (128, 128, 128),
+        "Channels of each temporal block.",
+        at_least=1,
+        filled=True,
+    )
+    kernel_size: int = setting(3, "Taps of each convolution.", at_least=1)
+    dilation_base: int = setting(2, "Block i has dilation dilation_base**i.", at_least=1)
+    convs_per_block: int = setting(
+        1, "1 as in the released code, 2 as in the TCN paper.", at_least=1, at_most=2
+    )
+    residual: bool = setting(True, "Whether a block adds its input to its output.")
+
+
+def receptive_field(config: TCNConfig) -> int:
     """Events that one output sees: 1 + convs_per_block * (kernel_size - 1) * sum of dilations."""
     dilations = [config.dilation_base**block for block in range(len(config.tcn_channels))]
     return 1 + config.convs_per_block * (config.kernel_size - 1) * sum(dilations)
@@ -94,7 +117,7 @@ class TemporalBlock(nn.Module):
 
     features: int
     dilation: int
-    config: ModelConfig
+    config: TCNConfig
 
     @nn.compact
     def __call__(
@@ -129,7 +152,7 @@ class TCN(nn.Module):
       config: `tcn_channels`, `dilation_base` and what a block reads.
     """
 
-    config: ModelConfig
+    config: TCNConfig
 
     @nn.compact
     def __call__(
@@ -158,7 +181,7 @@ class TCN(nn.Module):
         return hidden, tuple(new_tails)
 
 
-def init_tails(config: ModelConfig, lanes: int) -> tuple[Float[Array, "b _ _"], ...]:
+def init_tails(config: TCNConfig, lanes: int) -> tuple[Float[Array, "b _ _"], ...]:
     """Empty tails of every convolution, in the order in which `TCN` reads them."""
     tails = []
     width = config.tcn_channels[0]

@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hiertcn_jax.batch import Batch
-from hiertcn_jax.config import LossConfig, ModelConfig, require_compatible
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import Layout
 from hiertcn_jax.learning import losses
 from hiertcn_jax.learning.candidate_losses import Formula, candidate_loss, own_sampled_softmax
+from hiertcn_jax.learning.item_mode import require_compatible
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.negatives import (
     Candidates,
     Proposal,

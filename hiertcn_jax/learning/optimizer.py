@@ -9,15 +9,57 @@ In `rows` mode the gradient exists for the rows of a batch alone. Clipping count
 they move, and the moments of the others stand still: the step costs nothing per catalogue item.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int
 
-from hiertcn_jax.config import OptimizerConfig
 from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.settings import Settings, setting
+
+Schedule = Literal["constant", "step", "cosine"]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(Settings):
+    """Adam and its learning rate over the steps."""
+
+    learning_rate: float = setting(2e-3, "Learning rate of Adam, at its highest.", above=0)
+    schedule: Schedule = setting(
+        "cosine",
+        "Learning rate over the steps. step multiplies it by decay_factor at each of "
+        "decay_epochs; cosine lets it fall to final_rate of the highest at the last step.",
+    )
+    warmup_steps: int = setting(0, "Steps of linear rise from 0.", at_least=0)
+    decay_epochs: tuple[int, ...] = setting((60, 120), "Epochs at which the step schedule drops.")
+    decay_factor: float = setting(
+        0.2,
+        "The step schedule multiplies the learning rate by it.",
+        above=0,
+    )
+    final_rate: float = setting(
+        0.0,
+        "Where the cosine ends, as a share of learning_rate.",
+        at_least=0,
+    )
+    clip_norm: float = setting(
+        0.0,
+        "Gradients of a larger global norm are scaled down to it; 0 leaves them.",
+        at_least=0,
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Share of a weight that is taken off it in a step, times the learning rate (AdamW); of "
+        "matrices and item embeddings, not of biases, norms, start tokens and states. In rows mode "
+        "of the embeddings of a batch's items alone.",
+        at_least=0,
+    )
+    adam_b1: float = setting(0.9, "Adam's decay of first moments.", at_least=0, below=1)
+    adam_b2: float = setting(0.999, "Adam's decay of second moments.", at_least=0, below=1)
+    adam_eps: float = setting(1e-8, "Adam's epsilon, added to the root of second moments.", above=0)
 
 
 def learning_rate_schedule(

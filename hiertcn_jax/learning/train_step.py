@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from hiertcn_jax.batch import Batch, GivenItems, RowItems, TableItems
-from hiertcn_jax.config import LossConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.distinct_items import resolve_items, with_distinct_rows
 from hiertcn_jax.devices.mesh import Layout, replicated
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.negatives import Source, sources_at_rows
 from hiertcn_jax.learning.objective import event_loss, stream_keys
 from hiertcn_jax.learning.optimizer import Optimizer

@@ -8,18 +8,18 @@ events so far: the state that a user has when served.
     __call__(batch, carry) -> (u_bld, carry)     both, at every event of a batch
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models.common import SequenceModel
-from hiertcn_jax.models.flat_gru import FlatGRU
-from hiertcn_jax.models.flat_tcn import FlatTCN
-from hiertcn_jax.models.hiergru import HierGRU
-from hiertcn_jax.models.hiertcn import HierTCN
-from hiertcn_jax.models.sasrec import SASRec
+from hiertcn_jax.models.flat_gru import FlatGRU, FlatGRUConfig
+from hiertcn_jax.models.flat_tcn import FlatTCN, FlatTCNConfig
+from hiertcn_jax.models.hiergru import HierGRU, HierGRUConfig
+from hiertcn_jax.models.hiertcn import HierTCN, HierTCNConfig
+from hiertcn_jax.models.sasrec import SASRec, SASRecConfig
+from hiertcn_jax.settings import Field, fields_of, one_of
 
 
 @runtime_checkable
@@ -39,23 +39,71 @@ class Model(Protocol):
         """Equal models share their compiled steps."""
 
 
-MODELS: dict[str, Callable[[ModelConfig], SequenceModel]] = {
-    "hiertcn": HierTCN,
-    "hiergru": HierGRU,
-    "gru_session": FlatGRU,
-    "gru_user": functools.partial(FlatGRU, whole_history=True),
-    "tcn_session": FlatTCN,
-    "tcn_user": functools.partial(FlatTCN, whole_history=True),
-    "sasrec": SASRec,
+class Kind(NamedTuple):
+    """A kind of models.
+
+    Attributes:
+      module: The Linen module, made with its config.
+      config: The class of its settings.
+    """
+
+    module: Callable[[Any], SequenceModel]
+    config: type[ModelConfig]
+
+
+MODELS = {
+    "hiertcn": Kind(HierTCN, HierTCNConfig),
+    "hiergru": Kind(HierGRU, HierGRUConfig),
+    "gru_session": Kind(FlatGRU, FlatGRUConfig),
+    "gru_user": Kind(FlatGRU, FlatGRUConfig),
+    "tcn_session": Kind(FlatTCN, FlatTCNConfig),
+    "tcn_user": Kind(FlatTCN, FlatTCNConfig),
+    "sasrec": Kind(SASRec, SASRecConfig),
 }
 
 
 def build(config: ModelConfig) -> SequenceModel:
-    """The model of `config.name`.
+    """The model of a config.
 
     Raises:
-      ValueError: There is no model of that name.
+      ValueError: There is no model of its name.
     """
-    if config.name not in MODELS:
-        raise ValueError(f"model={config.name}: must be one of {', '.join(MODELS)}")
-    return MODELS[config.name](config)
+    one_of(MODELS, model=config.name)
+    return MODELS[config.name].module(config)
+
+
+def fields_of_models() -> tuple[Field, ...]:
+    """The settings of all models, each once; one that several have is the same for all of them."""
+    fields = {field.name: field for kind in MODELS.values() for field in fields_of(kind.config)}
+    return tuple(fields.values())
+
+
+def models_with(name: str) -> tuple[str, ...]:
+    """The models that have a setting."""
+    return tuple(
+        model
+        for model, kind in MODELS.items()
+        if name in (field.name for field in fields_of(kind.config))
+    )
+
+
+def model_config(name: str = "hiertcn", **shared: Any) -> ModelConfig:
+    """The config of a model, from settings that several models share.
+
+    >>> model_config("gru_user", gru_dim=64, attention_dim=32).gru_dim
+    64
+
+    Args:
+      name: Which model.
+      **shared: Settings by name; those that other models have and this one has not are left out.
+
+    Raises:
+      ValueError: There is no such model, a setting is one of none, or out of range.
+    """
+    one_of(MODELS, model=name)
+    kind = MODELS[name].config
+    own = {field.name for field in fields_of(kind)}
+    for setting, value in shared.items():
+        if not models_with(setting):
+            raise ValueError(f"{setting}={value}: is no setting of a model")
+    return kind(name=name, **{k: value for k, value in shared.items() if k in own})

@@ -75,7 +75,7 @@ def _scaled(config: ModelConfig, steps: int) -> ModelConfig:
 
 def _widths(config: ModelConfig, steps: int) -> dict[str, Any]:
     """The model's own widths, scaled so that the largest is `steps` steps."""
-    values = {name: getattr(config, name) for name in build(config).widths}
-    step = math.lcm(WIDTH_STEP, config.attention_heads) if "attention_dim" in values else WIDTH_STEP
+    values = {name: getattr(config, name) for name in config.widths}
+    step = math.lcm(WIDTH_STEP, config.width_unit)
     largest = max(jax.tree.leaves(values))
     return jax.tree.map(lambda width: step * max(1, round(steps * width / largest)), values)

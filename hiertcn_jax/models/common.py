@@ -5,7 +5,7 @@ p_t = x_{t-1}            the newest item that the prediction of event t may see
 u_t = (W o_t + b) / T    o_t: output of the model at t; W o_t + b of length 1 if normalised
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -35,12 +35,10 @@ class SequenceModel(nn.Module):
     without its item, and without the predictions.
 
     Attributes:
-      config: See `ModelConfig`.
-      widths: The fields of the config that are the model's own widths.
+      config: Its settings; each model has a class of its own.
     """
 
     config: ModelConfig
-    widths: ClassVar[tuple[str, ...]] = ()
 
     def init_carry(self, b: int) -> Any:
         """The state of `b` lanes before a user's first event."""

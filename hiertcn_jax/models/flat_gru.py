@@ -11,16 +11,31 @@ The products with the inputs do not wait for the states: one product serves all 
 and the scan over them holds the recurrent products alone.
 """
 
-from typing import ClassVar, NamedTuple
+import dataclasses
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.layers.gru import GRULayer
+from hiertcn_jax.layers.gru import GRUConfig, GRULayer
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatGRUConfig(GRUConfig):
+    """The settings of a GRU over items: `gru_session` starts anew at each session, `gru_user` at
+    each user, and does not know where sessions start.
+    """
+
+    name: Literal["gru_session", "gru_user"] = "gru_session"
+
+    @property
+    def whole_history(self) -> bool:
+        """Whether it goes on over the sessions of a user."""
+        return self.name == "gru_user"
 
 
 class FlatGRUCarry(NamedTuple):
@@ -39,13 +54,10 @@ class FlatGRU(SequenceModel):
     """Predicts every event from the items before it.
 
     Attributes:
-      config: See `ModelConfig`. Predictions read the last of `gru_layers`.
-      whole_history: False starts anew at each session, the model `gru_session`; True at each user,
-        the model `gru_user`, which does not know where sessions start.
+      config: Its settings. Predictions read the last of `gru_layers`.
     """
 
-    whole_history: bool = False
-    widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
+    config: FlatGRUConfig
 
     def init_carry(self, b: int) -> FlatGRUCarry:
         """The state of `b` lanes before a user's first event."""
@@ -64,7 +76,7 @@ class FlatGRU(SequenceModel):
     ) -> tuple[Float[Array, "b l d"], FlatGRUCarry]:
         """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
-        position_bl = context.user_position_bl if self.whole_history else context.position_bl
+        position_bl = context.user_position_bl if self.config.whole_history else context.position_bl
         hidden_blh = Dropout(config.input_dropout)(previous_blc, train)
         no_decay_bl = jnp.ones(position_bl.shape)
         states = []

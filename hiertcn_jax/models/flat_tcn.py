@@ -6,7 +6,8 @@ Sequence Modeling, 2018 (arXiv 1803.01271); the lower level of HierTCN without i
     u_t = TCN([start, x_1, ..., x_{t-1}])
 """
 
-from typing import ClassVar, NamedTuple
+import dataclasses
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,9 +15,23 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.layers.tcn import TCN, init_tails
+from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatTCNConfig(TCNConfig):
+    """The settings of a TCN over items: `tcn_session` starts anew at each session, `tcn_user` at
+    each user, and does not know where sessions start.
+    """
+
+    name: Literal["tcn_session", "tcn_user"] = "tcn_session"
+
+    @property
+    def whole_history(self) -> bool:
+        """Whether it goes on over the sessions of a user."""
+        return self.name == "tcn_user"
 
 
 class FlatTCNCarry(NamedTuple):
@@ -35,14 +50,10 @@ class FlatTCN(SequenceModel):
     """Predicts every event from the items before it.
 
     Attributes:
-      config: See `ModelConfig`.
-      whole_history: False starts anew at each session, the model `tcn_session`; True at each user,
-        the model `tcn_user`, which does not know where sessions start.
+      config: Its settings.
     """
 
-    whole_history: bool = False
-
-    widths: ClassVar[tuple[str, ...]] = ("tcn_channels",)
+    config: FlatTCNConfig
 
     def init_carry(self, b: int) -> FlatTCNCarry:
         """The state of `b` lanes before a user's first event."""
@@ -60,7 +71,7 @@ class FlatTCN(SequenceModel):
     ) -> tuple[Float[Array, "b l d"], FlatTCNCarry]:
         """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
-        position_bl = context.user_position_bl if self.whole_history else context.position_bl
+        position_bl = context.user_position_bl if self.config.whole_history else context.position_bl
         previous_blc = self.with_start_token(previous_blc, position_bl == 0)
 
         inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(

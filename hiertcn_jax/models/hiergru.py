@@ -16,18 +16,31 @@ level needs the other's state, so that the scan goes through all events of a row
 session is known when the next one starts, and its last step is taken there.
 """
 
-from typing import ClassVar, NamedTuple
+import dataclasses
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.layers.gru import GRUStep
+from hiertcn_jax.layers.gru import GRUConfig, GRUStep
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
+from hiertcn_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class HierGRUConfig(GRUConfig):
+    """The settings of the hierarchical GRU; both levels have `gru_layers` of `gru_dim`."""
+
+    name: Literal["hiergru"] = "hiergru"
+    hiergru_feed: Literal["init", "all"] = setting(
+        "init",
+        "Where the state over sessions goes: init, into the first state of the next session; all,"
+        " into each of its steps too.",
+    )
 
 
 class HierGRUCarry(NamedTuple):
@@ -51,7 +64,7 @@ class StackedStep(nn.Module):
       config: `gru_dim`, `gru_layers`, `dtype` are read.
     """
 
-    config: ModelConfig
+    config: HierGRUConfig
 
     @nn.compact
     def __call__(
@@ -93,7 +106,7 @@ class HierGRUStep(nn.Module):
       config: `hiergru_feed` and what the stacks read.
     """
 
-    config: ModelConfig
+    config: HierGRUConfig
 
     @nn.compact
     def __call__(
@@ -136,11 +149,10 @@ class HierGRU(SequenceModel):
     """Predicts every event from the running session so far and the sessions before.
 
     Attributes:
-      config: See `ModelConfig`. Both levels have `gru_layers` of `gru_dim`; each reads the last
-        layer of the other.
+      config: Its settings. Each level reads the last layer of the other.
     """
 
-    widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
+    config: HierGRUConfig
 
     def init_carry(self, b: int) -> HierGRUCarry:
         """The state of `b` lanes before a user's first event."""

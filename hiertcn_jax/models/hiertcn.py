@@ -13,7 +13,8 @@ The GRU does not wait for the TCN: a scan over the s session slots of a row, the
 its events at once.
 """
 
-from typing import ClassVar, NamedTuple
+import dataclasses
+from typing import ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,10 +25,25 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.layers import masking, pooling
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.layers.gru import SessionGRU
-from hiertcn_jax.layers.tcn import TCN, init_tails
+from hiertcn_jax.layers.gru import SessionGRU, SessionGRUConfig
+from hiertcn_jax.layers.pooling import Pooling
+from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
+from hiertcn_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class HierTCNConfig(SessionGRUConfig, TCNConfig):
+    """The settings of HierTCN."""
+
+    widths: ClassVar[tuple[str, ...]] = ("gru_dim", "tcn_channels")
+
+    name: Literal["hiertcn"] = "hiertcn"
+    pooling: Pooling = setting(
+        "mean",
+        "How a session becomes one vector: mean, max or last of its known items.",
+    )
 
 
 class HierTCNCarry(NamedTuple):
@@ -62,10 +78,10 @@ class HierTCN(SequenceModel):
     """Predicts every event from the user's sessions before and the running session so far.
 
     Attributes:
-      config: See `ModelConfig`.
+      config: Its settings.
     """
 
-    widths: ClassVar[tuple[str, ...]] = ("gru_dim", "tcn_channels")
+    config: HierTCNConfig
 
     def init_carry(self, b: int) -> HierTCNCarry:
         """The state of `b` lanes before a user's first event.

@@ -16,8 +16,9 @@ met by the query (Shaw, Uszkoreit, Vaswani 2018, arXiv 1803.02155), not the plac
 width is the model's own: W_in and W lead to it and back.
 """
 
+import dataclasses
 import functools
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -29,6 +30,41 @@ from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
+from hiertcn_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class SASRecConfig(ModelConfig):
+    """The settings of SASRec."""
+
+    widths: ClassVar[tuple[str, ...]] = ("attention_dim",)
+
+    name: Literal["sasrec"] = "sasrec"
+    attention_dim: int = setting(128, "Width of the attention blocks.", at_least=1)
+    attention_window: int = setting(
+        50,
+        "Events that one attention block sees, the newest included.",
+        at_least=1,
+    )
+    attention_blocks: int = setting(2, "Attention blocks.", at_least=1)
+    attention_heads: int = setting(
+        1,
+        "Heads of each attention block; they divide attention_dim.",
+        at_least=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.attention_dim % self.attention_heads:
+            raise ValueError(
+                f"attention_heads={self.attention_heads}: must divide "
+                f"attention_dim={self.attention_dim}"
+            )
+
+    @property
+    def width_unit(self) -> int:
+        """Each head has an equal share of the width."""
+        return self.attention_heads
 
 
 class SASRecCarry(NamedTuple):
@@ -50,7 +86,7 @@ class AttentionBlock(nn.Module):
       config: `attention_heads`, `attention_window`, `dropout`, `dtype` are read.
     """
 
-    config: ModelConfig
+    config: SASRecConfig
 
     @nn.compact
     def __call__(
@@ -84,10 +120,10 @@ class SASRec(SequenceModel):
     """Predicts every event from the last items of the user.
 
     Attributes:
-      config: See `ModelConfig`.
+      config: Its settings.
     """
 
-    widths: ClassVar[tuple[str, ...]] = ("attention_dim",)
+    config: SASRecConfig
 
     def init_carry(self, b: int) -> SASRecCarry:
         """The state of `b` lanes before a user's first event."""

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from hiertcn_jax.config import with_defaults
 from hiertcn_jax.devices.processes import is_first
 from hiertcn_jax.saving.checkpoint_damage import (
     REPLACED,
@@ -75,12 +74,12 @@ def config_differences(
 def unknown_fields(
     saved: Mapping[str, Any], known: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """One "field: checkpoint A, unknown to this program" for each that only `saved` has."""
+    """One "field: checkpoint A, unknown to this version" for each that only `saved` has."""
     lines = []
     for name in sorted(saved):
         there, here = saved[name], known.get(name)
         if name not in known:
-            lines.append(f"{prefix}{name}: checkpoint {_plain(there)}, unknown to this program")
+            lines.append(f"{prefix}{name}: checkpoint {_plain(there)}, unknown to this version")
         elif isinstance(there, Mapping) and isinstance(here, Mapping):
             lines += unknown_fields(there, here, f"{prefix}{name}.")
     return lines
@@ -214,9 +213,8 @@ class Checkpoints:
         self,
         step: int,
         like: Any,
-        config: Mapping[str, Any],
+        differences: Callable[[Mapping[str, Any]], list[str]] = lambda saved: [],
         table_parts: int = 1,
-        known: Mapping[str, Any] | None = None,
         earlier: Mapping[int, EarlierState] = MappingProxyType({}),
     ) -> Any:
         """The train state of a step.
@@ -224,10 +222,9 @@ class Checkpoints:
         Args:
           step: One of `steps()`.
           like: A tree of arrays or `jax.ShapeDtypeStruct` of the same structure.
-          config: The parts of the saved config that must be equal.
+          differences: Says what of the saved configs does not go with this run, in a line each.
           table_parts: Devices that share the rows of item tables. Where they are several, now or
             when it was saved, rows of zeros fill tables up, and their number may differ.
-          known: All configs of this run: a field that was saved besides may have meant something.
           earlier: The form of the state in earlier schemas, by version.
 
         Raises:
@@ -236,10 +233,7 @@ class Checkpoints:
         """
         folder = self._require_whole(step)
         saved = self.read(step, "config")
-        differing = config_differences(with_defaults(saved), config)
-        if known is not None:
-            differing += unknown_fields(saved, known)
-        if differing:
+        if differing := differences(saved):
             raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
         form = earlier.get(self._schema_version(folder), EarlierState(like, lambda state: state))
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, form.like)

@@ -4,11 +4,14 @@ import json
 
 from benchmarks.evaluate import Settings, main
 from data_pipelines.histories.record import Split
-from experiments.flags.run_flags import RunConfig
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.experiments.conftest import prepared
 
-MODEL = ModelConfig(item_dim=4, gru_dim=4, tcn_channels=(4,))
+MODEL = HierTCNConfig(item_dim=4, gru_dim=4, tcn_channels=(4,))
 EVALUATION = EvalConfig(lanes=4, events=16, sessions=8, rank_events=8)
 RUN = RunConfig(MODEL, LossConfig(), OptimizerConfig(), TrainConfig(), EVALUATION)
 

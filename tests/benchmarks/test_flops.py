@@ -10,7 +10,8 @@ from benchmarks.flops import train_step_flops
 from benchmarks.step_rows import ROWS, Row, Settings
 from benchmarks.users import draw_users
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models import model_config
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 BUCKET = Bucket(4, 32, 8)
 """128 slots are one chunk of the softmax, whose chunks are filled up; so are the grid's 400."""
@@ -23,7 +24,7 @@ def row_of(name, negatives, **config):
         grid_lanes=2,
         items=300,
         negatives=negatives,
-        config=ModelConfig(**config),
+        config=model_config(**config),
         users=60,
         batches=1,
         rounds=1,
@@ -80,8 +81,8 @@ def test_xla_counts_little_more_in_a_step_without_loops(name, monkeypatch):
 
 
 def test_a_config_without_a_formula_is_an_error():
-    for config in (ModelConfig(gru_layers=2), ModelConfig(projection_dim=8)):
+    for config in (HierTCNConfig(gru_layers=2), HierTCNConfig(projection_dim=8)):
         with pytest.raises(ValueError, match="one GRU layer and no projection"):
             train_step_flops(config, BUCKET, 8, grid=False)
     with pytest.raises(ValueError, match="model=gru_session: there is no formula"):
-        train_step_flops(ModelConfig(name="gru_session"), BUCKET, 8, grid=False)
+        train_step_flops(model_config(name="gru_session"), BUCKET, 8, grid=False)

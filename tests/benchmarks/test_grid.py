@@ -14,8 +14,7 @@ from data_pipelines.lanes.dealing import Shuffled
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
-from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.models import build
+from hiertcn_jax.models import build, model_config
 
 LANES, SESSIONS, EVENTS = 3, 4, 6
 
@@ -69,7 +68,7 @@ def predictions(model, params, batches, table_vd, lanes):
 )
 def test_a_model_computes_the_same_on_a_grid_as_on_rows(name, tight):
     users, rows = log_of_unique_items()
-    config = ModelConfig(
+    config = model_config(
         name=name, item_dim=5, gru_dim=6, tcn_channels=(7, 4), gap_decay="learned", unknown_rate=0
     )
     packed, on_grid = build(config), build(config)

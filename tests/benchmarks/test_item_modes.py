@@ -7,7 +7,7 @@ import pytest
 from benchmarks.item_modes import Command, compare, main
 from benchmarks.step_rows import Settings
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 SETTINGS = Settings(
     models=("hiertcn",),
@@ -15,7 +15,7 @@ SETTINGS = Settings(
     grid_lanes=1,
     items=0,
     negatives=8,
-    config=ModelConfig(item_dim=4, gru_dim=4, tcn_channels=(4,)),
+    config=HierTCNConfig(item_dim=4, gru_dim=4, tcn_channels=(4,)),
     users=20,
     batches=1,
     rounds=1,

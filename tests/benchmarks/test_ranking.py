@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import ranking
 from benchmarks.ranking import Settings, main
-from hiertcn_jax.config import EvalConfig
+from experiments.judging.config import EvalConfig
 
 
 def settings_of(tmp_path):

@@ -12,7 +12,7 @@ from benchmarks.streamed_users import StreamedUsers
 from benchmarks.users import globo_lengths
 from data_pipelines.histories.record import find_problem
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 def test_a_history_depends_on_its_index_alone():
@@ -52,7 +52,7 @@ def test_the_slower_of_products_and_memory_sets_the_pace():
 
 
 def test_the_report(tmp_path):
-    config = ModelConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), item_mode="rows")
+    config = HierTCNConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), item_mode="rows")
     settings = Settings(("hiertcn",), Bucket(4, 8, 4), 1, 0, 8, config, 0, 1, 2, 0.0)
     main(Command((200, 2000), settings, 50, str(tmp_path / "scale.json")))
     cases = json.loads((tmp_path / "scale.json").read_text())["cases"]
@@ -76,7 +76,7 @@ def test_the_report(tmp_path):
 
 
 def test_bytes_that_a_user_keeps():
-    config = ModelConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), kernel_size=3)
+    config = HierTCNConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), kernel_size=3)
     # GRU state, pool with its count, last item's channels, and 2 and 4 inputs of the convolutions.
     assert kept_bytes(config) == {
         "per_user_bytes": 4 * (16 + 16 + 1 + 16 + 2 * 16 + 4 * 16),

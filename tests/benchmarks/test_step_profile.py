@@ -10,7 +10,7 @@ from benchmarks.program import matrix_products
 from benchmarks.step_profile import Command, main, operation_names, part_of, sum_by_part
 from benchmarks.step_rows import Settings
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_report_has_the_parts_of_the_step(tmp_path):
         grid_lanes=1,
         items=60,
         negatives=8,
-        config=ModelConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16)),
+        config=HierTCNConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16)),
         users=20,
         batches=1,
         rounds=1,

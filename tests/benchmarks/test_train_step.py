@@ -9,8 +9,8 @@ from benchmarks.step_rows import Row, Settings, equal_config
 from benchmarks.train_step import Command, main, timed_figures
 from benchmarks.users import draw_users
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models.budget import count_parameters
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 SETTINGS = Settings(
     models=("hiertcn", "hiergru_grid", "hiertcn_grid", "hiertcn_grid_tight"),
@@ -18,7 +18,7 @@ SETTINGS = Settings(
     grid_lanes=2,
     items=60,
     negatives=8,
-    config=ModelConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), item_mode="rows"),
+    config=HierTCNConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), item_mode="rows"),
     users=20,
     batches=1,
     rounds=1,
@@ -81,7 +81,7 @@ def test_only_real_events_count(report):
 
 @pytest.mark.parametrize("name", ["hiergru", "gru_user", "tcn_user", "sasrec"])
 def test_models_are_as_large_as_hiertcn(name):
-    hiertcn = ModelConfig()
+    hiertcn = HierTCNConfig()
     config = equal_config(name, hiertcn)
     assert config.name == name
     assert count_parameters(config) == pytest.approx(count_parameters(hiertcn), rel=0.05)

@@ -23,7 +23,6 @@ from hiertcn_jax.batch import (
     TableItems,
     padding_batch,
 )
-from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.devices.mesh import (
     Layout,
     MeshError,
@@ -35,12 +34,14 @@ from hiertcn_jax.devices.mesh import (
     replicated,
 )
 from hiertcn_jax.learning import train_step
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.objective import make_sources
-from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig, learning_rate_schedule
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.models.queries import batch_queries as plain_queries
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.item_table import ItemTable
@@ -56,7 +57,7 @@ SOURCE = walking.with_shown(walking.log(11))  # Of items 2..8.
 COUNTS = np.ones(ROWS)
 COUNTS[:2] = 0
 COUNTS[2:9] = 50
-MODEL = ModelConfig(
+MODEL = HierTCNConfig(
     item_dim=4, gru_dim=3, tcn_channels=(3,), kernel_size=2, dropout=0.2, unknown_rate=0.2
 )
 OPTIMIZER = OptimizerConfig(learning_rate=0.04, schedule="constant", clip_norm=1.0)

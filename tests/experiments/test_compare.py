@@ -22,21 +22,24 @@ from data_pipelines.prepare import prepare
 from experiments import compare
 from experiments.comparison import cells as cells_lib
 from experiments.comparison.cells import Cell
-from experiments.flags.run_flags import RunConfig, override
+from experiments.judging.config import EvalConfig
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
 from experiments.judging.results import read_ranks
+from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import open_data
 from experiments.runs.locking import lock_workdir
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.baselines.recent_items import MaxItem, MovingAverage
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.experiments.small_runs import ROOT, signal_in_step
 from tests.given_files import write_embeddings
 
 MODELS = ["popularity", "session_popularity", "hiertcn"]
 
 RUN = RunConfig(
-    ModelConfig(item_dim=8, gru_dim=8, tcn_channels=(8,)),
+    HierTCNConfig(item_dim=8, gru_dim=8, tcn_channels=(8,)),
     LossConfig(negatives=(("uniform", 16),)),
     OptimizerConfig(),
     TrainConfig(steps=4, lanes=8, events=16, sessions=8),
@@ -194,7 +197,7 @@ def test_a_stopped_comparison_goes_on_with_its_cell(settings, compared, tmp_path
 
 def test_what_users_saw_is_masked_for_every_model(settings, compared, tmp_path, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
-    run = override(RUN, {"mask_seen": "user"})
+    run = RUN.override({"mask_seen": "user"})
     masked = settings._replace(workdir=tmp_path, seeds=[0], run=run)
     compare.main(masked)
     found = json.loads((tmp_path / "compare.json").read_text())
@@ -235,7 +238,7 @@ def test_given_embeddings_take_the_place_of_the_svd(settings, data_dir, tmp_path
     data = open_data(data_dir)
     item_ids = data.vocabulary.item_ids.to_list()
     path, ids_path = write_embeddings(tmp_path, item_ids[::-1], width=5, dtype="f2")
-    run = override(RUN, {"item_embeddings": str(path), "item_embedding_ids": str(ids_path)})
+    run = RUN.override({"item_embeddings": str(path), "item_embedding_ids": str(ids_path)})
     models = {"moving_average": MovingAverage, "max_item": MaxItem, "popularity": Popularity}
     given = settings._replace(workdir=tmp_path / "W", models=[*models], run=run)
     compare.main(given)
@@ -280,7 +283,7 @@ def test_the_training_speed_of_a_ranker_is_that_of_its_fit(
 
 def test_a_cell_of_other_settings_is_refused_by_name(settings, compared, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
-    other = settings._replace(run=override(RUN, {"dropout": 0.25}))
+    other = settings._replace(run=RUN.override({"dropout": 0.25}))
     with pytest.raises(DataError, match=r"model\.dropout: checkpoint 0\.0, this run 0\.25"):
         compare.main(other)
 
@@ -322,16 +325,16 @@ def test_cells_of_other_events_stop_the_comparison(tmp_path):
 
 
 def test_settings_of_one_model_change_that_model_alone():
-    changed = override(RUN, {"dropout": 0.5, "negatives": "uniform:3", "tcn_channels": [4, 4]})
-    assert changed.model == ModelConfig(item_dim=8, gru_dim=8, tcn_channels=(4, 4), dropout=0.5)
+    changed = RUN.override({"dropout": 0.5, "negatives": "uniform:3", "tcn_channels": [4, 4]})
+    assert changed.model == HierTCNConfig(item_dim=8, gru_dim=8, tcn_channels=(4, 4), dropout=0.5)
     assert changed.loss == LossConfig(negatives=(("uniform", 3),))
     assert changed.train == RUN.train
     with pytest.raises(ValueError, match="dropuot=1: there is no such flag"):
-        override(RUN, {"dropuot": 1})
+        RUN.override({"dropuot": 1})
     with pytest.raises(ValueError, match="dropout=2"):
-        override(RUN, {"dropout": 2})
-    with pytest.raises(flags.IllegalFlagValueError, match="negatives=uniform"):
-        override(RUN, {"negatives": "uniform"})
+        RUN.override({"dropout": 2})
+    with pytest.raises(ValueError, match="negatives=uniform: expected source:count"):
+        RUN.override({"negatives": "uniform"})
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.flags.run_flags import RunConfig
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.saving.checksums import write_checksums
 from tests.hostile.damage import damaged, flipped, truncated
 
@@ -23,7 +26,7 @@ DAMAGE_KINDS = {
 
 RENAMED = {"renamed": PATH + r"/\d+: holds step \d+: was it renamed\?"}
 RUN = RunConfig(
-    ModelConfig(item_dim=2, gru_dim=2, tcn_channels=(2,)),
+    HierTCNConfig(item_dim=2, gru_dim=2, tcn_channels=(2,)),
     LossConfig(negatives=(("uniform", 2),)),
     OptimizerConfig(),
     TrainConfig(steps=3, lanes=2, events=16, sessions=8, checkpoint_every_steps=1),
@@ -132,7 +135,7 @@ DAMAGE = {
 
 VOUCHED_KINDS = {
     "metrics": PATH + r"/\d+: metrics: monitored=.+: must be a number or null",
-    "config": PATH + r"/\d+: config cannot be used by this program: .+",
+    "config": PATH + r"/\d+: config cannot be used by this version: .+",
     "schema": PATH + r"/\d+: schema_version=.+: this program reads \d+ and \d+",
     "unreadable": PATH + r"/\d+: (state|config|loader|metrics) cannot be read: .+",
     **DAMAGE_KINDS,

@@ -137,10 +137,10 @@ def test_flagfiles_of_train(path):
                 flags.FLAGS(expand_flagfiles(["train", "--data_dir=D", "--workdir=W", *arguments]))
                 run = flags_lib.read_run_config()
                 fields = {}
-                for config in run:
+                for config in run.configs:
                     for field in fields_of(type(config)):
                         fields[field.flag] = getattr(config, field.name)
-                return fields
+                return {**run.others, **fields}
 
         plain = read()
         check_flagfiles(path, TRAIN, inputs, read, lambda values: plain | values, outcomes)

@@ -19,7 +19,7 @@ KINDS = {
     "model": r"models=.*: must be one of .+",
     "name": r"models=.*: must be at most 100 letters, digits, _ or -",
     "argument": r"\w+: .*: no such argument of \w+: .+",
-    "value": r"\w+: (flag --)?.*=.*: (must|expected|not|there is).+",
+    "value": r"\w+: (flag --)?.*=.*: (must|expected|not|there is|\w+ has no).+",
     "together": r"\w+: \w+=.*: a batch has some rows of the table.*",
 }
 GOOD = {
@@ -31,7 +31,7 @@ GOOD = {
         "residual": [True, False],
         "epochs": [3],
     },
-    "sasrec": {"attention_dim": [8], "attention_heads": [2], "gap_decay_hours": [1, 2.5]},
+    "sasrec": {"attention_dim": [8], "attention_heads": [2], "temperature": [1, 2.5]},
     "item_knn": {"neighbours": [5], "balance": [0, 1, 0.5], "remind": [True]},
     "stan": {"neighbours": [7]},
     "popularity": {},
@@ -44,6 +44,7 @@ BAD = {
         ("hiertcn", "tcn_channels", [8.5]), ("hiertcn", "tcn_channels", {"a": 1}),
         ("hiertcn", "negatives", ["uniform"]), ("hiertcn", "negatives", [["uniform", 3]]),
         ("hiertcn", "no_such_flag", 1), ("hiertcn", "__class__", 1), ("hiertcn", "workdir", "/"),
+        ("sasrec", "gap_decay_hours", 1),
         ("item_knn", "neighbours", "5"), ("item_knn", "balance", 7), ("item_knn", "remind", 1),
         ("hiertcn", "seed", 5), ("hiertcn", "fit_on", "train_valid"), ("sasrec", "eval_lanes", 8),
         ("item_knn", "ranker", "stan"), ("mine", "model", 3), ("mine", "ranker", "hiertcn"),

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.gru import SessionGRU
 from hiertcn_jax.layers.gru_scan import Slots, Weights, gru_scan
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 LANES, SLOTS, WIDTH, FEATURES = 3, 5, 4, 3
-CONFIG = ModelConfig(gru_dim=FEATURES, gru_layers=2)
+CONFIG = HierTCNConfig(gru_dim=FEATURES, gru_layers=2)
 LEARNED = dataclasses.replace(CONFIG, gap_decay="learned", gap_decay_hours=10.0)
 
 

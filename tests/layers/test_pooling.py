@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiertcn_jax.config import Pooling
 from hiertcn_jax.layers import masking, pooling
+from hiertcn_jax.layers.pooling import Pooling
 
 EVENTS, SESSIONS, WIDTH = 7, 2, 3
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.tcn import TCN, CausalConv, init_tails, kept_tail, receptive_field
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
-SMALL = ModelConfig(tcn_channels=(2, 2), kernel_size=3)
+SMALL = HierTCNConfig(tcn_channels=(2, 2), kernel_size=3)
 
 
 def full_row(lanes, length):
@@ -46,7 +46,7 @@ def random_params(config, seed=0):
 def test_an_output_sees_as_far_back_as_receptive_field_says(
     convs_per_block, kernel_size, dilation_base, blocks, expected
 ):
-    config = ModelConfig(
+    config = HierTCNConfig(
         tcn_channels=(2,) * blocks,
         kernel_size=kernel_size,
         dilation_base=dilation_base,

@@ -30,7 +30,7 @@ def test_a_checkpoint_of_schema_2_is_restored(tmp_path, mode):
     checkpoints.wait()
     as_schema_2(tmp_path / "3")
     fresh = jax.tree.map(jnp.array, run.fresh())
-    restored = checkpoints.restore(3, fresh, {}, earlier=earlier_states(fresh, rows))
+    restored = checkpoints.restore(3, fresh, earlier=earlier_states(fresh, rows))
     checkpoints.close()
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, restored, state)

@@ -11,20 +11,21 @@ import pytest
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, TableItems
-from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.objective import make_sources
-from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.data_pipelines.lanes import walking
 from tests.given_files import given_embeddings, table_of
 
 ROWS = 500  # `walking` uses items 1..8; the others are negatives.
 BUCKET = Bucket(4, 5, 3)
 COUNTS = np.where(np.arange(ROWS) < FIRST_ITEM_ID, 0, 1 + np.arange(ROWS) % 7)
-MODEL = ModelConfig(
+MODEL = HierTCNConfig(
     item_dim=4, projection_dim=6, gru_dim=3, tcn_channels=(3,), kernel_size=2, dropout=0.2,
     unknown_rate=0.3, item_bias=False,
 )  # fmt: skip

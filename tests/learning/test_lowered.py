@@ -12,13 +12,13 @@ from jax import export
 from jax.extend.core import jaxprs_in_params
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, RowItems, padding_batch
-from hiertcn_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning import train_step
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.objective import make_sources
-from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
-from hiertcn_jax.models import MODELS, build
+from hiertcn_jax.models import MODELS, build, model_config
 from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.models.queries import batch_queries
 from hiertcn_jax.scoring.scores import Additions, Queries
@@ -35,7 +35,7 @@ class Steps:
     """The jitted steps of a model and their arguments, states as shapes."""
 
     def __init__(self, name, item_mode="dense", dtype="bfloat16", **config):
-        self.config = ModelConfig(
+        self.config = model_config(
             name=name,
             item_dim=16,
             gru_dim=16,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.batch import Bucket, padding_batch
-from hiertcn_jax.config import LossConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.objective import event_loss, make_sources, stream_keys
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries

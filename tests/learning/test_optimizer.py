@@ -10,14 +10,14 @@ import optax
 import pytest
 
 from hiertcn_jax.batch import Bucket, padding_batch
-from hiertcn_jax.config import ModelConfig, OptimizerConfig
 from hiertcn_jax.learning.optimizer import (
     Optimizer,
+    OptimizerConfig,
     add_decay,
     lazy_rows,
     learning_rate_schedule,
 )
-from hiertcn_jax.models import MODELS, build
+from hiertcn_jax.models import MODELS, build, model_config
 from hiertcn_jax.scoring.item_table import ItemTable
 
 ROWS, WIDTH = 9, 3
@@ -261,7 +261,7 @@ def test_weight_decay_reaches_the_rows_of_the_batch_alone():
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_weight_decay_leaves_biases_norms_and_starts_alone(name):
-    model = build(ModelConfig(name=name, item_dim=4, projection_dim=2, gap_decay="learned"))
+    model = build(model_config(name=name, item_dim=4, projection_dim=2, gap_decay="learned"))
     probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(jnp.zeros((1, 4)))
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), probe, model.init_carry(1)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), params["params"])

@@ -14,15 +14,16 @@ import pytest
 from data_pipelines.lanes.distinct_items import ItemRows, to_local_ids
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import Bucket, LaneBatch, RowItems
-from hiertcn_jax.config import LossConfig, LossName, ModelConfig, OptimizerConfig
 from hiertcn_jax.learning import train_step
+from hiertcn_jax.learning.loss_config import LossConfig, LossName
 from hiertcn_jax.learning.losses import LossSum
 from hiertcn_jax.learning.objective import event_loss, make_sources
-from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig, learning_rate_schedule
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
 from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.saving.checkpoint import Checkpoints
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries
@@ -34,7 +35,7 @@ BUCKET_EVENTS = (4, 5)
 SOURCE = walking.with_shown(walking.log(11))
 COUNTS = np.bincount(np.concatenate([h.item_ids for h in SOURCE]), minlength=ROWS)
 COUNTS[:2] = 0
-MODEL = ModelConfig(
+MODEL = HierTCNConfig(
     item_dim=4, gru_dim=3, tcn_channels=(3,), kernel_size=2, dropout=0.2, unknown_rate=0.2
 )
 LOSS = LossConfig(name="sampled_softmax", negatives=(("popularity", 5),))
@@ -267,7 +268,7 @@ def test_a_restored_run_goes_on_bit_for_bit(mode, tmp_path):
     checkpoints.close()
 
     checkpoints = Checkpoints(tmp_path)
-    state = checkpoints.restore(3, jax.tree.map(jnp.zeros_like, run.fresh()), {})
+    state = checkpoints.restore(3, jax.tree.map(jnp.zeros_like, run.fresh()))
     batches = iter(run.loader)
     batches.set_state(json.loads(json.dumps(checkpoints.read(3, "loader")["batches"])))
     checkpoints.close()

@@ -1,7 +1,7 @@
 """Every model, and its options one by one: small configs for tests that hold for all of them."""
 
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.models import MODELS
+from hiertcn_jax.models import MODELS, model_config
 
 ITEMS = 12
 """Rows of the item tables in these tests."""
@@ -46,4 +46,4 @@ OPTIONS = {
 
 def config_of(option: str) -> ModelConfig:
     """The config of an option."""
-    return ModelConfig(**{**SMALL, **OPTIONS[option]})
+    return model_config(**{**SMALL, **OPTIONS[option]})

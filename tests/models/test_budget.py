@@ -5,42 +5,41 @@ import dataclasses
 import jax
 import pytest
 
-from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.models import MODELS, build
+from hiertcn_jax.models import MODELS, model_config
 from hiertcn_jax.models.budget import count_parameters, fit_to_budget
 
 
 def test_the_count_of_a_gru_by_hand():
-    config = ModelConfig(name="gru_user", item_dim=6, gru_dim=5)
+    config = model_config(name="gru_user", item_dim=6, gru_dim=5)
     # Gates of inputs with biases, of states without, candidate's bias, start state, output.
     assert count_parameters(config) == (6 * 15 + 15) + 5 * 15 + 5 + 5 + (5 * 6 + 6)
 
 
 def test_item_tables_do_not_count():
-    config = ModelConfig(name="sasrec", attention_dim=16)
+    config = model_config(name="sasrec", attention_dim=16)
     tables = {"tied_output": False, "item_bias": False}
     assert count_parameters(dataclasses.replace(config, **tables)) == count_parameters(config)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_come_near_to_the_budget(name):
-    config = ModelConfig(name=name, item_dim=64)
+    config = model_config(name=name, item_dim=64)
     fitted = fit_to_budget(config, 200_000)
     assert abs(count_parameters(fitted) - 200_000) < 0.05 * 200_000
-    widths = build(config).widths
+    widths = config.widths
     same = {name: getattr(config, name) for name in widths}
     assert dataclasses.replace(fitted, **same) == config
     assert all(x % 8 == 0 for x in jax.tree.leaves([getattr(fitted, name) for name in widths]))
 
 
 def test_widths_keep_their_proportion_and_their_heads():
-    config = ModelConfig(name="tcn_user", tcn_channels=(256, 128))
+    config = model_config(name="tcn_user", tcn_channels=(256, 128))
     first, second = fit_to_budget(config, 500_000).tcn_channels
     assert abs(first - 2 * second) <= 8
-    heads = ModelConfig(name="sasrec", attention_dim=36, attention_heads=12)
+    heads = model_config(name="sasrec", attention_dim=36, attention_heads=12)
     assert fit_to_budget(heads, 100_000).attention_dim % 24 == 0
 
 
 def test_a_budget_below_the_smallest_model_is_an_error():
     with pytest.raises(ValueError, match=r"parameter_budget=100: the smallest hiergru has \d+"):
-        fit_to_budget(ModelConfig(name="hiergru"), 100)
+        fit_to_budget(model_config(name="hiergru"), 100)

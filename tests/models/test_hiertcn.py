@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import build
+from hiertcn_jax.models.flat_tcn import FlatTCNConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.models.plain_hiertcn import predictions
 from tests.packing import pack
 
 ITEMS = 12
-SMALL = ModelConfig(item_dim=6, gru_dim=5, tcn_channels=(4, 4), kernel_size=2, unknown_rate=0.0)
+SMALL = HierTCNConfig(item_dim=6, gru_dim=5, tcn_channels=(4, 4), kernel_size=2, unknown_rate=0.0)
 
 
 def random_users(rng, users, most_sessions=5, most_events=6):
@@ -175,7 +176,7 @@ def test_a_row_of_padding_alone_leaves_the_carry_as_it_is():
 
 def test_ids_outside_the_session_never_reach_a_prediction():
     """The same session behind two other histories of one user start gives one prediction."""
-    config = dataclasses.replace(SMALL, name="tcn_session")
+    config = FlatTCNConfig(item_dim=6, tcn_channels=(4, 4), kernel_size=2, unknown_rate=0.0)
     model, params, table_vd = random_params(config)
     bucket = Bucket(1, 6, 4)
     one = run_lanes(model, params, table_vd, [[[(0.0, [2, 3, 4]), (1.0, [5, 6])]]], bucket)[0]

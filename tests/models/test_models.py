@@ -10,7 +10,9 @@ import pytest
 
 from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.models import MODELS, build
+from hiertcn_jax.models import MODELS, build, fields_of_models, model_config, models_with
+from hiertcn_jax.models.sasrec import SASRecConfig
+from hiertcn_jax.settings import fields_of
 from tests.models import plain_hiertcn, plain_models
 from tests.packing import pack
 
@@ -45,7 +47,7 @@ OPTIONS = {
 
 
 def config_of(option):
-    return ModelConfig(**{**SMALL, "name": option, **OPTIONS.get(option, {})})
+    return model_config(**{**SMALL, "name": option, **OPTIONS.get(option, {})})
 
 
 def random_users(rng, users):
@@ -232,9 +234,37 @@ def test_sasrec_sees_as_far_as_its_blocks_reach():
 
 def test_models_have_the_names_of_their_flags():
     for name in MODELS:
-        assert build(config_of(name)).widths
+        config = config_of(name)
+        assert config.name == name and config.widths
+        assert type(build(config)) is MODELS[name].module
     with pytest.raises(ValueError, match="model=nothing: must be one of hiertcn, "):
-        build(dataclasses.replace(config_of("hiertcn"), name="nothing"))
+        build(ModelConfig(name="nothing"))
+    with pytest.raises(ValueError, match="model=nothing: must be one of hiertcn, "):
+        model_config("nothing")
+
+
+def test_a_setting_that_several_models_have_is_the_same_for_all():
+    """So one flag serves all of them."""
+    for field in fields_of_models():
+        for name in models_with(field.name):
+            own = next(f for f in fields_of(MODELS[name].config) if f.name == field.name)
+            if field.name != "name":
+                assert (own.default, own.choices, own.setting, own.owner) == (
+                    field.default, field.choices, field.setting, field.owner,
+                )  # fmt: skip
+
+
+def test_a_model_has_its_own_settings_alone():
+    assert models_with("pooling") == ("hiertcn",)
+    assert models_with("attention_dim") == ("sasrec",)
+    assert models_with("kernel_size") == ("hiertcn", "tcn_session", "tcn_user")
+    assert models_with("dropout") == tuple(MODELS)
+    assert models_with("gru_colour") == ()
+    assert model_config("sasrec", attention_dim=8, gru_dim=3) == SASRecConfig(attention_dim=8)
+    with pytest.raises(ValueError, match="gru_colour=blue: is no setting of a model"):
+        model_config("sasrec", gru_colour="blue")
+    with pytest.raises(TypeError):
+        SASRecConfig(gru_dim=3)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -247,7 +277,7 @@ def test_a_carry_can_be_donated(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_no_operation_of_a_model_reads_the_negatives(name):
     """What was shown beside an event is no input: it may have been shown because of it."""
-    model, params, table_vd = setup(ModelConfig(**{**SMALL, "name": name}))
+    model, params, table_vd = setup(model_config(**{**SMALL, "name": name}))
     params = jax.tree.map(jnp.asarray, params)
     batch = padding_batch(CHUNK).with_embeddings(table_vd)
     batch = batch.replace(
@@ -281,4 +311,4 @@ def test_a_model_needs_its_items():
 )
 def test_settings_out_of_range_name_their_field(changes, message):
     with pytest.raises(ValueError, match=message):
-        ModelConfig(**changes)
+        model_config(models_with(next(iter(changes)))[0], **changes)

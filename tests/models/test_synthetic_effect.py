@@ -15,14 +15,15 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import train_loader
 from data_pipelines.prepare import prepare
+from experiments.judging.config import EvalConfig
 from experiments.judging.evaluation import Evaluator
 from experiments.runs.data import open_data
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig
-from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig, learning_rate_schedule
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
-from hiertcn_jax.models import build
+from hiertcn_jax.models import build, model_config
 from tests.volume import few
 
 # The difference in the control is small only where both models have learned what there is.
@@ -39,7 +40,7 @@ _steps = {}
 
 
 def config_of(name):
-    return ModelConfig(name=name, item_dim=32, gru_dim=32, tcn_channels=(32, 32), dropout=0.1)
+    return model_config(name=name, item_dim=32, gru_dim=32, tcn_channels=(32, 32), dropout=0.1)
 
 
 def trained(name, data, seed):

@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.saving import checkpoint
-from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints, config_differences
+from hiertcn_jax.saving.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    config_differences,
+    unknown_fields,
+)
 from hiertcn_jax.saving.checkpoint_damage import put_back_replaced
 from hiertcn_jax.saving.checksums import write_checksums
 
@@ -138,13 +143,13 @@ def test_what_was_saved_comes_back(tmp_path):
     save(tmp_path, (1, 0.5), (2, 0.4))
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):
-        state = checkpoints.restore(step, STATE, {"model": CONFIG["model"]})
+        state = checkpoints.restore(step, STATE)
         np.testing.assert_array_equal(state["w_vd"], STATE["w_vd"] + step)
         assert checkpoints.read(step, "loader") == {"place": [step, 0]}
         assert checkpoints.read(step, "config") == json.loads(json.dumps(CONFIG))
     # Shapes alone are enough to restore into.
     like = jax.eval_shape(lambda: STATE)
-    assert checkpoints.restore(1, like, {})["w_vd"].dtype == jnp.float32
+    assert checkpoints.restore(1, like)["w_vd"].dtype == jnp.float32
     checkpoints.close()
 
 
@@ -161,7 +166,8 @@ def refusal(action):
 def restore(directory, like=STATE, config=CONFIG, step=1):
     checkpoints = Checkpoints(directory, read_only=True)
     try:
-        return checkpoints.restore(step, like, config), checkpoints.read(step, "loader")
+        state = checkpoints.restore(step, like, lambda saved: config_differences(saved, config))
+        return state, checkpoints.read(step, "loader")
     finally:
         checkpoints.close()
 
@@ -176,7 +182,7 @@ def test_other_settings_are_refused_by_the_name_of_each_field(tmp_path):
     assert message == (
         f"{tmp_path}/1: made with other settings: "
         "model.item_dim: checkpoint 4, this run 8; "
-        "model.pooling: checkpoint mean, this run max; "  # It was not saved: the default.
+        "model.pooling: checkpoint None, this run max; "
         "model.tcn_channels: checkpoint [2, 2], this run [2, 3]"
     )
 
@@ -186,16 +192,16 @@ def test_a_field_that_this_program_does_not_know_is_named(tmp_path):
     checkpoints = Checkpoints(tmp_path, read_only=True)
 
     def restore(known):
-        return checkpoints.restore(1, STATE, {}, known=known)
+        return checkpoints.restore(1, STATE, lambda saved: unknown_fields(saved, known))
 
     known = {"model": {"item_dim": 8, "tcn_channels": (), "new": 0}, "train": {"lanes": 1}}
     assert refusal(lambda: restore(known)) == (
         f"{tmp_path}/1: made with other settings: "
-        "train.epochs: checkpoint 5, unknown to this program"
+        "train.epochs: checkpoint 5, unknown to this version"
     )
     assert refusal(lambda: restore({"train": {"lanes": 3, "epochs": 5}})) == (
         f"{tmp_path}/1: made with other settings: model: checkpoint "
-        "{'item_dim': 4, 'tcn_channels': [2, 2]}, unknown to this program"
+        "{'item_dim': 4, 'tcn_channels': [2, 2]}, unknown to this version"
     )
     known["train"]["epochs"] = 1
     restore(known)

@@ -24,18 +24,22 @@ from experiments.comparison.audit_checks import (
 from experiments.comparison.audit_fits import check_batches
 from experiments.comparison.cells import Cell
 from experiments.comparison.scorers import Place, model_scorer
-from experiments.flags.run_flags import RunConfig, override
+from experiments.flags.run_flags import override
+from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import assemble
+from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import open_data
 from experiments.runs.restore import Restored
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.baselines.registry import RANKERS
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 RUN = RunConfig(
-    ModelConfig(item_dim=8, gru_dim=8, tcn_channels=(8,), attention_dim=8, attention_window=8),
+    HierTCNConfig(item_dim=8, gru_dim=8, tcn_channels=(8,), attention_dim=8, attention_window=8),
     LossConfig(negatives=(("uniform", 16),)),
     OptimizerConfig(),
     TrainConfig(steps=2, lanes=8, events=16, sessions=8),

@@ -12,11 +12,14 @@ from experiments.comparison.entries import (
     read_settings_files,
 )
 from experiments.flags.own_settings import SHARED_FLAGS, override_own
-from experiments.flags.run_flags import RunConfig
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.settings import fields_of
 
-RUN = RunConfig(ModelConfig(), LossConfig(), OptimizerConfig(), TrainConfig(), EvalConfig())
+RUN = RunConfig(HierTCNConfig(), LossConfig(), OptimizerConfig(), TrainConfig(), EvalConfig())
 
 VARIANTS = {
     "stan": {"neighbours": 7},
@@ -69,7 +72,7 @@ def test_a_variant_that_makes_no_sense_is_named(name, entry, message):
 def test_what_must_be_equal_for_all_is_refused_for_one():
     values = {
         field.flag: getattr(config, field.name)
-        for config in RUN
+        for config in RUN.configs
         for field in fields_of(type(config))
     }
     shared = {

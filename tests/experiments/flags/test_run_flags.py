@@ -14,19 +14,19 @@ from data_pipelines.config import PrepareConfig
 from experiments import sweep
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags
-from experiments.flags.run_flags import RunConfig
-from hiertcn_jax.config import (
-    EvalConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.flat_tcn import FlatTCNConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
+from hiertcn_jax.models.sasrec import SASRecConfig
 from hiertcn_jax.settings import fields_of
 
 ROOT = Path(__file__).parents[3]
 FLAGFILES = sorted((ROOT / "experiments" / "flagfiles").glob("*.flags"))
-CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+CONFIGS = (HierTCNConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
 WHERE = ("--data_dir=D", "--workdir=W")
 
 
@@ -46,12 +46,14 @@ def run_of(*arguments):
 
 
 def test_no_flags_are_the_defaults():
-    assert run_of() == RunConfig(*(config() for config in CONFIGS))
+    run = run_of()
+    assert run.configs == tuple(config() for config in CONFIGS)
+    assert run.with_model("sasrec").model == SASRecConfig()
 
 
 def test_every_field_has_a_flag_with_its_help():
     with parsed(*WHERE) as values:
-        for config in CONFIGS:
+        for config in (*(kind.config for kind in MODELS.values()), *CONFIGS):
             for field in fields_of(config):
                 flag = values[field.flag]
                 assert len(flag.help) > 15
@@ -59,9 +61,9 @@ def test_every_field_has_a_flag_with_its_help():
 
 
 CHANGED = RunConfig(
-    ModelConfig(
-        name="tcn_session", item_dim=12, tcn_channels=(3, 4), residual=False, gap_decay="learned",
-        gap_decay_hours=12.5, unknown_rate=0.0, item_mode="rows", dtype="bfloat16",
+    FlatTCNConfig(
+        item_dim=12, tcn_channels=(3, 4), residual=False, unknown_rate=0.0, item_mode="rows",
+        dtype="bfloat16",
     ),
     LossConfig(name="bpr", negatives=(("in_batch", 7), ("uniform", 3)), own_negatives=True),
     OptimizerConfig(learning_rate=1e-2, schedule="step", decay_epochs=(6, 12), adam_eps=1e-6),
@@ -80,7 +82,10 @@ def test_every_kind_of_flag_reaches_its_field():
         "--eval_lanes=5", "--eval_events=6", "--eval_sessions=7", "--mask_seen=user",
         "--rank_chunk=100",
     )  # fmt: skip
-    assert run == CHANGED
+    assert run.configs == CHANGED.configs
+    # What the model does not have waits for one that has it.
+    assert (run.others["gap_decay"], run.others["gap_decay_hours"]) == ("learned", 12.5)
+    assert "tcn_channels" not in run.others
 
 
 def read_prepare(arguments):
@@ -131,10 +136,10 @@ def test_the_commands_in_a_flagfiles_header_can_be_given(path, monkeypatch):
 @pytest.mark.parametrize("run", [CHANGED, RunConfig(*(config() for config in CONFIGS))])
 def test_saved_flags_repeat_the_run(tmp_path, run):
     with parsed("--data_dir=a b", "--workdir=W", "--synthetic=control", *flags_lib.run_lines(run)):
-        assert flags_lib.read_run_config() == run
+        assert flags_lib.read_run_config().configs == run.configs
         flags_lib.save_flags(tmp_path / "flags.txt")
     with parsed(f"--flagfile={tmp_path / 'flags.txt'}") as values:
-        assert flags_lib.read_run_config() == run
+        assert flags_lib.read_run_config().configs == run.configs
         assert (values.data_dir, values.workdir, values.synthetic) == ("a b", "W", "control")
         flags_lib.save_flags(tmp_path / "again.txt")
     assert (tmp_path / "again.txt").read_text() == (tmp_path / "flags.txt").read_text()
@@ -165,6 +170,34 @@ def test_what_is_no_flag_or_out_of_range_is_said(argument, message):
     with pytest.raises(flags.Error) as caught:
         run_of(argument)
     assert message in str(caught.value)
+
+
+def test_a_value_is_checked_whichever_model_it_is_for():
+    with pytest.raises(flags.IllegalFlagValueError, match="flag --kernel_size=0: must be >= 1"):
+        run_of("--model=sasrec", "--kernel_size=0")
+
+
+@pytest.mark.parametrize(
+    "typed, message",
+    [
+        (["--gru_dim=3"], "flag --gru_dim: sasrec has no such setting, but hiertcn, hiergru, "),
+        (["--noresidual"], "flag --residual: sasrec has no such setting, but hiertcn, "),
+        (["-gru_dim", "3"], "flag --gru_dim: sasrec has no such setting"),
+        (["--residual=false"], "flag --residual: sasrec has no such setting"),
+    ],
+)
+def test_a_setting_of_another_model_is_refused_where_it_is_typed(typed, message):
+    run = run_of("--model=sasrec", *typed)
+    with pytest.raises(flags.IllegalFlagValueError) as caught:
+        flags_lib.require_own_flags(run, typed)
+    assert str(caught.value).startswith(message)
+    # A flagfile serves several models.
+    flags_lib.require_own_flags(run, ["--flagfile=F", "--model=sasrec", "--lanes=3"])
+
+
+def test_a_setting_of_another_model_may_be_typed_at_its_default():
+    typed = ["--model=sasrec", "--gru_dim=128", "--attention_dim=8"]
+    flags_lib.require_own_flags(run_of(*typed), typed)
 
 
 def test_flags_that_do_not_go_together():

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from data_pipelines.histories.record import Split
+from experiments.judging.config import EvalConfig
 from experiments.judging.evaluation import Evaluator, flat_metrics
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, padding_batch
-from hiertcn_jax.config import EvalConfig, ModelConfig
 from hiertcn_jax.models import build
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.scoring.item_table import ItemTable
 from tests.models.plain_hiertcn import predictions
 
-MODEL = ModelConfig(
+MODEL = HierTCNConfig(
     item_dim=4, gru_dim=3, tcn_channels=(3,), kernel_size=2, gap_decay="fixed", gap_decay_hours=50.0
 )
 WIDE = EvalConfig(lanes=16, events=128, sessions=32, rank_events=256)

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from data_pipelines.histories.record import Split
+from experiments.judging.config import EvalConfig
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import evaluate_ranker, fitted_histories, make_ranker
 from experiments.sweeping.study import StudyError
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig, OptimizerConfig
-from hiertcn_jax.learning.optimizer import Optimizer
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.models import build
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.experiments.test_sweep import ranker_sweep
 
 
@@ -60,7 +61,7 @@ def test_popularity_ranks_by_counts_with_ties_half(data, popular):
 
 
 def test_a_neural_model_is_scored_on_the_same_events(data, popular):
-    config = ModelConfig(item_dim=2, gru_dim=2, tcn_channels=(2,), kernel_size=1)
+    config = HierTCNConfig(item_dim=2, gru_dim=2, tcn_channels=(2,), kernel_size=1)
     model = build(config)
     optimizer = Optimizer(OptimizerConfig(), lambda step: 0.0, rows=False)
     params = init_train_state(

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.judging.config import EvalConfig
 from experiments.judging.streamed_ranks import StreamedRanks
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import EvalConfig, ModelConfig
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.scoring import ranks as ranking
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.keys import item_keys

@@ -1,14 +1,17 @@
 import pytest
 
 from experiments import train
-from experiments.flags.run_flags import RunConfig
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.tiling import tiling_warning
-from hiertcn_jax.config import EvalConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models import model_config
 
 
 def run_of(lanes=128, **model):
     configs = (LossConfig(), OptimizerConfig(), TrainConfig(lanes=lanes), EvalConfig())
-    return RunConfig(ModelConfig(**model), *configs)
+    return RunConfig(model_config(**model), *configs)
 
 
 def test_full_tiles_are_passed_over_in_silence():

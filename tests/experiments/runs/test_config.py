@@ -7,54 +7,57 @@ import re
 
 import pytest
 
-from hiertcn_jax.config import (
-    DENSE_ITEMS,
-    EvalConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    choose_item_mode,
-    require_compatible,
-)
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.flat_gru import FlatGRUConfig
+from hiertcn_jax.models.flat_tcn import FlatTCNConfig
+from hiertcn_jax.models.hiergru import HierGRUConfig
+from hiertcn_jax.models.hiertcn import HierTCNConfig
+from hiertcn_jax.models.sasrec import SASRecConfig
+from hiertcn_jax.settings import fields_of
 
-CONFIGS = (ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+OTHERS = (LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
+CONFIGS = (*dict.fromkeys(kind.config for kind in MODELS.values()), *OTHERS)
 
 REJECTED = [
     (TrainConfig, {"data_parallelism": 0}, "data_parallelism=0: must be >= 1"),
     (TrainConfig, {"data_parallelism": 3}, "data_parallelism=3: must divide lanes=128"),
     (TrainConfig, {"model_parallelism": 0}, "model_parallelism=0: must be >= 1"),
     (ModelConfig, {"item_dim": 0}, "item_dim=0: must be >= 1"),
-    (ModelConfig, {"gru_dim": 0}, "gru_dim=0: must be >= 1"),
-    (ModelConfig, {"gru_layers": 0}, "gru_layers=0: must be >= 1"),
-    (ModelConfig, {"kernel_size": 0}, "kernel_size=0: must be >= 1"),
-    (ModelConfig, {"dilation_base": 0}, "dilation_base=0: must be >= 1"),
+    (FlatGRUConfig, {"gru_dim": 0}, "gru_dim=0: must be >= 1"),
+    (FlatGRUConfig, {"gru_layers": 0}, "gru_layers=0: must be >= 1"),
+    (FlatTCNConfig, {"kernel_size": 0}, "kernel_size=0: must be >= 1"),
+    (FlatTCNConfig, {"dilation_base": 0}, "dilation_base=0: must be >= 1"),
     (ModelConfig, {"projection_dim": -1}, "projection_dim=-1: must be >= 0"),
-    (ModelConfig, {"gap_decay_hours": 0.0}, "gap_decay_hours=0.0: must be > 0"),
+    (HierTCNConfig, {"gap_decay_hours": 0.0}, "gap_decay_hours=0.0: must be > 0"),
     (ModelConfig, {"temperature": 0.0}, "temperature=0.0: must be > 0"),
     (ModelConfig, {"temperature": math.nan}, "temperature=nan: must be > 0"),
     (ModelConfig, {"dropout": 1.0}, "dropout=1.0: must be in [0, 1)"),
     (ModelConfig, {"input_dropout": -0.1}, "input_dropout=-0.1: must be in [0, 1)"),
     (ModelConfig, {"unknown_rate": math.nan}, "unknown_rate=nan: must be in [0, 1)"),
-    (ModelConfig, {"pooling": "sum"}, "pooling=sum: must be one of mean, max, last"),
-    (ModelConfig, {"gap_decay": "no"}, "gap_decay=no: must be one of none, fixed, learned"),
+    (HierTCNConfig, {"pooling": "sum"}, "pooling=sum: must be one of mean, max, last"),
+    (HierTCNConfig, {"gap_decay": "no"}, "gap_decay=no: must be one of none, fixed, learned"),
     (ModelConfig, {"normalize": ""}, "normalize=: must be one of none, prediction, both"),
     (ModelConfig, {"item_mode": "row"}, "item_mode=row: must be one of auto, dense, rows, given"),
     (ModelConfig, {"dtype": "float16"}, "dtype=float16: must be one of float32, bfloat16"),
-    (ModelConfig, {"tcn_channels": ()}, "tcn_channels=(): must be one or more numbers >= 1"),
+    (FlatTCNConfig, {"tcn_channels": ()}, "tcn_channels=(): must be one or more numbers >= 1"),
     (
-        ModelConfig,
+        FlatTCNConfig,
         {"tcn_channels": (4, 0)},
         "tcn_channels=(4, 0): must be one or more numbers >= 1",
     ),
-    (ModelConfig, {"convs_per_block": 3}, "convs_per_block=3: must be in [1, 2]"),
-    (ModelConfig, {"hiergru_feed": "no"}, "hiergru_feed=no: must be one of init, all"),
-    (ModelConfig, {"attention_dim": 0}, "attention_dim=0: must be >= 1"),
-    (ModelConfig, {"attention_window": 0}, "attention_window=0: must be >= 1"),
-    (ModelConfig, {"attention_blocks": 0}, "attention_blocks=0: must be >= 1"),
-    (ModelConfig, {"attention_heads": 0}, "attention_heads=0: must be >= 1"),
+    (FlatTCNConfig, {"convs_per_block": 3}, "convs_per_block=3: must be in [1, 2]"),
+    (HierGRUConfig, {"hiergru_feed": "no"}, "hiergru_feed=no: must be one of init, all"),
+    (SASRecConfig, {"attention_dim": 0}, "attention_dim=0: must be >= 1"),
+    (SASRecConfig, {"attention_window": 0}, "attention_window=0: must be >= 1"),
+    (SASRecConfig, {"attention_blocks": 0}, "attention_blocks=0: must be >= 1"),
+    (SASRecConfig, {"attention_heads": 0}, "attention_heads=0: must be >= 1"),
     (
-        ModelConfig,
+        SASRecConfig,
         {"attention_heads": 3, "attention_dim": 128},
         "attention_heads=3: must divide attention_dim=128",
     ),
@@ -132,7 +135,7 @@ REJECTED = [
     (EvalConfig, {"mask_seen": "all"}, "mask_seen=all: must be one of none, session, user"),
     (ModelConfig, {"item_dim": 2**31}, "item_dim=2147483648: must be below 2**31"),
     (
-        ModelConfig,
+        FlatTCNConfig,
         {"tcn_channels": (8, 2**31)},
         "tcn_channels=(8, 2147483648): must be below 2**31",
     ),
@@ -144,12 +147,12 @@ REJECTED = [
 MISTYPED = [
     (ModelConfig, {"item_dim": True}, "item_dim=True: must be a whole number"),
     (ModelConfig, {"item_dim": 8.0}, "item_dim=8.0: must be a whole number"),
-    (ModelConfig, {"pooling": None}, "pooling=None: must be text"),
-    (ModelConfig, {"name": ["hiertcn"]}, "name=('hiertcn',): must be text"),
-    (ModelConfig, {"residual": 1}, "residual=1: must be true or false"),
+    (HierTCNConfig, {"pooling": None}, "pooling=None: must be text"),
+    (HierTCNConfig, {"name": ["hiertcn"]}, "name=('hiertcn',): must be text"),
+    (FlatTCNConfig, {"residual": 1}, "residual=1: must be true or false"),
     (ModelConfig, {"dropout": "0.1"}, "dropout=0.1: must be a number"),
-    (ModelConfig, {"tcn_channels": 8}, "tcn_channels=8: must be a list of whole numbers"),
-    (ModelConfig, {"tcn_channels": [8, "8"]}, "tcn_channels=(8, '8'): must be a list of whole"),
+    (FlatTCNConfig, {"tcn_channels": 8}, "tcn_channels=8: must be a list of whole numbers"),
+    (FlatTCNConfig, {"tcn_channels": [8, "8"]}, "tcn_channels=(8, '8'): must be a list of whole"),
     (OptimizerConfig, {"decay_epochs": [1.5]}, "decay_epochs=(1.5,): must be a list of whole"),
     (
         LossConfig,
@@ -177,21 +180,28 @@ def test_what_is_out_of_range_is_said_with_field_value_and_why(config, changes, 
 
 def test_no_field_goes_unchecked():
     """Each field has a value that is rejected, but for those that take any value."""
-    # bool fields; model names are checked where models are built; drops may come at any epoch.
-    free = {"residual", "item_bias", "tied_output", "own_negatives", "logq", "per_user"}
-    free |= {"decay_epochs"}
-    rejected = {(config, name) for config, changes, _ in REJECTED for name in changes}
+    # Drops may come at any epoch; names are those of the class.
+    free = {"decay_epochs", "name"}
+    rejected = {
+        (field.owner, name)
+        for config, changes, _ in REJECTED
+        for name in changes
+        for field in fields_of(config)
+        if field.name == name
+    }
     for config in CONFIGS:
-        for field in dataclasses.fields(config):
-            if (config, field.name) != (ModelConfig, "name") and field.name not in free:
-                assert (config, field.name) in rejected
+        for field in fields_of(config):
+            if field.kind.type is not bool and field.name not in free:
+                assert (field.owner, field.name) in rejected, field.name
+    assert all(kind in CONFIGS for kind, _ in rejected if kind in OTHERS)
 
 
 @pytest.mark.parametrize(
     "config",
     [
         *(config() for config in CONFIGS),
-        ModelConfig(name="tcn_session", tcn_channels=(3, 5), gap_decay="learned", dropout=0.25),
+        FlatTCNConfig(name="tcn_user", tcn_channels=(3, 5), dropout=0.25),
+        HierTCNConfig(gap_decay="learned", tcn_channels=(3,)),
         LossConfig(name="bpr", negatives=(("in_batch", 7), ("uniform", 2)), own_negatives=True),
         LossConfig(name="cross_entropy", negatives=()),
         OptimizerConfig(schedule="step", decay_epochs=(), clip_norm=0.1),
@@ -208,7 +218,7 @@ def test_json_and_back_is_the_same_config(config):
 
 def test_json_values_are_checked_too():
     with pytest.raises(ValueError, match=r"^widht=3: unknown to this version$"):
-        ModelConfig.from_dict({"widht": 3})
+        HierTCNConfig.from_dict({"widht": 3})
     with pytest.raises(ValueError, match=r"^epochs=0: must be >= 1$"):
         TrainConfig.from_dict({"epochs": 0})
     assert TrainConfig.from_dict({}) == TrainConfig()
@@ -220,25 +230,43 @@ def test_only_losses_on_scores_need_negatives():
         assert LossConfig(name=name).needs_negatives == (name not in without)
 
 
-def test_a_loss_over_all_items_needs_the_whole_table():
-    loss = LossConfig(name="cross_entropy")
-    with pytest.raises(ValueError, match=r"^item_mode=rows: .* cross_entropy needs all"):
-        require_compatible(ModelConfig(item_mode="rows"), loss)
-    require_compatible(ModelConfig(item_mode="dense"), loss)
-    require_compatible(ModelConfig(item_mode="rows"), LossConfig(name="sampled_softmax"))
+RUN = RunConfig(
+    HierTCNConfig(gru_dim=5, tcn_channels=(3,), pooling="max"),
+    LossConfig(),
+    OptimizerConfig(),
+    TrainConfig(),
+    EvalConfig(),
+    {"attention_dim": 6, "hiergru_feed": "all"},
+)
 
 
-def test_auto_is_rows_for_a_large_catalogue_where_the_loss_can():
-    auto, sampled = ModelConfig(item_dim=3), LossConfig()
-    assert auto.item_mode == "auto"
+def test_another_model_takes_the_settings_that_it_shares():
+    run = RUN.with_model("hiergru")
+    assert run.model == HierGRUConfig(gru_dim=5, hiergru_feed="all")
+    assert run.others == {
+        **{name: getattr(RUN.model, name) for name in ("tcn_channels", "kernel_size")},
+        **{name: getattr(RUN.model, name) for name in ("dilation_base", "convs_per_block")},
+        **{name: getattr(RUN.model, name) for name in ("residual", "gap_decay", "gap_decay_hours")},
+        "pooling": "max",
+        "attention_dim": 6,
+    }
+    assert run.with_model("sasrec").model == SASRecConfig(attention_dim=6)
+    assert run.with_model("hiertcn") == RUN
+    with pytest.raises(ValueError, match=r"^model=gru4rec: must be one of hiertcn, "):
+        RUN.override({"model": "gru4rec"})
 
-    def chosen(model, loss, rows):
-        return choose_item_mode(model, loss, rows).item_mode
 
-    assert chosen(auto, sampled, DENSE_ITEMS) == "dense"
-    assert chosen(auto, sampled, DENSE_ITEMS + 1) == "rows"
-    assert chosen(auto, LossConfig(name="cross_entropy"), 10**9) == "dense"
-    for mode in ("dense", "rows"):
-        assert chosen(ModelConfig(item_mode=mode), sampled, 10**9) == mode
-        assert chosen(ModelConfig(item_mode=mode), sampled, 10) == mode
-    assert choose_item_mode(auto, sampled, 3) == ModelConfig(item_dim=3, item_mode="dense")
+def test_some_settings_otherwise():
+    changed = RUN.override({"tcn_channels": "4,4", "loss": "bpr", "eval_lanes": 16})
+    assert changed.model == dataclasses.replace(RUN.model, tcn_channels=(4, 4))
+    assert (changed.loss.name, changed.evaluation.lanes) == ("bpr", 16)
+    assert changed.train == RUN.train
+    for values, message in (
+        ({"widht": 3}, "widht=3: there is no such flag"),
+        ({"attention_dim": 8}, "attention_dim=8: hiertcn has no such setting, but sasrec"),
+        ({"model": "sasrec", "gru_dim": 3}, "gru_dim=3: sasrec has no such setting, but hiertcn, "),
+        ({"item_mode": "rows", "loss": "cross_entropy"}, "item_mode=rows: a batch has some rows"),
+        ({"data_parallelism": 2, "eval_lanes": 9}, "data_parallelism=2: must divide eval_lanes=9"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            RUN.override(values)

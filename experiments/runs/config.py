@@ -1,0 +1,188 @@
+"""How a training run is run, and all settings of one."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from experiments.judging.config import EvalConfig
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.learning.item_mode import choose_item_mode
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models import model_config, models_with
+from hiertcn_jax.settings import Settings, fields_of, setting
+
+FitOn = Literal["train", "train_valid"]
+MONITOR_GROUPS = ("all", "first", "next")
+MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Settings):
+    """How a training run is run."""
+
+    epochs: int = setting(10, "Passes over the training events.", at_least=1)
+    steps: int = setting(
+        0,
+        "Optimizer steps; 0 leaves it to epochs, otherwise it overrides them.",
+        at_least=0,
+    )
+    lanes: int = setting(
+        128,
+        "Lanes of a training batch: users that it reads side by side.",
+        at_least=1,
+    )
+    events: int = setting(64, "Events of each lane in a training batch.", at_least=1)
+    sessions: int = setting(32, "Most sessions of each lane in a training batch.", at_least=1)
+    data_parallelism: int = setting(
+        1,
+        "Devices that share the lanes, over all processes; it divides them. 1 of several "
+        "processes: all of their devices do.",
+        at_least=1,
+    )
+    model_parallelism: int = setting(
+        1,
+        "Devices that share the rows of the item table, for each of these.",
+        at_least=1,
+    )
+    seed: int = setting(0, "One seed for parameters, order, dropout and negatives.", at_least=0)
+    fit_on: FitOn = setting("train", "What is learned from; train_valid is for final tables.")
+    monitor: str = setting(
+        "all/mrr",
+        "Validation metric that picks the best checkpoint, as group/metric.",
+    )
+    patience: int = setting(
+        0,
+        "Evaluations without a better monitor before the run stops; 0 never stops early.",
+        at_least=0,
+    )
+    eval_every_epochs: float = setting(1.0, "Epochs between validations.", above=0)
+    checkpoint_every_steps: int = setting(
+        0,
+        "Steps between checkpoints besides those at validations; 0 for none.",
+        at_least=0,
+    )
+    log_every_steps: int = setting(20, "Steps between lines of metrics.jsonl.", at_least=1)
+    item_embeddings: str = setting(
+        "",
+        "File of given item embeddings (.npy, float16 or float32, a row an item), which are then "
+        "read from there and not learned; empty: they are learned.",
+    )
+    item_embedding_ids: str = setting(
+        "",
+        "Which item each of its rows is of: .txt, one id a line, or .parquet with a column "
+        "item_id.",
+    )
+    embedding_cache_mb: int = setting(
+        1024,
+        "MiB of memory for the rows of the most frequent items; the others are read from the file"
+        " each time.",
+        at_least=0,
+    )
+    max_bad_steps: int = setting(
+        10,
+        "Steps in a row with a loss or gradient that is not finite before the run stops, as soon "
+        "as its metrics are read. Each of them is skipped.",
+        at_least=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.item_embeddings) != bool(self.item_embedding_ids):
+            raise ValueError(
+                f"item_embeddings={self.item_embeddings}: goes together with item_embedding_ids, "
+                "the ids of its rows"
+            )
+        if self.lanes % self.data_parallelism:
+            raise ValueError(
+                f"data_parallelism={self.data_parallelism}: must divide lanes={self.lanes}"
+            )
+        group, _, metric = self.monitor.partition("/")
+        if group not in MONITOR_GROUPS or metric not in MONITOR_METRICS:
+            raise ValueError(
+                f"monitor={self.monitor}: must be group/metric with a group of "
+                f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(MONITOR_METRICS)}"
+            )
+
+
+class RunConfig(NamedTuple):
+    """The settings of one training run.
+
+    Attributes:
+      model: Of its model.
+      loss: What is minimised.
+      optimizer: How.
+      train: How it is run.
+      evaluation: How it is scored.
+      others: Settings that its model does not have, by name: a comparison gives all of its models
+        the same flags, and each takes those that it has.
+    """
+
+    model: ModelConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    evaluation: EvalConfig
+    others: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def configs(self) -> tuple[ModelConfig, LossConfig, OptimizerConfig, TrainConfig, EvalConfig]:
+        """All configs."""
+        return self.model, self.loss, self.optimizer, self.train, self.evaluation
+
+    def with_model(self, name: str) -> "RunConfig":
+        """The run of another model, with the settings that it shares with this run.
+
+        Raises:
+          ValueError: There is no such model, or one of its settings is out of range.
+        """
+        shared = {**self.others, **self.model.to_dict()}
+        del shared["name"]
+        model = model_config(name, **shared)
+        own = {field.name for field in fields_of(type(model))}
+        others = {name: value for name, value in shared.items() if name not in own}
+        return self._replace(model=model, others=others)
+
+    def override(self, values: Mapping[str, Any]) -> "RunConfig":
+        """The run with some settings otherwise.
+
+        Args:
+          values: By flag; values as JSON has them, or as typed on a command line.
+
+        Raises:
+          ValueError: There is no such flag, the model has no such setting, a value is out of range,
+            or two do not go together.
+        """
+        left = dict(values)
+        run = self.with_model(left.pop("model")) if "model" in left else self
+        parts: list[Any] = []
+        for config in run.configs:
+            changed = {
+                field.name: field.from_typed(left.pop(field.flag))
+                for field in fields_of(type(config))
+                if field.flag in left
+            }
+            parts.append(dataclasses.replace(config, **changed))
+        for name, value in left.items():
+            raise ValueError(f"{name}={value}: {absent_setting(name, run.model.name)}")
+        run = RunConfig(*parts, others=run.others)
+        run.require_together()
+        return run
+
+    def require_together(self) -> None:
+        """Raises a ValueError where settings do not go together, whatever the catalogue."""
+        given, shards = bool(self.train.item_embeddings), self.train.data_parallelism
+        choose_item_mode(self.model, self.loss, rows=0, given=given)
+        if self.evaluation.lanes % shards:
+            raise ValueError(
+                f"data_parallelism={shards}: must divide eval_lanes={self.evaluation.lanes}"
+            )
+
+
+def absent_setting(name: str, model: str) -> str:
+    """What there is to say of a setting that a model does not have."""
+    models = models_with(name)
+    if not models:
+        return "there is no such flag"
+    return f"{model} has no such setting, but {', '.join(models)}"

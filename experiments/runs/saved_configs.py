@@ -1,0 +1,93 @@
+"""The settings of a run as its checkpoints keep them, and what of them may differ later.
+
+Model and data decide what parameters mean, loss and optimizer what the optimizer's state means:
+these have to be equal where a run goes on, and some of how it is run. The rest may differ from one
+start to the next. What an earlier version saved is read as it was meant: a setting that it did not
+have is at its default, and what it saved of other models is left out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.judging.config import EvalConfig
+from experiments.runs.config import RunConfig, TrainConfig
+from experiments.runs.data import Data
+from hiertcn_jax import __version__
+from hiertcn_jax.learning.loss_config import LossConfig
+from hiertcn_jax.learning.optimizer import OptimizerConfig
+from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.earlier_configs import without_other_models
+from hiertcn_jax.saving.checkpoint import config_differences, unknown_fields
+from hiertcn_jax.settings import Settings, shortly
+
+_VERSION = "version"
+
+
+def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
+    """All settings of a run, as a checkpoint keeps them; JSON values."""
+    return {
+        _VERSION: __version__,
+        "model": run.model.to_dict(),
+        "loss": run.loss.to_dict(),
+        "optimizer": run.optimizer.to_dict(),
+        "train": run.train.to_dict(),
+        "evaluation": run.evaluation.to_dict(),
+        "data": {
+            "content_hash": data.content_hash,
+            "directory": str(data.directory.absolute()),
+            "rows": data.vocabulary.size,
+            "embeddings_hash": None if data.embeddings is None else data.embeddings.content_hash,
+        },
+    }
+
+
+def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Saved settings in the form of this version.
+
+    Args:
+      saved: Of `saved_configs`, of this version or an earlier one, or some of it.
+    """
+    kinds: dict[str, type[Settings]] = {
+        "loss": LossConfig,
+        "optimizer": OptimizerConfig,
+        "train": TrainConfig,
+        "evaluation": EvalConfig,
+    }
+    now = {name: values for name, values in saved.items() if name != _VERSION}
+    model = now.get("model")
+    if isinstance(model, Mapping):
+        now["model"] = without_other_models(model)
+        name = model.get("name")
+        if isinstance(name, str) and name in MODELS:
+            kinds["model"] = MODELS[name].config
+    for name, kind in kinds.items():
+        if isinstance(now.get(name), Mapping):
+            now[name] = {**kind().to_dict(), **now[name]}
+    return now
+
+
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What a run of some settings cannot go on from, one "field: checkpoint A, this run B" each.
+
+    Args:
+      saved: As a checkpoint has it.
+      wanted: Of `saved_configs`.
+    """
+    now = as_now(saved)
+    binding = {
+        **{name: wanted[name] for name in ("model", "loss", "optimizer")},
+        "train": {name: wanted["train"][name] for name in ("lanes", "seed", "fit_on")},
+        "data": {name: wanted["data"][name] for name in ("content_hash", "embeddings_hash")},
+    }
+    unknown = unknown_fields(now, wanted)
+    if unknown:
+        unknown[-1] += who_can(saved)
+    return config_differences(now, binding) + unknown
+
+
+def who_can(saved: Mapping[str, Any]) -> str:
+    """Part of a message about settings that this version does not know: which version does."""
+    version = saved.get(_VERSION)
+    if not isinstance(version, str) or version == __version__:
+        return ""
+    return f"; version {shortly(version)} wrote it, and can read it"
