@@ -132,7 +132,7 @@ def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         absent = dict.fromkeys(saved.get("settings", {}))
         wanted = {**wanted, "settings": absent | wanted["settings"]}
     saved = as_now(saved)
-    return config_differences(saved, wanted) + unknown_fields(saved, wanted)
+    return config_differences(saved, wanted) + unknown_fields(saved, as_now(wanted))
 
 
 def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:

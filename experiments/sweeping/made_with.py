@@ -60,9 +60,10 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     )
     others = SETTINGS_OF_ALL - {field.name for field in fields_of(MODELS[name].config)}
     there = {flag: text for flag, text in there.items() if flag not in others}
-    there = _by_name(run_lines(default)) | there
-    saved, wanted = {**saved, "flags": there}, {**wanted, "flags": here}
-    return config_differences(saved, wanted) + unknown_fields({"flags": there}, {"flags": here})
+    defaults = _by_name(run_lines(default))
+    unknown = unknown_fields({"flags": there}, {"flags": defaults | here})
+    saved, wanted = {**saved, "flags": defaults | there}, {**wanted, "flags": here}
+    return config_differences(saved, wanted) + unknown
 
 
 def _by_name(lines: Sequence[str]) -> dict[str, str]:
