@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hiertcn_jax.batch import Bucket
-from hiertcn_jax.models import build
+from hiertcn_jax.models import build, model_config
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.models.plain_hiertcn import predictions
@@ -90,7 +90,7 @@ OPTIONS = {
 @pytest.mark.parametrize("bucket", [Bucket(3, 4, 2), Bucket(3, 40, 20)], ids=str)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_chunks_equal_a_plain_loop_over_events(option, bucket):
-    config = dataclasses.replace(SMALL, **OPTIONS[option])
+    config = model_config(**(SMALL.to_dict() | OPTIONS[option]))
     model, params, table_vd = random_params(config)
     users = random_users(np.random.default_rng(1), 6)
     lanes = [users[:2], users[2:3], users[3:]]
@@ -114,7 +114,7 @@ def test_chunks_equal_a_plain_loop_over_events(option, bucket):
 
 @pytest.mark.parametrize("option", ["default", "two_layers", "max", "two_convs", "learned_decay"])
 def test_what_comes_later_changes_nothing_before_it_bit_for_bit(option):
-    config = dataclasses.replace(SMALL, **OPTIONS[option])
+    config = model_config(**(SMALL.to_dict() | OPTIONS[option]))
     model, params, table_vd = random_params(config)
     rng = np.random.default_rng(2)
     user = random_users(rng, 1, most_sessions=6)[0]

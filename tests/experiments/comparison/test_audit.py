@@ -24,7 +24,6 @@ from experiments.comparison.audit_checks import (
 from experiments.comparison.audit_fits import check_batches
 from experiments.comparison.cells import Cell
 from experiments.comparison.scorers import Place, model_scorer
-from experiments.flags.run_flags import override
 from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig, TrainConfig
@@ -39,11 +38,12 @@ from hiertcn_jax.models import MODELS
 from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 RUN = RunConfig(
-    HierTCNConfig(item_dim=8, gru_dim=8, tcn_channels=(8,), attention_dim=8, attention_window=8),
+    HierTCNConfig(item_dim=8, gru_dim=8, tcn_channels=(8,)),
     LossConfig(negatives=(("uniform", 16),)),
     OptimizerConfig(),
     TrainConfig(steps=2, lanes=8, events=16, sessions=8),
     EvalConfig(lanes=8, events=32, sessions=16),
+    {"attention_dim": 8, "attention_window": 8},
 )
 
 EVENTS = 8
@@ -126,7 +126,7 @@ def test_honest_models_pass(data, tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "hiertcn"])
 def test_no_model_leaks_whatever_its_parameters(data, targets, tmp_path, monkeypatch, name):
     """Not trained, as that takes long; moved away from where they start, which is often 0."""
-    run = override(RUN, {"model": name})
+    run = RUN.with_model(name)
     parts, rows = assemble(run, data), data.vocabulary.size
     key = jax.random.key(0)
     state = init_train_state(key, parts.model, parts.config, parts.optimizer, 8, rows)
