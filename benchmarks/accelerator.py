@@ -32,7 +32,8 @@ from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.config import DType, ModelConfig
+from hiertcn_jax.config import DType
+from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_rank_step
@@ -226,7 +227,7 @@ def read_flags() -> Command:
         if ROWS.get(name) != "chunks":
             raise ValueError(f"models={name}: must be one of {', '.join(MODELS)}")
     require_directory(values.json)
-    config = ModelConfig(
+    config = HierTCNConfig(
         item_dim=values.dim,
         gru_dim=values.dim,
         tcn_channels=(values.dim,) * 3,
