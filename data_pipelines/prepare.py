@@ -32,6 +32,7 @@ from data_pipelines.histories.prepared_files import describe_files
 from data_pipelines.histories.store import write_histories
 from data_pipelines.impressions.files import encode_impressions, typed_impressions
 from data_pipelines.impressions.negatives import add_impressions, impression_report
+from data_pipelines.outputs import check_directory
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import RawRows, collect_log
@@ -59,6 +60,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
       OSError: The output cannot be written; nothing of it is left.
     """
     output_dir = Path(config.output_dir)
+    check_directory("output_dir", output_dir)
     require_vacant(output_dir)
     if config.runner is not None:
         try:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from data_pipelines.commands.command import run_command
+from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments.comparison.audit import AuditError, audit
@@ -37,14 +38,14 @@ from experiments.comparison.tables import (
     rich_table,
 )
 from experiments.flags import run_flags as flags_lib
-from experiments.judging.results import print_table, write_json
+from experiments.judging.results import print_table, write_json, write_table
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_comparison
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.commit import current_commit
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data, with_embeddings
-from experiments.runs.files import make_workdir
+from experiments.runs.files import make_workdir, write_text
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
 
@@ -136,6 +137,7 @@ def main(settings: Settings) -> None:
     Raises:
       AuditError: A leakage audit was asked for, and failed.
     """
+    require_kind("workdir", settings.workdir, Kind.COMPARISON)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     comparison = Comparison(
         settings.run,
@@ -189,12 +191,12 @@ def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash
             "differences": differences,
         },
     )
-    comparison_frame(rows, events_hash).write_csv(settings.workdir / "compare.csv")
-    differences_frame(differences, events_hash).write_csv(
-        settings.workdir / "compare_differences.csv"
+    write_table(settings.workdir / "compare.csv", comparison_frame(rows, events_hash))
+    write_table(
+        settings.workdir / "compare_differences.csv", differences_frame(differences, events_hash)
     )
     tables = comparison_tables(rows, differences)
-    (settings.workdir / "compare.md").write_text(markdown(tables, header), encoding="utf-8")
+    write_text(settings.workdir / "compare.md", markdown(tables, header))
     _print(tables, header)
 
 

@@ -4,7 +4,8 @@
 
 One row a user: user_id, and embedding (float32 [d]): the prediction for the first event of a
 session that would start right after the user's last one. The items of the highest inner product
-with it, plus their bias, are what the model recommends then. Devices share the work as in training.
+with it, plus their bias, are what the model recommends then. The suffix says the format: .parquet,
+.csv (a column a dimension) or .jsonl. Devices share the work as in training.
 """
 
 from pathlib import Path
@@ -16,9 +17,11 @@ import polars as pl
 from absl import flags
 
 from data_pipelines.commands.command import run_command
+from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import user_loader
+from data_pipelines.outputs import check_file
 from experiments.flags.place_flags import (
     DataPlace,
     Devices,
@@ -28,7 +31,7 @@ from experiments.flags.place_flags import (
     read_place,
 )
 from experiments.judging.evaluation import fresh_carry
-from experiments.judging.results import write_parquet
+from experiments.judging.results import table_path, write_table
 from experiments.processes.cluster import ClusterError, joined
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
@@ -94,23 +97,29 @@ def _next_session(batch: Batch) -> NextEvent:
 def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
-    flags.DEFINE_string("output", None, "Parquet file to write.", required=True)
+    flags.DEFINE_string("output", None, "File to write: .parquet, .csv or .jsonl.", required=True)
     flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
     define_place_flags()
     define_device_flags()
 
 
 def read_settings() -> Settings:
-    """The settings of the parsed flags."""
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: The output is of no known format.
+    """
     values = flags.FLAGS
-    return Settings(
-        Path(values.workdir), Path(values.output), values.checkpoint, read_place(), read_devices()
-    )
+    output = table_path("output", values.output)
+    return Settings(Path(values.workdir), output, values.checkpoint, read_place(), read_devices())
 
 
 def main(settings: Settings) -> None:
     """Restores, goes through all users, writes."""
     with joined(settings.devices.cluster, MENDABLE):
+        if processes.is_first():
+            require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
+            check_file("output", settings.output)
         restored = restore_run(settings.workdir, settings.checkpoint, *settings.devices.parallelism)
         data = open_run_data(restored, settings.place)
         user_n, embedding_nd = embed_users(restored, data)
@@ -125,7 +134,7 @@ def _write(output: Path, data: Data, user_n: np.ndarray, embedding_nd: np.ndarra
         {"user_id": data.logged_user_ids(user_n[order]), "embedding": embedding_nd[order]},
         schema_overrides={"embedding": pl.Array(pl.Float32, embedding_nd.shape[1])},
     )
-    write_parquet(output, frame)
+    write_table(output, frame)
     print(f"{output}: {len(frame):,} users, {embedding_nd.shape[1]} dimensions")
 
 

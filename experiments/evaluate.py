@@ -3,19 +3,24 @@
     python -m experiments.evaluate --workdir=W [--split=test] [--checkpoint=best]
 
 Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; with
---slices also W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. Devices
-share the work as in training, whatever the run was trained on.
+--slices also W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. Where a
+setting is not the run's own (another --mask_seen, checkpoint or data), the files have it in their
+names: W/test.mask_user.json. Devices share the work as in training, whatever the run was trained
+on.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from absl import flags
 
 from data_pipelines.commands.command import run_command
+from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
+from data_pipelines.outputs import check_directory, check_file
 from experiments.flags.place_flags import (
     DataPlace,
     Devices,
@@ -25,13 +30,12 @@ from experiments.flags.place_flags import (
     read_place,
 )
 from experiments.judging.config import MaskSeen
-from experiments.judging.evaluation import Evaluation, Evaluator
-from experiments.judging.results import metrics_table, print_table, write_json, write_ranks
+from experiments.judging.results import metrics_table, print_table, table_path, write_ranks
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_evaluation
 from experiments.processes.cluster import ClusterError, joined
-from experiments.runs.data import Data
-from experiments.runs.restore import Restored, open_run_data, restore_run
+from experiments.runs.restore import open_run_data, restore_run
+from experiments.runs.run_results import score, write_result
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import MeshError
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -57,7 +61,9 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
     flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
     flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
-    flags.DEFINE_string("ranks_out", None, "Parquet file for the rank of each scored event.")
+    flags.DEFINE_string(
+        "ranks_out", None, "File for the rank of each scored event: .parquet, .csv or .jsonl."
+    )
     define_place_flags()
     flags.DEFINE_enum(
         "mask_seen", None, get_args(MaskSeen), "Items left out; default: as the run has it."
@@ -70,7 +76,7 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: Plots are asked for, but cannot be made.
+      ValueError: Plots are asked for, but cannot be made, or a file is of no known format.
     """
     values = flags.FLAGS
     if values.slices:
@@ -79,29 +85,12 @@ def read_settings() -> Settings:
         workdir=Path(values.workdir),
         split=Split[values.split.upper()],
         checkpoint=values.checkpoint,
-        ranks_out=None if values.ranks_out is None else Path(values.ranks_out),
+        ranks_out=values.ranks_out and table_path("ranks_out", values.ranks_out),
         place=read_place(),
         mask_seen=values.mask_seen,
         slices=values.slices,
         devices=read_devices(),
     )
-
-
-def evaluate_run(restored: Restored, data: Data, split: Split, workdir: Path) -> Evaluation:
-    """Scores a restored model, and writes W/<split>.json by the evaluation contract."""
-    evaluator = Evaluator(
-        restored.model, restored.config, restored.evaluation, data, split, restored.layout
-    )
-    evaluation = evaluator(restored.params)
-    values = {
-        "split": split.name.lower(),
-        "checkpoint_step": restored.step,
-        "mask_seen": restored.evaluation.mask_seen,
-        **evaluation.metrics,
-    }
-    if processes.is_first():
-        write_json(workdir / f"{split.name.lower()}.json", values)
-    return evaluation
 
 
 def main(settings: Settings) -> None:
@@ -111,23 +100,41 @@ def main(settings: Settings) -> None:
         processes.wait_for_all("done")
 
 
+def _check_outputs(settings: Settings) -> None:
+    """Refuses what cannot be written; a run that is read-only is scored, and its result printed."""
+    require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
+    if settings.ranks_out is not None:
+        check_file("ranks_out", settings.ranks_out)
+    try:
+        check_directory("workdir", settings.workdir)
+    except OSError as error:
+        print(f"{error}; the result will be printed only", file=sys.stderr, flush=True)
+
+
 def _evaluate(settings: Settings) -> None:
+    if processes.is_first():
+        _check_outputs(settings)
     restored = restore_run(settings.workdir, settings.checkpoint, *settings.devices.parallelism)
     if settings.mask_seen is not None:
         config = dataclasses.replace(restored.evaluation, mask_seen=settings.mask_seen)
         restored = restored._replace(evaluation=config)
     data = open_run_data(restored, settings.place)
-    evaluation = evaluate_run(restored, data, settings.split, settings.workdir)
+    evaluation = score(restored, data, settings.split)
     if not processes.is_first():
         return
+    # First of all: whatever cannot be written, the work was not for nothing.
+    title = f"{settings.workdir}, {settings.split.name.lower()}, checkpoint of step {restored.step}"
+    print_table(metrics_table({restored.config.name: evaluation.metrics}, title))
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)
+    path = write_result(settings.workdir, restored, data, settings.split, evaluation)
+    if path.stem != settings.split.name.lower():
+        print(f"not the run's own settings: written to {path}")
     if settings.slices:
         fit_on, mask_seen = restored.configs["train"]["fit_on"], restored.evaluation.mask_seen
         scoring = Scoring(settings.split, fit_on, mask_seen)
-        report_evaluation(evaluation, data, restored.config.name, scoring, settings.workdir)
-    title = f"{settings.workdir}, {settings.split.name.lower()}, checkpoint of step {restored.step}"
-    print_table(metrics_table({restored.config.name: evaluation.metrics}, title))
+        name, directory = restored.config.name, settings.workdir
+        report_evaluation(evaluation, data, name, scoring, directory, path.stem)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ import optuna
 from absl import flags
 
 from data_pipelines.commands.command import StoppedError, one_line, run_command
+from data_pipelines.directories import Kind, require_kind, require_outside
 from data_pipelines.errors import DataError
+from data_pipelines.outputs import check_directory
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
 from experiments.flags.run_flags import run_lines
@@ -36,7 +38,7 @@ from experiments.judging.rankers import make_ranker
 from experiments.judging.results import print_table, write_json
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data, with_embeddings
-from experiments.runs.files import make_workdir
+from experiments.runs.files import make_workdir, write_text
 from experiments.sweeping.leaderboard import (
     importance_table,
     importances,
@@ -60,6 +62,8 @@ from experiments.sweeping.study import (
 from experiments.sweeping.trials import TrialError, Validation, epoch_of, run_ranker, run_training
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models.budget import fit_to_budget
+
+_SQLITE = "sqlite:///"
 
 
 class Settings(NamedTuple):
@@ -203,6 +207,11 @@ def main(settings: Settings) -> None:
     Raises:
       StudyError: The storage cannot be used, or every trial failed.
     """
+    require_kind("workdir", settings.workdir, Kind.SWEEP)
+    if settings.study.storage.startswith(_SQLITE):
+        require_outside("storage", Path(settings.study.storage.removeprefix(_SQLITE)))
+    if settings.emit_flagfiles is not None:
+        check_directory("emit_flagfiles", settings.emit_flagfiles)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     if settings.emit_flagfiles is not None:
         _emit(settings, settings.emit_flagfiles)
@@ -299,7 +308,7 @@ def _emit(settings: Settings, directory: Path) -> None:
     for number in range(settings.study.trials):
         path = directory / f"trial_{number:04d}.flags"
         if number in texts:
-            path.write_text(texts[number], encoding="utf-8")
+            write_text(path, texts[number])
         else:
             path.unlink(missing_ok=True)
     print(f"{len(texts)} flagfiles in {directory}")
@@ -335,7 +344,7 @@ def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:
     run = trial_run(settings, drawn)
     write_json(settings.workdir / "best.json", {run.model.name: drawn})
     lines = run_lines(run)
-    (settings.workdir / "best.flags").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(settings.workdir / "best.flags", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

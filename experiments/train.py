@@ -16,11 +16,11 @@ from absl import flags
 
 from data_pipelines.commands.command import run_command
 from data_pipelines.config import PrepareConfig
+from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import Variant
-from experiments.evaluate import evaluate_run
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags, read_cluster
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
@@ -32,6 +32,7 @@ from experiments.runs.data import Data, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.runs.locking import lock_workdir
 from experiments.runs.restore import restore_run
+from experiments.runs.run_results import score, write_result
 from experiments.runs.tiling import tiling_warning
 from experiments.runs.train_loop import train
 from hiertcn_jax.baselines.popularity import Popularity
@@ -83,6 +84,7 @@ def _prepare(settings: Settings) -> None:
     if processes.is_first():
         if settings.synthetic is not None and not settings.data_dir.exists():
             prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
+        require_kind("workdir", settings.workdir, Kind.RUN)
         make_workdir(settings.workdir)
     processes.wait_for_all("prepared")
 
@@ -106,8 +108,12 @@ def _evaluate(settings: Settings, data: Data) -> None:
     restored = restore_run(
         settings.workdir, "best", config.data_parallelism, config.model_parallelism
     )
-    evaluate_run(restored, data, Split.VALID, settings.workdir)
-    evaluation = evaluate_run(restored, data, Split.TEST, settings.workdir)
+    # The flags may have been changed since the checkpoint; popularity is scored by them too.
+    restored = restored._replace(evaluation=settings.run.evaluation)
+    valid = score(restored, data, Split.VALID)
+    if processes.is_first():
+        write_result(settings.workdir, restored, data, Split.VALID, valid)
+    evaluation = score(restored, data, Split.TEST)
     if not processes.is_first():
         return
     popularity = Popularity(data.vocabulary.size)
@@ -119,6 +125,7 @@ def _evaluate(settings: Settings, data: Data) -> None:
     }
     title = f"{settings.workdir}, test, checkpoint of step {restored.step}"
     print_table(metrics_table(rows, title))
+    write_result(settings.workdir, restored, data, Split.TEST, evaluation)
 
 
 if __name__ == "__main__":

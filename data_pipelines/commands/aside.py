@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_pipelines.directories import kind_of
 from data_pipelines.errors import DataError
 
 
@@ -18,7 +19,9 @@ def require_vacant(directory: Path) -> None:
     """
     if directory.is_dir():
         if any(directory.iterdir()):
-            raise DataError(f"{directory}: is not empty; give another output_dir, or remove it")
+            kind = kind_of(directory)
+            found = "is not empty" if kind is None else f"is not empty: it holds {kind.value}"
+            raise DataError(f"{directory}: {found}; give another output_dir, or remove it")
     elif directory.exists():
         raise DataError(f"{directory}: is a file, expected a directory to make")
 

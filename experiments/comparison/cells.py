@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
 from data_pipelines.histories.record import Split
@@ -94,6 +95,8 @@ def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]
 
 def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) -> Cell:
     path = directory / "cell.json"
+    # A cell that was stopped is a run without cell.json.
+    require_kind("workdir", directory, Kind.CELL, *([] if seed is None else [Kind.RUN]))
     run = None if seed is None else cell_config(comparison, name, seed)
     made_with = _made_with(comparison, run, name)
     if path.exists():

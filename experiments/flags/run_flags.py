@@ -18,7 +18,7 @@ from data_pipelines.commands.settings_flags import (
 from experiments.flags.place_flags import CLUSTER_FLAGS
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import RunConfig, TrainConfig, absent_setting
-from experiments.runs.files import whole_file
+from experiments.runs.files import write_text
 from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.models import MODELS, fields_of_models
@@ -123,8 +123,7 @@ def save_flags(path: Path) -> None:
         if flag.value is not None and flag.name not in (_ALLOW_OLDER, *CLUSTER_FLAGS)
     ]
     lines = sorted({flag.serialize() for flag in own})
-    with whole_file(path) as aside:
-        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def run_lines(run: RunConfig) -> list[str]:

@@ -1,7 +1,7 @@
 """Results as people read them (tables) and as programs do (JSON, Parquet)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.raw.parquet import read_parquet
 from experiments.judging.evaluation import Evaluation
 from experiments.runs.data import Data
-from experiments.runs.files import whole_file
+from experiments.runs.files import whole_file, write_text
 
 _RANKS = ["user_id", "session", "position", "item_id", "rank"]
 
@@ -60,12 +60,11 @@ def print_table(table: Table) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes aside and renames: the file is whole or not there."""
-    with whole_file(path) as aside:
-        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
-    """One row for each scored event: user_id, session, position, item_id, rank; Parquet.
+    """One row for each scored event: user_id, session, position, item_id, rank.
 
     Ids have the type that the raw log has.
     """
@@ -79,7 +78,7 @@ def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
             "rank": evaluation.rank_n,
         }
     )
-    write_parquet(path, frame)
+    write_table(path, frame)
 
 
 def read_ranks(path: Path) -> pl.DataFrame:
@@ -100,7 +99,45 @@ def _require_ranks(path: Path, names: list[str]) -> None:
         raise DataError(f"{path}: expected the columns {', '.join(_RANKS)}")
 
 
-def write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    """Writes aside and renames: the file is whole or not there."""
+_WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
+    ".parquet": lambda frame, path: frame.write_parquet(path),
+    ".csv": lambda frame, path: _flat(frame).write_csv(path),
+    ".jsonl": lambda frame, path: frame.write_ndjson(path),
+}
+
+
+def table_path(flag: str, text: str) -> Path:
+    """The path of a table that a user wants to have.
+
+    Args:
+      flag: The flag that names it.
+      text: Its value.
+
+    Raises:
+      ValueError: Its suffix is of no format that can be written.
+    """
+    path = Path(text)
+    if path.suffix.lower() not in _WRITERS:
+        raise ValueError(f"flag --{flag}={text}: must end with {', '.join(_WRITERS)}")
+    return path
+
+
+def write_table(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a table in the format of its suffix: .parquet, .csv or .jsonl, whole or not at all.
+
+    CSV has no lists: a column `x` of arrays becomes the columns x_0, x_1, and so on.
+
+    Raises:
+      OSError: It cannot be written.
+    """
     with whole_file(path) as aside:
-        frame.write_parquet(aside)
+        _WRITERS[path.suffix.lower()](frame, aside)
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Each column of arrays as columns of their numbers."""
+    for name, kind in frame.schema.items():
+        if isinstance(kind, pl.Array):
+            fields = [f"{name}_{place}" for place in range(kind.size)]
+            frame = frame.with_columns(frame[name].arr.to_struct(fields)).unnest(name)
+    return frame

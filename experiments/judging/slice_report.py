@@ -31,7 +31,12 @@ class Scoring(NamedTuple):
 
 
 def report_evaluation(
-    evaluation: Evaluation, data: Data, model: str, scoring: Scoring, directory: Path
+    evaluation: Evaluation,
+    data: Data,
+    model: str,
+    scoring: Scoring,
+    directory: Path,
+    stem: str | None = None,
 ) -> None:
     """Writes the slices of one model's evaluation, and their plots.
 
@@ -40,12 +45,14 @@ def report_evaluation(
       data: The data.
       model: Its name.
       scoring: How it was scored.
-      directory: Where <split>_slices.json and <split>_slices_<slice>.png go.
+      directory: Where <stem>_slices.json and <stem>_slices_<slice>.png go.
+      stem: Of the result's files; None: the split.
     """
     cut_by = cut(evaluation.events, data, scoring.fit_on)
     values = slice_metrics(cut_by, evaluation.rank_n, evaluation.events.user_n)
     events_hash = evaluation.metrics["events_hash"]
-    _write({model: [{"seed": None, "slices": values}]}, data, scoring, events_hash, directory)
+    prefix = directory / f"{stem or scoring.split.name.lower()}_slices"
+    _write({model: [{"seed": None, "slices": values}]}, data, scoring, events_hash, prefix)
 
 
 def report_comparison(cells: list[Cell], data: Data, scoring: Scoring, directory: Path) -> None:
@@ -65,7 +72,8 @@ def report_comparison(cells: list[Cell], data: Data, scoring: Scoring, directory
         values = slice_metrics(cut_by, frame["rank"].to_numpy(), events.user_n)
         models.setdefault(cell.model, []).append({"seed": cell.seed, "slices": values})
     events_hash = cells[0].values["metrics"]["events_hash"]
-    _write(models, data, scoring, events_hash, directory)
+    prefix = directory / f"{scoring.split.name.lower()}_slices"
+    _write(models, data, scoring, events_hash, prefix)
 
 
 def _events_of(ranks: pl.DataFrame, data: Data) -> ScoredEvents:
@@ -94,7 +102,7 @@ def _write(
     data: Data,
     scoring: Scoring,
     events_hash: str,
-    directory: Path,
+    prefix: Path,
 ) -> None:
     part = scoring.split.name.lower()
     header = {
@@ -104,6 +112,6 @@ def _write(
         "data_hash": data.content_hash,
         "events_hash": events_hash,
     }
-    write_json(directory / f"{part}_slices.json", {**header, "models": models})
+    write_json(prefix.with_name(f"{prefix.name}.json"), {**header, "models": models})
     slices = {model: [run["slices"] for run in runs] for model, runs in models.items()}
-    plot_slices(slices, directory / f"{part}_slices", f"{data.directory.name}, {part}")
+    plot_slices(slices, prefix, f"{data.directory.name}, {part}")

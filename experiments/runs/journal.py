@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.curves import Curves
-from experiments.runs.files import naming, whole_file
+from experiments.runs.files import naming, write_text
 from hiertcn_jax.saving.json_files import parse_json
 
 
@@ -40,8 +40,7 @@ def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> Non
             continue
         if line.endswith("\n") and earlier:
             kept.append(line)
-    with whole_file(path) as aside:
-        aside.write_text("".join(kept), encoding="utf-8")
+    write_text(path, "".join(kept))
 
 
 class NoJournal:

@@ -36,6 +36,7 @@ class Restored(NamedTuple):
       step: The checkpoint's step.
       configs: All configs of the checkpoint, JSON values.
       layout: Where the parameters lie, if on several devices.
+      is_best: Whether the checkpoint is the run's best.
     """
 
     model: Model
@@ -45,6 +46,7 @@ class Restored(NamedTuple):
     step: int
     configs: dict[str, Any]
     layout: Layout | None = None
+    is_best: bool = True
 
 
 def restore_run(
@@ -106,7 +108,16 @@ def _restore(
     earlier = earlier_states(like, optimizer.rows)
     state = checkpoints.restore(step, like, table_parts=parallelism[1], earlier=earlier)
     require_step(directory / str(step), state, step)
-    return Restored(model, config, evaluation, state.params, step, configs, layout)
+    is_best = checkpoint == "best" or processes.first_says(_is_best(checkpoints, step))
+    return Restored(model, config, evaluation, state.params, step, configs, layout, is_best)
+
+
+def _is_best(checkpoints: Checkpoints, step: int) -> bool:
+    """Whether a step is the best; not where that cannot be told, since another one is damaged."""
+    try:
+        return checkpoints.best_step() == step
+    except CheckpointError:
+        return False
 
 
 def require_step(folder: Path, state: TrainState, step: int) -> None:

@@ -14,7 +14,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 from rich.table import Table
 
-from experiments.judging.results import write_json
+from experiments.judging.results import write_json, write_table
 from experiments.sweeping.study import places
 
 _STATES = {
@@ -179,7 +179,7 @@ def write_leaderboard(
         },
     )
     rows = [{**trial, "params": json.dumps(trial["params"])} for trial in trials]
-    pl.DataFrame(rows, infer_schema_length=None).write_csv(directory / "leaderboard.csv")
+    write_table(directory / "leaderboard.csv", pl.DataFrame(rows, infer_schema_length=None))
 
 
 def _short(value: Any) -> str:

@@ -16,6 +16,7 @@ from experiments.judging.rankers import evaluate_ranker, fitted_histories, ranke
 from experiments.judging.results import write_json
 from experiments.processes.child import child_command
 from experiments.runs.data import Data
+from experiments.runs.files import write_text
 from experiments.runs.locking import REFUSAL, wait_until_free
 
 _POLL_SECONDS = 1.0
@@ -71,7 +72,7 @@ def run_training(
     while True:
         wait_until_free(directory)
         flagfile = directory / "trial.flags"
-        flagfile.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(flagfile, "\n".join(lines) + "\n")
         before = log.stat().st_size if log.exists() else 0
         code = _train(child_command("experiments.train", f"--flagfile={flagfile}"), log, watch)
         if code is None:

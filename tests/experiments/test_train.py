@@ -220,8 +220,13 @@ def test_evaluate_leaves_out_what_was_seen_where_asked(whole, tmp_path):
     shutil.copytree(whole, workdir)
     plain = json.loads((workdir / "test.json").read_text())
     evaluation_of(workdir, mask_seen="user", slices=True)
-    assert json.loads((workdir / "test_slices.json").read_text())["mask_seen"] == "user"
-    masked = json.loads((workdir / "test.json").read_text())
+    slices = json.loads((workdir / "test.mask_user_slices.json").read_text())
+    assert slices["mask_seen"] == "user"
+    assert (workdir / "test.mask_user_slices_position.png").exists()
+    masked = json.loads((workdir / "test.mask_user.json").read_text())
+    # What others rely on stays.
+    assert json.loads((workdir / "test.json").read_text()) == plain
+    assert not (workdir / "test_slices.json").exists()
     assert (plain["mask_seen"], masked["mask_seen"]) == ("none", "user")
     assert masked["events_hash"] == plain["events_hash"]
     # Fewer items compete.

@@ -149,15 +149,15 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
 def test_nobody_else_comes_until_the_results_are_written(data, whole, tmp_path, monkeypatch):
     workdir, splits = tmp_path / "run", []
     shutil.copytree(whole, workdir)
-    evaluate = train.evaluate_run
+    score = train.score
 
-    def evaluate_alone(restored, data, split, workdir):
+    def score_alone(restored, data, split):
         with pytest.raises(BlockingIOError, match="trains here"), lock_workdir(workdir):
             pass
         splits.append(split)
-        return evaluate(restored, data, split, workdir)
+        return score(restored, data, split)
 
-    monkeypatch.setattr(train, "evaluate_run", evaluate_alone)
+    monkeypatch.setattr(train, "score", score_alone)
     run_train(data, workdir)
     assert splits == [Split.VALID, Split.TEST]
     with lock_workdir(workdir):

@@ -1,0 +1,147 @@
+"""Whose directory it is: a command works in a directory of its own kind, and refuses another's.
+
+What lies in a directory tells its kind, whoever made it and whatever it is called:
+
+    manifest.json beside histories/ or vocabulary.parquet        a prepared log
+    compare.json, <name>/cell.json, flags.txt with --models      a comparison
+    sweep.db, leaderboard.json, trials/NNNN/                     a sweep
+    cell.json                                                    a cell of a comparison
+    checkpoints/, metrics.jsonl, flags.txt, trial.flags          a training run
+
+A prepared log and the checkpoints of a run are checked file by file when they are read. So nothing
+else may be written below them.
+"""
+
+import enum
+from pathlib import Path
+
+from data_pipelines.errors import DataError
+
+
+class Kind(enum.Enum):
+    """What a directory holds; the value is how messages say it."""
+
+    LOG = "a prepared log"
+    COMPARISON = "a comparison"
+    SWEEP = "a sweep"
+    CELL = "a cell of a comparison"
+    RUN = "a training run"
+
+
+_HINTS = {
+    Kind.LOG: "prepared logs are given as --data_dir",
+    Kind.COMPARISON: "its models are in <name>/seed_<seed>",
+    Kind.SWEEP: "its trials are in trials/<number>",
+    Kind.CELL: "experiments.compare resumes it with the others",
+    Kind.RUN: "experiments.train resumes it",
+}
+
+_WRITTEN = {
+    Kind.LOG: ("manifest.json", "vocabulary.parquet", "item_embeddings.npy"),
+    Kind.COMPARISON: ("compare.csv", "compare_differences.csv"),
+    Kind.SWEEP: ("leaderboard.csv",),
+    Kind.CELL: ("metrics.jsonl", "ranks.parquet"),
+    Kind.RUN: ("metrics.jsonl",),
+}
+"""Files of each kind that have a suffix which outputs of users have too."""
+
+
+def kind_of(directory: Path) -> Kind | None:
+    """What a directory holds; None where it is missing, empty, or of nothing that we make."""
+    if not directory.is_dir():
+        return None
+
+    def has(*names: str) -> bool:
+        return any((directory / name).exists() for name in names)
+
+    if is_log(directory):
+        return Kind.LOG
+    if has("compare.json") or _has_models(directory / "flags.txt") or _has_cells(directory):
+        return Kind.COMPARISON
+    if has("sweep.db", "leaderboard.json") or any(directory.glob("trials/[0-9][0-9][0-9][0-9]")):
+        return Kind.SWEEP
+    if has("cell.json"):
+        return Kind.CELL
+    if has("checkpoints", "metrics.jsonl", "flags.txt", "trial.flags"):
+        return Kind.RUN
+    return None
+
+
+def require_kind(flag: str, directory: Path, *kinds: Kind) -> None:
+    """Checks that a directory holds one of these kinds, or nothing of ours.
+
+    Args:
+      flag: The flag that names it.
+      directory: It may be missing.
+      kinds: What the command works in.
+
+    Raises:
+      DataError: It holds another kind, or lies where nothing may be written.
+    """
+    require_outside(flag, directory)
+    found = kind_of(directory)
+    if found is not None and found not in kinds:
+        raise DataError(
+            f"{flag}={directory}: is {found.value} ({_HINTS[found]}), not {kinds[0].value}; name "
+            f"another directory by --{flag}"
+        )
+
+
+def require_output(flag: str, path: Path) -> None:
+    """Checks that a file may be written without harm to a directory of ours.
+
+    Args:
+      flag: The flag that names it.
+      path: The file.
+
+    Raises:
+      DataError: It lies in a prepared log or among the checkpoints of a run, or would replace a
+        file that a command has written for itself.
+    """
+    require_outside(flag, path)
+    directory = path.resolve().parent
+    kind = kind_of(directory)
+    if kind is not None and path.name in _WRITTEN[kind]:
+        raise DataError(
+            f"{flag}={path}: would replace a file of {kind.value}; name another file by --{flag}"
+        )
+
+
+def require_outside(flag: str, path: Path) -> None:
+    """Checks that a path does not lie below a prepared log, or below the checkpoints of a run.
+
+    Raises:
+      DataError: It does: whoever reads them would find a file that does not belong there.
+    """
+    for parent in path.resolve().parents:
+        if is_log(parent):
+            inside = f"the prepared log {parent}"
+        elif parent.name == "checkpoints" and kind_of(parent.parent) in (Kind.RUN, Kind.CELL):
+            inside = f"the checkpoints of the run {parent.parent}"
+        else:
+            continue
+        raise DataError(
+            f"{flag}={path}: lies in {inside}, which would be unusable with a file in it that is "
+            f"not its own; name a place outside by --{flag}"
+        )
+
+
+def is_log(directory: Path) -> bool:
+    """Whether a directory is a prepared log: quick, also for one with many folders."""
+    manifest = directory / "manifest.json"
+    return manifest.exists() and any(
+        (directory / name).exists() for name in ("histories", "vocabulary.parquet")
+    )
+
+
+def _has_models(flags: Path) -> bool:
+    """Whether a flags.txt is that of experiments.compare."""
+    try:
+        lines = flags.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("--models=") for line in lines)
+
+
+def _has_cells(directory: Path) -> bool:
+    return any(directory.glob("*/cell.json")) or any(directory.glob("*/seed_*/cell.json"))

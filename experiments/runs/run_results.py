@@ -1,0 +1,72 @@
+"""What a trained run scores on a split, and the file that the result goes to.
+
+W/<split>.json holds the result with the run's own settings: its best checkpoint, its data, its
+masking. A result with other settings has them in its name, test.mask_user.step_40.json, so that it
+never replaces the one that others rely on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.histories.record import Split
+from experiments.judging.evaluation import Evaluation, Evaluator
+from experiments.judging.results import write_json
+from experiments.runs.data import Data
+from experiments.runs.restore import Restored
+
+_HASH_DIGITS = 8
+"""Of a content hash, to tell two apart in a name."""
+
+
+def score(restored: Restored, data: Data, split: Split) -> Evaluation:
+    """Scores a restored model by the evaluation contract."""
+    evaluator = Evaluator(
+        restored.model, restored.config, restored.evaluation, data, split, restored.layout
+    )
+    return evaluator(restored.params)
+
+
+def result_stem(restored: Restored, data: Data, split: Split) -> str:
+    """The name of a result's files without suffix: the split, and settings that are not the run's.
+
+    Args:
+      restored: The run, with the evaluation's settings as they are used.
+      data: What is scored.
+      split: The part that is scored.
+    """
+    trained, mask_seen = restored.configs["data"], restored.evaluation.mask_seen
+    words = [split.name.lower()]
+    if mask_seen != restored.configs["evaluation"].get("mask_seen", "none"):
+        words.append(f"mask_{mask_seen}")
+    if not restored.is_best:
+        words.append(f"step_{restored.step}")
+    if data.content_hash != trained["content_hash"]:
+        words.append(f"data_{_short(data.content_hash)}")
+    if data.embeddings is not None:
+        found = data.embeddings.content_hash
+        if found != trained.get("embeddings_hash"):
+            words.append(f"embeddings_{_short(found)}")
+    return ".".join(words)
+
+
+def write_result(
+    workdir: Path, restored: Restored, data: Data, split: Split, evaluation: Evaluation
+) -> Path:
+    """Writes W/<stem>.json; returns its path.
+
+    Raises:
+      OSError: It cannot be written.
+    """
+    values: dict[str, Any] = {
+        "split": split.name.lower(),
+        "checkpoint_step": restored.step,
+        "mask_seen": restored.evaluation.mask_seen,
+        **evaluation.metrics,
+    }
+    path = workdir / f"{result_stem(restored, data, split)}.json"
+    write_json(path, values)
+    return path
+
+
+def _short(content_hash: str) -> str:
+    return content_hash.rpartition(":")[2][:_HASH_DIGITS]
