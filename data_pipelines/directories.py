@@ -6,7 +6,7 @@ What lies in a directory tells its kind, whoever made it and whatever it is call
     compare.json, <name>/cell.json, flags.txt with --models      a comparison
     sweep.db, leaderboard.json, trials/NNNN/                     a sweep
     cell.json                                                    a cell of a comparison
-    checkpoints/, metrics.jsonl, flags.txt, trial.flags          a training run
+    checkpoints/, metrics.jsonl, trial.flags                     a training run
 
 A prepared log and the checkpoints of a run are checked file by file when they are read. So nothing
 else may be written below them.
@@ -62,7 +62,7 @@ def kind_of(directory: Path) -> Kind | None:
         return Kind.SWEEP
     if has("cell.json"):
         return Kind.CELL
-    if has("checkpoints", "metrics.jsonl", "flags.txt", "trial.flags"):
+    if has("checkpoints", "metrics.jsonl", "trial.flags"):
         return Kind.RUN
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.directories import kind_of
+from data_pipelines.directories import Kind, kind_of
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json, require_within
 from data_pipelines.raw.ids import ID_TYPES
@@ -140,9 +140,13 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         kind = kind_of(Path(directory))
-        what = f"{directory} is {kind.value}" if kind else "is this the right directory?"
+        if kind not in (None, Kind.LOG):
+            raise DataError(
+                f"{path}: no such file; {directory} is {kind.value}, expected the output of "
+                "data_pipelines.prepare"
+            )
         raise DataError(
-            f"{path}: no such file; expected a directory that data_pipelines.prepare made; {what}"
+            f"{path}: no such file; is {directory} the output of data_pipelines.prepare?"
         )
     require_within(Path(directory), path)
     manifest = read_json(path)

@@ -24,7 +24,7 @@ KINDS = [
     (["cell.json", "checkpoints/3/a"], "", Kind.CELL),
     (["checkpoints/3/a"], "", Kind.RUN),
     (["metrics.jsonl"], "", Kind.RUN),
-    (["flags.txt"], "--data_dir=D\n--model=hiertcn\n", Kind.RUN),
+    (["flags.txt"], "--data_dir=D\n--model=hiertcn\n", None),
     (["trial.flags"], "", Kind.RUN),
     # A directory that is only locked, and what others keep.
     (["lock"], "", None),

@@ -1,5 +1,6 @@
 """The commands, end to end: train, stopped and resumed; evaluate; embed; what they refuse."""
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from benchmarks.run_differences import differences
 from data_pipelines.errors import DataError
@@ -310,6 +313,54 @@ def test_an_embedding_is_the_prediction_for_a_session_after_all(data, whole, tmp
             [0.0] * (len(sessions) + 1),
         )
         np.testing.assert_allclose(users["embedding"][place], u_nd[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_are_written_in_the_format_of_the_suffix(whole, tmp_path):
+    frames = {}
+    for suffix, read in (
+        (".parquet", pl.read_parquet), (".csv", pl.read_csv), (".jsonl", pl.read_ndjson),
+    ):  # fmt: skip
+        with parsed_embed(f"--workdir={whole}", f"--output={tmp_path / 'users'}{suffix}"):
+            embed.main(embed.read_settings())
+        frames[suffix] = read(tmp_path / f"users{suffix}")
+    parquet, csv, jsonl = frames.values()
+    expected_nd = parquet["embedding"].to_numpy()
+    assert csv.columns == ["user_id", *(f"embedding_{place}" for place in range(4))]
+    assert jsonl.columns == parquet.columns
+    np.testing.assert_array_equal(csv.drop("user_id").to_numpy().astype(np.float32), expected_nd)
+    jsonl_nd = np.array(jsonl["embedding"].to_list(), np.float32)
+    np.testing.assert_array_equal(jsonl_nd, expected_nd)
+    for frame in (csv, jsonl):
+        assert [*map(str, frame["user_id"])] == [*map(str, parquet["user_id"])]
+
+
+@pytest.mark.parametrize("output", ["users", "users.xlsx", "users.parquet.gz"])
+def test_an_output_of_another_format_is_refused(whole, tmp_path, output):
+    path = tmp_path / output
+    with (
+        parsed_embed(f"--workdir={whole}", f"--output={path}"),
+        pytest.raises(ValueError, match=f"flag --output={path}: must end with .parquet, .csv, .js"),
+    ):
+        embed.read_settings()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(embed, "restore_run", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(evaluate, "restore_run", lambda *_: pytest.fail("began to work"))
+    missing = tmp_path / "missing" / "a.parquet"
+    with pytest.raises(OSError, match=f"output={missing}: there is no directory"):
+        embed.main(embed.Settings(whole, missing, "last", DataPlace()))
+    with pytest.raises(OSError, match=f"ranks_out={missing}: there is no directory"):
+        evaluation_of(whole, ranks_out=missing)
+
+
+@contextlib.contextmanager
+def parsed_embed(*arguments):
+    """The flags of `embed`, parsed."""
+    with flagsaver.flagsaver():
+        embed.define_flags()
+        flags.FLAGS(["embed", *arguments])
+        yield
 
 
 def test_a_run_on_train_and_valid_is_not_validated(data, tmp_path):

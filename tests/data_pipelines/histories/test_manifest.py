@@ -84,3 +84,6 @@ def test_no_manifest(tmp_path):
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=r"no such file; is .* the output of"):
             load_manifest(directory)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(DataError, match=r"no such file; .* is a training run, expected the output"):
+        load_manifest(tmp_path)

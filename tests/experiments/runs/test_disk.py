@@ -1,5 +1,6 @@
 """A disk that is full, or that cannot be written: one line, and what was good stays good."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.runs.files import make_workdir, whole_file
+from experiments.runs.files import make_workdir, whole_file, write_text
 from hiertcn_jax.saving.checkpoint_damage import step_folders, survey
 from tests.experiments.small_runs import ROOT, contents, train_in
 
@@ -18,9 +19,9 @@ MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 
 _LIMITED = """
 import resource, runpy, sys
-limit = int(sys.argv.pop(1))
+limit, module = int(sys.argv.pop(1)), sys.argv.pop(1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 TRAIN = ("sh", sys.executable, "-m", "experiments.train")
 
@@ -96,7 +97,8 @@ def test_files_that_may_not_grow_are_one_line_and_what_was_there_stays(data, who
     shutil.copytree(whole, workdir)
     limit = (workdir / "metrics.jsonl").stat().st_size + 6000
 
-    command = [sys.executable, "-c", _LIMITED, str(limit), *flags_of(whole, workdir, "--steps=12")]
+    limited = [sys.executable, "-c", _LIMITED, str(limit), "experiments.train"]
+    command = [*limited, *flags_of(whole, workdir, "--steps=12")]
     # JAX warns where a compiled program may not be kept.
     done = run(command, PYTHONWARNINGS="ignore")
     assert_one_line(done, f"{workdir}/checkpoints/12: cannot be written: ", "File too large")
@@ -142,6 +144,32 @@ def test_a_workdir_that_may_not_be_written_is_one_line(whole, tmp_path, obeying)
     assert contents(workdir) == before
 
 
+def test_a_run_that_is_read_only_is_scored_and_its_table_printed(whole, may_mount):
+    before = contents(whole)
+    script = f'mount --bind {whole} {whole} && mount -o remount,ro,bind {whole} || exit 9\n"$@"'
+    evaluate = ["sh", sys.executable, "-m", "experiments.evaluate", f"--workdir={whole}"]
+    done = run([*MOUNTS, script, *evaluate])
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    reason = "cannot be written: Read-only file system"
+    assert first == f"workdir={whole}: {reason}; the result will be printed only"
+    assert last == f"error: [Errno 30] Read-only file system: '{whole}/test.json'"
+    assert "recall@20" in done.stdout and "hiertcn" in done.stdout
+    assert contents(whole) == before
+
+
+def test_a_result_that_does_not_fit_on_the_disk_has_been_printed(whole, tmp_path):
+    """As on a full disk, without leave to mount one."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    before = contents(workdir)
+    limited = [sys.executable, "-c", _LIMITED, "100", "experiments.evaluate"]
+    done = run([*limited, f"--workdir={workdir}", "--split=valid"], PYTHONWARNINGS="ignore")
+    assert_one_line(done, f"[Errno 27] File too large: '{workdir}/valid.json'")
+    assert "recall@20" in done.stdout and "hiertcn" in done.stdout
+    assert contents(workdir) == before
+
+
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     path, synced = tmp_path / "results.json", []
     path.write_text("one")
@@ -181,3 +209,57 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
     if isinstance(error, OSError):
         assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
+
+
+def test_two_processes_may_write_the_same_file(tmp_path):
+    """As an evaluation does beside a run in training: each file is whole, the last one stays."""
+    path = tmp_path / "valid.json"
+    with whole_file(path) as one, whole_file(path) as other:
+        assert one != other
+        other.write_text("other")
+        one.write_text("one")
+    # The inner block ended first.
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    path = tmp_path / "valid.json"
+    for name in ("valid.json.partial", "valid.json.7-0123abcd.partial"):
+        (tmp_path / name).write_text("half")
+    kept = {"valid.json.mine.partial", "test.json.7-0123abcd.partial", "valid.json.bak"}
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "valid.json.8-0123abcd.partial").symlink_to(tmp_path / "valid.json.bak")
+    with whole_file(path) as outer:
+        # Of a process at work.
+        outer.write_text("whole")
+        with whole_file(path) as inner:
+            inner.write_text("whole")
+        assert outer.exists()
+    names = {entry.name for entry in tmp_path.iterdir()}
+    assert names == {"valid.json", "valid.json.8-0123abcd.partial", *kept}
+
+
+def test_a_file_that_was_taken_for_abandoned_is_made_again(tmp_path, monkeypatch):
+    """Another process may look between its making and its lock."""
+    path, lock = tmp_path / "a.json", fcntl.flock
+    removed = []
+
+    def remove_and_lock(descriptor, operation):
+        if not removed:
+            (aside,) = tmp_path.iterdir()
+            aside.unlink()
+            removed.append(aside)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_and_lock)
+    write_text(path, "a")
+    assert removed and path.read_text() == "a"
+
+
+def test_a_file_has_the_rights_of_any_other(tmp_path):
+    write_text(tmp_path / "a.json", "a")
+    (tmp_path / "b.json").write_text("b")
+    modes = [(tmp_path / name).stat().st_mode for name in ("a.json", "b.json")]
+    assert modes[0] == modes[1]

@@ -180,11 +180,11 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_harm(whole, tmp_pat
     shutil.copytree(whole, workdir)
     restore, tried = Checkpoints.restore, []
 
-    def restore_late(self, step, *arguments):
+    def restore_late(self, step, *arguments, **named):
         tried.append(step)
         if len(tried) == 1:
             shutil.rmtree(workdir / "checkpoints" / str(step))
-        return restore(self, step, *arguments)
+        return restore(self, step, *arguments, **named)
 
     monkeypatch.setattr(Checkpoints, "restore", restore_late)
     first, second = sorted(Checkpoints(workdir / "checkpoints", read_only=True).steps())[-2:]
