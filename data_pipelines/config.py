@@ -211,7 +211,9 @@ class PrepareConfig(Settings):
         self._parsed("drop_where", parse_conditions)
         self._parsed("time_format", polars_format)
         if self.time_format is not None and self.time_unit != "auto":
-            raise ValueError(f"time_unit={self.time_unit}: has no use with time_format")
+            raise ValueError(
+                f"time_unit={self.time_unit}: has no use with time_format; leave one of them out"
+            )
         self._check_runner()
         if 0 < self.max_user_events < self.min_user_events:
             raise ValueError(
@@ -302,7 +304,9 @@ class PrepareConfig(Settings):
                 f"required, got {' and '.join(given) or 'none'}"
             )
         if self.tfds_data_dir is not None and self.tfds is None:
-            raise ValueError(f"tfds_data_dir={self.tfds_data_dir}: has no use without tfds")
+            raise ValueError(
+                f"tfds_data_dir={self.tfds_data_dir}: has no use without tfds; leave it out"
+            )
 
     def _check_roles(self) -> None:
         """No column may stand for two things."""
@@ -329,11 +333,15 @@ class PrepareConfig(Settings):
         if self.runner is None:
             if self.pipeline_options:
                 raise ValueError(
-                    f"pipeline_options={self.pipeline_options}: has no use without runner"
+                    f"pipeline_options={self.pipeline_options}: has no use without runner; "
+                    "leave it out"
                 )
             return
         if self.synthetic is not None:
-            raise ValueError(f"synthetic={self.synthetic}: not with runner: one process draws it")
+            raise ValueError(
+                f"synthetic={self.synthetic}: not with runner: one process draws it; "
+                "leave runner out"
+            )
 
     def _check_split(self) -> None:
         for name, splits in (
@@ -344,24 +352,31 @@ class PrepareConfig(Settings):
         ):
             value = getattr(self, name)
             if value is not None and self.split not in splits:
-                raise ValueError(f"{name}={value}: has no use with split={self.split}")
+                raise ValueError(
+                    f"{name}={value}: has no use with split={self.split}; leave it out"
+                )
         options = (self._parsed("valid_after", parse_time), self._parsed("test_after", parse_time))
         fractions = self.split_options()
         if fractions.valid_fraction + fractions.test_fraction >= 1:
-            raise ValueError(f"test_fraction={fractions.test_fraction}: leaves nothing to train on")
+            raise ValueError(
+                f"test_fraction={fractions.test_fraction}: leaves nothing to train on; "
+                "lower it or valid_fraction"
+            )
         self._check_bounds(*options)
 
     def _check_bounds(self, valid_after_ms: int | None, test_after_ms: int | None) -> None:
         if (valid_after_ms is None) != (test_after_ms is None):
             raise ValueError(
-                f"valid_after={self.valid_after}: valid_after and test_after go together"
+                f"valid_after={self.valid_after}: valid_after and test_after go together; set both"
             )
         if valid_after_ms is None or test_after_ms is None:
             return
         if valid_after_ms >= test_after_ms:
             raise ValueError(f"test_after={self.test_after}: must be later than valid_after")
         if self.valid_fraction is not None or self.test_fraction is not None:
-            raise ValueError(f"valid_after={self.valid_after}: has no use with fractions")
+            raise ValueError(
+                f"valid_after={self.valid_after}: has no use with fractions; leave them out"
+            )
 
     def _parsed(self, name: str, parse: typing.Callable[[str], Any]) -> Any:
         """`parse` of a field, its error with the field's name in front."""

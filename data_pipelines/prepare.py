@@ -66,7 +66,10 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         try:
             from data_pipelines.beam.prepare import prepare_with_beam
         except ImportError as error:
-            raise DataError(f"runner={config.runner}: needs the extra beam: {error}") from error
+            raise DataError(
+                f"runner={config.runner}: needs the extra beam: pip install 'hiertcn_jax[beam]' "
+                f"({error})"
+            ) from error
         with written_aside(output_dir) as beside:
             drops, report = prepare_with_beam(config, beside)
             _write_manifest(beside, drops, report, config)

@@ -126,7 +126,8 @@ def require_same_events(cells: list[Cell]) -> str:
             raise DataError(
                 f"{cell.directory}: scored {metrics['events']} events of hash "
                 f"{metrics['events_hash']}, but {cells[0].directory} {first['events']} of "
-                f"{first['events_hash']}"
+                f"{first['events_hash']}; remove the directory whose events are not those of the "
+                "log, and start again"
             )
     return first["events_hash"]
 

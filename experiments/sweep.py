@@ -303,7 +303,10 @@ def _emit(settings: Settings, directory: Path) -> None:
         lines = trial_lines(settings, run, trial_directory(settings, number))
         texts[number] = "\n".join(lines) + "\n"
     if not texts:
-        raise StudyError(f"flag --emit_flagfiles={directory}: no trial is left")
+        raise StudyError(
+            f"flag --emit_flagfiles={directory}: no trial is left; "
+            "change the space, or the flags that its values do not go with"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(settings.study.trials):
         path = directory / f"trial_{number:04d}.flags"
@@ -332,7 +335,9 @@ def _conclude(settings: Settings, data: Data, study: optuna.Study) -> None:
         print_table(importance_table(shares))
     best = entries[0]
     if best.state != "done":
-        raise StudyError(f"{settings.workdir}: no trial has a result")
+        raise StudyError(
+            f"{settings.workdir}: no trial has a result; leaderboard.json has the error of each"
+        )
     _write_best(settings, best.params)
 
 

@@ -13,7 +13,7 @@ from data_pipelines.beam.stages import Stages, read_json, write_json
 from data_pipelines.embeddings.item_ids import read_item_ids
 from data_pipelines.errors import DataError
 from data_pipelines.raw.drops import Drop
-from data_pipelines.sessions.filters import user_rules
+from data_pipelines.sessions.filters import describe_nothing, user_rules
 from data_pipelines.sessions.log_report import identical_rows
 from data_pipelines.sessions.overlaps import Merged
 from data_pipelines.sessions.parts import item_counts, split_counts
@@ -107,8 +107,7 @@ def filter_drops(stages: Stages) -> tuple[int, list[Drop]]:
             before = after
     drops = [Drop(name, *sums[name].tolist()) for name in names if sums[name][0]]
     if not events:
-        reasons = ", ".join(f"{drop.reason} dropped {drop.events} events" for drop in drops)
-        raise DataError(f"the filters leave nothing: {reasons}")
+        raise DataError(describe_nothing(drops))
     return collapsed, drops
 
 

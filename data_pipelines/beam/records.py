@@ -15,6 +15,7 @@ from data_pipelines.histories.store import RECORDS_PER_SHARD, join_histories, wr
 from data_pipelines.impressions.files import encode_impressions
 from data_pipelines.impressions.negatives import add_impressions
 from data_pipelines.sessions.parts import part_dataset
+from data_pipelines.sessions.splits import describe_empty
 from data_pipelines.sessions.vocabulary import Vocabulary
 
 
@@ -50,8 +51,9 @@ def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
     for split in Split:
         if not total["splits"][split.name.lower()]["sessions"]:
             raise DataError(
-                f"split={stages.config.split}: the {split.name.lower()} part is left empty "
-                f"({total['sessions']} sessions of {total['users']} users)"
+                describe_empty(
+                    split, stages.config.split_options(), total["sessions"], total["users"]
+                )
             )
     return total
 

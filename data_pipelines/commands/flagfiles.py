@@ -92,12 +92,16 @@ def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[st
         reason = error.strerror if isinstance(error, OSError) else error
         raise flags.IllegalFlagValueError(f"{place}: cannot be read: {reason}") from error
     if len(octets) > _MOST_BYTES:
-        raise flags.IllegalFlagValueError(f"{place}: has more than {_MOST_BYTES:,} bytes")
+        raise flags.IllegalFlagValueError(
+            f"{place}: has more than {_MOST_BYTES:,} bytes; is it a flagfile?"
+        )
     if path in within:
-        raise flags.IllegalFlagValueError(f"{place}: includes itself")
+        raise flags.IllegalFlagValueError(f"{place}: includes itself; remove that line")
     read.append(path)
     if len(read) > _MOST_FILES:
-        raise flags.IllegalFlagValueError(f"{place}: more than {_MOST_FILES} files are included")
+        raise flags.IllegalFlagValueError(
+            f"{place}: more than {_MOST_FILES} files are included; put them together"
+        )
     for number, line in enumerate(map(str.strip, text.split("\n")), 1):
         if not line or line.startswith(("#", "//")):
             continue

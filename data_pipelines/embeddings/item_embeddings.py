@@ -112,7 +112,10 @@ def open_item_embeddings(
     """
     file, item_ids = RowFile(path), read_item_ids(ids_path)
     if len(item_ids) != file.rows:
-        raise DataError(f"{path}: {file.rows} rows, but {ids_path} has {len(item_ids)} ids")
+        raise DataError(
+            f"{path}: {file.rows} rows, but {ids_path} has {len(item_ids)} ids; "
+            "both must have a row an item"
+        )
     file_rows = _file_rows(item_ids, vocabulary, ids_path)
     digest = hashlib.sha256()
     first = 0
@@ -121,7 +124,7 @@ def open_item_embeddings(
             row = first + int(np.argmin(np.isfinite(block_nd).all(axis=1)))
             raise DataError(
                 f"{path}: row {row} (counted from 0), of the item {item_ids[row]!r}: "
-                "a value is not a finite number"
+                "a value is not a finite number; replace it, such as by 0"
             )
         digest.update(block_nd.data)
         first += len(block_nd)
@@ -139,6 +142,6 @@ def _file_rows(item_ids: pl.Series, vocabulary: Vocabulary, ids_path: Path | str
         missing = vocabulary.item_ids.filter(found.is_null())
         raise DataError(
             f"{ids_path}: lacks {len(missing):,} of the {len(found):,} items of the catalogue, "
-            f"the first is {missing[0]!r}"
+            f"the first is {missing[0]!r}; add their embeddings to the file"
         )
     return found.cast(pl.Int64).to_numpy()

@@ -56,7 +56,7 @@ class RowFile:
         if found != expected:
             raise DataError(
                 f"{self.path}: expected {expected} bytes for {self.rows} rows of {self.width} "
-                f"{self.dtype.name}, got {found}: was it cut off?"
+                f"{self.dtype.name}, got {found}: was it cut off? Write it again"
             )
         self._file = os.open(self.path, os.O_RDONLY)
         # A loader keeps it for as long as the program runs.
@@ -106,7 +106,10 @@ class RowFile:
             collections.deque(asked, maxlen=0)
         read = b"".join(map(os.pread, file, bytes_r, offsets_r))
         if len(read) != sum(bytes_r):
-            raise DataError(f"{self.path}: became shorter while it was read")
+            raise DataError(
+                f"{self.path}: became shorter while it was read; "
+                "start again when nothing writes to it"
+            )
         return np.frombuffer(read, self.dtype).reshape(-1, self.width)
 
     def blocks(self, block_bytes: int = 4 << 20) -> Iterator[np.ndarray]:
@@ -131,12 +134,19 @@ def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype, int]:
         # structured types is a KeyError.
         except Exception as error:
             reason = str(error).partition("\n")[0][:_SHOWN_CHARACTERS] or repr(error)
-            raise DataError(f"{path}: not readable as .npy: {reason}") from error
+            raise DataError(
+                f"{path}: not readable as .npy: {reason}; write it with numpy.save"
+            ) from error
         start = file.tell()
     if dtype not in DTYPES:
-        raise DataError(f"{path}: expected float16 or float32, got {dtype}")
+        raise DataError(
+            f"{path}: expected float16 or float32, got {dtype}; save E.astype('float32')"
+        )
     if len(shape) != 2 or not all(type(size) is int and size > 0 for size in shape):
         raise DataError(f"{path}: expected a matrix of one row an item, got the shape {shape}")
     if is_fortran:
-        raise DataError(f"{path}: expected rows one after the other (C order), got Fortran order")
+        raise DataError(
+            f"{path}: expected rows one after the other (C order), got Fortran order; "
+            "save numpy.ascontiguousarray(E)"
+        )
     return (shape[0], shape[1]), dtype, start

@@ -29,8 +29,8 @@ def write_svd_embeddings(
     """Writes `item_embeddings.npy`: float32, a row for each item of `vocabulary.parquet`.
 
     The rows are those of `svd_item_vectors`, their lengths replaced by the square roots of these.
-    Items without an event in train get zeros. Histories are counted as they come; what is kept of
-    them are the pairs of items that share a session.
+    Items without an event in train get zeros. Histories are counted as they come. What stays in
+    memory: the pairs of items that share a session, and the items of sessions that have many.
 
     Args:
       directory: Where to.

@@ -146,7 +146,8 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
                 "data_pipelines.prepare"
             )
         raise DataError(
-            f"{path}: no such file; is {directory} the output of data_pipelines.prepare?"
+            f"{path}: no such file; is {directory} the output of data_pipelines.prepare? Name that "
+            f"directory, or make it: python -m data_pipelines.prepare --output_dir={directory} ..."
         )
     require_within(Path(directory), path)
     manifest = read_json(path)

@@ -43,7 +43,9 @@ def verify_files(directory: Path, files: dict[str, Any]) -> None:
     for name, described in files.items():
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or parts[0] == "/" or "\\" in name or "\0" in name:
-            raise DataError(f"{directory}: manifest.json: files: {name!r} is no path in it")
+            raise DataError(
+                f"{directory}: manifest.json: files: {name!r} is no path in it; prepare it again"
+            )
         path = directory / name
         if not path.is_file():
             raise DataError(f"{path}: no such file, but manifest.json has it; prepare it again")
@@ -91,7 +93,9 @@ def require_within(directory: Path, path: Path) -> None:
       DataError: It does.
     """
     if not path.resolve().is_relative_to(directory.resolve()):
-        raise DataError(f"{path}: is a link to {path.resolve()}, out of {directory}")
+        raise DataError(
+            f"{path}: is a link to {path.resolve()}, out of {directory}; put the file itself there"
+        )
 
 
 def _sha256(path: Path) -> str:

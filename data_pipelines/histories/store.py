@@ -94,13 +94,15 @@ def open_histories(data_dir: Path | str, item_rows: int | None = None) -> "Histo
     name, version = builder.Histories.name, str(builder.Histories.VERSION)
     directory = Path(data_dir) / name / version
     if not (directory / "dataset_info.json").is_file():
-        raise DataError(f"{directory}: no histories of version {version}; was it prepared?")
+        raise DataError(f"{directory}: no histories of version {version}; prepare it again")
     require_plain_metadata(directory)
     try:
         dataset = builder.Histories(data_dir=data_dir, file_format="array_record")
         shards = [Path(path) for path in dataset.info.splits[builder.SPLIT].filepaths]
     except Exception as error:  # TFDS has no class for what it cannot read.
-        raise DataError(f"{directory}: cannot be read: {_first_line(error)}") from error
+        raise DataError(
+            f"{directory}: cannot be read: {_first_line(error)}; prepare it again"
+        ) from error
     for shard in shards:
         if not shard.is_file():
             raise DataError(f"{shard}: no such file; prepare it again")

@@ -170,4 +170,7 @@ def _shortest_first(length_n: np.ndarray, lanes: int) -> list[list[int]]:
 
 
 def _nothing(source: HistorySource, stream: Stream) -> str:
-    return f"none of the {len(source)} users has a session in the part {stream}"
+    return (
+        f"none of the {len(source)} users has a session in the part {stream}; prepare more of the "
+        "log, or split it otherwise"
+    )

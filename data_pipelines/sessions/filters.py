@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -79,9 +79,14 @@ def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[
             events = kept
     drops = [Drop(name, *counts.tolist()) for name, counts in dropped.items() if counts[0]]
     if not len(events):
-        reasons = ", ".join(f"{drop.reason} dropped {drop.events} events" for drop in drops)
-        raise DataError(f"the filters leave nothing: {reasons}")
+        raise DataError(describe_nothing(drops))
     return events, drops
+
+
+def describe_nothing(drops: Sequence[Drop]) -> str:
+    """Says that the filters leave nothing, and what can be done."""
+    reasons = ", ".join(f"{drop.reason} dropped {drop.events} events" for drop in drops)
+    return f"the filters leave nothing: {reasons}; set lower minimums, or prepare more of the log"
 
 
 def _sizes(events: Events) -> tuple[int, int, int]:

@@ -69,11 +69,28 @@ def assign_splits(
     splits, users_too_short = deal_sessions(sessions, user_ids, options)
     for part in Split:
         if not np.any(splits == part):
-            raise DataError(
-                f"split={options.split}: the {part.name.lower()} part is left empty "
-                f"({len(splits)} sessions of {len(np.unique(sessions.users))} users)"
-            )
+            users = len(np.unique(sessions.users))
+            raise DataError(describe_empty(part, options, len(splits), users))
     return splits, users_too_short
+
+
+def describe_empty(part: Split, options: SplitOptions, sessions: int, users: int) -> str:
+    """Says that a part is left without sessions, and what can be done."""
+    if options.split == "last_session":
+        cause = (
+            f"only users with {SESSIONS_TO_SPLIT} sessions or more are split; set a shorter "
+            "--gap_minutes, or --split=user or time"
+        )
+    elif options.split == "time" and options.valid_after_ms is not None:
+        cause = "set --valid_after and --test_after to times within the log's sessions"
+    elif part == Split.TRAIN:
+        cause = "set a lower --valid_fraction and --test_fraction"
+    else:
+        cause = f"set a higher --{part.name.lower()}_fraction, or prepare more of the log"
+    return (
+        f"split={options.split}: the {part.name.lower()} part is left empty ({sessions} sessions "
+        f"of {users} users): {cause}"
+    )
 
 
 def deal_sessions(

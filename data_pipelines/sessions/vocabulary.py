@@ -111,11 +111,13 @@ class Vocabulary:
         """
         path = Path(directory) / FILE_NAME
         if not path.is_file():
-            raise DataError(f"{path}: no such file; was {directory} prepared?")
+            raise DataError(f"{path}: no such file; prepare {directory} again")
 
         def check_header(found: list[str]) -> None:
             if found != list(_COLUMNS):
-                raise DataError(f"{path}: expected the columns {', '.join(_COLUMNS)}")
+                raise DataError(
+                    f"{path}: expected the columns {', '.join(_COLUMNS)}; prepare it again"
+                )
 
         frame = read_parquet(path, _COLUMNS, check_header)
         id_type = type_of(frame["item_id"].dtype)
@@ -124,7 +126,8 @@ class Vocabulary:
         if id_type is None or numbers != [pl.Int32, pl.Int64, pl.Int64] or nulls:
             raise DataError(
                 f"{path}: expected the types Int32, {' or '.join(ID_TYPES)}, Int64, Int64, without "
-                f"nulls; got {', '.join(map(str, frame.dtypes))} with {nulls} nulls"
+                f"nulls; got {', '.join(map(str, frame.dtypes))} with {nulls} nulls; prepare it "
+                "again"
             )
         vocabulary = cls(
             frame["item_id"].cast(pl.String),
@@ -134,11 +137,16 @@ class Vocabulary:
         )
         rows = np.arange(FIRST_ITEM_ID, vocabulary.size)
         if not np.array_equal(frame["index"], rows):
-            raise DataError(f"{path}: index: expected {FIRST_ITEM_ID}, {FIRST_ITEM_ID + 1}, ...")
+            raise DataError(
+                f"{path}: index: expected {FIRST_ITEM_ID}, {FIRST_ITEM_ID + 1}, ...; "
+                "prepare it again"
+            )
         if vocabulary.item_ids.n_unique() < len(rows):
-            raise DataError(f"{path}: item_id: an item is there twice")
+            raise DataError(f"{path}: item_id: an item is there twice; prepare it again")
         if np.any(vocabulary.train_events < 0) or np.any(vocabulary.valid_events < 0):
-            raise DataError(f"{path}: expected train_events >= 0 and valid_events >= 0")
+            raise DataError(
+                f"{path}: expected train_events >= 0 and valid_events >= 0; prepare it again"
+            )
         return vocabulary
 
 

@@ -131,4 +131,8 @@ def _require_passed(models: dict[str, dict[str, Any]], path: Path) -> None:
         if found["passed"] is False
     ]
     if failed:
-        raise AuditError(f"{path}: leakage audit failed: {', '.join(failed)}")
+        raise AuditError(
+            f"{path}: leakage audit failed: {', '.join(failed)}; do not use the figures of these "
+            "models. If own_later_events fails, prepare the log again: sessions that overlap are "
+            "merged now"
+        )

@@ -105,7 +105,10 @@ def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) 
             raise DataError(f"{path}: is not what a comparison writes; remove it to make it again")
         differing = _differences(values["made_with"], made_with)
         if differing:
-            raise DataError(f"{path}: made with other settings: {'; '.join(differing)}")
+            raise DataError(
+                f"{path}: made with other settings: {'; '.join(differing)}; give another workdir, "
+                f"or remove {directory} to make it again"
+            )
         return Cell(name, seed, directory, values)
     directory.mkdir(parents=True, exist_ok=True)
     with lock_workdir(directory):

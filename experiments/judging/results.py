@@ -88,7 +88,7 @@ def read_ranks(path: Path) -> pl.DataFrame:
       DataError: The file is missing, damaged, or holds something else.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file; remove {path.parent} to make it again")
     frame = read_parquet(path, _RANKS, lambda names: _require_ranks(path, names))
     ids = pl.col("user_id", "item_id").cast(pl.String)
     return frame.with_columns(ids).sort("user_id", "session", "position")
@@ -96,7 +96,10 @@ def read_ranks(path: Path) -> pl.DataFrame:
 
 def _require_ranks(path: Path, names: list[str]) -> None:
     if names != _RANKS:
-        raise DataError(f"{path}: expected the columns {', '.join(_RANKS)}")
+        raise DataError(
+            f"{path}: expected the columns {', '.join(_RANKS)}; "
+            f"remove {path.parent} to make it again"
+        )
 
 
 _WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {

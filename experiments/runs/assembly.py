@@ -151,7 +151,8 @@ def _require_impressions(run: RunConfig, data: Data) -> None:
     if asked > kept:
         raise DataError(
             f"{data.directory}: keeps {kept} impressions of an event at most (--impression_cap), "
-            f"not the {asked} of negatives=impressions:{asked}"
+            f"not the {asked} of negatives=impressions:{asked}; ask for fewer, or prepare with a "
+            "higher --impression_cap"
         )
 
 
@@ -168,7 +169,7 @@ def with_item_mode(run: RunConfig, data: Data) -> RunConfig:
     if unseen and not given:
         raise DataError(
             f"{data.directory}: {unseen:,} items of the catalogue have no event to learn from; "
-            "they need item_embeddings"
+            "they need item_embeddings, or prepare it without --catalogue"
         )
     return run._replace(model=choose_item_mode(run.model, run.loss, data.vocabulary.size, given))
 

@@ -54,7 +54,8 @@ class BadStepsError(Exception):
             f"(max_bad_steps={self.most}), which moved no parameter: loss {loss:.6g}, gradient "
             f"norm {float(metrics['grad_norm']):.6g}, parameter norm "
             f"{finite_norm(params):.6g}, learning rate "
-            f"{float(metrics['learning_rate']):.6g}; users of the batch: {named}"
+            f"{float(metrics['learning_rate']):.6g}; users of the batch: {named}. "
+            "Lower learning_rate, set clip_norm, or look at the events of these users"
         )
 
 

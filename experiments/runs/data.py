@@ -120,7 +120,8 @@ def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
     """
     if embeddings is not None and embeddings.width != item_dim:
         raise DataError(
-            f"{embeddings.file.path}: {embeddings.width} values a row, but item_dim={item_dim}"
+            f"{embeddings.file.path}: {embeddings.width} values a row, but item_dim={item_dim}; "
+            f"train with --item_dim={embeddings.width}"
         )
 
 

@@ -95,5 +95,5 @@ def make_workdir(path: Path) -> None:
       OSError: It cannot be made, or is a file.
     """
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: is a file, not a directory to work in")
+        raise NotADirectoryError(f"{path}: is a file, not a directory to work in; give another")
     path.mkdir(parents=True, exist_ok=True)

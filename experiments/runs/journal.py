@@ -29,7 +29,7 @@ def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> Non
     if not path.exists():
         return
     if not path.is_file():  # A pipe in its place would never end.
-        raise OSError(f"{path}: is no file")
+        raise OSError(f"{path}: is no file; remove it")
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:

@@ -66,7 +66,9 @@ def restore_run(
     """
     directory = workdir / "checkpoints"
     if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no such directory; was {workdir} trained?")
+        raise CheckpointError(
+            f"{directory}: no such directory; was {workdir} trained? Name the workdir of a run"
+        )
     with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
         while True:
             kept = checkpoints.steps()
@@ -127,7 +129,9 @@ def require_step(folder: Path, state: TrainState, step: int) -> None:
       CheckpointError: It was renamed.
     """
     if int(state.step) != step:
-        raise CheckpointError(f"{folder}: holds step {int(state.step)}: was it renamed?")
+        raise CheckpointError(
+            f"{folder}: holds step {int(state.step)}: was it renamed? Give it that name"
+        )
 
 
 def _placed(like: Any, layout: Layout | None) -> Any:
@@ -174,12 +178,15 @@ def open_run_data(restored: Restored, place: DataPlace) -> Data:
     named = place.item_embeddings is not None
     if named and restored.config.item_mode != "given":
         raise CheckpointError(
-            f"item_embeddings={place.item_embeddings}: the model was trained without given ones"
+            f"item_embeddings={place.item_embeddings}: the model was trained without given ones; "
+            "leave the flag out"
         )
     if not named and data.content_hash != trained["content_hash"]:
         raise CheckpointError(
             f"{data.directory}: content_hash {data.content_hash}, but the model was trained on "
-            f"{trained['content_hash']}: its item rows mean other items"
+            f"{trained['content_hash']}: its item rows mean other items. Name that log by "
+            f"--data_dir (it was {trained['directory']}), or train on this one; only models with "
+            "given --item_embeddings go from one log to another"
         )
     config = TrainConfig.from_dict(restored.configs["train"])
     given = {name: value for name, value in place._asdict().items() if value is not None}
@@ -201,5 +208,5 @@ def _step(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> int:
         raise CheckpointError(f"checkpoint={checkpoint}: must be best, last or a step")
     step = named[checkpoint]() if checkpoint in named else int(checkpoint)
     if step is None:
-        raise CheckpointError(f"{directory}: holds no checkpoint")
+        raise CheckpointError(f"{directory}: holds no checkpoint; train until one is saved")
     return step

@@ -22,7 +22,9 @@ def leave_whole(directory: Path, allow_older: bool) -> None:
         return
     damage, whole = next(iter(found.damaged.values())), found.newest_whole
     if whole is None:
-        raise CheckpointError(f"{damage}; no checkpoint in {directory} is whole")
+        raise CheckpointError(
+            f"{damage}; no checkpoint in {directory} is whole; train anew in another workdir"
+        )
     if not allow_older:
         raise CheckpointError(f"{damage}; --allow_older_checkpoint goes on from step {whole}")
     for step, line in found.damaged.items():

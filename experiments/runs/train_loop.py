@@ -114,7 +114,8 @@ def _validator(run: RunConfig, data: Data, parts: Parts) -> Validator | None:
     if counts["events"][group] == counts["unknown_items"][group]:
         raise DataError(
             f"{data.directory}: valid has no events of the group {group} on known items, so "
-            f"monitor={run.train.monitor} has no value"
+            f"monitor={run.train.monitor} has no value; monitor another group, such as all/mrr, or "
+            "prepare the log with more in valid"
         )
     evaluator = Evaluator(
         parts.model, parts.config, run.evaluation, data, Split.VALID, parts.layout

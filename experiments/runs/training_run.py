@@ -106,7 +106,10 @@ class Training:
         try:
             self._take_up(saved, step)
         except ValueError as error:
-            raise CheckpointError(f"{self._directory}/{step}: loader: {error}") from error
+            raise CheckpointError(
+                f"{self._directory}/{step}: loader: {error}; "
+                "remove this checkpoint to go on from the one before"
+            ) from error
 
     def _take_up(self, saved: dict[str, Any], step: int) -> None:
         """Puts the loader, the progress and the sums where a checkpoint says."""

@@ -193,7 +193,7 @@ def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optun
         elif differing := differences(saved, made_with):
             raise StudyError(
                 f"{shown}: the sweep {config.name} was made with other settings: "
-                f"{'; '.join(differing)}"
+                f"{'; '.join(differing)}; give it another --study, or another --storage"
             )
         yield study
     finally:

@@ -50,11 +50,11 @@ def make_mesh(data: int, model: int) -> Mesh | None:
         data = len(devices) // model if data == 1 else data
     asked = f"data_parallelism={data}, model_parallelism={model}: a mesh of {data * model} devices"
     if data * model > len(devices):
-        raise MeshError(f"{asked}, but there are {len(devices)}")
+        raise MeshError(f"{asked}, but there are {len(devices)}; ask for fewer")
     if jax.process_count() > 1 and data * model < len(devices):
         raise MeshError(
             f"{asked}, but the {jax.process_count()} processes have {len(devices)}, and all must "
-            "be in it"
+            "be in it; set data_parallelism=1 for all of them"
         )
     if data * model == 1:
         return None

@@ -140,7 +140,9 @@ class Checkpoints:
         for step, folder in step_folders(self._directory).items():
             damage = metrics_damage(folder)
             if damage is not None:
-                raise CheckpointError(damage)
+                raise CheckpointError(
+                    f"{damage}; name a step or the last one, in place of the best"
+                )
             monitored = _read_json(folder, "metrics").get("monitored")
             if monitored is None:
                 continue
@@ -234,7 +236,10 @@ class Checkpoints:
         folder = self._require_whole(step)
         saved = self.read(step, "config")
         if differing := differences(saved):
-            raise CheckpointError(f"{folder}: made with other settings: {'; '.join(differing)}")
+            raise CheckpointError(
+                f"{folder}: made with other settings: {'; '.join(differing)}; "
+                "use those settings, or another directory"
+            )
         form = earlier.get(self._schema_version(folder), EarlierState(like, lambda state: state))
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, form.like)
         try:
@@ -332,7 +337,9 @@ class Checkpoints:
         if step not in self._whole and is_first():
             damage = checkpoint_damage(folder)
             if damage is not None:
-                raise CheckpointError(damage)
+                kept = ", ".join(str(other) for other in self.steps() if other != step)
+                way = f"name another step (kept: {kept})" if kept else "no other step is kept"
+                raise CheckpointError(f"{damage}; {way}")
             self._whole.add(step)
         return folder
 

@@ -102,7 +102,10 @@ def schema_difference(folder: Path, version: object) -> str | None:
     if type(version) is int and version in READABLE_VERSIONS:
         return None
     readable = " and ".join(map(str, READABLE_VERSIONS))
-    return f"{folder}: schema_version={version}: this program reads {readable}"
+    return (
+        f"{folder}: schema_version={version}: this program reads {readable}; use the one that wrote "
+        "it"
+    )
 
 
 def _old_schema(folder: Path) -> str | None:

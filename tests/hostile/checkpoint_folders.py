@@ -24,7 +24,12 @@ DAMAGE_KINDS = {
 }
 """What is said of files that are not as they were written."""
 
-RENAMED = {"renamed": PATH + r"/\d+: holds step \d+: was it renamed\?"}
+OTHER_STEP = (
+    r"; (name another step \(kept: [\d, ]+\)|no other step is kept|name a step or the last one, .+)"
+)
+"""What one can do where a checkpoint is not as it was written."""
+
+RENAMED = {"renamed": PATH + r"/\d+: holds step \d+: was it renamed\? Give it that name"}
 RUN = RunConfig(
     HierTCNConfig(item_dim=2, gru_dim=2, tcn_channels=(2,)),
     LossConfig(negatives=(("uniform", 2),)),
@@ -136,9 +141,10 @@ DAMAGE = {
 VOUCHED_KINDS = {
     "metrics": PATH + r"/\d+: metrics: monitored=.+: must be a number or null",
     "config": PATH + r"/\d+: config cannot be used by this version: .+",
-    "schema": PATH + r"/\d+: schema_version=.+: this program reads \d+ and \d+",
+    "schema": PATH
+    + r"/\d+: schema_version=.+: this program reads \d+ and \d+; use the one that .+",
     "unreadable": PATH + r"/\d+: (state|config|loader|metrics) cannot be read: .+",
-    **DAMAGE_KINDS,
+    **{name: pattern + OTHER_STEP for name, pattern in DAMAGE_KINDS.items()},
     **RENAMED,
 }
 """What is said of damage that the checksums vouch for."""

@@ -12,6 +12,7 @@ from experiments.runs.restore import restore_run
 from hiertcn_jax.saving.checkpoint import CheckpointError
 from tests.hostile.checkpoint_folders import (
     DAMAGE_KINDS,
+    OTHER_STEP,
     PATH,
     RENAMED,
     VOUCHED_KINDS,
@@ -27,11 +28,11 @@ from tests.hostile.outcomes import Outcomes
 from tests.volume import few
 
 KINDS = {
-    **DAMAGE_KINDS,
+    **{name: pattern + OTHER_STEP for name, pattern in DAMAGE_KINDS.items()},
     **RENAMED,
     "no step": PATH + r": no checkpoint of step \d+ \(kept: .+\)",
-    "none": PATH + r": holds no checkpoint",
-    "no directory": PATH + r": no such directory; was .+ trained\?",
+    "none": PATH + r": holds no checkpoint; train until one is saved",
+    "no directory": PATH + r": no such directory; was .+ trained\? Name the workdir of a run",
 }
 
 

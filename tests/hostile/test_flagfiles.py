@@ -23,7 +23,7 @@ from tests.volume import few
 FILE = r"flag --flagfile=.*: "
 KINDS = {
     "unreadable": FILE + r"(cannot be read: .+|there is no user .+)",
-    "itself": FILE + r"includes itself",
+    "itself": FILE + r"includes itself; remove that line",
     "no flag": FILE + r"line \d+: expected --flag=value, got .+",
     "unknown": r"Unknown command line flag '.+'.*",
     "no value": r"Missing value for flag -.+|flag --\w+=None: Flag --\w+ must have a value.*",
@@ -178,7 +178,7 @@ def test_what_is_no_flagfile_is_named(tmp_path):
     assert refusal(tmp_path).endswith("cannot be read: Is a directory")
     path.write_bytes(b"--a=1\n\xff\n")
     assert "a.flags: cannot be read: 'utf-8' codec can't decode byte 0xff" in refusal(path)
-    assert refusal("/dev/zero").endswith("has more than 1,048,576 bytes")
+    assert refusal("/dev/zero").endswith("has more than 1,048,576 bytes; is it a flagfile?")
     path.write_text("--a=1\n\n# x\nb\n")
     assert refusal(path).endswith("a.flags: line 4: expected --flag=value, got 'b'")
     path.unlink()
@@ -193,13 +193,13 @@ def test_files_that_include_each_other(tmp_path):
     expected = ["prepare", "--a=1", "--b=2", "--c", "--", "--flagfile=x"]
     assert expand_flagfiles(["prepare", "--flagfile", str(one), *expected[3:]]) == expected
     two.write_text(f"--flagfile={tmp_path}/../{tmp_path.name}/one\n")
-    assert refusal(one).endswith("one: includes itself")
+    assert refusal(one).endswith("one: includes itself; remove that line")
     # Twice is no circle; but twice, and each twice again, has an end.
     for depth in range(40):
         inner = f"--flagfile={tmp_path / str(depth + 1)}\n"
         (tmp_path / str(depth)).write_text(inner * 2)
     (tmp_path / "40").write_text("--a=1\n")
-    assert refusal(tmp_path / "0").endswith("more than 100 files are included")
+    assert refusal(tmp_path / "0").endswith("more than 100 files are included; put them together")
 
 
 def test_a_pipe_is_read_as_a_file(tmp_path):

@@ -18,7 +18,7 @@ from tests.volume import few
 PATH = r"/\S+/manifest\.json"
 AGAIN = "; prepare it again"
 KINDS = {
-    "no file": PATH + r": no such file; is .+ the output of data_pipelines.prepare\?",
+    "no file": PATH + r": no such file; is .+ the output of data_pipelines.prepare\? Name .+",
     "key twice": PATH + r": not readable as JSON: the key '.*' is there twice",
     "JSON": PATH + r": not readable as JSON: .+",
     "version": PATH + r": expected schema_version 1, got .+" + AGAIN,
@@ -28,8 +28,8 @@ KINDS = {
     + AGAIN,
     "sum": PATH + r": counts\.\S+ is not the sum over its splits" + AGAIN,
     "part": PATH + r": counts\.splits\.\w+: (all|events\.first|more unknown_items) .+" + AGAIN,
-    "link": PATH + r": is a link to .+, out of .+",
-    "path": r"/.+: manifest\.json: files: '.*' is no path in it",
+    "link": PATH + r": is a link to .+, out of .+; put the file itself there",
+    "path": r"/.+: manifest\.json: files: '.*' is no path in it" + AGAIN,
     "not in it": r"/.+: is not in manifest\.json" + AGAIN,
     "file": r"/.+: no such file, but manifest\.json has it" + AGAIN,
     "size": r"/.+: expected \d+ bytes, got \d+" + AGAIN,
@@ -255,5 +255,7 @@ def test_the_directory_itself_may_be_a_link(copied, tmp_path):
     vocabulary = copied / "vocabulary.parquet"
     shutil.move(vocabulary, tmp_path / "vocabulary.parquet")
     vocabulary.symlink_to(tmp_path / "vocabulary.parquet")
-    with pytest.raises(DataError, match=r"vocabulary.parquet: is a link to .+, out of .+/link"):
+    with pytest.raises(
+        DataError, match=r"vocabulary.parquet: is a link to .+, out of .+/link; put the"
+    ):
         verify_files(tmp_path / "link", manifest["files"])

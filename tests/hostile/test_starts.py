@@ -38,15 +38,19 @@ from tests.hostile.damage import damaged, truncated
 from tests.hostile.outcomes import Outcomes
 from tests.volume import few
 
-REFUSED = r"; (--allow_older_checkpoint goes on from step \d+|no checkpoint in \S+ is whole)"
+REFUSED = (
+    r"; (--allow_older_checkpoint goes on from step \d+|"
+    r"no checkpoint in \S+ is whole; train anew in another workdir)"
+)
 KINDS = {
     **{name: pattern + REFUSED for name, pattern in DAMAGE_KINDS.items()},
     **RENAMED,
-    "journal": r"(\[Errno 21\] Is a directory: ')?/\S*/metrics\.jsonl('|: is no file)",
+    "journal": r"(\[Errno 21\] Is a directory: ')?/\S*/metrics\.jsonl('|: is no file; remove it)",
 }
 RESEALED_KINDS = {
-    "settings": PATH + r"/\d+: made with other settings: .+",
-    "loader": PATH + r"/\d+: loader: .+",
+    "settings": PATH
+    + r"/\d+: made with other settings: .+; use those settings, or another directory",
+    "loader": PATH + r"/\d+: loader: .+; remove this checkpoint .+",
     **VOUCHED_KINDS,
 }
 

@@ -27,6 +27,9 @@ CONFIG = {"model": {"item_dim": 4, "tcn_channels": (2, 2)}, "train": {"lanes": 3
 STATE = {"w_vd": jnp.arange(1200.0).reshape(40, 30)}
 
 
+ELSEWHERE = "; use those settings, or another directory"
+
+
 def save(directory, *steps):
     """Checkpoints at (step, monitored) pairs; the state is STATE + step."""
     checkpoints = Checkpoints(directory)
@@ -183,7 +186,7 @@ def test_other_settings_are_refused_by_the_name_of_each_field(tmp_path):
         f"{tmp_path}/1: made with other settings: "
         "model.item_dim: checkpoint 4, this run 8; "
         "model.pooling: checkpoint None, this run max; "
-        "model.tcn_channels: checkpoint [2, 2], this run [2, 3]"
+        "model.tcn_channels: checkpoint [2, 2], this run [2, 3]" + ELSEWHERE
     )
 
 
@@ -197,11 +200,11 @@ def test_a_field_that_this_program_does_not_know_is_named(tmp_path):
     known = {"model": {"item_dim": 8, "tcn_channels": (), "new": 0}, "train": {"lanes": 1}}
     assert refusal(lambda: restore(known)) == (
         f"{tmp_path}/1: made with other settings: "
-        "train.epochs: checkpoint 5, unknown to this version"
+        "train.epochs: checkpoint 5, unknown to this version" + ELSEWHERE
     )
     assert refusal(lambda: restore({"train": {"lanes": 3, "epochs": 5}})) == (
         f"{tmp_path}/1: made with other settings: model: checkpoint "
-        "{'item_dim': 4, 'tcn_channels': [2, 2]}, unknown to this version"
+        "{'item_dim': 4, 'tcn_channels': [2, 2]}, unknown to this version" + ELSEWHERE
     )
     known["train"]["epochs"] = 1
     restore(known)
@@ -241,13 +244,15 @@ def test_another_schema_is_refused(tmp_path):
         path.write_text(json.dumps({**values, "schema_version": version}))
         reseal(tmp_path / "1")
         assert refusal(lambda: restore(tmp_path)) == (
-            f"{tmp_path}/1: schema_version={version}: this program reads 2 and 3"
+            f"{tmp_path}/1: schema_version={version}: this program reads 2 and 3; "
+            "use the one that wrote it; no other step is kept"
         )
     # Before there were checksums.
     path.write_text(json.dumps({**values, "schema_version": 1}))
     (tmp_path / "1" / "checksums.json").unlink()
     assert refusal(lambda: restore(tmp_path)) == (
-        f"{tmp_path}/1: schema_version=1: this program reads 2 and 3"
+        f"{tmp_path}/1: schema_version=1: this program reads 2 and 3; use the one that wrote it; "
+        "no other step is kept"
     )
 
 
@@ -343,7 +348,10 @@ def test_a_part_that_is_gone_is_one_line(whole, tmp_path, part):
     directory = tmp_path / "copy"
     shutil.copytree(whole, directory)
     shutil.rmtree(directory / "1" / part)
-    assert re.match(rf"{directory}/1/{part}/\S+: missing$", refusal(lambda: restore(directory)))
+    assert re.match(
+        rf"{directory}/1/{part}/\S+: missing; no other step is kept$",
+        refusal(lambda: restore(directory)),
+    )
 
 
 def test_a_file_that_nobody_wrote_is_named(whole, tmp_path):
@@ -351,7 +359,7 @@ def test_a_file_that_nobody_wrote_is_named(whole, tmp_path):
     shutil.copytree(whole, directory)
     (directory / "1" / "state" / "more").write_text("")
     assert refusal(lambda: restore(directory)) == (
-        f"{directory}/1/state/more: not in checksums.json"
+        f"{directory}/1/state/more: not in checksums.json; no other step is kept"
     )
 
 

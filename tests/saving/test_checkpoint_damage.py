@@ -106,7 +106,7 @@ def test_a_checkpoint_from_before_there_were_checksums_says_its_schema(directory
     assert checkpoint_damage(directory / "8") == f"{directory}/8/checksums.json: missing"
     (directory / "8" / "config" / "metadata").write_text('{"schema_version": 1}')
     assert checkpoint_damage(directory / "8") == (
-        f"{directory}/8: schema_version=1: this program reads 2 and 3"
+        f"{directory}/8: schema_version=1: this program reads 2 and 3; use the one that wrote it"
     )
     (directory / "8" / "config" / "metadata").write_text(NESTED)
     assert checkpoint_damage(directory / "8") == f"{directory}/8/checksums.json: missing"

@@ -15,5 +15,5 @@ def test_no_name_leads_out_of_the_directory(tmp_path):
     verify_files(directory, described)
     (entry,) = described.values()
     for name in ("../outside", str(outside), "a/../../outside", "..", "", "a\\b", "a\0"):
-        with pytest.raises(DataError, match=r"files: .* is no path in it$"):
+        with pytest.raises(DataError, match=r"files: .* is no path in it; prepare it again$"):
             verify_files(directory, {**described, name: entry})
