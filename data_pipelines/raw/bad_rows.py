@@ -9,6 +9,10 @@ from data_pipelines.errors import DataError
 OnBadRow = Literal["error", "skip"]
 
 
+SKIP_HINT = "; --on_bad_row=skip leaves such rows out"
+"""Ends the line on a bad row for which there is nothing better to do."""
+
+
 class BadRows:
     """Stops at the first bad row, or counts bad rows by reason.
 

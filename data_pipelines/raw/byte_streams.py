@@ -47,7 +47,7 @@ def name_of(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             return Path(_only_member(path, archive).filename).name
     except _ERRORS as error:
-        raise DataError(f"{path}: cannot be unzipped: {error}") from error
+        raise DataError(f"{path}: cannot be unzipped: {error}; pack it again") from error
 
 
 def _unpacked(path: Path, size: int) -> Iterator[bytes]:
@@ -60,7 +60,7 @@ def _unpacked(path: Path, size: int) -> Iterator[bytes]:
         if not packed or isinstance(error, FileNotFoundError | PermissionError):
             raise
         line = str(error).strip().partition("\n")[0]
-        raise DataError(f"{path}: cannot be unzipped: {line}") from error
+        raise DataError(f"{path}: cannot be unzipped: {line}; pack it again") from error
 
 
 def _opened(path: Path, stack: contextlib.ExitStack) -> BinaryIO:
@@ -105,4 +105,4 @@ def _recoded(path: Path, pieces: Iterator[bytes], encoding: str) -> Iterator[byt
         if text := decoder.decode(b"", final=True).encode("utf-8"):
             yield text
     except UnicodeError as error:
-        raise DataError(f"{path}: is not in --encoding={encoding}: {error}") from error
+        raise DataError(f"{path}: is not in --encoding={encoding}: {error}; set another") from error

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.errors import DataError
-from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.bad_rows import SKIP_HINT, BadRows
 from data_pipelines.raw.byte_streams import read_pieces
 from data_pipelines.raw.text_rows import TextRows, find_rows
 
@@ -92,7 +92,7 @@ class DelimitedFile:
             header_rows = 0
         if row == 1:
             missing = "the file is empty" if self._text.names else "no rows behind the header"
-            raise DataError(f"{self._path}: {missing}")
+            raise DataError(f"{self._path}: {missing}; leave the file out, or write it again")
 
     def _header(self) -> list[str]:
         first = next(self._blocks(), None)
@@ -126,7 +126,7 @@ class DelimitedFile:
                 yield block, rows, lines
         rows, used, lines = find_rows(rest + b"\n", self._separator)
         if used <= len(rest):
-            raise DataError(f'{self._path}: a quote (") in the last rows is never closed')
+            raise DataError(f'{self._path}: a quote (") in the last rows is never closed; close it')
         if len(rows):
             yield rest + b"\n", rows, lines
 
@@ -141,7 +141,8 @@ class DelimitedFile:
         if len(rest) > BLOCK_BYTES:
             start = rest[:40].decode("utf-8", "replace")
             raise DataError(
-                f'{self._path}: no end to the row that starts {start!r}: is a quote (") not closed?'
+                f'{self._path}: no end to the row that starts {start!r}: is a quote (") not '
+                "closed? Close it"
             )
 
     def _check(
@@ -162,8 +163,8 @@ class DelimitedFile:
                     "--encoding=latin-1 reads those of Western Europe"
                 )
             if rows.misquoted[first]:
-                return f"{place}: {_MISQUOTED}"
-            return f"{place}: expected {expected} fields, got {rows.fields[first]}"
+                return f"{place}: {_MISQUOTED}{SKIP_HINT}"
+            return f"{place}: expected {expected} fields, got {rows.fields[first]}{SKIP_HINT}"
 
         well_formed = ~not_utf8 & ~rows.misquoted
         for reason, wrong in (

@@ -122,5 +122,8 @@ def read_drops(rows: int, dropped: Mapping[str, int]) -> list[Drop]:
     drops = [Drop(reason, events) for reason, events in dropped.items() if events]
     if not rows:
         reasons = "; ".join(f"{drop.reason}: {drop.events} rows" for drop in drops)
-        raise DataError(f"no rows are left of the log ({reasons or 'it has none'})")
+        raise DataError(
+            f"no rows are left of the log ({reasons or 'it has none'}); is it the right file, and "
+            "what --drop_where leaves out?"
+        )
     return drops

@@ -47,7 +47,7 @@ def read_parquet(
     # UnicodeDecodeError: the name of a column. KeyError, ...: what Arrow's errors are, too.
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         line = str(error).strip().partition("\n")[0]
-        raise DataError(f"{path}: not readable as Parquet: {line}") from error
+        raise DataError(f"{path}: not readable as Parquet: {line}; write it again") from error
     fixed = {field.name: field.type for field in table.schema if octets and _is_fixed(field.type)}
     table = pa.table([_storage(column) for column in table.columns], table.schema.names)
     for field in table.schema:

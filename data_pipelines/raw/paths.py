@@ -82,7 +82,7 @@ def _expand(path: str) -> Iterator[Path]:
 def _files_of_directory(directory: Path) -> list[Path]:
     files = sorted(_walk(directory), key=natural_order)
     if not files:
-        raise DataError(f"{directory}: no files in this directory")
+        raise DataError(f"{directory}: no files in this directory; name another")
     types = sorted({file_type(file) for file in files})
     if len(types) > 1:
         shown = ", ".join(suffix or "(no suffix)" for suffix in types)

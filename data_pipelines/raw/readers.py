@@ -106,5 +106,5 @@ def _parquet(file: Path, columns: list[str], lists: bool) -> Iterator[pl.DataFra
         file, columns, lambda found: require_columns(str(file), found, columns), lists, octets=True
     )
     if frame.is_empty():
-        raise DataError(f"{file}: no rows in it")
+        raise DataError(f"{file}: no rows in it; leave the file out")
     yield frame.with_columns(row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))

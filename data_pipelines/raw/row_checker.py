@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.bad_rows import SKIP_HINT, BadRows
 
 _SHOWN_CHARACTERS = 80
 
@@ -78,13 +78,14 @@ class RowChecker:
           column: The column that is bad there.
           reason: In a few words.
           expected: What should stand there.
-          remark: On the value of the first of them, with what to do; ends the message.
+          remark: On the value of the first of them, with what to do; ends the message in place
+            of `SKIP_HINT`.
         """
 
         def describe_first() -> str:
             first = int(np.argmax(bad))
             place, got = self.place(first, column), self.shown(first, column)
-            return f"{place}: expected {expected}, got {got}{remark}"
+            return f"{place}: expected {expected}, got {got}{remark or SKIP_HINT}"
 
         self._bad_rows.report(reason, int(bad.sum()), describe_first)
         if bad.any():

@@ -27,12 +27,16 @@ def require_plain_metadata(directory: Path) -> None:
     path = directory / "dataset_info.json"
     for name in _names(path, read_json(path)):
         if not re.fullmatch(r"[\w.{}-]+", name):
-            raise DataError(f"{path}: splits: {name!r} is no name of a file beside it")
+            raise DataError(
+                f"{path}: splits: {name!r} is no name of a file beside it; prepare it again"
+            )
     path = directory / "features.json"
     if path.exists():
         for name in _classes(read_json(path)):
             if not name.startswith(_OWN_CLASSES):
-                raise DataError(f"{path}: {name!r} is no class of {_OWN_CLASSES[:-1]}")
+                raise DataError(
+                    f"{path}: {name!r} is no class of {_OWN_CLASSES[:-1]}; prepare it again"
+                )
 
 
 def _names(path: Path, info: Any) -> Iterator[str]:
@@ -42,7 +46,9 @@ def _names(path: Path, info: Any) -> Iterator[str]:
         for split in info["splits"]:
             names += [split["name"], split.get("filepathTemplate", "{SPLIT}")]
     except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: does not describe a dataset: {error!r}") from error
+        raise DataError(
+            f"{path}: does not describe a dataset: {error!r}; prepare it again"
+        ) from error
     for name in names:
         yield str(name)
 

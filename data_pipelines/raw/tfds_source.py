@@ -83,7 +83,8 @@ def tfds_frames(
             except Exception as error:
                 raise DataError(
                     f"TFDS dataset {name!r}: split {split!r}: one of the records "
-                    f"{first + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}"
+                    f"{first + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}; prepare it "
+                    "again"
                 ) from error
             yield RawRows(f"{name} {split}", frame, True)
 
@@ -106,7 +107,9 @@ def _opened(name: str, data_dir: str | None, options: ReadOptions) -> Any:
         ) from error
     # TFDS has no class for what it cannot read.
     except Exception as error:
-        raise DataError(f"TFDS dataset {name!r} cannot be opened: {_one_line(error)}") from error
+        raise DataError(
+            f"TFDS dataset {name!r} cannot be opened: {_one_line(error)}; prepare it again"
+        ) from error
     require_columns(f"TFDS dataset {name!r}", list(builder.info.features), options.needed())
     return builder
 

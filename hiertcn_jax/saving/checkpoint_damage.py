@@ -103,8 +103,8 @@ def schema_difference(folder: Path, version: object) -> str | None:
         return None
     readable = " and ".join(map(str, READABLE_VERSIONS))
     return (
-        f"{folder}: schema_version={version}: this program reads {readable}; use the one that wrote "
-        "it"
+        f"{folder}: schema_version={version}: this program reads {readable}; use the one that "
+        "wrote it"
     )
 
 

@@ -32,7 +32,7 @@ KINDS = {
     "empty id": IDS + r": (line|row) \d+: the id is empty",
     "twice": IDS + r": (line|row) \d+: .+ is there twice",
     "lines": IDS + r": not readable as lines of text: .+",
-    "parquet": IDS + r": (not readable as Parquet: .+|the file is empty; .+)",
+    "parquet": IDS + r": (not readable as Parquet: .+; write it again|the file is empty; .+)",
     "column": IDS + r": expected one column 'item_id', got .*",
     "id type": IDS + r": column 'item_id': expected text or integers",
 }

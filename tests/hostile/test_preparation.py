@@ -119,7 +119,7 @@ def test_random_logs_become_what_the_plain_preparation_makes_of_them():
     assert min(splits.values()) > few(3, of=50), splits
 
 
-READER_KINDS = {**KINDS, "log": r"/.+/log\.\S+: .+|no rows are left of the log \(.+\)"}
+READER_KINDS = {**KINDS, "log": r"/.+/log\.\S+: .+|no rows are left of the log \(.+\); .+"}
 
 
 def test_damaged_logs_become_whole_directories_or_none(tmp_path):

@@ -154,7 +154,7 @@ def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({}, r"^0\.csv: row 701 \(line 702\), column 'item_id': expected a value, got nothing$"),
+        ({}, r"^0\.csv: row 701 \(line 702\), column 'item_id': expected a value, got nothing; --"),
         ({"on_bad_row": "skip", "min_user_events": 999}, r"the filters leave nothing: min_user_ev"),
         ({"input": ("*.csv",), "on_bad_row": "skip", "drop_where": "kind<9"},
          r"no rows are left of the log \("),

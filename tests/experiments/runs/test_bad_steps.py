@@ -75,7 +75,10 @@ def test_too_many_in_a_row_end_the_run_with_all_that_is_known(data, tmp_path, mo
     )
     # The parameters are those of step 3, which is the newest that was saved without.
     assert float(message.split("parameter norm ")[1].split(",")[0]) == pytest.approx(norm, rel=1e-4)
-    assert message.endswith(f"; users of the batch: {', '.join(users)}")
+    assert message.endswith(
+        f"; users of the batch: {', '.join(users)}. Lower learning_rate, set clip_norm, or look at "
+        "the events of these users"
+    )
     assert "\n" not in message
     assert restore_run(tmp_path, "last").step == 6
 

@@ -190,7 +190,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
 def test_a_workdir_that_is_a_file_is_said(tmp_path):
     path = tmp_path / "run"
     path.write_text("")
-    with pytest.raises(OSError, match=f"^{path}: is a file, not a directory to work in$"):
+    with pytest.raises(OSError, match=f"^{path}: is a file, not a directory to work in; give"):
         make_workdir(path)
     for _ in range(2):
         make_workdir(tmp_path / "a" / "b")

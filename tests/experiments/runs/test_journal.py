@@ -92,7 +92,7 @@ def test_a_line_that_is_nested_without_end_is_dropped(tmp_path):
 def test_what_is_no_journal_is_said(tmp_path, make):
     path = tmp_path / "metrics.jsonl"
     make(path)
-    with pytest.raises(OSError, match=f"^{path}: is no file$"):
+    with pytest.raises(OSError, match=f"^{path}: is no file; remove it$"):
         keep_lines_until(path, 10)
 
 

@@ -78,7 +78,10 @@ def test_a_checkpoint_that_was_renamed_is_not_gone_on_from(data, whole, tmp_path
     for more in ((), ("--allow_older_checkpoint",)):
         with pytest.raises(CheckpointError) as caught:
             run_train(data, workdir, *more)
-        assert str(caught.value) == f"{workdir}/checkpoints/60: holds step 9: was it renamed?"
+        assert (
+            str(caught.value)
+            == f"{workdir}/checkpoints/60: holds step 9: was it renamed? Give it that name"
+        )
     assert "going on" not in capsys.readouterr().out
     assert contents(workdir) == before
 
