@@ -7,6 +7,8 @@ matrix product in that type, the memory of the compiled step, and what the paper
 interactions would take at that speed. Batches come from the host in every step, as in a run.
 `loader`: events a second that the host makes ready. `evaluation`: exact ranks over the whole
 catalogue. A case that does not fit, or does not compile, is named with its error; the others go on.
+No case starts after --minutes, and those that did not are named: compiling for a GPU may take a
+minute a model.
 
 It runs on whatever device JAX finds. On a CPU: --lanes=8 --items=2000 --seconds=0.2.
 """
@@ -52,11 +54,13 @@ class Command(NamedTuple):
     Attributes:
       settings: Of the training cases.
       product_size: Rows and columns of the matrices whose product is the peak.
+      minutes: After which no case starts.
       json: The file to write.
     """
 
     settings: Settings
     product_size: int
+    minutes: float
     json: str
 
 
@@ -135,7 +139,7 @@ def evaluation_case(settings: Settings) -> dict[str, Any]:
 
 def measure(command: Command) -> dict[str, dict[str, Any]]:
     """The figures of all cases, by name."""
-    settings = command.settings
+    settings, started = command.settings, time.perf_counter()
     users = draw_users(settings.users, settings.items, SEED)
     peaks = {dtype: matmul_flops(dtype, command.product_size, settings.seconds) for dtype in DTYPES}
     cases: dict[str, dict[str, Any]] = {
@@ -144,17 +148,20 @@ def measure(command: Command) -> dict[str, dict[str, Any]]:
 
     def attempt(case: str, work: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         try:
+            if time.perf_counter() - started > 60 * command.minutes:
+                raise ValueError(f"not started within --minutes={command.minutes}")
             cases[case] = work(*arguments)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
             cases[case] = {"error": str(error).partition("\n")[0][:200]}
         print_case(case, cases[case])
         jax.clear_caches()
 
+    # Those that take seconds come first.
+    attempt("loader", loader_case, settings, users)
+    attempt("evaluation", evaluation_case, settings)
     for name, dtype in itertools.product(settings.models, DTYPES):
         one = settings._replace(config=dataclasses.replace(settings.config, dtype=dtype))
         attempt(f"{name} {dtype}", train_case, name, one, users, peaks[dtype])
-    attempt("loader", loader_case, settings, users)
-    attempt("evaluation", evaluation_case, settings)
     return cases
 
 
@@ -213,6 +220,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("users", 4000, "Users drawn.", lower_bound=1)
     flags.DEFINE_integer("batches", 4, "Different batches of a model.", lower_bound=1)
     flags.DEFINE_float("seconds", 5.0, "What a case runs, about.", lower_bound=0.0)
+    flags.DEFINE_float("minutes", 5.0, "After so many minutes no case starts.", lower_bound=0.0)
     flags.DEFINE_integer("product_size", 8192, "Size of the peak's matrices.", lower_bound=1)
 
 
@@ -245,7 +253,7 @@ def read_flags() -> Command:
         rounds=1,
         seconds=values.seconds,
     )
-    return Command(settings, values.product_size, values.json)
+    return Command(settings, values.product_size, values.minutes, values.json)
 
 
 def main(command: Command) -> None:

@@ -17,16 +17,24 @@ _WHILE = re.compile(r" while\(.*body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
-def accessed_bytes(compiled: jax.stages.Compiled) -> float:
+def accessed_bytes(compiled: jax.stages.Compiled) -> float | None:
     """Bytes that the operations of a program read and write, by XLA's cost analysis.
 
     XLA counts the body of a loop once; here it counts as often as it runs. Caches are not known to
     it: what one operation has just written, the next one reads again.
 
+    Returns:
+      None where the device's compiler has no such analysis: that of NVIDIA GPUs has none.
+
     Raises:
       ValueError: A loop runs for a number of times that is not known before.
     """
-    return _Program(compiled.as_text() or "").cost("bytes accessed")
+    try:
+        return _Program(compiled.as_text() or "").cost("bytes accessed")
+    except jax.errors.JaxRuntimeError as error:
+        if "UNIMPLEMENTED" not in str(error):
+            raise
+        return None
 
 
 def temporary_bytes(compiled: jax.stages.Compiled) -> int:

@@ -156,12 +156,14 @@ class Row:
 
     def figures(self) -> dict[str, float]:
         """What does not depend on the clock, and the time of compilation."""
-        events, slots, flops, moved = sum(self._events), 0, 0, 0.0
+        events, slots, flops = sum(self._events), 0, 0
         cost = {bucket: accessed_bytes(program) for bucket, program in self._programs.items()}
+        # Of no use in part: a device whose compiler counts no bytes has no such figure.
+        moved = [cost[batch.bucket] for batch in self.batches]
+        counted = sum(one for one in moved if one is not None) if None not in moved else None
         for batch in self.batches:
             bucket = batch.bucket
             slots += bucket.lanes * bucket.events
-            moved += cost[bucket]
             flops += train_step_flops(
                 self.config, bucket, self._settings.negatives, self.layout != "chunks"
             )
@@ -171,7 +173,7 @@ class Row:
             "parameters": count_parameters(self.config),
             "compile_s": round(self.compile_s, 2),
             "flops_per_event": round(flops / events),
-            "bytes_per_event": round(moved / events),
+            **({} if counted is None else {"bytes_per_event": round(counted / events)}),
             "peak_bytes": max(map(temporary_bytes, self._programs.values())),
             "sequential_steps": self.sequential_steps(),
         }

@@ -15,11 +15,21 @@ def test_every_case_has_figures(tmp_path):
     assert result.returncode == 0, result.stderr
     cases = json.loads(report.read_text())["cases"]
     trained = [f"{m} {d}" for m in ("hiertcn", "gru_user") for d in ("float32", "bfloat16")]
-    assert list(cases) == ["matmul float32", "matmul bfloat16", *trained, "loader", "evaluation"]
+    assert list(cases) == ["matmul float32", "matmul bfloat16", "loader", "evaluation", *trained]
     assert not [case for case, figures in cases.items() if "error" in figures]
     for case in (*trained, "loader", "evaluation"):
         assert cases[case]["events_per_s"] > 0
         assert case in result.stdout
+
+
+def test_cases_that_do_not_start_in_time_are_named(tmp_path):
+    report = tmp_path / "accelerator.json"
+    command = [sys.executable, "-m", "benchmarks.accelerator", f"--json={report}", "--minutes=0"]
+    command += ["--items=300", "--users=5", "--seconds=0", "--product_size=8", "--dim=8"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    cases = json.loads(report.read_text())["cases"]
+    assert cases["hiertcn float32"] == {"error": "not started within --minutes=0.0"}
 
 
 def test_an_unknown_model_is_one_line(tmp_path):
