@@ -116,8 +116,8 @@ MUTATIONS = {
     ),
     "a checkpoint with other settings is restored": Mutation(
         f"{_CHECKPOINTS}.restore",
-        "if differing: ...",
-        "pass",
+        "differences(saved)",
+        "[]",
         "tests/saving/test_checkpoint.py::test_other_settings_are_refused_by_the_name_of_each_field",
     ),
     "two runs may share a workdir": Mutation(
@@ -274,8 +274,8 @@ MUTATIONS = {
         "tests/saving/test_checkpoint.py::test_another_schema_is_refused",
     ),
     "a saved field that this program does not know is ignored": Mutation(
-        f"{_CHECKPOINTS}.restore",
-        "known is not None",
+        "hiertcn_jax/saving/checkpoint.py::unknown_fields",
+        "name not in known",
         "False",
         "tests/saving/test_checkpoint.py::test_a_field_that_this_program_does_not_know_is_named",
     ),
