@@ -7,10 +7,12 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Simulated devices, for what runs on several; everything else takes the first one.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# One thread for each test process, since xdist keeps the cores busy; and tests compile more than
-# they compute, so the compiler is told not to try hard.
+# One thread for each test process, since xdist keeps the cores busy. Tests compile more than they
+# compute: the compiler is told not to try hard, and its older emitters take a third of the time.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+    "XLA_FLAGS",
+    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 "
+    "--xla_cpu_use_fusion_emitters=false",
 )
 
 # Tests make the same programs again and again: each process compiles one once. Processes do not
