@@ -9,8 +9,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Simulated devices, for what runs on several; everything else takes the first one.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 # One thread for each test process, since xdist keeps the cores busy. Tests compile more than they
-# compute: the compiler is told not to try hard, and its older emitters take a third of the time. It
-# ends the process at a flag that it does not know, so they are asked for where they are known to be.
+# compute: the compiler is told not to try hard, and its older emitters take a third of the time.
+# A flag that it does not know ends the process, so they are asked for where they are known to be.
 _flags = ["--xla_cpu_multi_thread_eigen=false", "--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")
