@@ -20,7 +20,6 @@ if importlib.util.find_spec("optuna") is None:
     print("error: sweeps need Optuna: python -m pip install 'hiertcn_jax[sweep]'", file=sys.stderr)
     sys.exit(1)
 
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -31,6 +31,7 @@ from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.runs.locking import lock_workdir
+from experiments.runs.resolve import resolve
 from experiments.runs.restore import restore_run
 from experiments.runs.run_results import score, write_result
 from experiments.runs.tiling import tiling_warning
@@ -92,12 +93,11 @@ def _prepare(settings: Settings) -> None:
 def _train(settings: Settings, data: Data) -> None:
     if warning := tiling_warning(settings.run, jax.default_backend()):
         print(warning, file=sys.stderr)
-    flags_file = settings.workdir / "flags.txt"
+    run, flags_file = resolve(settings.run, data), settings.workdir / "flags.txt"
     train(
-        settings.run,
-        data,
+        run,
         settings.workdir,
-        lambda: flags_lib.save_flags(flags_file),
+        lambda: flags_lib.save_flags(flags_file, run.config),
         settings.allow_older,
     )
     processes.wait_for_all("trained")

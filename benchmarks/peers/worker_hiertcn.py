@@ -15,6 +15,7 @@ from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import open_data
+from experiments.runs.resolve import resolve
 from hiertcn_jax.learning.loss_config import LossConfig, LossName
 from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
@@ -53,8 +54,8 @@ def main() -> None:
     channel = open_channel()
 
     settings, data = Settings(), open_data(arguments.data_dir)
-    run = run_config(settings, arguments.loss)
-    parts = assemble(run, data)
+    resolved = resolve(run_config(settings, arguments.loss), data)
+    run, parts = resolved.config, assemble(resolved)
     state = init_train_state(
         jax.random.key(run.train.seed),
         parts.model,

@@ -14,6 +14,7 @@ from experiments.judging.rankers import fitted_histories
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
+from experiments.runs.resolve import resolve
 from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch
 
@@ -53,9 +54,10 @@ def check_causal(
 def check_batches(run: RunConfig, data: Data) -> Result:
     """Data with other held-out events gives the same training batches and counts of items."""
     fit_on, other = run.train.fit_on, with_other_held_out(data, run.train.fit_on)
-    parts = assemble(run, data)
-    batches = min(parts.plan.steps_per_epoch, _BATCHES)
-    pairs = itertools.islice(zip(parts.loader, assemble(run, other).loader, strict=True), batches)
+    one_run = resolve(run, data)
+    batches = min(one_run.plan.steps_per_epoch, _BATCHES)
+    loaders = (assemble(resolved).loader for resolved in (one_run, resolve(run, other)))
+    pairs = itertools.islice(zip(*loaders, strict=True), batches)
     counts_v = np.zeros(data.vocabulary.size, np.int64)
     for history in fitted_histories(other, fit_on):
         np.add.at(counts_v, history.item_ids_n, 1)

@@ -22,10 +22,10 @@ from experiments.judging.rankers import (
     takes_embeddings,
 )
 from experiments.judging.results import write_json, write_ranks
-from experiments.runs.assembly import with_item_mode
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.locking import lock_workdir
+from experiments.runs.resolve import resolve, resolve_config
 from experiments.runs.restore import restore_run
 from experiments.runs.saved_configs import as_now, saved_configs
 from experiments.runs.train_loop import train
@@ -159,7 +159,7 @@ def _made_with(comparison: Comparison, run: RunConfig | None, name: str) -> dict
     if run is None:
         decided |= _ranker_made_with(comparison, name)
     else:
-        decided |= as_now(saved_configs(with_item_mode(run, comparison.data), comparison.data))
+        decided |= as_now(saved_configs(resolve_config(run, comparison.data), comparison.data))
         # Where files lie and what of them is in memory does not matter; their hashes do.
         del decided["data"]["directory"]
         for place in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):
@@ -206,7 +206,7 @@ def _train_and_score(
     comparison: Comparison, run: RunConfig, directory: Path
 ) -> tuple[Evaluation, dict[str, Any]]:
     data = comparison.data
-    train(run, data, directory, allow_older=comparison.allow_older)
+    train(resolve(run, data), directory, allow_older=comparison.allow_older)
     restored = restore_run(directory, "best")
     evaluator = Evaluator(
         restored.model, restored.config, restored.evaluation, data, comparison.split

@@ -28,6 +28,16 @@ FLAGS = flags.FLAGS
 
 _ALLOW_OLDER = "allow_older_checkpoint"
 
+_SETTINGS = frozenset(
+    field.flag
+    for fields in (
+        fields_of_models(),
+        *map(fields_of, (LossConfig, OptimizerConfig, TrainConfig, EvalConfig)),
+    )
+    for field in fields
+)
+"""The flags of `define_config_flags`."""
+
 
 def define_config_flags() -> None:
     """Defines a flag for every setting of a run, of whichever model."""
@@ -108,11 +118,15 @@ def define_train_flags() -> None:
     flags.mark_flags_as_required(["data_dir", "workdir"])
 
 
-def save_flags(path: Path) -> None:
-    """Writes every flag of the runners as a flagfile, with which the run can be repeated.
+def save_flags(path: Path, run: RunConfig | None = None) -> None:
+    """Writes the flags of a runner as a flagfile, with which the run can be repeated.
 
     Leave to use an older checkpoint is given for one start, and not written; nor is where processes
     meet.
+
+    Args:
+      path: The file.
+      run: The settings of the one run that there is; None: those of the flags, for all models.
     """
     own = [
         flag
@@ -122,8 +136,10 @@ def save_flags(path: Path) -> None:
         for flag in module_flags
         if flag.value is not None and flag.name not in (_ALLOW_OLDER, *CLUSTER_FLAGS)
     ]
-    lines = sorted({flag.serialize() for flag in own})
-    write_text(path, "\n".join(lines) + "\n")
+    if run is not None:
+        own = [flag for flag in own if flag.name not in _SETTINGS]
+    lines = {flag.serialize() for flag in own} | set(run_lines(run) if run else ())
+    write_text(path, "\n".join(sorted(lines)) + "\n")
 
 
 def run_lines(run: RunConfig) -> list[str]:

@@ -9,9 +9,9 @@ import jax
 
 from experiments.flags.place_flags import DataPlace
 from experiments.judging.config import EvalConfig
-from experiments.runs.assembly import make_layout
 from experiments.runs.config import TrainConfig
 from experiments.runs.data import Data, open_data, require_width, with_embeddings
+from experiments.runs.layout import make_layout
 from experiments.runs.saved_configs import as_now, who_can
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import ModelConfig

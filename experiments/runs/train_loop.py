@@ -10,16 +10,14 @@ from experiments.judging.evaluation import Evaluator, flat_metrics
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts, assemble
 from experiments.runs.bad_steps import BadStepsError
-from experiments.runs.config import RunConfig
-from experiments.runs.data import Data
+from experiments.runs.resolve import ResolvedRun
 from experiments.runs.resume import leave_whole
 from experiments.runs.training_run import Training, Validator
 from hiertcn_jax.devices import processes
 
 
 def train(
-    run: RunConfig,
-    data: Data,
+    run: ResolvedRun,
     workdir: Path,
     on_start: Callable[[], None] = lambda: None,
     allow_older: bool = False,
@@ -31,8 +29,7 @@ def train(
     of the run that goes on.
 
     Args:
-      run: The configs.
-      data: What to train on.
+      run: What to train, and on what.
       workdir: The run's directory; who calls holds its lock (`lock_workdir`).
       on_start: Called once it is certain that a run that is there goes on with these configs.
       allow_older: Whether an older checkpoint serves where the newest is damaged.
@@ -44,14 +41,13 @@ def train(
       NonFiniteError: The loss or the gradient was not finite in too many steps in a row. Nothing is
         saved behind the checkpoint before.
       StoppedError: A signal asked to stop; the last step is saved.
-      ValueError: The data has nothing to train on.
     """
-    parts = assemble(run, data)
-    validate = _validator(run, data, parts)
+    parts = assemble(run)
+    validate = _validator(run, parts)
     # Whatever ends the run: what is being written is written to its end, and threads stop.
     with contextlib.ExitStack() as closing:
         stop = closing.enter_context(StopSignals())
-        training = begin(run, data, parts, workdir, closing, on_start, allow_older)
+        training = begin(run, parts, workdir, closing, on_start, allow_older)
         try:
             _go_through(training, validate, stop)
         except BadStepsError as error:
@@ -61,8 +57,7 @@ def train(
 
 
 def begin(
-    run: RunConfig,
-    data: Data,
+    run: ResolvedRun,
     parts: Parts,
     workdir: Path,
     closing: contextlib.ExitStack,
@@ -72,8 +67,7 @@ def begin(
     """A run in front of its next step; nothing is compiled for steps yet.
 
     Args:
-      run: The configs.
-      data: What to train on.
+      run: What to train, and on what.
       parts: What the run is made of.
       workdir: The run's directory.
       closing: Gets what has to be closed at the end.
@@ -86,7 +80,7 @@ def begin(
     """
     if processes.is_first():
         leave_whole(workdir / "checkpoints", allow_older)
-    training = Training(run, data, parts, workdir, closing)
+    training = Training(run, parts, workdir, closing)
     if processes.is_first():
         on_start()
     training.open_journal(workdir, closing)
@@ -106,8 +100,9 @@ def _go_through(training: Training, validate: Validator | None, stop: StopSignal
         training.save_if_behind()
 
 
-def _validator(run: RunConfig, data: Data, parts: Parts) -> Validator | None:
+def _validator(resolved: ResolvedRun, parts: Parts) -> Validator | None:
     """The validation of a run; None where valid is trained on."""
+    run, data = resolved.config, resolved.data
     if run.train.fit_on != "train":
         return None
     counts, group = data.manifest["counts"]["splits"]["valid"], run.train.monitor.split("/")[0]
@@ -118,6 +113,6 @@ def _validator(run: RunConfig, data: Data, parts: Parts) -> Validator | None:
             "prepare the log with more in valid"
         )
     evaluator = Evaluator(
-        parts.model, parts.config, run.evaluation, data, Split.VALID, parts.layout
+        parts.model, run.model, run.evaluation, data, Split.VALID, resolved.layout
     )
     return lambda state, between: flat_metrics(evaluator(state.params, between).metrics)

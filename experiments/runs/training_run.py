@@ -14,12 +14,11 @@ from data_pipelines.lanes.loaders import merge_states, require_state
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts
 from experiments.runs.bad_steps import BadStepsError, NonFiniteError
-from experiments.runs.config import RunConfig
-from experiments.runs.data import Data
 from experiments.runs.journal import Journal, NoJournal
 from experiments.runs.meter import Meter, Sums
+from experiments.runs.resolve import ResolvedRun
 from experiments.runs.restore import require_step
-from experiments.runs.saved_configs import differences, saved_configs
+from experiments.runs.saved_configs import differences
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import place_batch
 from hiertcn_jax.learning.earlier_states import earlier_states
@@ -61,13 +60,12 @@ class Training:
     """
 
     def __init__(
-        self, run: RunConfig, data: Data, parts: Parts, workdir: Path, closing: contextlib.ExitStack
+        self, run: ResolvedRun, parts: Parts, workdir: Path, closing: contextlib.ExitStack
     ) -> None:
         """Begins afresh from the seed, or from the newest checkpoint, if its settings are the same.
 
         Args:
-          run: The configs.
-          data: What to train on.
+          run: What to train, and on what.
           parts: What the run is made of.
           workdir: The run's directory.
           closing: Gets what has to be closed at the end.
@@ -75,16 +73,20 @@ class Training:
         Raises:
           CheckpointError: The newest checkpoint is of a run with other settings, or cannot be used.
         """
-        self._run, self._data, self._parts = run, data, parts
-        self._configs = saved_configs(run._replace(model=parts.config), data)
+        self._run, self._parts, self._train = run, parts, run.config.train
         self._directory = workdir / "checkpoints"
         self._checkpoints = Checkpoints(self._directory)
         closing.callback(self._checkpoints.close)
         self._batches = iter(parts.loader)
         closing.callback(self._batches.close)
-        key, rows = jax.random.key(run.train.seed), data.vocabulary.size
         self._state = init_train_state(
-            key, parts.model, parts.config, parts.optimizer, run.train.lanes, rows, parts.layout
+            jax.random.key(self._train.seed),
+            parts.model,
+            run.config.model,
+            parts.optimizer,
+            self._train.lanes,
+            run.data.vocabulary.size,
+            run.layout,
         )
         self.progress, self._sums = Progress(), Sums()
         step = processes.first_says(self._checkpoints.latest_step())
@@ -97,8 +99,8 @@ class Training:
         self._state = self._checkpoints.restore(
             step,
             self._state,
-            lambda saved: differences(saved, self._configs),
-            self._run.train.model_parallelism,
+            lambda saved: differences(saved, self._run.saved),
+            self._train.model_parallelism,
             earlier_states(self._state, self._parts.optimizer.rows),
         )
         require_step(self._directory / str(step), self._state, step)
@@ -117,7 +119,7 @@ class Training:
             if name not in saved:
                 raise ValueError(f"{name}: missing")
         self.progress = Progress.from_dict(saved["progress"], "progress")
-        if self.progress.validation_due and self._run.train.fit_on != "train":
+        if self.progress.validation_due and self._train.fit_on != "train":
             raise ValueError("progress.validation_due=True: this run does not validate")
         self._sums = Sums.from_dict(saved["sums"], "sums")
         require_state(saved["batches"], self._batches.get_state(), step)
@@ -129,15 +131,15 @@ class Training:
         if processes.is_first():
             self._journal = Journal(workdir, self.step, self.progress.validation_due)
         closing.callback(self._journal.close)
-        bar = closing.enter_context(_progress_bar(self.step, self._parts.plan.total_steps))
-        per_epoch, bad_steps = self._parts.plan.steps_per_epoch, self._run.train.max_bad_steps
+        bar = closing.enter_context(_progress_bar(self.step, self._run.plan.total_steps))
+        per_epoch, bad_steps = self._run.plan.steps_per_epoch, self._train.max_bad_steps
         self._meter = Meter(self._journal, bar, per_epoch, self._sums, bad_steps)
 
     def goes_on(self) -> bool:
         """Whether there is something left to do."""
-        ended = self.progress.stops(self._run.train.patience)
+        ended = self.progress.stops(self._train.patience)
         return self.progress.validation_due or (
-            self.step < self._parts.plan.total_steps and not ended
+            self.step < self._run.plan.total_steps and not ended
         )
 
     def advance(self, validates: bool) -> bool:
@@ -151,9 +153,9 @@ class Training:
         """
         if self.progress.validation_due:
             return False
-        plan, config = self._parts.plan, self._run.train
+        plan, config = self._run.plan, self._train
         batch, info = next(self._batches)
-        batch = place_batch(batch, self._parts.layout)
+        batch = place_batch(batch, self._run.layout)
         self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
         self.step += 1
         self._meter.add(self.step, metrics, info.user_bs)
@@ -176,7 +178,7 @@ class Training:
             values = validate(self._state, between_batches)
         except _CutShortError:
             return None
-        monitor = self._run.train.monitor
+        monitor = self._train.monitor
         self.progress.validation_due = False
         self.progress.judge(values[monitor])
         self._journal.write(self.step, "valid", values)
@@ -195,7 +197,7 @@ class Training:
             "sums": dataclasses.asdict(self._meter.read()),
         }
         self._journal.sync()
-        self._checkpoints.save(self.step, self._state, loader, self._configs, monitored)
+        self._checkpoints.save(self.step, self._state, loader, self._run.saved, monitored)
         self._saved = self.step
         give_back_freed_memory()
         self._meter.resume()
@@ -207,7 +209,7 @@ class Training:
 
     def explain(self, error: BadStepsError) -> NonFiniteError:
         """What there is to say about steps that were skipped."""
-        return error.explain(self._data, self._state.params)
+        return error.explain(self._run.data, self._state.params)
 
 
 class _CutShortError(Exception):

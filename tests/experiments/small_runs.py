@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments import train
 from experiments.runs import train_loop as loop
+from experiments.runs.resolve import resolve
 from tests.experiments.flags.test_run_flags import parsed
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ def run_train(data, workdir, *more):
 
 def train_in(data, workdir, *more):
     """The training of experiments.train, without what it scores at the end."""
-    loop.train(settings_of(data, workdir, *more).run, data, workdir)
+    loop.train(resolve(settings_of(data, workdir, *more).run, data), workdir)
 
 
 def journal(workdir):
@@ -76,8 +77,8 @@ def signal_in_step(monkeypatch, number, kind):
     """The signal comes while the step of this number is done."""
     assemble = loop.assemble
 
-    def assemble_and_signal(run, data):
-        parts, done = assemble(run, data), []
+    def assemble_and_signal(run):
+        parts, done = assemble(run), []
 
         def step(*arguments):
             done.append(1)

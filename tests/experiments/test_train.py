@@ -19,6 +19,7 @@ from data_pipelines.lanes.loaders import train_loader
 from experiments import embed, evaluate, train
 from experiments.flags.place_flags import DataPlace
 from experiments.runs import train_loop as loop
+from experiments.runs.resolve import resolve
 from experiments.runs.restore import restore_run
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -100,8 +101,8 @@ def kill_in_step(monkeypatch, number):
     """The training step of this number is the last one begun."""
     assemble = loop.assemble
 
-    def assemble_and_kill(run, data):
-        parts, done = assemble(run, data), []
+    def assemble_and_kill(run):
+        parts, done = assemble(run), []
 
         def step(*arguments):
             done.append(1)
@@ -365,7 +366,7 @@ def parsed_embed(*arguments):
 
 def test_a_run_on_train_and_valid_is_not_validated(data, tmp_path):
     settings = settings_of(data, tmp_path, "--fit_on=train_valid", "--steps=2")
-    loop.train(settings.run, data, tmp_path)
+    loop.train(resolve(settings.run, data), tmp_path)
     assert {line["kind"] for line in journal(tmp_path)} == {"train"}
     assert restore_run(tmp_path, "best").step == 2
 

@@ -8,6 +8,7 @@ import pytest
 from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 from experiments.runs.data import open_data
+from experiments.runs.resolve import resolve
 from experiments.runs.train_loop import train
 from tests.hostile.checkpoint_folders import RUN
 from tests.hostile.limits import limited
@@ -31,7 +32,7 @@ def workdir(prepared_dir, tmp_path_factory):
     """The workdir of a run from beginning to end."""
     directory = tmp_path_factory.mktemp("run") / "W"
     directory.mkdir()
-    train(RUN, open_data(prepared_dir), directory)
+    train(resolve(RUN, open_data(prepared_dir)), directory)
     return directory
 
 

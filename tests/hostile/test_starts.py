@@ -17,6 +17,7 @@ import pytest
 from experiments.runs import training_run as training
 from experiments.runs.assembly import assemble
 from experiments.runs.data import open_data
+from experiments.runs.resolve import resolve
 from experiments.runs.train_loop import begin
 from hiertcn_jax.saving.checkpoint import CheckpointError
 from tests.hostile.checkpoint_folders import (
@@ -59,13 +60,14 @@ class Starts:
     """Starts of the run; what each of them does again is done once."""
 
     def __init__(self, data):
-        self.data, self.parts = data, assemble(RUN, data)
+        self.run = resolve(RUN, data)
+        self.parts = assemble(self.run)
 
     @contextlib.contextmanager
     def start(self, workdir, allow_older=False):
         """A run in front of its next step."""
         with contextlib.ExitStack() as closing:
-            yield begin(RUN, self.data, self.parts, workdir, closing, allow_older=allow_older)
+            yield begin(self.run, self.parts, workdir, closing, allow_older=allow_older)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import open_data
+from experiments.runs.resolve import resolve
 from experiments.runs.restore import Restored
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.baselines.registry import RANKERS
@@ -127,12 +128,13 @@ def test_honest_models_pass(data, tmp_path, monkeypatch, name):
 def test_no_model_leaks_whatever_its_parameters(data, targets, tmp_path, monkeypatch, name):
     """Not trained, as that takes long; moved away from where they start, which is often 0."""
     run = RUN.with_model(name)
-    parts, rows = assemble(run, data), data.vocabulary.size
+    resolved = resolve(run, data)
+    parts, config, rows = assemble(resolved), resolved.config.model, data.vocabulary.size
     key = jax.random.key(0)
-    state = init_train_state(key, parts.model, parts.config, parts.optimizer, 8, rows)
+    state = init_train_state(key, parts.model, config, parts.optimizer, 8, rows)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), state.params)
-    restored = Restored(parts.model, parts.config, run.evaluation, params, 0, {})
+    restored = Restored(parts.model, config, run.evaluation, params, 0, {})
     monkeypatch.setattr(audit_lib, "restore_run", lambda *_: restored)
     comparison = compare.Comparison(RUN, data, Split.TEST, tmp_path, 0, {})
     results = audit_lib.audit_model(comparison, Cell(name, 0, tmp_path, {}), targets)

@@ -88,8 +88,8 @@ def note_work(monkeypatch, at, kind):
 
     assemble, begin = loop.assemble, loop.Evaluator.__init__
 
-    def assemble_noting(run, data):
-        parts = assemble(run, data)
+    def assemble_noting(run):
+        parts = assemble(run)
         return parts._replace(step=noting("step", parts.step))
 
     def begin_noting(self, *arguments, **named):

@@ -25,8 +25,8 @@ def spoil(monkeypatch, *steps, stop_in=None):
     """The loss of these steps is not finite; in the step `stop_in` a signal asks to stop."""
     assemble = loop.assemble
 
-    def assemble_and_spoil(run, data):
-        parts = assemble(run, data)
+    def assemble_and_spoil(run):
+        parts = assemble(run)
 
         def step(state, batch, sources):
             number = int(state.step) + 1

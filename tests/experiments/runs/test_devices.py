@@ -9,7 +9,7 @@ import pytest
 
 from experiments import embed
 from experiments.flags.place_flags import DataPlace, Devices
-from experiments.runs.assembly import make_layout
+from experiments.runs.layout import make_layout
 from hiertcn_jax.devices.mesh import MeshError
 from tests.experiments.cluster_runs import assert_close, ended, results, start_command
 from tests.experiments.test_train import evaluation_of

@@ -55,7 +55,7 @@ def test_a_training_run_says_it_at_its_start(backend, lines, tmp_path, monkeypat
 
     monkeypatch.setattr(train.jax, "default_backend", lambda: backend)
     monkeypatch.setattr(train, "open_data", lambda _: None)
-    monkeypatch.setattr(train, "train", start)
+    monkeypatch.setattr(train, "resolve", start)
     with pytest.raises(StartedError):
         train.main(
             train.Settings(run_of(gru_dim=100), tmp_path, tmp_path / "run", None, False, None)

@@ -1,0 +1,38 @@
+"""The batches of a run."""
+
+import grain
+
+from data_pipelines.lanes.distinct_items import ItemRows
+from data_pipelines.lanes.loaders import train_loader
+from experiments.runs.config import RunConfig
+from experiments.runs.data import Data
+from hiertcn_jax.batch import Bucket, LaneBatch
+
+
+def run_loader(
+    run: RunConfig,
+    data: Data,
+    item_rows: ItemRows | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset[LaneBatch]:
+    """Batches without end; see `train_loader`.
+
+    Args:
+      run: Its settings.
+      data: What it is trained on.
+      item_rows: What stands beside the events of a batch.
+      process_index: Of `process_count` that share the lanes.
+      process_count: How many do.
+    """
+    config = run.train
+    return train_loader(
+        data.histories,
+        Bucket(config.lanes, config.events, config.sessions),
+        seed=config.seed,
+        fit_on=config.fit_on,
+        impressions=run.loss.impressions,
+        item_rows=item_rows,
+        process_index=process_index,
+        process_count=process_count,
+    )

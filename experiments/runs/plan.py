@@ -1,0 +1,42 @@
+"""Epochs as steps: how many there are depends on how full the batches of a log are."""
+
+import math
+from typing import NamedTuple
+
+from data_pipelines.lanes.loaders import useful_slots
+from experiments.runs.config import RunConfig
+from experiments.runs.data import Data
+from experiments.runs.loader import run_loader
+
+_SURVEYED_BATCHES = 50
+"""Batches that are looked at to turn epochs into steps."""
+
+
+class Plan(NamedTuple):
+    """Epochs as steps.
+
+    Attributes:
+      steps_per_epoch: Steps of one pass over the fitted events.
+      total_steps: Steps of the run.
+      eval_every: Steps between validations.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    eval_every: int
+
+
+def make_plan(run: RunConfig, data: Data) -> Plan:
+    """The plan of a run, the same for all of its processes.
+
+    Raises:
+      ValueError: The data has nothing to train on.
+    """
+    slots = run.train.lanes * run.train.events
+    events_per_step = useful_slots(run_loader(run, data), _SURVEYED_BATCHES) * slots
+    steps_per_epoch = math.ceil(data.fitted_events(run.train.fit_on) / events_per_step)
+    return Plan(
+        steps_per_epoch,
+        run.train.steps or run.train.epochs * steps_per_epoch,
+        max(1, round(run.train.eval_every_epochs * steps_per_epoch)),
+    )

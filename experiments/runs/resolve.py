@@ -1,0 +1,79 @@
+"""What flags leave open is decided once, by the data of a run: what is saved is what runs."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipelines.errors import DataError
+from data_pipelines.lanes.distinct_items import ItemRows
+from experiments.runs.config import RunConfig
+from experiments.runs.data import Data, require_width
+from experiments.runs.layout import make_layout
+from experiments.runs.negatives import item_rows, require_impressions
+from experiments.runs.plan import Plan, make_plan
+from experiments.runs.saved_configs import saved_configs
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.devices.mesh import Layout
+from hiertcn_jax.learning.item_mode import choose_item_mode
+
+
+class ResolvedRun(NamedTuple):
+    """A training run of which nothing is open.
+
+    Attributes:
+      config: Its settings, the item mode chosen.
+      data: What it is trained on.
+      plan: Epochs as steps.
+      layout: Where it lies; None: on one device.
+      item_rows: What the loader draws and puts beside the events; None: the step draws.
+    """
+
+    config: RunConfig
+    data: Data
+    plan: Plan
+    layout: Layout | None
+    item_rows: ItemRows | None
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, JSON values."""
+        return saved_configs(self.config, self.data)
+
+
+def resolve(run: RunConfig, data: Data) -> ResolvedRun:
+    """Decides all that the flags leave to the data.
+
+    Raises:
+      DataError: The data lacks what the run asks for: impressions, embeddings, or their width.
+      MeshError: There are no such devices, or they do not share what they should.
+      ValueError: Settings do not go together, or the data has nothing to train on.
+    """
+    run = resolve_config(run, data)
+    layout = make_layout(
+        (run.train.data_parallelism, run.train.model_parallelism),
+        data.vocabulary.size,
+        run.model.item_mode == "given",
+        lanes=run.train.lanes,
+        eval_lanes=run.evaluation.lanes,
+    )
+    return ResolvedRun(run, data, make_plan(run, data), layout, item_rows(run, data))
+
+
+def resolve_config(run: RunConfig, data: Data) -> RunConfig:
+    """The settings with the item mode chosen, and without those of other models.
+
+    Raises:
+      DataError: As `resolve`.
+      ValueError: The mode does not go with the rest.
+    """
+    require_impressions(run, data)
+    require_width(data.embeddings, run.model.item_dim)
+    given = data.embeddings is not None
+    unseen = int(np.sum(data.counts_v(run.train.fit_on)[FIRST_ITEM_ID:] == 0))
+    if unseen and not given:
+        raise DataError(
+            f"{data.directory}: {unseen:,} items of the catalogue have no event to learn from; "
+            "they need item_embeddings, or prepare it without --catalogue"
+        )
+    model = choose_item_mode(run.model, run.loss, data.vocabulary.size, given)
+    return run._replace(model=model, others={})
