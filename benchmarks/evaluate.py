@@ -25,6 +25,7 @@ from experiments.flags.run_flags import define_config_flags, read_run_config
 from experiments.judging.evaluation import Evaluator
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, open_data
+from experiments.runs.recall import recall_of
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.learning.optimizer import Optimizer
 from hiertcn_jax.learning.train_state import init_train_state
@@ -46,7 +47,14 @@ def measure(run: RunConfig, data: Data, split: Split, repeats: int) -> dict[str,
     model, rows = build(run.model), data.vocabulary.size
     optimizer = Optimizer(run.optimizer, optax.constant_schedule(0.0), rows=False)
     params = init_train_state(jax.random.key(0), model, run.model, optimizer, 1, rows).params
-    evaluator = Evaluator(model, run.model, run.evaluation, data, split)
+    evaluator = Evaluator(
+        model,
+        run.model,
+        run.evaluation,
+        data,
+        split,
+        recall=recall_of(data, run.model, run.train.fit_on),
+    )
     clock = time.perf_counter()
     evaluation = evaluator(params)
     first = time.perf_counter() - clock

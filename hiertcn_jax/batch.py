@@ -152,6 +152,9 @@ class Batch:
       negatives_k: int32 or None. Items that serve every event as negatives.
       negatives_blk: int32 or None. Negatives of each event's own: what was shown beside it, then
         what was drawn for it. PADDING_ID: no candidate.
+      memory_ids_blk: int32 or None. Items that memory speaks of at each event; PADDING_ID for none.
+      memory_counts_blkf: float32 or None. What it says of each (`memory.lists.FEATURES`).
+      clock_blg: float32 or None. Hour of the day and of the week, each as sine and cosine.
       items: What the ids point into.
     """
 
@@ -166,6 +169,9 @@ class Batch:
     scored_bl: Array
     negatives_k: Array | None = None
     negatives_blk: Array | None = None
+    memory_ids_blk: Array | None = None
+    memory_counts_blkf: Array | None = None
+    clock_blg: Array | None = None
     items: Items = TableItems()
 
     def replace(self, **changes: Any) -> "Batch":
@@ -179,7 +185,7 @@ class Batch:
     @property
     def ids(self) -> dict[str, Array]:
         """The fields that hold ids, by name; what a batch does not have is left out."""
-        names = ("item_ids_bl", "negatives_k", "negatives_blk")
+        names = ("item_ids_bl", "negatives_k", "negatives_blk", "memory_ids_blk")
         return {name: ids for name in names if (ids := getattr(self, name)) is not None}
 
     @property

@@ -8,6 +8,7 @@ its JSON.
 import dataclasses
 from typing import ClassVar, Literal
 
+from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.settings import Settings, setting
 
 Normalize = Literal["none", "prediction", "both"]
@@ -70,6 +71,24 @@ class ModelConfig(Settings):
         "float32",
         "Type that matrix products are computed in; parameters and losses stay float32.",
     )
+    memory: tuple[str, ...] = setting(
+        (),
+        "Memories that add to scores, of world (what all pick now), followers (what follows the "
+        "last items) and own (what the user picked before); empty for none.",
+    )
+    memory_units: int = setting(
+        0,
+        "Units of a small network on the counts of memory, beside their weights; 0 for none.",
+        at_least=0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kind in self.memory:
+            if kind not in KINDS or self.memory.count(kind) > 1:
+                raise ValueError(
+                    f"memory={','.join(self.memory)}: must be of {', '.join(KINDS)}, each once"
+                )
 
     @property
     def width_unit(self) -> int:

@@ -10,11 +10,19 @@ PACKAGES = ("hiertcn_jax", "data_pipelines", "experiments", "benchmarks")
 
 SVD = {f"hiertcn_jax.baselines.{name}" for name in ("cooccurrence", "events", "item_vectors")}
 
+MEMORY = {"hiertcn_jax.memory.config", "hiertcn_jax.memory.memory"}
+
 ALLOWED = {
     "hiertcn_jax": {"hiertcn_jax"},
-    # Flags are made of settings; and the SVD of rankers makes embeddings where a log has none.
-    # These are numpy and scipy alone.
-    "data_pipelines": {"data_pipelines", "hiertcn_jax.batch", "hiertcn_jax.settings", *SVD},
+    # Flags are made of settings; the SVD of rankers makes embeddings where a log has none; loaders
+    # ask memory for the lists of a batch. These are numpy, scipy and numba alone.
+    "data_pipelines": {
+        "data_pipelines",
+        "hiertcn_jax.batch",
+        "hiertcn_jax.settings",
+        *SVD,
+        *MEMORY,
+    },
     "experiments": {"hiertcn_jax", "data_pipelines", "experiments"},
     "benchmarks": {"hiertcn_jax", "data_pipelines", "experiments", "benchmarks"},
 }

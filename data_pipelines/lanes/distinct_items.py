@@ -46,6 +46,7 @@ class ItemRows:
       weight_v: float [v]. Items are drawn in proportion to it (popularity^alpha, say); rows 0 and 1
         never are. None: uniform over the catalogue.
       impressions: Negatives that each event brings along.
+      listed: Items that memory speaks of at each event, at most.
       given: `given` mode: where embeddings are read.
       log_q_mv: `given` mode: float32 [v] for each of the loss's sources of negatives, the
         log-probability of each row, -inf where it is never drawn.
@@ -59,13 +60,14 @@ class ItemRows:
     shared: bool = True
     weight_v: np.ndarray | None = None
     impressions: int = 0
+    listed: int = 0
     given: ItemEmbeddings | None = None
     log_q_mv: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
         if self.table_rows <= FIRST_ITEM_ID:
             raise ValueError(f"table_rows={self.table_rows}: must be > {FIRST_ITEM_ID}")
-        for name in ("negatives", "impressions"):
+        for name in ("negatives", "impressions", "listed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
         if self.given is not None and self.given.table_rows != self.table_rows:
@@ -80,7 +82,7 @@ class ItemRows:
     def distinct_rows(self, lanes: int, events: int) -> int:
         """`u`: room for the distinct items of any batch of this many lanes and events."""
         shared = self.negatives if self.shared else 0
-        own = self.impressions + (0 if self.shared else self.negatives)
+        own = self.impressions + self.listed + (0 if self.shared else self.negatives)
         most = min(self.table_rows, FIRST_ITEM_ID + lanes * events * (1 + own) + shared)
         return -(-most // _SIZE_QUANTUM) * _SIZE_QUANTUM
 

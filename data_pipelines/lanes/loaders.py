@@ -1,5 +1,6 @@
 """The loaders: lanes, the items of each batch if asked for, and a batch prepared ahead."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from data_pipelines.histories.record import Split
 from data_pipelines.lanes.dealing import Deal, Shuffled, deal_by_length, require_targets
 from data_pipelines.lanes.distinct_items import ItemRows, with_item_rows
 from data_pipelines.lanes.lanes import LanesIterDataset
+from data_pipelines.lanes.memory_lists import Recall, with_lists
 from hiertcn_jax.batch import PADDING_ID, Bucket, LaneBatch
+from hiertcn_jax.memory.config import SIZES
 
 FIT_STREAMS = {
     "train": Stream(Split.TRAIN, Split.TRAIN, evaluated=False),
@@ -33,6 +36,7 @@ def train_loader(
     fit_on: str = "train",
     impressions: int = 0,
     item_rows: ItemRows | None = None,
+    recall: Recall | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -46,6 +50,7 @@ def train_loader(
       fit_on: "train" or "train_valid".
       impressions: `k`, items shown beside each event that come as its negatives (`negatives_blk`).
       item_rows: `rows` mode, see there; None: ids stay global.
+      recall: The log's memory, for models that have terms of it; None: no lists.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
@@ -71,7 +76,7 @@ def train_loader(
         process_index=process_index,
         process_count=process_count,
     )
-    return _assemble(lanes, item_rows, seed, prefetch)
+    return _assemble(lanes, item_rows, recall, seed, prefetch)
 
 
 def eval_loader(
@@ -80,6 +85,7 @@ def eval_loader(
     *,
     split: Split | None,
     item_rows: ItemRows | None = None,
+    recall: Recall | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -95,6 +101,8 @@ def eval_loader(
       bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
       split: The part whose known items are scored. None: all sessions of all users, none scored.
       item_rows: `rows` mode, see there, without negatives; None: ids stay global.
+      recall: The log's memory, for models that have terms of it; None: no lists. Their ids are rows
+        of the table whatever the ids of the batch point into.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
@@ -110,7 +118,7 @@ def eval_loader(
     lanes = LanesIterDataset(
         source, bucket, stream, deal, process_index=process_index, process_count=process_count
     )
-    return _assemble(lanes, item_rows, 0, prefetch)
+    return _assemble(lanes, item_rows, recall, 0, prefetch)
 
 
 def user_loader(
@@ -118,6 +126,7 @@ def user_loader(
     bucket: Bucket,
     *,
     item_rows: ItemRows | None = None,
+    recall: Recall | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -133,6 +142,8 @@ def user_loader(
       bucket: The shape of a batch over all processes. Short rows are padded less: users with few
         events are many.
       item_rows: `rows` mode, see there, without negatives; None: ids stay global.
+      recall: The log's memory, for models that have terms of it; None: no lists. Their ids are rows
+        of the table whatever the ids of the batch point into.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
@@ -152,7 +163,7 @@ def user_loader(
         process_index=process_index,
         process_count=process_count,
     )
-    return _assemble(lanes, item_rows, 0, prefetch)
+    return _assemble(lanes, item_rows, recall, 0, prefetch)
 
 
 def useful_slots(loader: grain.IterDataset[LaneBatch], batches: int) -> float:
@@ -216,11 +227,23 @@ def require_state(state: Any, like: dict[str, Any], step: int) -> None:
 
 
 def _assemble(
-    lanes: LanesIterDataset, item_rows: ItemRows | None, seed: int, prefetch: int
+    lanes: LanesIterDataset,
+    item_rows: ItemRows | None,
+    recall: Recall | None,
+    seed: int,
+    prefetch: int,
 ) -> grain.IterDataset[LaneBatch]:
     loader: grain.IterDataset[LaneBatch] = lanes
+    trains = not lanes.stream.evaluated
+    if recall is not None and trains:
+        # Before the ids become local: the items of the lists are among those of the batch.
+        loader = with_lists(loader, recall)
+        if item_rows is not None:
+            item_rows = dataclasses.replace(item_rows, listed=SIZES.candidates)
     if item_rows is not None:
         loader = with_item_rows(loader, item_rows, lanes.bucket, lanes.lanes, seed)
+    if recall is not None and not trains:
+        loader = with_lists(loader, recall)
     if prefetch:
         loader = ThreadPrefetchIterDataset(loader, prefetch_buffer_size=prefetch)
     return loader

@@ -25,6 +25,7 @@ from experiments.judging.results import write_json, write_ranks
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.locking import lock_workdir
+from experiments.runs.recall import recall_of
 from experiments.runs.resolve import resolve, resolve_config
 from experiments.runs.restore import restore_run
 from experiments.runs.saved_configs import as_now, saved_configs
@@ -209,7 +210,12 @@ def _train_and_score(
     train(resolve(run, data), directory, allow_older=comparison.allow_older)
     restored = restore_run(directory, "best")
     evaluator = Evaluator(
-        restored.model, restored.config, restored.evaluation, data, comparison.split
+        restored.model,
+        restored.config,
+        restored.evaluation,
+        data,
+        comparison.split,
+        recall=recall_of(data, restored.config, run.train.fit_on),
     )
     evaluator(restored.params)
     # The first pass compiled; the second is what scoring takes.

@@ -9,6 +9,7 @@ import numpy as np
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import eval_loader
+from data_pipelines.lanes.memory_lists import Recall
 from experiments.judging.config import EvalConfig
 from experiments.judging.device_ranks import DeviceRanks, Ranked, collect_ranks, in_order
 from experiments.judging.shown_lists import (
@@ -182,6 +183,10 @@ class Evaluator:
       data: The data.
       split: VALID or TEST.
       layout: Where parameters and lanes lie, if on several devices.
+      recall: The log's memory, for a model with terms of it.
+
+    Raises:
+      ValueError: The model has terms of memory, and there is none.
     """
 
     def __init__(
@@ -192,13 +197,17 @@ class Evaluator:
         data: Data,
         split: Split,
         layout: Layout | None = None,
+        recall: Recall | None = None,
     ) -> None:
+        if model_config.memory and recall is None:
+            raise ValueError(f"memory={','.join(model_config.memory)}: needs the log's memory")
         self._config, self._data, self._layout = config, data, layout
         self._loader = eval_loader(
             data.histories,
             Bucket(config.lanes, config.events, config.sessions),
             split=split,
             item_rows=given_rows(data.embeddings),
+            recall=recall,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

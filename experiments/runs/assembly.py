@@ -6,6 +6,7 @@ import grain
 import jax
 
 from experiments.runs.loader import run_loader
+from experiments.runs.recall import recall_of
 from experiments.runs.resolve import ResolvedRun
 from hiertcn_jax.batch import LaneBatch
 from hiertcn_jax.devices.mesh import place, replicated
@@ -37,7 +38,10 @@ class Parts(NamedTuple):
 def assemble(run: ResolvedRun) -> Parts:
     """All parts."""
     config, data, plan = run.config, run.data, run.plan
-    loader = run_loader(config, data, run.item_rows, jax.process_index(), jax.process_count())
+    recall = recall_of(data, config.model, config.train.fit_on)
+    loader = run_loader(
+        config, data, run.item_rows, recall, jax.process_index(), jax.process_count()
+    )
     model, mode = build(config.model), config.model.item_mode
     schedule = learning_rate_schedule(config.optimizer, plan.total_steps, plan.steps_per_epoch)
     optimizer = Optimizer(config.optimizer, schedule, rows=mode == "rows")

@@ -4,6 +4,7 @@ import grain
 
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
+from data_pipelines.lanes.memory_lists import Recall
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from hiertcn_jax.batch import Bucket, LaneBatch
@@ -13,6 +14,7 @@ def run_loader(
     run: RunConfig,
     data: Data,
     item_rows: ItemRows | None = None,
+    recall: Recall | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.IterDataset[LaneBatch]:
@@ -22,6 +24,7 @@ def run_loader(
       run: Its settings.
       data: What it is trained on.
       item_rows: What stands beside the events of a batch.
+      recall: The log's memory, for a model with terms of it.
       process_index: Of `process_count` that share the lanes.
       process_count: How many do.
     """
@@ -33,6 +36,7 @@ def run_loader(
         fit_on=config.fit_on,
         impressions=run.loss.impressions,
         item_rows=item_rows,
+        recall=recall,
         process_index=process_index,
         process_count=process_count,
     )

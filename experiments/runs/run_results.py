@@ -12,6 +12,7 @@ from data_pipelines.histories.record import Split
 from experiments.judging.evaluation import Evaluation, Evaluator
 from experiments.judging.results import write_json
 from experiments.runs.data import Data
+from experiments.runs.recall import recall_of
 from experiments.runs.restore import Restored
 
 _HASH_DIGITS = 8
@@ -21,7 +22,13 @@ _HASH_DIGITS = 8
 def score(restored: Restored, data: Data, split: Split) -> Evaluation:
     """Scores a restored model by the evaluation contract."""
     evaluator = Evaluator(
-        restored.model, restored.config, restored.evaluation, data, split, restored.layout
+        restored.model,
+        restored.config,
+        restored.evaluation,
+        data,
+        split,
+        restored.layout,
+        recall_of(data, restored.config, restored.configs["train"]["fit_on"]),
     )
     return evaluator(restored.params)
 

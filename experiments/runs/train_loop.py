@@ -10,6 +10,7 @@ from experiments.judging.evaluation import Evaluator, flat_metrics
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts, assemble
 from experiments.runs.bad_steps import BadStepsError
+from experiments.runs.recall import recall_of
 from experiments.runs.resolve import ResolvedRun
 from experiments.runs.resume import leave_whole
 from experiments.runs.training_run import Training, Validator
@@ -113,6 +114,12 @@ def _validator(resolved: ResolvedRun, parts: Parts) -> Validator | None:
             "prepare the log with more in valid"
         )
     evaluator = Evaluator(
-        parts.model, run.model, run.evaluation, data, Split.VALID, resolved.layout
+        parts.model,
+        run.model,
+        run.evaluation,
+        data,
+        Split.VALID,
+        resolved.layout,
+        recall_of(data, run.model, run.train.fit_on),
     )
     return lambda state, between: flat_metrics(evaluator(state.params, between).metrics)

@@ -17,7 +17,9 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers import masking
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.tcn import kept_tail
-from hiertcn_jax.models.context import Context
+from hiertcn_jax.memory.terms import Terms, no_counts
+from hiertcn_jax.models.context import MOMENTS, Context, moments
+from hiertcn_jax.scoring.scores import Additions
 
 
 class SequenceModel(nn.Module):
@@ -78,11 +80,13 @@ class SequenceModel(nn.Module):
         return carry.last_bc[:, None]
 
     def setup(self) -> None:
-        """Makes the layer that `read_items` needs."""
+        """Makes the layers that `read_items` and `additions` need."""
         if self.config.projection_dim:
             self.projection = Dense(
                 self.config.projection_dim, use_bias=False, dtype=self.compute_dtype
             )
+        if self.config.memory:
+            self.terms = Terms(self.config.memory, self.config.memory_units)
 
     def __call__(
         self, batch: Batch, carry: Any, train: bool = False
@@ -102,7 +106,34 @@ class SequenceModel(nn.Module):
         context = Context.of_batch(batch)
         ids_bl, items_blc = self.read_items(batch, train)
         before, carry = self.take_items(context, ids_bl, items_blc, carry)
-        return self.run(context, before, carry, train)
+        u_bld, carry = self.run(context, before, carry, train)
+        if self.config.memory and self.is_initializing():
+            b, l, _ = u_bld.shape
+            self.terms(no_counts(b, l), jnp.zeros((b, l, MOMENTS)), u_bld)
+        return u_bld, carry
+
+    def additions(self, batch: Batch, u_bld: Float[Array, "b l d"]) -> Additions | None:
+        """What memory adds to scores; None where the model has no terms of it.
+
+        Args:
+          batch: With lists, see `Batch.memory_ids_blk`.
+          u_bld: The predictions.
+
+        Raises:
+          ValueError: The batch has no lists, and the model needs them.
+        """
+        if not self.config.memory:
+            return None
+        ids_blk, counts_blkf, clock_blg = (
+            batch.memory_ids_blk,
+            batch.memory_counts_blkf,
+            batch.clock_blg,
+        )
+        if ids_blk is None or counts_blkf is None or clock_blg is None:
+            raise ValueError("memory_ids_blk: must be set for a model with terms of memory")
+        context = Context.of_batch(jax.tree.map(jnp.asarray, batch))
+        values = self.terms(counts_blkf, moments(context, clock_blg), u_bld)
+        return Additions(ids_blk, values)
 
     def predict(self, event: NextEvent, carry: Any) -> Float[Array, "b d"]:
         """The prediction for the next event of each lane, float32, without any item of it.

@@ -60,3 +60,28 @@ class Context(NamedTuple):
     def events_b(self) -> Int[Array, " b"]:
         """Events of each lane in this row; after them comes padding."""
         return jnp.sum(self.is_event_bl, axis=1)
+
+
+MOMENTS = 8
+"""Numbers of `moments`."""
+_FAR = 8
+"""Events after which it no longer counts how far a session has come."""
+
+
+def moments(context: Context, clock_blg: Float[Array, "b l g"]) -> Float[Array, "b l g2"]:
+    """What is known of each event's moment, about 1 in size.
+
+    Whether it is the first or the second of its session, how far the session has come, the
+    logarithm of the hours since the session before (0 unless it is the first), and the clock.
+    """
+    position_bl = context.position_bl
+    gap_bl = jnp.take_along_axis(context.gap_hours_bs, context.session_bl, axis=1)
+    # Of the first event alone: a row that continues a session does not know its gap.
+    known = (
+        position_bl == 0,
+        position_bl == 1,
+        jnp.minimum(position_bl, _FAR) / _FAR,
+        jnp.where(position_bl == 0, jnp.log1p(jnp.maximum(gap_bl, 0)) / 4, 0),
+    )
+    stacked = jnp.stack([value.astype(jnp.float32) for value in known], axis=-1)
+    return jnp.concatenate([stacked, clock_blg], axis=-1)

@@ -27,7 +27,7 @@ def batch_queries(
       **options: Of the model's call.
     """
     u_bld, carry = model.apply({"params": params}, batch, carry, **options)
-    return Queries(u_bld), carry
+    return Queries(u_bld, model.apply({"params": params}, batch, u_bld, method="additions")), carry
 
 
 def next_queries(model: Model, params: Any, event: NextEvent, carry: Any) -> Queries:

@@ -1,0 +1,131 @@
+"""The lists of memory beside the events of a batch.
+
+Lists are made for targets alone: at other events nothing is scored.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from data_pipelines.histories.events import HistorySource, blocks_of
+from data_pipelines.histories.record import Split
+from hiertcn_jax.batch import PADDING_ID, LaneBatch
+from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.memory import Memory
+
+HOURS = 3600
+DAY = 24 * HOURS
+_MONDAY = 4 * DAY
+"""Seconds from the epoch, a Thursday, to a Monday."""
+
+
+class Recall(NamedTuple):
+    """A log's memory, and what it needs to look at a user's own events.
+
+    Attributes:
+      memory: The counted events.
+      items_n: int32. Items of all events, user by user.
+      start_u: int64. Where each user's events start there.
+      delay: Seconds by which everybody's events are known late.
+      frozen_at: The time at which counting ended for good; None where it goes on.
+    """
+
+    memory: Memory
+    items_n: np.ndarray
+    start_u: np.ndarray
+    delay: int = 0
+    frozen_at: int | None = None
+
+
+def remember(
+    source: HistorySource, rows: int, last: Split, delay: int = 0, frozen: bool = False
+) -> Recall:
+    """Counts the events of a prepared log.
+
+    Args:
+      source: All histories.
+      rows: `v`, rows of the item table.
+      last: Sessions of this part and of those before it count.
+      delay: Seconds by which events are known late.
+      frozen: Whether counting ends with the last of these events: what is asked for at any later
+        time is what was known then.
+    """
+    items, times, befores, counts, lengths = [], [], [], [], []
+    for _, histories in blocks_of(source):
+        for history in histories:
+            starts = np.cumsum(history.session_lengths) - history.session_lengths
+            before = np.arange(-1, len(history.times) - 1)
+            before[starts] = -1
+            items.append(history.item_ids)
+            times.append(history.times)
+            befores.append(before)
+            counts.append(np.repeat(history.session_splits <= last, history.session_lengths))
+            lengths.append(len(history.times))
+    start_u = np.cumsum(lengths) - lengths
+    item_n, time_n, counted_n = map(np.concatenate, (items, times, counts))
+    before_n = np.concatenate(befores)
+    before_n = np.where(before_n >= 0, before_n + np.repeat(start_u, lengths), -1)
+    order_n = np.flatnonzero(counted_n)
+    order_n = order_n[np.argsort(time_n[order_n], kind="stable")]
+    place_n = np.full(len(item_n), -1, np.int32)
+    place_n[order_n] = np.arange(len(order_n), dtype=np.int32)
+    memory = Memory(rows, len(order_n))
+    counted_before_n = np.where(before_n[order_n] >= 0, place_n[before_n[order_n]], -1)
+    # Logs that an earlier version prepared may go back in time within a session.
+    counted_before_n[counted_before_n >= np.arange(len(order_n))] = -1
+    memory.observe(
+        item_n[order_n].astype(np.int32), time_n[order_n], counted_before_n.astype(np.int32)
+    )
+    memory.seal()
+    ends = int(time_n[order_n[-1]]) + 1 if frozen and len(order_n) else None
+    return Recall(memory, item_n.astype(np.int32), start_u, delay, ends)
+
+
+def with_lists(
+    loader: grain.IterDataset[LaneBatch], recall: Recall
+) -> grain.IterDataset[LaneBatch]:
+    """Adds the lists to the batches of a loader, whose ids are rows of the table."""
+    return loader.map(lambda element: _add_lists(element, recall))
+
+
+def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
+    batch, info = element
+    asked_bl = (batch.loss_weight_bl > 0) | batch.scored_bl
+    user_n = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)[asked_bl]
+    time_n = info.time_bl[asked_bl]
+    position_n = np.minimum(batch.position_bl[asked_bl], SIZES.own_events).astype(np.int32)
+    own_nm = own_items(recall, user_n, batch.user_position_bl[asked_bl])
+    known_at_n = time_n - recall.delay
+    if recall.frozen_at is not None:
+        known_at_n = np.minimum(known_at_n, recall.frozen_at)
+    lists = recall.memory.lists(known_at_n, own_nm, position_n)
+
+    def spread(values_n: np.ndarray) -> np.ndarray:
+        values_bl = np.zeros((*asked_bl.shape, *values_n.shape[1:]), values_n.dtype)
+        values_bl[asked_bl] = values_n
+        return values_bl
+
+    batch = batch.replace(
+        memory_ids_blk=spread(lists.item_ids_nk),
+        memory_counts_blkf=spread(lists.features_nkf),
+        clock_blg=spread(clock(time_n)),
+    )
+    return LaneBatch(batch, info)
+
+
+def own_items(recall: Recall, user_n: np.ndarray, user_position_n: np.ndarray) -> np.ndarray:
+    """int32 [n, m]. The items before each event of its user, the newest first."""
+    event_n1 = (recall.start_u[user_n] + user_position_n)[:, None]
+    before_nm = event_n1 - 1 - np.arange(SIZES.own_events)
+    present_nm = before_nm >= recall.start_u[user_n][:, None]
+    return np.where(present_nm, recall.items_n[np.maximum(before_nm, 0)], PADDING_ID)
+
+
+def clock(time_n: np.ndarray | Sequence[int]) -> np.ndarray:
+    """float32 [n, 4]. Hour of the day and of the week as sine and cosine, in UTC."""
+    time_n = np.asarray(time_n)
+    turns = [(time_n % DAY) / DAY, ((time_n - _MONDAY) % (7 * DAY)) / (7 * DAY)]
+    waves = [wave(2 * np.pi * turn) for turn in turns for wave in (np.sin, np.cos)]
+    return np.stack(waves, axis=-1).astype(np.float32)

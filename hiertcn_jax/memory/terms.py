@@ -1,0 +1,100 @@
+"""The terms of the score: what memory says of an item at an event, weighed by what the model knows.
+
+    s(i at n) = <u_n, e_i> + b_i + sum_f w_f(z_n) phi_f(i, n),    w(z) = w0 + W z
+
+phi are logarithms of the counts of `lists`, and 0 for every item that is not on the event's list.
+z_n is what is known at n: the prediction u_n, whether the session starts, how far it has come, the
+gap before it, hour and weekday. W starts at 0: the weights begin as those of a log-linear model and
+learn to lean on what the moment asks for. That an item was seen counts against it on news and for
+it on music: the signs are learned as well.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hiertcn_jax.memory.config import KINDS
+from hiertcn_jax.memory.lists import AGE, FEATURES, LAST, OWN, SESSION
+
+_PICKS_EACH = 0.1
+"""What a count of 0 is taken for, in picks: well below 1."""
+
+COLUMNS = {
+    "world": range(AGE + 1),
+    "followers": range(LAST, OWN),
+    "own": range(OWN, OWN + 4),
+}
+"""Which features belong to each kind of memory."""
+
+
+def no_counts(b: int, l: int) -> Float[Array, "b l k f"]:
+    """Counts of the right width, to make parameters from."""
+    return jnp.zeros((b, l, 1, len(FEATURES)))
+
+
+def columns_of(kinds: tuple[str, ...]) -> tuple[int, ...]:
+    """The features that these kinds of memory use, in order."""
+    return tuple(column for kind in KINDS if kind in kinds for column in COLUMNS[kind])
+
+
+def logarithms(features: Float[Array, "*e k f"]) -> Float[Array, "*e k f"]:
+    """phi: features on scales of about 1, 0 where nothing is known of an item.
+
+    Counts of picks as log(1 + c / 0.1) / 4; age as 1 - log(1 + minutes) / 12, which falls from 1;
+    shares in percent as log(1 + 2 p) / 2; how often an item followed as log(1 + n).
+    """
+    world = jnp.log1p(features[..., :AGE] / _PICKS_EACH) / 4
+    hours = features[..., AGE : AGE + 1]
+    age = jnp.where(hours > 0, 1 - jnp.log1p(60 * hours) / 12, 0)
+
+    def followers(part: Array) -> Array:
+        return jnp.concatenate(
+            [jnp.log1p(2 * part[..., :-1]) / 2, jnp.log1p(part[..., -1:])], axis=-1
+        )
+
+    last, session = features[..., LAST:SESSION], features[..., SESSION:OWN]
+    own = jnp.concatenate([jnp.log1p(features[..., OWN : OWN + 1]), features[..., OWN + 1 :]], -1)
+    return jnp.concatenate([world, age, followers(last), followers(session), own], axis=-1)
+
+
+class Terms(nn.Module):
+    """Additions to the scores of the items on each event's list.
+
+    Attributes:
+      kinds: Which memories count, of `config.KINDS`.
+      units: Units of a small network on phi and z beside the linear form; 0: none.
+    """
+
+    kinds: tuple[str, ...]
+    units: int = 0
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Float[Array, "*e k f"],
+        known: Float[Array, "*e g"],
+        u: Float[Array, "*e d"],
+    ) -> Float[Array, "*e k"]:
+        """The additions, float32.
+
+        Args:
+          features: Of `Memory.lists`.
+          known: What is known of the moment (`models.context.moments`).
+          u: The model's predictions; d may be 0.
+        """
+        phi = logarithms(features)[..., jnp.asarray(columns_of(self.kinds))]
+        z = jnp.concatenate([known, u.astype(jnp.float32)], axis=-1)
+        width = phi.shape[-1]
+        weights = self.param("weights", nn.initializers.constant(0.3), (width,))
+        weights = weights + nn.Dense(
+            width, use_bias=False, kernel_init=nn.initializers.zeros, name="by_moment"
+        )(z)
+        values = jnp.einsum("...kf,...f->...k", phi, weights)
+        if not self.units:
+            return values
+        at_z = nn.Dense(self.units, name="units_of_moment")(z)[..., None, :]
+        at_phi = nn.Dense(self.units, use_bias=False, name="units_of_counts")(phi)
+        # What an item off the list would have is taken off, so that it has 0.
+        hidden = nn.relu(at_phi + at_z) - nn.relu(at_z)
+        out = self.param("out", nn.initializers.zeros, (self.units,))
+        return values + hidden @ out

@@ -1,0 +1,74 @@
+"""Terms of the score: logarithms of counts, weighed by the moment; nothing off the list."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hiertcn_jax.memory.config import KINDS
+from hiertcn_jax.memory.lists import AGE, FEATURES, LAST, OWN, SESSION
+from hiertcn_jax.memory.terms import COLUMNS, Terms, columns_of, logarithms
+
+RNG = np.random.default_rng(0)
+
+
+def counts(*shape):
+    return jnp.asarray(RNG.gamma(0.5, 3.0, (*shape, len(FEATURES))), jnp.float32)
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def test_the_kinds_share_the_features_out():
+    assert sorted(columns_of(KINDS)) == list(range(len(FEATURES)))
+    assert sum(len(columns) for columns in COLUMNS.values()) == len(FEATURES)
+    assert columns_of(("own", "world")) == (*range(AGE + 1), *range(OWN, len(FEATURES)))
+
+
+def test_logarithms_by_hand():
+    features = np.zeros(len(FEATURES), np.float32)
+    features[[0, AGE, LAST, SESSION - 1, OWN, OWN + 2]] = [0.9, 2.0, 50.0, 3.0, 1.5, 1.0]
+    phi = np.asarray(logarithms(jnp.asarray(features)[None]))[0]
+    expected = np.zeros(len(FEATURES))
+    expected[0] = np.log(10) / 4
+    expected[AGE] = 1 - np.log(121) / 12
+    expected[LAST] = np.log(101) / 2
+    expected[SESSION - 1] = np.log(4)
+    expected[OWN], expected[OWN + 2] = np.log(2.5), 1
+    np.testing.assert_allclose(phi, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("units", [0, 5])
+@pytest.mark.parametrize("kinds", [KINDS, ("world",), ("own", "followers")])
+def test_what_is_not_known_adds_nothing(kinds, units):
+    terms = Terms(kinds, units)
+    features, known, u = counts(3, 4, 7), normal(3, 4, 8), normal(3, 4, 6)
+    params = terms.init(jax.random.key(0), features, known, u)
+    params = jax.tree.map(lambda x: x + normal(*x.shape), params)
+    values = terms.apply(params, features, known, u)
+    assert values.shape == (3, 4, 7)
+    np.testing.assert_array_equal(terms.apply(params, jnp.zeros_like(features), known, u), 0)
+    others = [column for column in range(len(FEATURES)) if column not in columns_of(kinds)]
+    altered = features.at[..., jnp.asarray(others, int)].add(1.0)
+    np.testing.assert_array_equal(terms.apply(params, altered, known, u), values)
+    # Each item by itself: the order of a list means nothing.
+    np.testing.assert_allclose(
+        terms.apply(params, features[..., ::-1, :], known, u), values[..., ::-1], rtol=1e-5
+    )
+
+
+def test_weights_begin_without_the_moment():
+    terms = Terms(KINDS)
+    features, known, u = counts(2, 5), normal(2, 8), normal(2, 6)
+    params = terms.init(jax.random.key(0), features, known, u)
+    values = terms.apply(params, features, known, u)
+    np.testing.assert_allclose(values, 0.3 * logarithms(features).sum(-1), rtol=1e-5)
+
+
+def test_the_moment_moves_the_weights():
+    terms = Terms(("world",))
+    features, known, u = counts(1, 5), jnp.ones((1, 8)), jnp.ones((1, 6))
+    params = terms.init(jax.random.key(0), features, known, u)
+    grads = jax.grad(lambda p: terms.apply(p, features, known, u).sum())(params)
+    assert (np.abs(grads["params"]["by_moment"]["kernel"]) > 0).all()
