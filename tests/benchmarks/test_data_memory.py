@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.data_memory import Settings, main, model_config
+from benchmarks.data_memory import Settings, config_of_width, main
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.layers.tcn import receptive_field
 
@@ -18,7 +18,7 @@ def test_bytes_are_those_of_the_arrays(tmp_path):
     assert cases["hiertcn_16bit"]["bytes_per_user"] == 2 * width * 4 + 4 + (1 + 14) * width * 2
     # Seven blocks see 254 events.
     assert cases["tcn_user_float32"]["bytes_per_user"] == (1 + 254) * width * 4
-    assert receptive_field(model_config("tcn_user", width, "float32")) == 255
+    assert receptive_field(config_of_width("tcn_user", width, "float32")) == 255
 
     case, carry = cases["hiertcn_float32"], cases["hiertcn_float32"]["bytes_per_user"]
     slots, sessions = lanes * 16, lanes * 8

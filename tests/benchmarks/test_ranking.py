@@ -7,6 +7,7 @@ import pytest
 from benchmarks import ranking
 from benchmarks.ranking import Settings, main
 from experiments.judging.config import EvalConfig
+from hiertcn_jax.scoring.scores import Queries
 
 
 def settings_of(tmp_path):
@@ -27,8 +28,8 @@ def test_a_small_run(tmp_path):
 def test_other_ranks_are_an_error(tmp_path, monkeypatch):
     real = ranking.StreamedRanks.__call__
 
-    def wrong(self, u_nd, item_n, seen_nk):
-        return real(self, -u_nd, item_n, seen_nk)
+    def wrong(self, queries, item_n, seen_nk):
+        return real(self, Queries(-queries.vectors), item_n, seen_nk)
 
     monkeypatch.setattr(ranking.StreamedRanks, "__call__", wrong)
     with pytest.raises(RuntimeError, match="do not find the same ranks"):

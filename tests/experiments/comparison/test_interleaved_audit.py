@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_pipelines.config import PrepareConfig
 from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from experiments.comparison.alterations import ListedHistories
@@ -15,7 +14,7 @@ from experiments.comparison.scorers import Place, ranker_scorer
 from experiments.judging.rankers import make_ranker, rank_of
 from experiments.runs.data import open_data
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from tests.data_pipelines.logs import write_csv
+from tests.data_pipelines.logs import small_times_config, write_csv
 
 USERS, ITEMS = 200, 1000
 
@@ -54,7 +53,7 @@ def merged(tmp_path_factory):
     room = tmp_path_factory.mktemp("interleaved")
     header = "user_id,session_id,item_id,timestamp"
     path = write_csv(room / "log.csv", *interleaved_rows(), header=header)
-    config = PrepareConfig(
+    config = small_times_config(
         input=(path,), session_column="session_id", output_dir=str(room / "D"), split="last_session"
     )
     assert prepare(config)["merged_sessions"]["into"] == USERS

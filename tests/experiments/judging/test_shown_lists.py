@@ -92,7 +92,7 @@ def additions_by_position(rows):
 
 @pytest.mark.parametrize("item_mode", ["rows", "given"])
 def test_what_is_added_to_scores_is_in_every_rank(
-    shown_data, trained, tmp_path, monkeypatch, item_mode
+    shown_data, trained, tmp_path, monkeypatch, request, item_mode
 ):
     workdir = trained
     if item_mode == "given":
@@ -101,6 +101,9 @@ def test_what_is_added_to_scores_is_in_every_rank(
     data = open_run_data(restored, DataPlace())
     without = json.loads((workdir / "test.json").read_text())
     monkeypatch.setattr(eval_step, "batch_queries", additions_by_position(data.vocabulary.size))
+    # Steps are made once a process: one without additions may be there, and this one must not stay.
+    eval_step.make_eval_step.cache_clear()
+    request.addfinalizer(eval_step.make_eval_step.cache_clear)
     metrics = Evaluator(restored.model, restored.config, restored.evaluation, data, Split.TEST)(
         restored.params
     ).metrics

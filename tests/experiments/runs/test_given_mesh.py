@@ -31,6 +31,7 @@ def given(shown_data, tmp_path_factory):
     return f"--item_embeddings={paths[0]}", f"--item_embedding_ids={paths[1]}"
 
 
+@pytest.mark.thorough
 def test_two_processes_that_are_killed_go_on_as_if_on_one_device(shown_data, given, tmp_path):
     """They train, validate and are killed; eight devices of one process go on from there."""
     one, several = tmp_path / "one", tmp_path / "several"
