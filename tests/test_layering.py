@@ -56,6 +56,38 @@ def test_packages_import_only_what_they_may(package):
                 assert within(module, ALLOWED[package]), f"{path} imports {module}"
 
 
+def arrows(folder):
+    """What a folder's `__init__` says it imports, in full."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    _, found, listed = text.rpartition("Imports: ")
+    assert found, f"{folder}/__init__.py: says nothing of what it imports"
+    package = folder.parent.name
+    names = [name.strip() for name in listed.rstrip(".").replace("\n", " ").split(",")]
+    return {name if within(name, PACKAGES) else f"{package}.{name}" for name in names}
+
+
+FOLDERS = [
+    path.parent
+    for package in ("hiertcn_jax", "data_pipelines", "experiments")
+    for path in sorted((ROOT / package).glob("*/__init__.py"))
+]
+
+
+@pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}"
+)
+def test_each_folder_says_what_it_imports(folder):
+    """All of it, and nothing that it no longer does."""
+    own = f"{folder.parent.name}.{folder.name}"
+    used = {
+        ".".join(module.split(".")[:2])
+        for path in folder.rglob("*.py")
+        for module in imported(path)
+        if within(module, PACKAGES) and not within(module, {own})
+    }
+    assert used == arrows(folder)
+
+
 def test_the_data_pipelines_do_no_device_work():
     for path in (ROOT / "data_pipelines").rglob("*.py"):
         assert not any(within(module, {"jax", "flax"}) for module in imported(path)), path

@@ -1,1 +1,4 @@
-"""How every command starts and ends: flags, flagfiles, signals, memory. Imports errors, config."""
+"""How every command starts and ends: flags, flagfiles, help, signals, memory.
+
+Imports: directories, errors, hiertcn_jax.settings, local_paths, raw.
+"""

@@ -1,1 +1,4 @@
-"""Given item embeddings: files of rows, their cache, SVD. Imports raw, sessions, histories."""
+"""Given item embeddings: files of rows, their cache, and the SVD that makes some.
+
+Imports: errors, hiertcn_jax.baselines, hiertcn_jax.batch, histories, raw, sessions.
+"""

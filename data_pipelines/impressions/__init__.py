@@ -1,1 +1,4 @@
-"""What was shown beside each event, from files to negatives. Imports raw, sessions."""
+"""What was shown beside each event: from files to negatives.
+
+Imports: errors, hiertcn_jax.batch, histories, lanes, raw, sessions.
+"""

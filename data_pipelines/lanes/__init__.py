@@ -1,1 +1,4 @@
-"""Histories to batches: endless lanes, rows, loaders. Imports histories, embeddings."""
+"""From histories to batches: lanes without end, rows, loaders.
+
+Imports: embeddings, hiertcn_jax.batch, hiertcn_jax.memory, histories.
+"""

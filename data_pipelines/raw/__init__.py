@@ -1,1 +1,4 @@
-"""Files of any kind to typed columns; errors name file, row and column. Imports errors alone."""
+"""Files of any kind to typed columns; errors name file, row and column.
+
+Imports: errors, histories.
+"""

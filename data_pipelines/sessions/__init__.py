@@ -1,1 +1,4 @@
-"""Columns to sessions, filters, splits, vocabulary. Imports raw, histories.record."""
+"""From columns to sessions: filters, splits, the vocabulary.
+
+Imports: config, errors, hiertcn_jax.batch, histories, raw.
+"""

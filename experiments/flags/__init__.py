@@ -1,1 +1,5 @@
-"""Flags from configs and back. Imports the libraries' configs."""
+"""Flags from settings, and settings from flags.
+
+Imports: data_pipelines.commands, hiertcn_jax.learning, hiertcn_jax.models, hiertcn_jax.settings,
+judging, processes, runs.
+"""

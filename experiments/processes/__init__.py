@@ -1,1 +1,4 @@
-"""Signals, child processes, several processes of one run. Imports nothing else of ours here."""
+"""Signals, child processes, and the processes of one run.
+
+Imports: data_pipelines.commands.
+"""

@@ -3,6 +3,8 @@
 Each is fitted on the fitted part of all users' histories, and then scores the catalogue for one
 event at a time. Items outside the vocabulary are left out everywhere, as if they had not been
 picked: they are neither counted, nor scored, nor a place in a session.
+
+Imports: batch, settings.
 """
 
 from collections.abc import Iterable

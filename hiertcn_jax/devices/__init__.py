@@ -1,1 +1,4 @@
-"""Where arrays lie, and what processes tell each other. Imports batch and scoring's item table."""
+"""Where arrays lie on devices, and what processes tell each other.
+
+Imports: batch, scoring.
+"""

@@ -1,1 +1,4 @@
-"""Linen layers and masked arithmetic. Imports hiertcn_jax.batch and the models' configs."""
+"""Linen layers and masked arithmetic.
+
+Imports: config, settings.
+"""

@@ -1,1 +1,4 @@
-"""From predictions to new parameters: losses, negatives, steps. Imports all but saving."""
+"""From predictions to new parameters: losses, negatives, optimizer, the training step.
+
+Imports: batch, config, devices, layers, models, saving, scoring, settings.
+"""

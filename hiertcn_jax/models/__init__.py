@@ -6,6 +6,8 @@ events so far: the state that a user has when served.
     predict(next_event, carry) -> u_bd           the prediction for an event before it happens
     observe(batch, carry) -> carry               the state after the events of a batch
     __call__(batch, carry) -> (u_bld, carry)     both, at every event of a batch
+
+Imports: batch, config, devices, layers, memory, scoring, settings.
 """
 
 from collections.abc import Callable

@@ -1,1 +1,4 @@
-"""Checkpoints and their checksums: the only files that the library touches. Imports devices."""
+"""Checkpoints and their checksums: the only files that the library touches.
+
+Imports: devices.
+"""

@@ -1,1 +1,4 @@
-"""What is scored and how: item tables, ranks, top-k, metrics. Imports batch, layers.masking."""
+"""Scores, exact ranks, top-k and metrics; the item table.
+
+Imports: batch, config, devices, layers.
+"""

@@ -190,9 +190,7 @@ def test_more_trials_may_be_asked_for_later(tmp_path, opened):
 def test_a_storage_of_another_sweep_is_refused_by_the_field(tmp_path, opened):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "other")
     opened(config)
-    with pytest.raises(
-        StudyError, match=r"flags.epochs: checkpoint 3, this run 4; give"
-    ):
+    with pytest.raises(StudyError, match=r"flags.epochs: checkpoint 3, this run 4; give"):
         opened(config, {**MADE_WITH, "flags": ["--model=sasrec", "--epochs=4"]})
     with pytest.raises(StudyError, match="space: checkpoint x, this run y"):
         opened(config, {**MADE_WITH, "space": "y"})
