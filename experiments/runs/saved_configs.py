@@ -6,6 +6,7 @@ start to the next. What an earlier version saved is read as it was meant: a sett
 have is at its default, and what it saved of other models is left out.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,9 @@ def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
             kinds["model"] = MODELS[name].config
     for name, kind in kinds.items():
         if isinstance(now.get(name), Mapping):
-            now[name] = {**kind().to_dict(), **now[name]}
+            # As JSON has them: lists, not tuples.
+            defaults = json.loads(json.dumps(kind().to_dict()))
+            now[name] = {**defaults, **now[name]}
     return now
 
 

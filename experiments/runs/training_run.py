@@ -24,7 +24,7 @@ from hiertcn_jax.devices.mesh import place_batch
 from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
-from hiertcn_jax.settings import Settings, setting
+from hiertcn_jax.settings import Settings, fields_of, setting
 
 Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
 """From the state, and what is called between batches, to validation metrics."""
@@ -118,6 +118,12 @@ class Training:
         for name in ("batches", "progress", "sums"):
             if name not in saved:
                 raise ValueError(f"{name}: missing")
+        # Settings that are missing have defaults; of what a run has done nothing may be missing.
+        for name, kind in (("progress", Progress), ("sums", Sums)):
+            values = saved[name] if isinstance(saved[name], dict) else {}
+            for field in fields_of(kind):
+                if values and field.name not in values:
+                    raise ValueError(f"{name}.{field.name}: missing")
         self.progress = Progress.from_dict(saved["progress"], "progress")
         if self.progress.validation_due and self._train.fit_on != "train":
             raise ValueError("progress.validation_due=True: this run does not validate")

@@ -25,7 +25,7 @@ METHODS = {
     "literal_eval",
 }  # fmt: skip
 ARGUMENTS = {"allow_pickle", "shell"}
-OWN_CODE = {("benchmarks/commands.py", "runpy")}
+OWN_CODE = {("benchmarks/commands.py", "runpy"), ("experiments/__main__.py", "runpy")}
 """Runs modules of this repository by their names, as `python -m` does."""
 
 

@@ -35,6 +35,12 @@ REJECTED = [
     (ModelConfig, {"projection_dim": -1}, "projection_dim=-1: must be >= 0"),
     (HierTCNConfig, {"gap_decay_hours": 0.0}, "gap_decay_hours=0.0: must be > 0"),
     (ModelConfig, {"temperature": 0.0}, "temperature=0.0: must be > 0"),
+    (
+        ModelConfig,
+        {"memory": ("world", "hot")},
+        "memory=world,hot: must be of world, followers, own, each once",
+    ),
+    (ModelConfig, {"memory_units": -1}, "memory_units=-1: must be >= 0"),
     (ModelConfig, {"temperature": math.nan}, "temperature=nan: must be > 0"),
     (ModelConfig, {"dropout": 1.0}, "dropout=1.0: must be in [0, 1)"),
     (ModelConfig, {"input_dropout": -0.1}, "input_dropout=-0.1: must be in [0, 1)"),
