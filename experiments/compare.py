@@ -14,6 +14,7 @@ W/audit.json, see experiments.comparison.audit. Cells that are done are kept: st
 command goes on.
 """
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
+from data_pipelines.synthetic import Variant
 from experiments.comparison.audit import AuditError, audit
 from experiments.comparison.cells import Cell, Comparison, finished_figures, run_cells
 from experiments.comparison.differences import best_differences
@@ -44,7 +46,7 @@ from experiments.judging.slice_report import Scoring, report_comparison
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.commit import current_commit
 from experiments.runs.config import RunConfig
-from experiments.runs.data import Data, open_data, with_embeddings
+from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir, write_text
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
@@ -63,6 +65,7 @@ class Settings(NamedTuple):
     slices: bool = False
     audit: bool = False
     allow_older: bool = False
+    synthetic: Variant | None = None
 
 
 def define_flags() -> None:
@@ -110,6 +113,7 @@ def read_settings() -> Settings:
         slices=values.slices,
         audit=values.audit,
         allow_older=values.allow_older_checkpoint,
+        synthetic=flags_lib.read_synthetic(sys.argv[1:]),
     )
 
 
@@ -139,6 +143,7 @@ def main(settings: Settings) -> None:
       AuditError: A leakage audit was asked for, and failed.
     """
     require_kind("workdir", settings.workdir, Kind.COMPARISON)
+    make_synthetic(settings.data_dir, settings.synthetic)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     comparison = Comparison(
         settings.run,

@@ -30,13 +30,14 @@ from data_pipelines.commands.command import StoppedError, one_line, run_command
 from data_pipelines.directories import Kind, require_kind, require_outside
 from data_pipelines.errors import DataError
 from data_pipelines.outputs import check_directory
+from data_pipelines.synthetic import Variant
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
 from experiments.flags.run_flags import run_lines
 from experiments.judging.rankers import make_ranker
 from experiments.judging.results import print_table, write_json
 from experiments.runs.config import RunConfig
-from experiments.runs.data import Data, open_data, with_embeddings
+from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir, write_text
 from experiments.sweeping.leaderboard import (
     importance_table,
@@ -76,6 +77,7 @@ class Settings(NamedTuple):
     ranker: str | None
     parameter_budget: int
     emit_flagfiles: Path | None
+    synthetic: Variant | None = None
 
 
 def define_flags() -> None:
@@ -143,6 +145,7 @@ def read_settings() -> Settings:
         ranker=values.ranker,
         parameter_budget=values.parameter_budget,
         emit_flagfiles=Path(values.emit_flagfiles) if values.emit_flagfiles else None,
+        synthetic=flags_lib.read_synthetic(sys.argv[1:]),
     )
     _check(settings)
     return settings
@@ -211,6 +214,7 @@ def main(settings: Settings) -> None:
         require_outside("storage", Path(settings.study.storage.removeprefix(_SQLITE)))
     if settings.emit_flagfiles is not None:
         check_directory("emit_flagfiles", settings.emit_flagfiles)
+    make_synthetic(settings.data_dir, settings.synthetic)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     if settings.emit_flagfiles is not None:
         _emit(settings, settings.emit_flagfiles)

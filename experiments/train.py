@@ -15,11 +15,9 @@ import jax
 from absl import flags
 
 from data_pipelines.commands.command import run_command
-from data_pipelines.config import PrepareConfig
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import Variant
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags, read_cluster
@@ -28,7 +26,7 @@ from experiments.judging.results import metrics_table, print_table
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.config import RunConfig
-from experiments.runs.data import Data, open_data, with_embeddings
+from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.runs.locking import lock_workdir
 from experiments.runs.resolve import resolve
@@ -64,7 +62,7 @@ def read_settings() -> Settings:
         run,
         Path(values.data_dir),
         Path(values.workdir),
-        values.synthetic,
+        flags_lib.read_synthetic(sys.argv[1:]),
         values.allow_older_checkpoint,
         read_cluster(),
     )
@@ -83,8 +81,7 @@ def main(settings: Settings) -> None:
 
 def _prepare(settings: Settings) -> None:
     if processes.is_first():
-        if settings.synthetic is not None and not settings.data_dir.exists():
-            prepare(PrepareConfig(synthetic=settings.synthetic, output_dir=str(settings.data_dir)))
+        make_synthetic(settings.data_dir, settings.synthetic)
         require_kind("workdir", settings.workdir, Kind.RUN)
         make_workdir(settings.workdir)
     processes.wait_for_all("prepared")

@@ -1,5 +1,5 @@
 """Flags from settings, and settings from flags.
 
-Imports: data_pipelines.commands, hiertcn_jax.learning, hiertcn_jax.models, hiertcn_jax.settings,
-judging, processes, runs.
+Imports: data_pipelines.commands, data_pipelines.synthetic, hiertcn_jax.learning,
+hiertcn_jax.models, hiertcn_jax.settings, judging, processes, runs.
 """

@@ -15,6 +15,7 @@ from data_pipelines.commands.settings_flags import (
     read_fields,
     read_settings,
 )
+from data_pipelines.synthetic import Variant
 from experiments.flags.place_flags import CLUSTER_FLAGS
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import RunConfig, TrainConfig, absent_setting
@@ -27,6 +28,9 @@ from hiertcn_jax.settings import fields_of
 FLAGS = flags.FLAGS
 
 _ALLOW_OLDER = "allow_older_checkpoint"
+
+QUICKSTART_DATA = Path("data/synthetic")
+"""The --data_dir of quickstart.flags."""
 
 _SETTINGS = frozenset(
     field.flag
@@ -90,13 +94,44 @@ def require_own_flags(run: RunConfig, arguments: Sequence[str]) -> None:
     Raises:
       flags.IllegalFlagValueError: A setting that the model does not have is changed.
     """
-    typed = {match[1] for word in arguments if (match := re.match(r"--?(\w+)", word))}
+    typed = _typed(arguments)
     for field in fields_of_models():
         changed = run.others.get(field.name, field.default) != field.default
         if changed and typed & {field.flag, f"no{field.flag}"}:
             raise flags.IllegalFlagValueError(
                 f"flag --{field.flag}: {absent_setting(field.name, run.model.name)}"
             )
+
+
+def read_synthetic(arguments: Sequence[str]) -> Variant | None:
+    """The synthetic log to make, where --data_dir does not exist yet.
+
+    Flagfiles may name one too. That makes it in the quickstart's own directory alone: in another
+    one a mistyped --data_dir would train on a log that nobody asked for.
+
+    Args:
+      arguments: The command line, flagfiles by their names.
+
+    Returns:
+      Its variant; None: nothing is to be made.
+
+    Raises:
+      flags.IllegalFlagValueError: There is no such directory, and nobody asks for a log there.
+    """
+    variant, directory = FLAGS.synthetic, Path(FLAGS.data_dir)
+    if variant is None or directory.exists():
+        return None
+    if "synthetic" not in _typed(arguments) and directory != QUICKSTART_DATA:
+        raise flags.IllegalFlagValueError(
+            f"flag --data_dir={directory}: there is no such directory; name a prepared log, or add "
+            f"--synthetic={variant} to the command line to make a synthetic log there"
+        )
+    return variant
+
+
+def _typed(arguments: Sequence[str]) -> set[str]:
+    """The names of the flags on a command line."""
+    return {match[1] for word in arguments if (match := re.match(r"--?(\w+)", word))}
 
 
 def define_train_flags() -> None:
@@ -108,7 +143,8 @@ def define_train_flags() -> None:
         "synthetic",
         None,
         ["planted", "control"],
-        "Where --data_dir does not exist yet, prepare this synthetic log there first.",
+        "Where --data_dir does not exist yet, make this synthetic log there first. In a flagfile "
+        f"this holds for {QUICKSTART_DATA} alone.",
     )
     flags.DEFINE_bool(
         _ALLOW_OLDER,

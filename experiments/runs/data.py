@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from data_pipelines.config import PrepareConfig
 from data_pipelines.embeddings.item_embeddings import ItemEmbeddings, open_item_embeddings
 from data_pipelines.errors import DataError
 from data_pipelines.histories.caching import CachedHistories
@@ -13,8 +14,10 @@ from data_pipelines.histories.events import HistorySource
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.prepared_files import verify_files
 from data_pipelines.histories.store import open_histories
+from data_pipelines.prepare import prepare
 from data_pipelines.raw.ids import typed_ids
 from data_pipelines.sessions.vocabulary import Vocabulary
+from data_pipelines.synthetic import Variant
 from experiments.runs.config import TrainConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
@@ -72,6 +75,17 @@ class Data(NamedTuple):
         """int64 [v]. Fitted events of each row of the item table, 0 for padding and unknown."""
         counts_v = self.vocabulary.counts_v
         return counts_v if fit_on == "train" else counts_v + self.vocabulary.valid_counts_v
+
+
+def make_synthetic(directory: Path, variant: Variant | None) -> None:
+    """Prepares a synthetic log, if one is asked for, and says so.
+
+    Raises:
+      OSError: The directory cannot be written.
+    """
+    if variant is not None:
+        print(f"{directory}: does not exist; making a synthetic log there ({variant})", flush=True)
+        prepare(PrepareConfig(synthetic=variant, output_dir=str(directory)))
 
 
 def open_data(directory: str | Path) -> Data:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import train_loader
 from experiments import embed, evaluate, train
 from experiments.flags.place_flags import DataPlace
+from experiments.runs import data as data_module
 from experiments.runs import train_loop as loop
 from experiments.runs.resolve import resolve
 from experiments.runs.restore import restore_run
@@ -372,21 +374,24 @@ def test_a_run_on_train_and_valid_is_not_validated(data, tmp_path):
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_synthetic_log_is_prepared_where_there_is_none(tmp_path, monkeypatch, exists):
+def test_a_synthetic_log_is_prepared_where_there_is_none(tmp_path, monkeypatch, capsys, exists):
     asked = []
 
     def prepare(config):
         asked.append((config.synthetic, config.output_dir))
         raise DataError("stop")
 
-    monkeypatch.setattr(train, "prepare", prepare)
+    monkeypatch.setattr(data_module, "prepare", prepare)
     directory = tmp_path / "log"
     if exists:
         directory.mkdir()
     arguments = (f"--data_dir={directory}", f"--workdir={tmp_path / 'run'}", "--synthetic=control")
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
     with parsed(*arguments), pytest.raises(DataError):
         train.main(train.read_settings())
     assert asked == ([] if exists else [("control", str(directory))])
+    said = f"{directory}: does not exist; making a synthetic log there (control)\n"
+    assert capsys.readouterr().out == ("" if exists else said)
 
 
 def test_train_and_evaluate_as_processes_say_nothing_on_standard_error(data, whole, tmp_path):

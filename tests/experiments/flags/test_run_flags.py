@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from data_pipelines.commands.flagfiles import expand_flagfiles
 from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from experiments import sweep
@@ -214,3 +215,34 @@ def test_data_and_workdir_are_required():
             parsed(*(argument for argument in WHERE if missing not in argument)),
         ):
             pass
+
+
+QUICKSTART = "experiments/flagfiles/quickstart.flags"
+
+
+def synthetic_of(*arguments):
+    """What `read_synthetic` says of a command line."""
+    expanded = expand_flagfiles(["train", *arguments])[1:]
+    with parsed("--workdir=W", *expanded):
+        return flags_lib.read_synthetic(arguments)
+
+
+def test_a_mistyped_directory_is_not_filled_with_a_synthetic_log(tmp_path, monkeypatch):
+    flagfile = f"--flagfile={ROOT / QUICKSTART}"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert synthetic_of(flagfile) == "planted"
+    assert synthetic_of(flagfile, "--data_dir=mine") is None
+    assert synthetic_of(flagfile, "--data_dir=mien", "--synthetic=control") == "control"
+    assert synthetic_of(flagfile, "--data_dir=mien", "--synthetic", "control") == "control"
+    expected = (
+        "flag --data_dir=mien: there is no such directory; name a prepared log, or add "
+        "--synthetic=planted to the command line to make a synthetic log there"
+    )
+    with pytest.raises(flags.IllegalFlagValueError, match=f"^{re.escape(expected)}$"):
+        synthetic_of(flagfile, "--data_dir=mien")
+    # The flags.txt of a run on a log that has been moved.
+    (tmp_path / "flags.txt").write_text("--data_dir=mien\n--synthetic=planted\n")
+    with pytest.raises(flags.IllegalFlagValueError, match="there is no such directory"):
+        synthetic_of("--flagfile=flags.txt")
+    assert synthetic_of("--data_dir=mien") is None
