@@ -2,5 +2,5 @@
 
 from data_pipelines.commands.starting import end_on_signals
 
-# Here, for it has to come before the libraries are imported.
+# This must come before the libraries are imported.
 end_on_signals()

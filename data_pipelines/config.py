@@ -1,4 +1,4 @@
-"""The settings of `prepare`: one field a flag, with its default and its help."""
+"""The settings of `prepare`: one field per flag, with its default and its help."""
 
 import codecs
 import dataclasses
@@ -21,7 +21,7 @@ from data_pipelines.synthetic import SyntheticConfig, Variant
 from hiertcn_jax.settings import Settings, setting
 
 DEFAULT_FRACTION = 0.1
-"""Share of valid, and of test, where nothing is said."""
+"""Default share of valid, and of test."""
 
 _LONGEST_TOLERANCE = 86_400.0
 
@@ -30,178 +30,195 @@ _SEPARATOR_NAMES = {"tab": "\t", r"\t": "\t", "comma": ",", "space": " "}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PrepareConfig(Settings):
-    """What to prepare, and how. The help of each flag is the documentation of its field.
+    """What to prepare, and how. Each flag's help documents its field.
 
     Raises:
-      ValueError: A field is out of range or does not go with another: "field=value: why".
+      ValueError: A field is out of range or contradicts another: "field=value: why".
     """
 
-    output_dir: str = setting("", "Directory to make. Must not exist, or be empty.")
+    output_dir: str = setting("", "Directory to create. Must not exist, or must be empty.")
 
     input: tuple[str, ...] = setting(
         (),
-        "Log files (.csv, .tsv, .jsonl, RecBole's .inter, other text with --separator, all of them "
-        "with .gz, .bz2, .xz, .zst, .zip; .parquet), patterns, or directories of parts, with "
-        "commas between them or by further --input flags. No file may be named twice.",
+        "Log files (.csv, .tsv, .jsonl, RecBole's .inter, other text with --separator, each also "
+        "as .gz, .bz2, .xz, .zst or .zip; .parquet), patterns, or directories of parts. Separate "
+        "several by commas or repeat --input. Naming a file twice is an error.",
         adds_up=True,
     )
     tfds: str | None = setting(
         None,
         "A prepared TFDS dataset instead of --input, such as movielens/100k-ratings.",
     )
-    tfds_data_dir: str | None = setting(None, "Where TFDS datasets are kept; default: its own.")
+    tfds_data_dir: str | None = setting(
+        None, "Directory that holds TFDS datasets. Default: that of TFDS."
+    )
     synthetic: Variant | None = setting(
         None,
-        "A synthetic log instead of --input: with a planted long-term taste, or without.",
+        "A synthetic log instead of --input: planted (users have a lasting taste) or control "
+        "(every session has its own).",
     )
     synthetic_users: int = setting(SyntheticConfig.users, "Users of the synthetic log.", at_least=1)
     seed: int = setting(
         SyntheticConfig.seed,
-        "Seed of the synthetic log, and of the sample of long impressions.",
+        "Seed of the synthetic log, and of the sample kept of long impressions.",
         at_least=0,
     )
 
-    user_column: str = setting("user_id", "Column (or feature) of user ids: text, whole numbers.")
-    item_column: str = setting("item_id", "Column of item ids: text, whole numbers.")
-    time_column: str = setting("timestamp", "Column of times: numbers since 1970, or ISO 8601.")
+    user_column: str = setting(
+        "user_id", "Column (or feature) with user ids: text or whole numbers."
+    )
+    item_column: str = setting(
+        "item_id", "Column (or feature) with item ids: text or whole numbers."
+    )
+    time_column: str = setting(
+        "timestamp", "Column (or feature) with times: numbers since 1970, or ISO 8601."
+    )
     time_unit: TimeUnit = setting(
         TimeOptions.unit,
-        "What a number of --time_column counts. auto: by its size, of which only one unit lies "
-        "between 1995 and now.",
+        "Unit of the numbers in --time_column. auto: the only unit with which they lie between "
+        "1995 and now.",
     )
     time_format: str | None = setting(
         None,
-        "How times are written that are neither: as of strftime, such as %m/%d/%Y or "
-        "%Y%m%d%H%M%S. Without a zone they are UTC.",
+        "Format of times that are neither numbers since 1970 nor ISO 8601, as for strftime: "
+        "%m/%d/%Y or %Y%m%d%H%M%S. Times without a zone are UTC.",
     )
     allow_odd_times: bool = setting(
         False,
-        "Read times before 1995 and in the future too, which are mostly another unit, a date that "
-        "is written as a number, or none. Numbers then need --time_unit.",
+        "Also accept times before 1995 and in the future. They usually mean a wrong unit, a date "
+        "written as a number, or no time at all. Numbers then need --time_unit.",
     )
     separator: str | None = setting(
         None,
-        "Between fields of text files: characters, or 'tab'. Default: comma in .csv, tab in .tsv "
-        "and .inter. With it, files of other names (.txt, .dat, none) are text too.",
+        "Separator of fields in text files: characters, or 'tab'. Default: comma in .csv, tab in "
+        ".tsv and .inter. With it, files with other endings (.txt, .dat, none) are read as text.",
     )
     columns: tuple[str, ...] = setting(
         (),
-        "Names of the columns of --input where text files have no header: user_id,item_id,...",
+        "Names of the columns of --input, for text files without a header: user_id,item_id,...",
     )
     encoding: str = setting(
-        "utf-8", "Encoding of text files: utf-8, latin-1, utf-16, cp1252 or another of Python's."
+        "utf-8",
+        "Encoding of text files: utf-8, latin-1, utf-16, cp1252 or another that Python has.",
     )
     on_bad_row: OnBadRow = setting(
         "error",
-        "At a row that cannot be used: stop, or skip it and count it in the manifest.",
+        "For an unusable row: stop, or skip it and count it in the manifest.",
     )
     null_values: tuple[str, ...] = setting(
         NULL_VALUES,
-        "Words that stand for nothing, as blanks do: a row is bad that has one as an id or a time. "
-        f"Default: {' '.join(NULL_VALUES)}. With --null_values= there are none.",
+        "Words that mean a missing value, as blanks do. A row whose id or time is missing is bad. "
+        f"Default: {' '.join(NULL_VALUES)}. --null_values= means no words.",
         adds_up=True,
     )
     drop_where: str = setting(
         "",
-        "Drop rows where a comparison holds: column, one of = != < <= > >=, constant. Several "
-        "are separated by commas; any of them drops a row. Example: interaction_type=4",
+        "Drop rows that meet a condition: a column, one of = != < <= > >=, and a constant. "
+        "Separate several by commas; one is enough to drop a row. Example: interaction_type=4",
     )
 
     runner: str | None = setting(
         None,
-        "Prepare --input or --tfds by an Apache Beam pipeline on this runner: DirectRunner, "
-        "FlinkRunner, SparkRunner... All its workers must see what is read, and --output_dir.",
+        "Prepare --input or --tfds with an Apache Beam pipeline on this runner: DirectRunner, "
+        "FlinkRunner, SparkRunner... All workers must be able to read the input and --output_dir.",
     )
     pipeline_options: str = setting(
         "",
-        "Options of the runner, as on a command line: '--parallelism=64 --flink_master=...'",
+        "Options of --runner, as on a command line: '--parallelism=64 --flink_master=...'",
     )
 
     impressions: tuple[str, ...] = setting(
         (),
-        "Files of what was shown, a row a list: user, time, items shown, items clicked. What "
-        "was shown beside an event and not clicked is kept as its negatives.",
+        "Files of what users were shown. A row is a list: user, time, items shown, items clicked. "
+        "An event keeps what its user was shown then and did not click, as its negatives.",
         adds_up=True,
     )
     impression_join: ImpressionJoin = setting(
         "click",
-        "click: an event gets the list in which its user clicked its item, at the nearest time."
-        " session: all that was shown during its session.",
+        "How to join --impressions with events. click: the list in which the user clicked the "
+        "event's item, nearest in time. session: everything shown during the event's session.",
     )
     impression_tolerance: float = setting(
         60.0,
-        "Seconds between an event (or session) and a list that stands beside it, at most.",
+        "Most seconds between an event (or session) and a list of --impressions that joins it.",
         at_least=0,
         at_most=_LONGEST_TOLERANCE,
     )
     impression_cap: int = setting(
         100,
-        "The most items kept of an event: a seeded sample.",
+        "Most impressions kept for an event: a seeded sample.",
         at_least=1,
     )
-    impression_user_column: str = setting("user_id", "Column of user ids in --impressions.")
-    impression_time_column: str = setting("timestamp", "Column of times in --impressions.")
+    impression_user_column: str = setting("user_id", "Column of --impressions with user ids.")
+    impression_time_column: str = setting("timestamp", "Column of --impressions with times.")
     impression_shown_column: str = setting(
         "shown",
-        "Column of items shown: lists, or text with spaces or commas between ids.",
+        "Column of --impressions with the items shown: lists, or ids split by spaces or commas.",
     )
-    impression_clicked_column: str = setting("clicked", "Column of items clicked, likewise.")
+    impression_clicked_column: str = setting(
+        "clicked", "Column of --impressions with the items clicked: lists, or ids as text."
+    )
 
     session_column: str | None = setting(
         None,
-        "Column of session ids, which count within a user. Sessions of a user that overlap in "
-        "time become one. Default: sessions by idle gaps.",
+        "Column with session ids, unique within a user. Sessions of a user that overlap in time "
+        "are merged. Default: sessions are separated by idle gaps.",
     )
     gap_minutes: float | None = setting(
         None,
-        "A longer idle time starts a session, with --session_column also within one id. "
+        "A longer idle time starts a new session, also within one id of --session_column. "
         "Default: 30; with --session_column no limit.",
         above=0,
     )
     collapse_repeats: bool = setting(
         False,
-        "Keep one event of consecutive events on the same item in a session.",
+        "Of consecutive events on the same item in a session, keep the first.",
     )
 
     min_item_events: int = setting(1, "Drop items with fewer events.", at_least=1)
     min_user_events: int = setting(1, "Drop users with fewer events.", at_least=1)
-    max_user_events: int = setting(0, "Drop users with more events; 0: no limit.", at_least=0)
+    max_user_events: int = setting(0, "Drop users with more events. 0: no limit.", at_least=0)
     min_sessions: int = setting(1, "Drop users with fewer sessions.", at_least=1)
 
     catalogue: str | None = setting(
         None,
-        "File of item ids (.txt, one a line, or .parquet with a column item_id) that belong to "
-        "the catalogue without events in train too; their embeddings have to be given.",
+        "File of item ids (.txt, one per line, or .parquet with a column item_id) to add to the "
+        "catalogue even if they have no event in train. Such items need given embeddings.",
     )
     svd_embeddings: int = setting(
         0,
-        "Width of item embeddings to make from what is picked together in train, by a truncated"
-        " SVD (item_embeddings.npy, its ids vocabulary.parquet); 0: none.",
+        "Width of item embeddings to compute by a truncated SVD of which items sessions of train "
+        "share. Writes item_embeddings.npy; its ids are vocabulary.parquet. 0: none.",
         at_least=0,
     )
 
     split: SplitName = setting(
         "last_session",
-        "last_session: each user's last session is test, the one before valid. user: users by a"
-        " hash of their id. time: sessions by their start.",
+        "How to split. last_session: each user's last session is test, the one before it valid. "
+        "user: users by a hash of their id. time: sessions by their start.",
     )
     valid_fraction: float | None = setting(
         None,
-        "Share of users (split=user) or sessions (split=time) in valid. Default: 0.1.",
+        "Share of users (--split=user) or sessions (--split=time) in valid. Default: 0.1.",
         above=0,
         below=1,
     )
     test_fraction: float | None = setting(
         None,
-        "The same for test. Default: 0.1.",
+        "Share of users (--split=user) or sessions (--split=time) in test. Default: 0.1.",
         above=0,
         below=1,
     )
     valid_after: str | None = setting(
         None,
-        "split=time: sessions from then on are valid. Seconds since 1970, or an ISO date.",
+        "With --split=time: sessions that start from this time on are valid. Seconds since 1970, "
+        "or an ISO 8601 date.",
     )
-    test_after: str | None = setting(None, "split=time: sessions from then on are test.")
+    test_after: str | None = setting(
+        None,
+        "With --split=time: sessions that start from this time on are test. Seconds since 1970, "
+        "or an ISO 8601 date.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -228,11 +245,11 @@ class PrepareConfig(Settings):
             raise ValueError(f"columns={','.join(self.columns)}: must be names, each once")
 
     def time_options(self) -> TimeOptions:
-        """How times are read, those of the log and of impressions."""
+        """How to read times, those of the log and of impressions."""
         return TimeOptions(self.time_unit, self.time_format, self.allow_odd_times)
 
     def read_options(self) -> ReadOptions:
-        """How the log is read."""
+        """How to read the log."""
         return ReadOptions(
             columns=Columns(
                 user=self.user_column,
@@ -248,7 +265,7 @@ class PrepareConfig(Settings):
         )
 
     def impression_columns(self) -> ImpressionColumns:
-        """Which columns of the impressions hold what."""
+        """Which columns of the impressions to read."""
         return ImpressionColumns(
             user=self.impression_user_column,
             time=self.impression_time_column,
@@ -258,7 +275,7 @@ class PrepareConfig(Settings):
         )
 
     def impression_options(self) -> ImpressionOptions:
-        """How impressions are joined with events."""
+        """How to join impressions with events."""
         return ImpressionOptions(
             join=self.impression_join,
             tolerance_ms=round(self.impression_tolerance * 1000),
@@ -267,7 +284,7 @@ class PrepareConfig(Settings):
         )
 
     def filter_options(self) -> FilterOptions:
-        """Which items and users stay."""
+        """Which items and users to keep."""
         return FilterOptions(
             min_item_events=self.min_item_events,
             min_user_events=self.min_user_events,
@@ -276,7 +293,7 @@ class PrepareConfig(Settings):
         )
 
     def split_options(self) -> SplitOptions:
-        """How sessions are dealt to train, valid and test."""
+        """How to assign sessions to train, valid and test."""
         return SplitOptions(
             split=self.split,
             valid_fraction=DEFAULT_FRACTION if self.valid_fraction is None else self.valid_fraction,
@@ -309,7 +326,7 @@ class PrepareConfig(Settings):
             )
 
     def _check_roles(self) -> None:
-        """No column may stand for two things."""
+        """Checks that no column has two roles."""
         for names in (
             ("user_column", "item_column", "time_column", "session_column"),
             (
@@ -379,7 +396,7 @@ class PrepareConfig(Settings):
             )
 
     def _parsed(self, name: str, parse: typing.Callable[[str], Any]) -> Any:
-        """`parse` of a field, its error with the field's name in front."""
+        """Parses a field; an error starts with the field's name."""
         value = getattr(self, name)
         try:
             return None if value is None else parse(value)

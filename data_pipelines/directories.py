@@ -1,6 +1,6 @@
-"""Whose directory it is: a command works in a directory of its own kind, and refuses another's.
+"""Tells what kind of directory a path is, so that a command refuses directories of other kinds.
 
-What lies in a directory tells its kind, whoever made it and whatever it is called:
+The content decides, whoever made the directory and whatever its name:
 
     manifest.json beside histories/ or vocabulary.parquet        a prepared log
     compare.json, <name>/cell.json, flags.txt with --models      a comparison
@@ -8,8 +8,8 @@ What lies in a directory tells its kind, whoever made it and whatever it is call
     cell.json                                                    a cell of a comparison
     checkpoints/, metrics.jsonl, trial.flags                     a training run
 
-A prepared log and the checkpoints of a run are checked file by file when they are read. So nothing
-else may be written below them.
+Readers check a prepared log and the checkpoints of a run file by file. So nothing else may be
+written below them.
 """
 
 import enum
@@ -19,7 +19,7 @@ from data_pipelines.errors import DataError
 
 
 class Kind(enum.Enum):
-    """What a directory holds; the value is how messages say it."""
+    """What a directory holds. The value is its name in messages."""
 
     LOG = "a prepared log"
     COMPARISON = "a comparison"
@@ -43,11 +43,11 @@ _WRITTEN = {
     Kind.CELL: ("metrics.jsonl", "ranks.parquet"),
     Kind.RUN: ("metrics.jsonl",),
 }
-"""Files of each kind that have a suffix which outputs of users have too."""
+"""Files of each kind whose suffix users' own output files may have too."""
 
 
 def kind_of(directory: Path) -> Kind | None:
-    """What a directory holds; None where it is missing, empty, or of nothing that we make."""
+    """What a directory holds; None if it is missing, empty, or of no kind that we write."""
     if not directory.is_dir():
         return None
 
@@ -72,11 +72,11 @@ def require_kind(flag: str, directory: Path, *kinds: Kind) -> None:
 
     Args:
       flag: The flag that names it.
-      directory: It may be missing.
-      kinds: What the command works in.
+      directory: The directory, which need not exist.
+      kinds: The kinds that the command works in.
 
     Raises:
-      DataError: It holds another kind, or lies where nothing may be written.
+      DataError: It holds another kind, or is inside a directory where nothing may be written.
     """
     require_outside(flag, directory)
     found = kind_of(directory)
@@ -88,15 +88,15 @@ def require_kind(flag: str, directory: Path, *kinds: Kind) -> None:
 
 
 def require_output(flag: str, path: Path) -> None:
-    """Checks that a file may be written without harm to a directory of ours.
+    """Checks that writing a file does not harm one of our directories.
 
     Args:
       flag: The flag that names it.
       path: The file.
 
     Raises:
-      DataError: It lies in a prepared log or among the checkpoints of a run, or would replace a
-        file that a command has written for itself.
+      DataError: It is inside a prepared log or among the checkpoints of a run, or would replace a
+        file that a command wrote for itself.
     """
     require_outside(flag, path)
     directory = path.resolve().parent
@@ -108,10 +108,10 @@ def require_output(flag: str, path: Path) -> None:
 
 
 def require_outside(flag: str, path: Path) -> None:
-    """Checks that a path does not lie below a prepared log, or below the checkpoints of a run.
+    """Checks that a path is not inside a prepared log or the checkpoints of a run.
 
     Raises:
-      DataError: It does: whoever reads them would find a file that does not belong there.
+      DataError: It is; readers would then find a file that does not belong there.
     """
     for parent in path.resolve().parents:
         if is_log(parent):
@@ -121,13 +121,13 @@ def require_outside(flag: str, path: Path) -> None:
         else:
             continue
         raise DataError(
-            f"{flag}={path}: lies in {inside}, which would be unusable with a file in it that is "
-            f"not its own; name a place outside by --{flag}"
+            f"{flag}={path}: is inside {inside}, which a foreign file would make unusable; name a "
+            f"path outside it by --{flag}"
         )
 
 
 def is_log(directory: Path) -> bool:
-    """Whether a directory is a prepared log: quick, also for one with many folders."""
+    """Whether a directory is a prepared log; fast even if it has many folders."""
     manifest = directory / "manifest.json"
     return manifest.exists() and any(
         (directory / name).exists() for name in ("histories", "vocabulary.parquet")
@@ -135,7 +135,7 @@ def is_log(directory: Path) -> bool:
 
 
 def _has_models(flags: Path) -> bool:
-    """Whether a flags.txt is that of experiments.compare."""
+    """Whether a flags.txt comes from experiments.compare."""
     try:
         lines = flags.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,5 +1,5 @@
-"""The one exception for data that the user can mend."""
+"""The one exception for data that the user can fix."""
 
 
 class DataError(ValueError):
-    """Something is wrong with the data; the message is one line that says what and where."""
+    """Something is wrong with the data. The message is one line that says what and where."""

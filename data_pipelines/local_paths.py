@@ -1,4 +1,4 @@
-"""Paths that users give: they are local ones, and `~` is the home directory."""
+"""Checks paths that users give: they must be local, and `~` means the home directory."""
 
 import os
 import re
@@ -11,19 +11,19 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SQLITE = "sqlite:///"
 
 _NO_PATHS = frozenset({"separator", "pipeline_options"})
-"""Flags whose text is never a path, and may look like one."""
+"""Flags whose text is never a path, but may look like one."""
 
 
 def local_path(name: str, text: str) -> str:
-    """The path, with the home directory in place of `~` or `~user`.
+    """The path, with `~` or `~user` replaced by the home directory.
 
-    All of a run rests on a file system: locks, directories that appear by a rename, checksums and
-    reads at any place of a file. A store of objects has none of them, so its URLs are refused
-    instead of being taken for names of local directories.
+    A run needs a file system: locks, directories that appear by a rename, checksums, and reads at
+    any position in a file. Object stores have none of these. So their URLs are refused instead of
+    being taken for names of local directories.
 
     Args:
-      name: Of the flag or field.
-      text: What was given.
+      name: Name of the flag or field.
+      text: The given path.
 
     Raises:
       ValueError: It is a URL, or there is no such user.
@@ -37,7 +37,7 @@ def local_path(name: str, text: str) -> str:
         return text
     try:
         expanded = os.path.expanduser(text)
-    except ValueError:  # Such as of a zero byte.
+    except ValueError:  # For example a zero byte.
         expanded = text
     if expanded == text:
         user = text[1:].partition("/")[0]
@@ -48,13 +48,13 @@ def local_path(name: str, text: str) -> str:
 
 
 def expand_paths_of_flags(values: flags.FlagValues) -> None:
-    """Replaces `~` in the texts of all flags, alone or in lists; every one may be a path.
+    """Replaces `~` in the values of all flags, single or in lists, because any may be a path.
 
-    A flag that is new is looked at without being named here. `--storage` is a database's URL; of
-    SQLite's the file is a path.
+    New flags need no change here. `--storage` is a database URL; only for SQLite it contains a
+    path.
 
     Raises:
-      flags.IllegalFlagValueError: One is no local path.
+      flags.IllegalFlagValueError: A value is no local path.
     """
     for name in values:
         flag = values[name]

@@ -1,4 +1,4 @@
-"""Outputs are tried before the work: what cannot be written is refused in the first second."""
+"""Tests outputs before the work starts, so that an unwritable one fails in the first second."""
 
 import tempfile
 from pathlib import Path
@@ -11,11 +11,11 @@ def check_file(flag: str, path: Path) -> None:
 
     Args:
       flag: The flag that names it.
-      path: The file; one that is there will be replaced.
+      path: The file; an existing one will be replaced.
 
     Raises:
-      DataError: It would harm a directory of ours, see `require_output`.
-      OSError: Its directory is missing or cannot be written, or it is a directory itself.
+      DataError: It would harm one of our directories, see `require_output`.
+      OSError: Its directory is missing or not writable, or it is a directory itself.
     """
     require_output(flag, path)
     if path.is_dir():
@@ -28,15 +28,15 @@ def check_file(flag: str, path: Path) -> None:
 
 
 def check_directory(flag: str, path: Path) -> None:
-    """Checks that files can be written into a directory, which is made later where it is missing.
+    """Checks that files can be written into a directory, which may not exist yet.
 
     Args:
       flag: The flag that names it.
       path: The directory.
 
     Raises:
-      DataError: It lies where nothing may be written, see `require_outside`.
-      OSError: It, or the directory in which it would be made, cannot be written, or is a file.
+      DataError: It is inside a directory where nothing may be written, see `require_outside`.
+      OSError: It, or the directory that would contain it, is not writable, or is a file.
     """
     require_outside(flag, path)
     there = next(
@@ -48,7 +48,7 @@ def check_directory(flag: str, path: Path) -> None:
 
 
 def _try(flag: str, path: Path, directory: Path) -> None:
-    """Makes a file in a directory; it has no name, or loses it at once."""
+    """Creates a file in a directory, without a name, or removes it at once."""
     try:
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:

@@ -2,16 +2,16 @@
 
     python -m data_pipelines.prepare --input=log.csv --output_dir=D
 
-Reads events (user, item, time) from files, a prepared TFDS dataset or the synthetic generator;
-makes sessions, applies the filters, splits into train, valid and test, and writes
+Reads events (user, item, time) from files, a prepared TFDS dataset or the synthetic generator.
+Groups them into sessions, applies the filters, splits into train, valid and test, and writes
 
-    D/manifest.json          what the data holds, what was dropped, the flags
+    D/manifest.json          what the data contains, what was dropped, the flags
     D/vocabulary.parquet     the catalogue: rows of the item table, ids, counts
-    D/item_embeddings.npy    where asked for: embeddings of the catalogue, in that order
-    D/histories/             one ArrayRecord record a user, a TFDS dataset
+    D/item_embeddings.npy    if asked for: embeddings of the catalogue, in that order
+    D/histories/             a TFDS dataset in ArrayRecord, one record per user
 
-D appears whole or not at all. Exit codes: 0 done, 1 failed with one line on standard error, 2 bad
-flags, 143 and 130 stopped by SIGTERM and SIGINT.
+D appears complete or not at all. Exit codes: 0 done, 1 failed with one line on standard error, 2
+bad flags, 143 and 130 stopped by SIGTERM and SIGINT.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
 
     Raises:
       DataError: The data cannot be used; the message is one line. Nothing is written.
-      OSError: The output cannot be written; nothing of it is left.
+      OSError: The output cannot be written; none of it remains.
     """
     output_dir = Path(config.output_dir)
     check_directory("output_dir", output_dir)
@@ -119,7 +119,7 @@ def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
     if config.tfds is not None:
         return read_tfds(config.tfds, config.tfds_data_dir, options)
     frame = synthetic_log(config.synthetic_config()).with_row_index("row", offset=1)
-    # Long histories go on into the future.
+    # Long synthetic histories extend into the future.
     times = TimeOptions(unit="s", allow_odd=True)
     options = dataclasses.replace(
         options, columns=dataclasses.replace(options.columns, times=times)
@@ -163,7 +163,7 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
         unknown = part["unknown_items"]["all"]
         cells = (part["users"], part["sessions"], *events.values(), unknown)
         table.add_row(name, *(f"{cell:,}" for cell in cells))
-    # A path may look like markup.
+    # rich would read brackets in a path as markup.
     console = Console(markup=False, emoji=False)
     console.print(table)
     console.print(
@@ -177,14 +177,14 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
 
 
 def _merged_lines(manifest: dict[str, Any]) -> list[str]:
-    """What overlapped, if anything did."""
+    """A line about merged sessions, if there are any."""
     merged = manifest["merged_sessions"]
     if not merged["sessions"]:
         return []
     hint = (
         ""
         if manifest["flags"]["gap_minutes"] is not None
-        else ("; if ids are used again after a while, --gap_minutes splits them")
+        else ("; if the log reuses ids after a while, --gap_minutes splits them")
     )
     return [
         f"overlapping sessions: {merged['sessions']:,} of {merged['users']:,} users "
@@ -193,7 +193,7 @@ def _merged_lines(manifest: dict[str, Any]) -> list[str]:
 
 
 def _impression_lines(manifest: dict[str, Any]) -> list[str]:
-    """What came of the impressions, if there are any."""
+    """Lines about the impressions, if there are any."""
     if "impressions" not in manifest:
         return []
     report = manifest["impressions"]
@@ -203,7 +203,7 @@ def _impression_lines(manifest: dict[str, Any]) -> list[str]:
     )
     negatives = sum(part["negatives"] for part in report["splits"].values())
     lines = [
-        f"impressions: {report['rows_used']:,} of {report['rows']:,} lists stand beside events "
+        f"impressions: {report['rows_used']:,} of {report['rows']:,} lists match events "
         f"({report['rows_of_other_users']:,} are of other users)",
         f"events with a list: {matched}; {negatives:,} items kept, {report['unknown_items']:,} "
         f"unknown, {report['capped_events']:,} events capped at {report['cap']}",
@@ -214,12 +214,12 @@ def _impression_lines(manifest: dict[str, Any]) -> list[str]:
 
 
 def read_config() -> PrepareConfig:
-    """The config that the parsed flags describe."""
+    """The config that the parsed flags give."""
     return read_settings(PrepareConfig)
 
 
 def main(config: PrepareConfig) -> None:
-    """Prepares a log and prints what came of it."""
+    """Prepares a log and prints a summary."""
     _print_summary(prepare(config), config.output_dir)
 
 

@@ -1,14 +1,14 @@
-"""Seeded synthetic logs with a planted interest on two levels, and a control without the slow one.
+"""Seeded synthetic logs with a planted long-term and short-term interest, and a control.
 
-Items belong to topics, and within a topic to styles; the items of one topic and style are a ring.
-A taste is a few favourite topics and one style. A session starts in one of its taste's topics;
-from event to event it may hop to another of them (the drift), or walk on along the ring (the order
-that a convolution can learn), or draw afresh; and mostly, not always, it keeps to the style.
+Items belong to topics, and within a topic to styles. The items of one topic and style form a ring.
+A taste is a few favourite topics and one style. A session starts in one of its taste's topics. From
+event to event it may hop to another of them (the drift), walk on along the ring (an order that a
+convolution can learn), or draw a new item. It mostly, not always, keeps to the style.
 
-`planted`: a user has one taste, of which a part is drawn anew now and then (the slow change). What
-earlier sessions showed tells the topics and the style of the next one. `control`: every session
-has a taste of its own, drawn from the same distribution. So single sessions look exactly alike in
-both; only what they have in common with a user's other sessions differs.
+`planted`: a user has one taste; from time to time a part of it is drawn anew (the slow change).
+Earlier sessions reveal the topics and the style of the next one. `control`: every session has its
+own taste, drawn from the same distribution. So single sessions look exactly alike in both variants;
+they differ only in what a user's sessions share.
 """
 
 import dataclasses
@@ -27,17 +27,19 @@ _DAY_SECONDS = 86_400
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig(Settings):
-    """A synthetic log. There are `topics` x `styles` x `ring_items` items.
+    """A synthetic log with `topics` x `styles` x `ring_items` items.
 
     Raises:
       ValueError: A field is out of range: "field=value: why".
     """
 
-    variant: Variant = setting("planted", "With a taste that lasts over sessions, or without.")
-    seed: int = setting(0, "Seed of everything.", at_least=0)
+    variant: Variant = setting(
+        "planted", "planted: users have a lasting taste. control: every session has its own."
+    )
+    seed: int = setting(0, "Seed of all random draws.", at_least=0)
     users: int = setting(2000, "Users.", at_least=1)
     sessions_per_user: float = setting(
-        8.0, "Mean; with fewer than 3 there is nothing to split by last session.", at_least=3
+        8.0, "Mean; with fewer than 3 few users can be split by last session.", at_least=3
     )
     events_per_session: float = setting(6.0, "Mean.", at_least=2)
     topics: int = setting(
@@ -64,13 +66,13 @@ class SyntheticConfig(Settings):
     )
     walk: float = setting(
         0.5,
-        "Probability, where the ring stays the same, of the next item on it.",
+        "Probability that the next item is the next on the ring, if the ring stays the same.",
         at_least=0,
         at_most=1,
     )
     fidelity: float = setting(
         0.75,
-        "Probability, at each event, of the taste's style and not any.",
+        "Probability, at each event, of the taste's style instead of any.",
         at_least=0,
         at_most=1,
     )
@@ -91,7 +93,7 @@ def synthetic_log(config: SyntheticConfig) -> pl.DataFrame:
     lengths = 2 + rng.poisson(config.events_per_session - 2, len(users))
     favourites, styles = _tastes(config, user_sessions, rng)
     items = _items(config, favourites, styles, lengths, rng)
-    # A stream of its own: an item has the same id in both variants.
+    # A separate stream, so that an item has the same id in both variants.
     names = np.random.default_rng([config.seed, 1])
     item_ids = names.permutation(config.topics * config.styles * config.ring_items) + 1
     return pl.DataFrame(
@@ -125,7 +127,7 @@ def _tastes(
     first = np.cumsum(user_sessions) - user_sessions
     for session in range(1, user_sessions.max()):
         now = first[user_sessions > session] + session
-        # The part drawn anew: one of the topics, the style, or mostly none.
+        # Which part to draw anew: one of the topics, the style, or mostly none.
         part = rng.integers(config.favourites + 1, size=len(now))
         part[rng.random(len(now)) >= config.change] = -1
         stays = part[:, None] != np.arange(config.favourites)
@@ -141,7 +143,7 @@ def _items(
     lengths: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The item of each event [n], 0.., session after session."""
+    """The item of each event, int [n] from 0 on, session after session."""
     sessions, longest = len(lengths), lengths.max()
     popularity = 1 / (np.arange(config.ring_items) + 1)
     items = np.zeros((sessions, longest), np.int64)

@@ -1,4 +1,4 @@
-"""Preparing a log with Apache Beam: the stages of a pipeline around the functions of one machine.
+"""Prepares a log with Apache Beam: pipeline stages that call the functions of a single machine.
 
 Imports: config, embeddings, errors, histories, impressions, raw, sessions.
 """

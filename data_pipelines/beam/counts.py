@@ -1,4 +1,4 @@
-"""The stages that count over the whole log: items that filters drop, and the vocabulary."""
+"""Stages that count over the whole log: the items that filters drop, and the vocabulary."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
 
 
 def find_dropped_items(stages: Stages) -> None:
-    """Finds the items that are dropped, round by round, until a round finds none."""
+    """Finds the items to drop, round by round, until a round finds none."""
     least = stages.config.min_item_events
     if least == 1:
         _write_dropped([], stages.next_round())
@@ -45,7 +45,7 @@ def find_dropped_items(stages: Stages) -> None:
 
 
 def count(stages: Stages) -> None:
-    """Counts what the vocabulary and the manifest are made of."""
+    """Counts what the vocabulary and the manifest need."""
     with stages.pipeline() as pipeline:
         counted = stages.each_part(pipeline) | beam.FlatMap(_counts, stages).with_outputs(
             "items", main="stages"
@@ -67,7 +67,7 @@ def count(stages: Stages) -> None:
 
 
 def sum_merged(stages: Stages) -> Merged:
-    """Sessions that overlapped others of their user, of all parts."""
+    """Sums the counts of overlapping sessions over all parts."""
     reports = [read_json(stages.path(number, "report")) for number in range(stages.parts)]
     sums = {
         field.name: sum(report["merged"][field.name] for report in reports)
@@ -77,14 +77,14 @@ def sum_merged(stages: Stages) -> Merged:
 
 
 def count_identical(stages: Stages) -> int:
-    """Events that are the same as an earlier one, of all parts."""
+    """Counts the events, over all parts, that repeat an earlier one."""
     return sum(
         read_json(stages.path(number, "report"))["identical"] for number in range(stages.parts)
     )
 
 
 def filter_drops(stages: Stages) -> tuple[int, list[Drop]]:
-    """Events that `collapse_repeats` dropped, and what each filter did.
+    """Number of events that `collapse_repeats` dropped, and what each filter dropped.
 
     Raises:
       DataError: Nothing is left.
@@ -112,7 +112,7 @@ def filter_drops(stages: Stages) -> tuple[int, list[Drop]]:
 
 
 def make_vocabulary(stages: Stages) -> Vocabulary:
-    """The vocabulary of the whole log.
+    """Builds the vocabulary of the whole log.
 
     Raises:
       DataError: The file of the catalogue cannot be used.

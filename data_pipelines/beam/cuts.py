@@ -1,7 +1,7 @@
-"""The stage that finds where split=time cuts by fractions: exact, though no machine sorts the log.
+"""Finds the exact times at which split=time cuts by fractions, without sorting the log anywhere.
 
-Sessions are counted by the span of time that they start in. The sums tell in which span each cut
-lies, and only the starts within it are then counted one by one.
+It counts sessions by the time span in which they start. The sums tell in which span each cut lies;
+then it counts the single start times within that span only.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from data_pipelines.beam.stages import Stages, read_json, write_json
 from data_pipelines.sessions.splits import SplitOptions, places_of_cuts, sessions_of
 
 _SPAN_MS = 1 << 22
-"""About 70 minutes: a log of ten years has 75,000 spans, and a span 4 million starts at most."""
+"""About 70 minutes: a log of ten years has 75,000 spans, and a span at most 4 million starts."""
 
 
 def find_cuts(stages: Stages) -> SplitOptions:
-    """The options of the split, with times in place of the fractions of `time`."""
+    """The options of the split, with the fractions of `time` replaced by times."""
     options = stages.split
     if options.split != "time" or options.valid_after_ms is not None:
         return options
     spans, counts = _counted(stages, "spans", _count_spans)
     if not len(spans):
-        # Nothing is left of the log, which is said when drops are counted.
+        # Nothing is left of the log. The check of drops reports that.
         return dataclasses.replace(options, valid_after_ms=0, test_after_ms=0)
     places = places_of_cuts(int(counts.sum()), options).tolist()
     found = [value_at(place, spans, counts) for place in places]
@@ -38,15 +38,15 @@ def find_cuts(stages: Stages) -> SplitOptions:
 
 
 def value_at(place: int, values_n: np.ndarray, counts_n: np.ndarray) -> tuple[int, int]:
-    """Looks a place up among values that stand in a row, each as often as it occurs.
+    """Looks up an index in a sorted sequence given as values with counts.
 
     Args:
-      place: From 0, below the sum of the counts.
-      values_n: The values, in order.
+      place: The index, from 0, below the sum of the counts.
+      values_n: The distinct values, in order.
       counts_n: How often each occurs.
 
     Returns:
-      The value there, and its place among those equal to it, from 0.
+      The value at that index, and its index among the values equal to it, from 0.
     """
     end_n = np.cumsum(counts_n)
     index = int(np.searchsorted(end_n, place, side="right"))
@@ -59,7 +59,7 @@ def _counted(
     count: Callable[..., Iterator[tuple[int, int]]],
     *arguments: list[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the parts count, summed: the values in order, and how often each occurs; int64 [n]."""
+    """Sums counts over the parts: the values in order, and how often each occurs; int64 [n]."""
     path = stages.work / f"{name}.json"
     with stages.pipeline() as pipeline:
         (
@@ -74,13 +74,13 @@ def _counted(
 
 
 def _count_spans(number: int, stages: Stages) -> Iterator[tuple[int, int]]:
-    """Sessions of a part by the span that they start in; leaves their starts to `_count_starts`."""
+    """Counts a part's sessions by the span in which they start; saves their starts for later."""
     starts = pl.Series("start_ms", sessions_of(stages.filtered(number).events).starts_ms)
     starts.to_frame().write_parquet(stages.path(number, "starts"))
     return (starts // _SPAN_MS).value_counts().iter_rows()
 
 
 def _count_starts(number: int, stages: Stages, spans: list[int]) -> Iterator[tuple[int, int]]:
-    """Sessions of a part that start in these spans, by their start."""
+    """Counts a part's sessions that start in these spans, by their start."""
     starts = pl.read_parquet(stages.path(number, "starts"))["start_ms"]
     return starts.filter((starts // _SPAN_MS).is_in(spans)).value_counts().iter_rows()

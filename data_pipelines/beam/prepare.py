@@ -1,11 +1,10 @@
-"""Preparing a log on many machines: an Apache Beam pipeline that makes what one machine would.
+"""Prepares a log on many machines: an Apache Beam pipeline with the result of a single machine.
 
     python -m data_pipelines.prepare --input=... --output_dir=D --runner=FlinkRunner
 
-The log and its impressions are dealt to parts by a hash of the user, and each part goes through the
-functions of one machine. What has to be known of the whole log is counted by Beam, and passes
-through here: items with their counts, and the ids of users. Files between the stages lie beside D,
-so all workers must see its disk.
+A hash of the user assigns the log and its impressions to parts, and each part goes through the
+functions of a single machine. Beam counts what depends on the whole log; item counts and user ids
+pass through this process. Files between the stages lie beside D, so all workers must see its disk.
 """
 
 import dataclasses
@@ -41,7 +40,7 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
 
     Args:
       config: What to prepare.
-      directory: Gets the vocabulary, the histories and, where asked for, item embeddings.
+      directory: Receives the vocabulary, the histories and, if asked for, item embeddings.
 
     Returns:
       What was dropped, and the manifest's content hash, counts, merged sessions and report of
@@ -56,7 +55,7 @@ def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop
         return _prepare(config, directory, work)
     except (DataError, OSError):
         raise
-    # A worker's error comes as the runner wraps it.
+    # The runner wraps a worker's error in its own.
     except Exception as error:
         raise DataError(f"runner={config.runner}: {_cause(error)}") from error
     finally:
@@ -100,7 +99,7 @@ def _prepare(
 
 
 def _cause(error: BaseException) -> str:
-    """What a worker said, of all that a runner says."""
+    """The worker's own message, extracted from the runner's."""
     text = str(error)
     _, found, said = text.rpartition("DataError: ")
     return said.partition(" [while running")[0] if found else " ".join(text.split())[-600:]

@@ -1,4 +1,4 @@
-"""The stages that read: events, and impressions, dealt to parts by a hash of the user."""
+"""Stages that read events and impressions, and assign them to parts by a hash of the user."""
 
 import collections
 import io
@@ -24,18 +24,18 @@ from data_pipelines.sessions.parts import part_of_users
 _Typed = Callable[
     [Any, PrepareConfig, BadRows, collections.Counter[str], LogFacts], Iterator[pl.DataFrame]
 ]
-"""The frames of a source, each with a column `user_id`; what its conditions drop, and its facts."""
+"""Reads a source: frames with a column `user_id`; counts what conditions drop; records facts."""
 
 _ROWS, _DROPPED, _PROBLEMS, _FACTS = "rows", "dropped", "problems", "facts"
 
 
 class _Dealt(NamedTuple):
-    """What came of dealing rows to parts.
+    """The result of assigning rows to parts.
 
     Attributes:
-      rows: How many there are.
-      dropped: How many were dropped, by reason.
-      facts: What the ids and times of all of them are like.
+      rows: Number of rows.
+      dropped: Number of dropped rows, by reason.
+      facts: Types of ids and units of times over all rows.
     """
 
     rows: int
@@ -44,7 +44,7 @@ class _Dealt(NamedTuple):
 
 
 def read_log(stages: Stages) -> tuple[list[Drop], int, LogFacts]:
-    """Deals the events to parts; returns what was dropped, the events, and what they are like.
+    """Assigns the events to parts; returns what was dropped, the number of events, and facts.
 
     Raises:
       DataError: As `readers.read_files` and `tfds_source.read_tfds`.
@@ -59,10 +59,10 @@ def read_log(stages: Stages) -> tuple[list[Drop], int, LogFacts]:
 
 
 def read_impressions(stages: Stages) -> dict[str, int]:
-    """Deals the lists to the parts of their users; returns the rows skipped for each reason.
+    """Assigns the lists to their users' parts; returns the rows skipped for each reason.
 
     Raises:
-      DataError: As `impression_files.typed_impressions`.
+      DataError: As `files.typed_impressions`.
     """
     files = _file_names(stages.config.impressions)
     return _deal(stages, "impressions", files, _typed_impressions).dropped
@@ -109,10 +109,10 @@ def _typed_impressions(
 
 
 def _deal(stages: Stages, name: str, sources: Sequence[Any], typed: _Typed) -> _Dealt:
-    """Deals the rows of sources to the files `name` of the parts.
+    """Assigns the rows of sources to the files `name` of the parts.
 
     Raises:
-      DataError: A source or a row cannot be used. Of several, what is first in order of the input.
+      DataError: A source or a row cannot be used; the first one in the order of the input.
     """
     report = {key: stages.work / f"{name}.{key}.json" for key in (_DROPPED, _PROBLEMS, _FACTS)}
     with stages.pipeline() as pipeline:
@@ -138,7 +138,7 @@ def _deal(stages: Stages, name: str, sources: Sequence[Any], typed: _Typed) -> _
 
 
 def _sum_facts(found: list[tuple[int, Any]], problems: list[tuple[int, str]]) -> LogFacts:
-    """What holds of all sources; adds a problem where one is at odds with those before it."""
+    """Facts that hold for all sources; adds a problem if a source contradicts those before it."""
     of_all = LogFacts()
     for number, facts in sorted(found, key=lambda numbered: numbered[0]):
         try:
@@ -149,11 +149,11 @@ def _sum_facts(found: list[tuple[int, Any]], problems: list[tuple[int, str]]) ->
 
 
 class _Read(beam.DoFn):
-    """Sources to pieces of parts: (part, ((source, piece), frame)).
+    """Splits sources into pieces of parts: (part, ((source, piece), frame)).
 
-    Beside them what was dropped, (reason, rows), with "" for the rows that are left; what cannot be
-    used, (source, message): it waits for what other workers find in sources before; and what its
-    ids and times are like, (source, facts).
+    Side outputs: dropped rows (reason, rows), with "" for the rows that are left; problems (source,
+    message), which wait for what other workers find in earlier sources; and facts about ids and
+    times (source, facts).
     """
 
     def __init__(self, stages: Stages, typed: _Typed) -> None:

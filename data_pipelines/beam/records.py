@@ -1,4 +1,4 @@
-"""The last stage: histories in order of the user id, as one machine writes them."""
+"""The last stage: writes histories sorted by user id, as a single machine does."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 
 
 def write_records(stages: Stages, directory: Path) -> None:
-    """Writes the histories, users in order of their ids, as one machine would."""
+    """Writes the histories, users sorted by id."""
     ids = [pl.read_parquet(stages.path(number, "users")) for number in range(stages.parts)]
     users = pl.concat([frame.with_columns(part=pl.lit(number)) for number, frame in enumerate(ids)])
     users = users.sort("user_id").with_row_index("place")
@@ -39,7 +39,7 @@ def write_records(stages: Stages, directory: Path) -> None:
 
 
 def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The manifest's counts; with impressions, under "impressions", also those of their report.
+    """The manifest's counts. With impressions, "impressions" holds the counts for their report.
 
     Raises:
       DataError: A part of the data is left empty.
@@ -76,7 +76,7 @@ def _records(number: int, stages: Stages, shard: int) -> Iterator[tuple[int, tup
 def _write_shard(grouped: tuple[int, Iterable[tuple[int, History]]], work: Path) -> None:
     number, records = grouped
     directory = work / f"shard-{number}"
-    # A runner may do its work twice.
+    # A runner may repeat its work.
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     ordered = sorted(records, key=lambda record: record[0])
@@ -84,7 +84,7 @@ def _write_shard(grouped: tuple[int, Iterable[tuple[int, History]]], work: Path)
 
 
 def _add(total: dict[str, Any], more: dict[str, Any]) -> None:
-    """Adds numbers, also those in dicts in dicts."""
+    """Adds numbers in place, also in nested dicts."""
     for name, value in more.items():
         if isinstance(value, dict):
             _add(total.setdefault(name, {}), value)

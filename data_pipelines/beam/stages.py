@@ -1,4 +1,4 @@
-"""What the stages of a preparation share: the parts of the log, and the files between stages."""
+"""Shared by all stages of a preparation: the parts of the log, and the files between stages."""
 
 import dataclasses
 import json
@@ -22,25 +22,25 @@ from data_pipelines.sessions.parts import Part, filter_part
 from data_pipelines.sessions.splits import SplitOptions
 
 _PART_BYTES = 1 << 25
-"""Of the input, for a part: a few times that in the memory of a worker."""
+"""Input bytes per part. A worker needs a few times as much memory."""
 
 _RECORD_BYTES = 32
-"""What an event of a TFDS dataset counts for."""
+"""Bytes assumed for an event of a TFDS dataset."""
 
 _LEAST_PARTS, _MOST_PARTS = 4, 1 << 14
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """What each stage is given, on the machine that starts it and on workers.
+    """What each stage receives, in the process that starts it and on workers.
 
     Attributes:
       config: What to prepare.
-      work: A directory for the files between the stages, which all workers see.
-      parts: How many parts the log is dealt to.
-      split: How sessions are split; of `time` by fractions, once `cuts.find_cuts` found them, by
-        the cuts.
-      facts: What the ids of the whole log are like, once it was read.
+      work: A directory for the files between the stages, visible to all workers.
+      parts: Number of parts.
+      split: How to split sessions. For `time` by fractions: by the cuts, once `cuts.find_cuts` has
+        found them.
+      facts: Types and units of the whole log, once it has been read.
     """
 
     config: PrepareConfig
@@ -50,44 +50,44 @@ class Stages:
     facts: LogFacts = dataclasses.field(default_factory=LogFacts)
 
     def pipeline(self) -> beam.Pipeline:
-        """A pipeline on the runner that the config names; runs at the end of its `with` block."""
+        """A pipeline on the configured runner. It runs at the end of its `with` block."""
         arguments = shlex.split(self.config.pipeline_options)
         return beam.Pipeline(self.config.runner, options=PipelineOptions(arguments))
 
     def each_part(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """The numbers of the parts, dealt to the workers."""
+        """The numbers of the parts, spread over the workers."""
         return pipeline | beam.Create(list(range(self.parts))) | beam.Reshuffle()
 
     def path(self, part: int, name: str) -> Path:
-        """A file of a part."""
+        """The path of one of a part's files."""
         return self.work / f"part-{part:05d}.{name}"
 
     def dropped_items(self) -> list[Path]:
-        """Files of the items that each round of filters dropped, as many as there were rounds."""
+        """Files of the items that each round of filters dropped, one per round so far."""
         return sorted(self.work.glob("round-*.parquet"))
 
     def next_round(self) -> Path:
-        """The file of the round that comes next."""
+        """The file of the next round."""
         return self.work / f"round-{len(self.dropped_items()):05d}.parquet"
 
     def filtered(self, part: int) -> Part:
-        """The events of a part, as far as the rounds have come."""
+        """The events of a part, filtered by the rounds so far."""
         dropped = [pl.read_parquet(path)["item_id"] for path in self.dropped_items()]
         events = self._read(part, "events", TYPED_SCHEMA)
         return filter_part(events, self.config, dropped, self.facts)
 
     def impressions(self, part: int) -> pl.DataFrame:
-        """What was shown to the users of a part, `IMPRESSION_SCHEMA`, in the order of the input."""
+        """What a part's users were shown, `IMPRESSION_SCHEMA`, in the order of the input."""
         return self._read(part, "impressions", IMPRESSION_SCHEMA)
 
     def _read(self, part: int, name: str, schema: Mapping[str, Any]) -> pl.DataFrame:
-        """A part's rows; there is no file where there are none."""
+        """A part's rows; a part without rows has no file."""
         path = self.path(part, name)
         return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
 
 
 def number_of_parts(config: PrepareConfig) -> int:
-    """How many parts a log and its impressions are dealt to.
+    """The number of parts for a log and its impressions.
 
     Raises:
       DataError: A file is missing, or the TFDS dataset cannot be read.
@@ -101,10 +101,10 @@ def number_of_parts(config: PrepareConfig) -> int:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Leaves a value to a later stage."""
+    """Writes a value for a later stage."""
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` left."""
+    """Reads a value that `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))

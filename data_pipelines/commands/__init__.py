@@ -1,4 +1,4 @@
-"""How every command starts and ends: flags, flagfiles, help, signals, memory.
+"""Starts and ends every command: flags, flagfiles, help, signals, memory.
 
 Imports: directories, errors, hiertcn_jax.settings, local_paths, raw.
 """

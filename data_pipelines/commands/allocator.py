@@ -1,4 +1,4 @@
-"""Memory that a command has once touched stays its own, and its libraries share one heap."""
+"""Tells glibc to use one heap for all threads, and to keep freed memory."""
 
 import ctypes
 import sys
@@ -9,13 +9,13 @@ _LARGEST_INT = 2**31 - 1
 
 
 def share_one_heap() -> None:
-    """Has all threads allocate from one heap of glibc; other C libraries are left alone.
+    """Makes all threads allocate from one heap of glibc. Does nothing with other C libraries.
 
-    By itself glibc gives threads arenas of their own, eight for each core. The threads of a loader
-    come and go, each time in another arena, and what one of them has freed the others do not get:
-    a run with a validation every few seconds grew by 1 MB a minute without keeping anything. Only
-    threads that start later are held to it: Polars starts some where it is imported, so this comes
-    before that. See mallopt(3), M_ARENA_MAX.
+    By default glibc gives threads their own arenas, eight per core. The threads of a loader come
+    and go, each in another arena, and one thread's freed memory is not available to others: a run
+    with a validation every few seconds grew by 1 MB a minute although it kept nothing. This applies
+    only to threads that start later. Polars starts some at its import, so call this before. See
+    mallopt(3), M_ARENA_MAX.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
@@ -23,12 +23,13 @@ def share_one_heap() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Asks glibc not to give freed memory back to the system; other C libraries are left alone.
+    """Makes glibc keep freed memory. Does nothing with other C libraries.
 
-    XLA on CPU allocates a step's temporaries anew in every step. Pieces of that size glibc maps and
-    unmaps each time, and the system has to zero them page by page: tens of thousands of page faults
-    a step. A heap that is never trimmed hands out the same pages again. The price: the process
-    stays as large as it once was. See mallopt(3).
+    On CPU, XLA allocates a step's temporaries anew in every step. By default glibc maps and unmaps
+    blocks of that size each time, and the system zeroes them page by page: tens of thousands of
+      page
+    faults per step. A heap that is never trimmed returns the same pages again. The cost: the
+    process never gets smaller. See mallopt(3).
     """
     mallopt = _of_glibc("mallopt")
     if mallopt is None:
@@ -38,13 +39,13 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Has glibc give back to the system what is freed now; other C libraries are left alone.
+    """Makes glibc return free memory to the system now. Does nothing with other C libraries.
 
-    For now and then in a long run. Compiling leaves hundreds of MB of freed pieces all over the
-    heap. Libraries have glibc give them back now and then (Protobuf does, for every 10,000 blocks
-    that it frees), and later pieces touch that memory again page by page: resident memory would go
-    up and down by as much, though what is in use stays. Costs some 10 ms, and the page faults of
-    one step. See malloc_trim(3).
+    A long run calls this now and then. Compiling leaves hundreds of MB of free blocks all over the
+    heap. Libraries sometimes make glibc return them (Protobuf does, for every 10,000 blocks that it
+    frees), and later allocations touch that memory again page by page: resident memory would go up
+    and down by as much, although the memory in use stays the same. Costs some 10 ms, and the page
+    faults of one step. See malloc_trim(3).
     """
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim is not None:
@@ -52,5 +53,5 @@ def give_back_freed_memory() -> None:
 
 
 def _of_glibc(name: str) -> Any:
-    """A function of the allocator; None elsewhere than on Linux, and of other C libraries."""
+    """A function of glibc's allocator; None on other systems and with other C libraries."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all."""
+"""Creates directories that appear complete or not at all."""
 
 import contextlib
 import fcntl
@@ -15,7 +15,7 @@ def require_vacant(directory: Path) -> None:
     """Checks that a directory does not exist, or is empty.
 
     Raises:
-      DataError: There is something in its place.
+      DataError: It is a file, or a directory that is not empty.
     """
     if directory.is_dir():
         if any(directory.iterdir()):
@@ -28,11 +28,11 @@ def require_vacant(directory: Path) -> None:
 
 @contextlib.contextmanager
 def written_aside(directory: Path) -> Iterator[Path]:
-    """A new directory beside `directory`, which it becomes where the block ends well.
+    """Yields a new directory beside `directory`, and renames it to `directory` on success.
 
-    Where it does not, everything made is removed. A process that is killed outright leaves the
-    directory beside, whose name starts with a dot; never a part of `directory`. What such
-    processes left of this `directory` is removed at the start.
+    On an error it removes everything. A process that is killed outright leaves the temporary
+    directory, whose name starts with a dot, but never a partial `directory`. The next call for the
+    same `directory` removes such leftovers.
 
     Raises:
       DataError: `directory` exists and is not empty.
@@ -45,8 +45,8 @@ def written_aside(directory: Path) -> Iterator[Path]:
     beside.mkdir(parents=True)
     lock = os.open(beside, os.O_RDONLY)
     try:
-        # The system takes the lock back when this process ends, however it ends. Where it gives
-        # none, as on some network disks, nobody removes what he could not lock.
+        # The system releases the lock when this process ends, however it ends. Some network disks
+        # have no locks; there, nobody can lock the leftovers, so nobody removes them.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield beside
@@ -67,7 +67,7 @@ def _prefix(directory: Path) -> str:
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Removes what killed processes left beside: directories that no process holds locked."""
+    """Removes leftovers of killed processes: directories that no process has locked."""
     parent = directory.absolute().parent
     names = os.listdir(parent) if parent.is_dir() else []
     for name in names:
@@ -76,7 +76,7 @@ def _remove_abandoned(directory: Path) -> None:
         if suffix == name or not suffix.isdigit() or path.is_symlink() or not path.is_dir():
             continue
         lock = os.open(path, os.O_RDONLY)
-        # It cannot be locked where another process is writing it.
+        # Locking fails while another process writes the directory.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path)

@@ -1,7 +1,7 @@
-"""How every command starts and ends: flags checked first, one clear line, an exit code.
+"""Starts and ends every command: checks flags first, reports one clear line, sets the exit code.
 
-Exit codes: 0 done, 1 failed with one line on standard error for what the user can mend, 2 bad
-flags, 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to go on if one can.
+Exit codes: 0 done; 1 failed with one line on standard error about something the user can fix; 2 bad
+flags; 143 and 130 stopped by SIGTERM and SIGINT, with one line that says how to resume if possible.
 """
 
 import atexit
@@ -34,11 +34,11 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(SystemExit):
-    """The program ends because a signal asks it to; clean-up is that of any error.
+    """Ends the program because a signal asks for it; cleans up as after any error.
 
     Args:
       signal_number: SIGTERM or SIGINT.
-      where: Where it was, to say.
+      where: What the program was doing, for the message.
       by_all: Whether all processes of the run end here, together.
 
     Attributes:
@@ -63,11 +63,11 @@ def run_command(
     """Parses the command line, runs `main`, and exits.
 
     Args:
-      read_flags: Makes the command's settings of the parsed flags; flags.Error or ValueError where
-        they make no sense.
+      read_flags: Makes the command's settings from the parsed flags; raises flags.Error or
+        ValueError if they make no sense.
       main: The command.
-      mendable: What `main` raises where the user can mend the cause.
-      goes_on: Whether the same command takes up what a stopped one has done: then it is said.
+      mendable: Errors of `main` whose cause the user can fix.
+      goes_on: Whether the same command line resumes stopped work; then the last line says so.
     """
     configs: list[Config] = []
 
@@ -87,7 +87,7 @@ def run_command(
         return rest
 
     def guarded(arguments: Any) -> None:
-        del arguments  # All are flags.
+        del arguments  # The command takes flags only.
         for number in _STOPS:
             signal.signal(number, _stop)
         _silence_libraries()
@@ -96,7 +96,7 @@ def run_command(
         try:
             main(configs[0])
         except (StoppedError, KeyboardInterrupt) as error:
-            # Libraries may have a handler of their own for SIGINT, as Polars does while it reads.
+            # Libraries may set their own handler for SIGINT, as Polars does while it reads.
             stopped = error if isinstance(error, StoppedError) else StoppedError(signal.SIGINT)
             again = f"; go on with: {shlex.join(sys.orig_argv)}" if goes_on else ""
             print(f"{stopped.line}{again}", file=sys.stderr)
@@ -112,7 +112,7 @@ def run_command(
 
 
 def _answer_questions(arguments: Sequence[str]) -> None:
-    """Prints the help or the version and ends, where a command line asks for it."""
+    """Prints help or the version and exits, if the command line asks for it."""
     asked = set(itertools.takewhile(lambda argument: argument != "--", arguments[1:]))
     if asked & {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}:
         print(help_text())
@@ -129,9 +129,9 @@ def fail(message: object, code: int) -> NoReturn:
 
 
 def one_line(text: str) -> str:
-    """The text in one line of printable characters, without its middle where it is long.
+    """The text as one line of printable characters, with the middle cut out if it is long.
 
-    Files and values may be of any length, and hold what steers a terminal.
+    Files and values may be of any length, and may contain terminal control characters.
     """
     line = "".join(
         character if character.isprintable() else ascii(character)[1:-1]
@@ -141,10 +141,10 @@ def one_line(text: str) -> str:
 
 
 def _silence_libraries() -> None:
-    """What libraries log is about their own workings; ours are exceptions, and told in one line.
+    """Silences libraries' logs and stray errors; our errors are exceptions and take one line.
 
-    Orbax logs the traceback of an error in its threads, and raises it too. Its event loop ends,
-    and what else was being written then finds none to report to.
+    Orbax both logs and raises the error of a thread. Then its event loop ends, and other writes in
+    progress find no loop to report to.
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
     for name in ("asyncio", "concurrent.futures"):
@@ -154,7 +154,7 @@ def _silence_libraries() -> None:
         if isinstance(unraisable.exc_value, StoppedError):
             _stop_a_moment_later(unraisable.exc_value)
             return
-        late = inspect.iscoroutine(unraisable.object)  # Other reads that fail after the first.
+        late = inspect.iscoroutine(unraisable.object)  # A read that failed after the first one.
         if not late and str(unraisable.exc_value) != "Event loop is closed":
             sys.__unraisablehook__(unraisable)
 
@@ -162,7 +162,7 @@ def _silence_libraries() -> None:
 
 
 def _stop_a_moment_later(stopped: StoppedError) -> None:
-    """Stops again: the first time it was met by a callback or finalizer, where exceptions end.
+    """Raises the stop again, after a callback or finalizer swallowed it.
 
     JAX has such a callback in every garbage collection.
     """
@@ -175,19 +175,19 @@ def _stop_a_moment_later(stopped: StoppedError) -> None:
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
-    # Whoever asks twice doesn't want to wait for the clean-up.
+    # A second signal means that the user doesn't want to wait for the clean-up.
     signal.signal(signal_number, end_at_once)
     raise StoppedError(signal_number)
 
 
 class _StoppedEnd:
-    """Ends a stopped process before the interpreter is taken apart.
+    """Ends a stopped process before the interpreter shuts down.
 
-    A signal may come while XLA compiles, which it does in a thread of its own. That thread goes on,
-    and uses the client of XLA that JAX and the interpreter destroy at the end: the process died of
-    a segmentation fault. Functions that were registered with `atexit` while the command ran are
-    called before, since the last registered is called first: Beam ends its workers there. Those of
-    libraries that were imported before are left out: JAX destroys the client in one of them.
+    A signal may come while XLA compiles in its own thread. That thread continues, and uses the XLA
+    client that JAX and the interpreter destroy at shutdown: the process died of a segmentation
+    fault. Functions registered with `atexit` while the command ran are called before this one,
+    because the last registered is called first; Beam ends its workers there. Functions of libraries
+    imported earlier are not called: one of them is where JAX destroys the client.
 
     Attributes:
       code: The exit code of a stopped process; None lets the interpreter end as usual.
@@ -201,7 +201,7 @@ class _StoppedEnd:
         if self.code is None:
             return
         for stream in (sys.stdout, sys.stderr):
-            # Nobody may be there to read it.
+            # The reader of standard error may be gone.
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(self.code)

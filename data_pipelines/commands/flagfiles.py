@@ -1,7 +1,7 @@
-"""Flagfiles: arguments in files, read so that whatever is wrong is said with file and line.
+"""Reads flagfiles: arguments in files, with errors that name the file and the line.
 
-absl would read them too, but names no file where one is not UTF-8, and goes on where one includes
-itself.
+absl reads them too, but its errors don't name a file that is not UTF-8, and it accepts a file that
+includes itself.
 """
 
 import importlib.util
@@ -21,10 +21,10 @@ _MOST_BYTES = 1 << 20
 
 
 def expand_flagfiles(arguments: Sequence[str]) -> list[str]:
-    """Puts what stands in flagfiles in their place.
+    """Replaces each --flagfile by the arguments in it.
 
-    A flagfile has one flag a line; blank lines and those that begin with # or // are none. Of a
-    flag that comes twice, the later counts.
+    A flagfile has one flag per line; it ignores blank lines and lines that begin with # or //. If a
+    flag occurs twice, the later one counts.
 
     Args:
       arguments: A command line: the program, then its arguments.
@@ -61,7 +61,7 @@ def expand_flagfiles(arguments: Sequence[str]) -> list[str]:
 
 
 def preset_file(name: str) -> Path:
-    """A flagfile that comes with the program, wherever one stands.
+    """The path of a flagfile that comes with the program.
 
     Raises:
       flags.IllegalFlagValueError: There is none of that name.
@@ -77,7 +77,7 @@ def preset_file(name: str) -> Path:
 
 
 def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[str]:
-    """The arguments in a flagfile that is included by those of `within`."""
+    """The arguments in a flagfile that the files `within` include, outermost first."""
     place = f"flag --flagfile={name}"
     try:
         local = Path(local_path("flagfile", name))
@@ -100,7 +100,7 @@ def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[st
     read.append(path)
     if len(read) > _MOST_FILES:
         raise flags.IllegalFlagValueError(
-            f"{place}: more than {_MOST_FILES} files are included; put them together"
+            f"{place}: more than {_MOST_FILES} files are included; combine them"
         )
     for number, line in enumerate(map(str.strip, text.split("\n")), 1):
         if not line or line.startswith(("#", "//")):

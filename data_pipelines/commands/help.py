@@ -1,4 +1,4 @@
-"""What a command says of itself: its flags by topic, its version, and the flag that was meant."""
+"""A command's help: its flags by topic, its version, and a suggestion for a mistyped flag."""
 
 import difflib
 import inspect
@@ -50,11 +50,11 @@ _MEANT = {
     "timestamp": "time_column",
     "timestamp_column": "time_column",
 }
-"""What other libraries call a flag of ours."""
+"""Names in other libraries for flags of ours."""
 
 
 def help_text(values: flags.FlagValues = flags.FLAGS) -> str:
-    """What the command does, and all of its own flags by topic."""
+    """The description of the command, and all its own flags by topic."""
     lines = [inspect.cleandoc(sys.modules["__main__"].__doc__ or ""), ""]
     for topic, own in _topics(values):
         lines += [f"{topic}:", ""]
@@ -72,7 +72,7 @@ def help_text(values: flags.FlagValues = flags.FLAGS) -> str:
 
 
 def unknown_flag(name: str, values: flags.FlagValues = flags.FLAGS) -> str:
-    """The line about a flag that does not exist, with the one that was probably meant."""
+    """The error line for an unknown flag, with the closest name that exists."""
     own = [flag.name for _, flags_of_topic in _topics(values) for flag in flags_of_topic]
     meant = [_MEANT[name]] if _MEANT.get(name) in own else difflib.get_close_matches(name, own, 1)
     suggestion = f"did you mean --{meant[0]}?" if meant else "--help lists the flags"
@@ -80,7 +80,7 @@ def unknown_flag(name: str, values: flags.FlagValues = flags.FLAGS) -> str:
 
 
 def _topics(values: flags.FlagValues) -> Iterator[tuple[str, Sequence[flags.Flag]]]:
-    """The command's own flags: those of the module that runs, then by the module of each config."""
+    """The command's own flags: those of the running module, then by each config's module."""
     by_module = values.flags_by_module_dict()
     main = sys.argv[0]
     names = [name for name in by_module if name == main or name.startswith(_OURS)]
@@ -106,7 +106,7 @@ def _flag_lines(flag: flags.Flag) -> list[str]:
 
 
 def plain_error(error: Exception) -> str:
-    """What absl says of a flag, where it is about one that was not given."""
+    """A message of absl about a flag, reworded if a required flag is missing."""
     missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
     if not missing:
         return str(error)

@@ -1,18 +1,18 @@
-"""What `prepare` says of the log that it read, a line a fact."""
+"""The lines that `prepare` prints about the log that it read, one per fact."""
 
 from typing import Any
 
 from data_pipelines.raw.odd_times import NAMES
 
 _MANY_IDENTICAL = 0.05
-"""A larger share of identical rows is no accident."""
+"""A larger share of identical rows is reported as a possible mistake."""
 
 _NAMED = 3
-"""So many frequent ids are named; a log of few items has several."""
+"""How many frequent ids to name; a log of few items has several."""
 
 
 def log_lines(manifest: dict[str, Any]) -> list[str]:
-    """The lines of a manifest's "log"."""
+    """Formats the manifest's `log` for people."""
     log = manifest["log"]
     unit = f", numbers read as {NAMES[log['time_unit']]}" if log["time_unit"] else ""
     sessions, events = log["sessions_per_user"], log["events_per_session"]

@@ -1,4 +1,4 @@
-"""Flags from the fields of settings, and settings from flags: one way for all commands."""
+"""Makes flags from the fields of settings, and settings from flags, for all commands."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class _Number(flags.ArgumentParser):
-    """A parser that says what it expected."""
+    """A parser whose error says what it expected."""
 
     def __init__(self, kind: type, expected: str) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class _Number(flags.ArgumentParser):
         """The number.
 
         Raises:
-          ValueError: It is none.
+          ValueError: The text is no such number.
         """
         try:
             return self._kind(argument)
@@ -43,16 +43,16 @@ def define_flags(fields: Iterable[Field], values: flags.FlagValues = flags.FLAGS
 
 
 def read_settings(kind: type[SettingsT], values: flags.FlagValues = flags.FLAGS) -> SettingsT:
-    """The settings that the parsed flags ask for.
+    """The settings that the parsed flags give.
 
     Raises:
-      flags.IllegalFlagValueError: A value is out of range, or does not go with another.
+      flags.IllegalFlagValueError: A value is out of range, or contradicts another.
     """
     return flagged(kind, read_fields(fields_of(kind), values))
 
 
 def read_fields(fields: Iterable[Field], values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
-    """The parsed flags of these fields, by the names of the fields; not checked yet.
+    """The parsed flags of these fields, by the names of the fields, without checks.
 
     Raises:
       flags.IllegalFlagValueError: An item of a list cannot be read.
@@ -61,10 +61,10 @@ def read_fields(fields: Iterable[Field], values: flags.FlagValues = flags.FLAGS)
 
 
 def flagged(kind: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:
-    """The settings of these values; what is wrong with them is said of the flag.
+    """Builds settings from values; an error names the flag.
 
     Raises:
-      flags.IllegalFlagValueError: A value is out of range, or does not go with another.
+      flags.IllegalFlagValueError: A value is out of range, or contradicts another.
     """
     try:
         return kind(**given)
@@ -75,7 +75,7 @@ def flagged(kind: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:
 
 
 def flag_lines(settings: Settings) -> list[str]:
-    """A flagfile's lines that give every field its value; None is what no line gives."""
+    """Lines of a flagfile that give every field its value; a field that is None gets no line."""
     lines = []
     for field in fields_of(type(settings)):
         flag, value = _flag_of(field), getattr(settings, field.name)

@@ -1,6 +1,6 @@
-"""A command that is stopped before it has begun says so in one line too, and not in a traceback.
+"""Ends a command that is stopped during its imports with one line instead of a traceback.
 
-Importing the libraries takes seconds. Nothing but the standard library may be imported here.
+Importing the libraries takes seconds. This module may import only the standard library.
 """
 
 import os
@@ -14,10 +14,10 @@ _SCRIPT = "hiertcn"
 
 
 def end_on_signals() -> None:
-    """Has SIGTERM and SIGINT end the process with one line, where it is a command of ours.
+    """Makes SIGTERM and SIGINT end the process with one line, if it is one of our commands.
 
-    Until `command.run_command` sets its own handlers. A program that imports the packages as a
-    library keeps its handlers.
+    This holds until `command.run_command` sets its own handlers. A program that imports the
+    packages as a library keeps its handlers.
     """
     if _is_command(sys.argv, sys.orig_argv):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -25,10 +25,10 @@ def end_on_signals() -> None:
 
 
 def _is_command(argv: list[str], orig_argv: list[str]) -> bool:
-    """Whether `python -m` is looking for a module of ours, and imports its package for that.
+    """Whether `python -m` is importing a package to find one of our modules.
 
-    Meanwhile sys.argv[0] is "-m"; the module is what precedes the other arguments on the command
-    line, alone or behind options of one letter ("-m experiments.train", "-Bmexperiments.train").
+    Meanwhile sys.argv[0] is "-m". The module comes before the other arguments on the command line,
+    alone or joined to one-letter options ("-m experiments.train", "-Bmexperiments.train").
     """
     if argv and os.path.basename(argv[0]) == _SCRIPT:
         return True
@@ -43,7 +43,7 @@ def _is_command(argv: list[str], orig_argv: list[str]) -> bool:
 def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """Handles a signal by ending the process with one line and the exit code 128 + number.
 
-    For moments when there is nothing to clean up, or no time; libraries may catch what is raised.
+    Use it when there is nothing to clean up, or no time: libraries may catch an exception.
     """
     os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)

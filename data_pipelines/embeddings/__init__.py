@@ -1,4 +1,4 @@
-"""Given item embeddings: files of rows, their cache, and the SVD that makes some.
+"""Given item embeddings: files of rows, a cache for them, and an SVD that computes some.
 
 Imports: errors, hiertcn_jax.baselines, hiertcn_jax.batch, histories, raw, sessions.
 """

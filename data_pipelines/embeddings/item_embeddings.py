@@ -1,8 +1,8 @@
-"""Given item embeddings: a matrix in a file, and which item each of its rows is of.
+"""Given item embeddings: a matrix in a file, and the item that each of its rows belongs to.
 
-Rows of the item table, `v`, are those of the vocabulary; rows of the file may stand in any order,
-and there may be more of them. What is kept of the catalogue in memory is the place of each item in
-the file, 8 bytes an item (in an evaluation 8 more), and as many rows as there is room for.
+The vocabulary defines the rows of the item table, `v`. The rows of the file may be in any order,
+and there may be more of them. Memory holds the row number of each catalogue item, 8 bytes an item
+(8 more in an evaluation), and as many rows as there is room for.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ItemEmbeddings:
-    """The embeddings of a catalogue, read as they are asked for.
+    """The embeddings of a catalogue, read on demand.
 
     Attributes:
       file: The matrix.
       file_rows: int64 [v - 2]. Row of the file of each item, from row 2 of the item table on.
-      cache: Rows of items, counted from 0; the most frequent are in memory.
-      content_hash: Of the file's bytes and of `file_rows`.
+      cache: Rows by item, counted from 0; the most frequent items are in memory.
+      content_hash: Hash of the file's bytes and of `file_rows`.
     """
 
     file: RowFile
@@ -53,16 +53,16 @@ class ItemEmbeddings:
         return self.file.dtype
 
     def read(self, item_ids_n: np.ndarray, out_nd: np.ndarray) -> None:
-        """Writes the embeddings of items of the catalogue.
+        """Writes the embeddings of catalogue items into an array.
 
         Args:
           item_ids_n: Rows of the item table, FIRST_ITEM_ID.., ascending.
-          out_nd: Where to; contiguous, of this type.
+          out_nd: The array to fill; contiguous, of this type.
         """
         self.cache.read(item_ids_n - FIRST_ITEM_ID, out_nd)
 
     def rows(self, item_ids_n: np.ndarray) -> np.ndarray:
-        """The embeddings of items in any order, [n, d]."""
+        """The embeddings of catalogue items in any order, [n, d]."""
         distinct_u, place_n = np.unique(item_ids_n, return_inverse=True)
         out_ud = np.empty((len(distinct_u), self.width), self.dtype)
         self.read(distinct_u, out_ud)
@@ -70,21 +70,21 @@ class ItemEmbeddings:
 
     @functools.cached_property
     def _items_in_file(self) -> np.ndarray:
-        """int32 [v - 2]. The catalogue in the order of the file, counted from 0."""
+        """int32 [v - 2]. The catalogue items, counted from 0, in the order of the file."""
         return np.argsort(self.file_rows, kind="stable").astype(np.int32)
 
     @functools.cached_property
     def _places(self) -> np.ndarray:
-        """int32 [v - 2]. Where each item of the catalogue stands in that order."""
+        """int32 [v - 2]. The position of each catalogue item in that order."""
         places = np.empty_like(self._items_in_file)
         places[self._items_in_file] = np.arange(len(places), dtype=np.int32)
         return places
 
     def places(self, item_ids: np.ndarray) -> np.ndarray:
-        """Rows of the item table if the catalogue were in the order of the file; same shape.
+        """Row of the item table that each item would have in the order of the file; same shape.
 
         Args:
-          item_ids: Rows of the item table as it is. Padding and unknown stay what they are.
+          item_ids: Current rows of the item table. Padding and unknown keep their ids.
         """
         places = FIRST_ITEM_ID + self._places[np.maximum(item_ids - FIRST_ITEM_ID, 0)]
         return np.where(item_ids < FIRST_ITEM_ID, item_ids, places)
@@ -98,23 +98,23 @@ class ItemEmbeddings:
 def open_item_embeddings(
     path: Path | str, ids_path: Path | str, vocabulary: Vocabulary, cache_bytes: int
 ) -> ItemEmbeddings:
-    """Opens and checks a file of embeddings; it is read through once, block by block.
+    """Opens and checks a file of embeddings; reads all of it once, block by block.
 
     Args:
-      path: A .npy file, float16 or float32, a row an item.
-      ids_path: Which item each row is of, see `read_item_ids`.
+      path: A .npy file, float16 or float32, with one row per item.
+      ids_path: The item of each row, see `read_item_ids`.
       vocabulary: The catalogue.
-      cache_bytes: Room for rows in memory.
+      cache_bytes: Memory for cached rows.
 
     Raises:
-      DataError: One of the files cannot be used, they are not of the same length, a value is not
-        finite, or an item of the catalogue has no row.
+      DataError: One of the files cannot be used, they differ in length, a value is not finite, or
+        an item of the catalogue has no row.
     """
     file, item_ids = RowFile(path), read_item_ids(ids_path)
     if len(item_ids) != file.rows:
         raise DataError(
             f"{path}: {file.rows} rows, but {ids_path} has {len(item_ids)} ids; "
-            "both must have a row an item"
+            "both must have one row per item"
         )
     file_rows = _file_rows(item_ids, vocabulary, ids_path)
     digest = hashlib.sha256()
@@ -124,7 +124,7 @@ def open_item_embeddings(
             row = first + int(np.argmin(np.isfinite(block_nd).all(axis=1)))
             raise DataError(
                 f"{path}: row {row} (counted from 0), of the item {item_ids[row]!r}: "
-                "a value is not a finite number; replace it, such as by 0"
+                "a value is not a finite number; replace it, for example by 0"
             )
         digest.update(block_nd.data)
         first += len(block_nd)
@@ -134,7 +134,7 @@ def open_item_embeddings(
 
 
 def _file_rows(item_ids: pl.Series, vocabulary: Vocabulary, ids_path: Path | str) -> np.ndarray:
-    """int64 [v - 2]. The place of each item of the catalogue among the ids."""
+    """int64 [v - 2]. The index of each catalogue item among the ids."""
     places = pl.DataFrame({COLUMN: item_ids}).with_row_index("row")
     catalogue = pl.DataFrame({COLUMN: vocabulary.item_ids})
     found = catalogue.join(places, on=COLUMN, how="left", maintain_order="left")["row"]

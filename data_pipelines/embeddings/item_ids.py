@@ -1,4 +1,4 @@
-"""Files that say which item each row of an embedding file is of."""
+"""Reads files that name the item of each row of an embedding file."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def read_item_ids(path: Path | str) -> pl.Series:
     """The ids in a file, in its order, as text.
 
     Args:
-      path: .txt, one id a line; or .parquet, with a column `item_id` of text or integers, such as
-        `vocabulary.parquet` of a prepared directory.
+      path: .txt with one id per line, or .parquet with a column `item_id` of text or integers, such
+        as `vocabulary.parquet` of a prepared directory.
 
     Raises:
-      DataError: The file is missing, of another type, or not readable; an id is empty or there
+      DataError: The file is missing, has another type, or is not readable; an id is empty or occurs
         twice.
     """
     path = Path(path)
@@ -34,7 +34,7 @@ def read_item_ids(path: Path | str) -> pl.Series:
     item_ids = item_ids.fill_null("")
     for is_bad, problem in (
         (item_ids == "", "the id is empty"),
-        (~item_ids.is_first_distinct(), "is there twice"),
+        (~item_ids.is_first_distinct(), "occurs twice"),
     ):
         if is_bad.any():
             bad = int(np.argmax(is_bad))
@@ -56,7 +56,7 @@ def _from_parquet(path: Path) -> pl.Series:
 
 def _from_lines(path: Path) -> pl.Series:
     try:
-        # One column whatever is in a line: the separator is one that no text has.
+        # No text contains this separator, so each line is one column.
         frame = pl.read_csv(
             path,
             has_header=False,

@@ -1,9 +1,9 @@
-"""Rows of a file of which the most frequent are kept in memory.
+"""Rows of a file, with the most frequent ones kept in memory.
 
-How often an item occurs is known before a run: its events in training are counted. So the cache
-holds the most frequent items from the start and never changes, which for independent draws no rule
-of replacement beats; and since items are numbered by frequency, what is in it is a comparison, and
-needs no index.
+A run knows beforehand how often an item occurs: its events in training are counted. So the cache
+holds the most frequent items from the start and never changes. For independent draws no rule of
+replacement does better. Items are numbered by frequency, so a comparison tells whether an item is
+cached, without an index.
 """
 
 from collections.abc import Callable
@@ -13,25 +13,25 @@ import numpy as np
 from data_pipelines.embeddings.row_file import RowFile
 
 FILL_BYTES = 24
-"""What a row takes besides its values while the cache is filled: item, row, place in the order."""
+"""Bytes per row, besides its values, while the cache is filled: item, row, order."""
 
 _BLOCK_ROWS = 16384
-"""Rows that are copied at once."""
+"""Rows copied at once."""
 
 
 class RowCache:
-    """Rows of a file by item, the first ones from memory and the others from the file.
+    """Rows of a file by item: the first items' from memory, the others' from the file.
 
     Attributes:
       hot: How many items are in memory.
-      asked: Rows that were asked for so far.
-      hits: Those of them that were in memory.
+      asked: Rows requested so far.
+      hits: How many of these were in memory.
 
     Args:
-      file: Where rows are.
-      items: How many items there are, numbered from 0 on, the most frequent first.
-      file_rows: From items, int64 [n], to their rows in the file, int64 [n].
-      max_bytes: Room for rows in memory, and for finding them in the file at the start.
+      file: The file with the rows.
+      items: Number of items, numbered from 0 on, most frequent first.
+      file_rows: Maps items, int64 [n], to their rows in the file, int64 [n].
+      max_bytes: Memory for cached rows, and for locating them in the file at the start.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class RowCache:
         self._read_file(np.arange(self.hot), self._rows)
 
     def read(self, items_n: np.ndarray, out_nd: np.ndarray) -> None:
-        """Writes the rows of items.
+        """Writes the rows of items into an array.
 
         Args:
           items_n: Items, ascending.
-          out_nd: Where to; contiguous, of the file's type.
+          out_nd: The array to fill; contiguous, of the file's type.
         """
         hits = int(np.searchsorted(items_n, self.hot))
         np.take(self._rows, items_n[:hits], axis=0, out=out_nd[:hits], mode="clip")

@@ -1,7 +1,7 @@
-"""Rows of a matrix in a .npy file, by explicit reads.
+"""Reads rows of a matrix in a .npy file with explicit reads.
 
 The file is not mapped into memory: pages of a map that were touched count as resident memory of the
-process, and over a run most of them are.
+process, and a run touches most of them.
 """
 
 import collections
@@ -17,16 +17,16 @@ import numpy as np
 from data_pipelines.errors import DataError
 
 _NEAR_BYTES = 4096
-"""Rows nearer than this are read together: a page more takes less time than another call."""
+"""Rows closer than this are read together: one more page costs less than another call."""
 
 _BLOCK_ROWS = 4096
-"""Rows that are asked for at once, so that little is read beside them at a time."""
+"""Rows requested at once, a limit on the memory for the pages around them."""
 
 _SHOWN_CHARACTERS = 200
-"""Of what is wrong with a header."""
+"""Most characters of the reason why a header is not readable."""
 
 DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
-"""What rows may hold: float16 or float32, little-endian."""
+"""The allowed types of a value: float16 or float32, little-endian."""
 
 
 class RowFile:
@@ -34,7 +34,7 @@ class RowFile:
 
     Attributes:
       path: The file.
-      rows: How many.
+      rows: Number of rows.
       width: `d`, values in a row.
       dtype: Type of a value.
 
@@ -42,8 +42,8 @@ class RowFile:
       path: The file.
 
     Raises:
-      DataError: It is missing, no .npy file, not as long as its header says, or holds another type
-        or no matrix.
+      DataError: The file is missing, is no .npy file, is not as long as its header says, or holds
+        another type or no matrix.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -59,19 +59,19 @@ class RowFile:
                 f"{self.dtype.name}, got {found}: was it cut off? Write it again"
             )
         self._file = os.open(self.path, os.O_RDONLY)
-        # A loader keeps it for as long as the program runs.
+        # A loader keeps the file open as long as the program runs.
         weakref.finalize(self, os.close, self._file)
-        # Single rows are asked for: what lies behind them would be read ahead in vain.
+        # Reads are of single rows, so reading ahead would be wasted.
         os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, rows_n: np.ndarray) -> np.ndarray:
-        """Rows of the file, from its front to its back; rows near each other by one read.
+        """Rows of the file, read from front to back; nearby rows share a read.
 
         Args:
           rows_n: int64 [n], ascending, >= 0 and below `rows`.
 
         Returns:
-          [n, d], perhaps read-only.
+          [n, d], possibly read-only.
 
         Raises:
           DataError: The file has become shorter.
@@ -90,37 +90,37 @@ class RowFile:
         lasts = np.append(firsts[1:], len(rows_n)) - 1
         first_row_r, lengths_r = rows_n[firsts], rows_n[lasts] - rows_n[firsts] + 1
         read_md = self._read_stretches(first_row_r, lengths_r)
-        # Where each stretch begins in what was read, less where it begins in the file.
+        # The start of each stretch in what was read, minus its start in the file.
         shift_r = np.cumsum(lengths_r) - lengths_r - first_row_r
         places_n = rows_n + shift_r[np.cumsum(is_first_n) - 1]
         np.take(read_md, places_n, axis=0, out=out_nd, mode="clip")
 
     def _read_stretches(self, first_row_r: np.ndarray, lengths_r: np.ndarray) -> np.ndarray:
-        """Stretches of rows side by side, one read for each; read-only."""
+        """Stretches of rows, concatenated, with one read for each; read-only."""
         bytes_r = (lengths_r * self.row_bytes).tolist()
         offsets_r = (self._start + first_row_r * self.row_bytes).tolist()
         file, advice = itertools.repeat(self._file), itertools.repeat(os.POSIX_FADV_WILLNEED)
         if len(bytes_r) > 1:
-            # All are asked of the disk before the first is waited for.
+            # Request all from the disk before waiting for the first.
             asked = map(os.posix_fadvise, file, offsets_r, bytes_r, advice)
             collections.deque(asked, maxlen=0)
         read = b"".join(map(os.pread, file, bytes_r, offsets_r))
         if len(read) != sum(bytes_r):
             raise DataError(
                 f"{self.path}: became shorter while it was read; "
-                "start again when nothing writes to it"
+                "start again once no other program writes to it"
             )
         return np.frombuffer(read, self.dtype).reshape(-1, self.width)
 
     def blocks(self, block_bytes: int = 4 << 20) -> Iterator[np.ndarray]:
-        """All rows, from the front to the back, [n, d] at a time."""
+        """All rows, from front to back, [n, d] at a time."""
         size = max(1, block_bytes // self.row_bytes)
         for first in range(0, self.rows, size):
             yield self.read(np.arange(first, min(first + size, self.rows)))
 
 
 def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype, int]:
-    """Shape and type of the matrix, and where it starts."""
+    """Shape and type of the matrix, and the offset of its first value."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
@@ -130,8 +130,8 @@ def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype, int]:
         try:
             version = np.lib.format.read_magic(file)
             shape, is_fortran, dtype = readers[version](file)
-        # A header is a Python literal: what is none may be anything to the parser, a version for
-        # structured types is a KeyError.
+        # The header is parsed as a Python literal; on other bytes the parser raises almost any
+        # error, for example KeyError for the version of structured types.
         except Exception as error:
             reason = str(error).partition("\n")[0][:_SHOWN_CHARACTERS] or repr(error)
             raise DataError(
@@ -143,7 +143,7 @@ def _read_header(path: Path) -> tuple[tuple[int, int], np.dtype, int]:
             f"{path}: expected float16 or float32, got {dtype}; save E.astype('float32')"
         )
     if len(shape) != 2 or not all(type(size) is int and size > 0 for size in shape):
-        raise DataError(f"{path}: expected a matrix of one row an item, got the shape {shape}")
+        raise DataError(f"{path}: expected a matrix with one row per item, got the shape {shape}")
     if is_fortran:
         raise DataError(
             f"{path}: expected rows one after the other (C order), got Fortran order; "

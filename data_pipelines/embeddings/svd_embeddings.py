@@ -1,4 +1,4 @@
-"""Item embeddings for a log without: from which items are picked in the same sessions of train."""
+"""Computes item embeddings for a log without any, from the items that sessions of train share."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,30 +16,30 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 FILE_NAME = "item_embeddings.npy"
 
 _SHRINKAGE_SESSIONS = 50.0
-"""As of the rankers that use such vectors."""
+"""The default width of the rankers that use such vectors."""
 
 
 _BLOCK_EVENTS = 1 << 22
-"""Events that are in memory at a time."""
+"""Events held in memory at a time."""
 
 
 def write_svd_embeddings(
     directory: Path, histories: Iterable[History], vocabulary: Vocabulary, width: int
 ) -> None:
-    """Writes `item_embeddings.npy`: float32, a row for each item of `vocabulary.parquet`.
+    """Writes `item_embeddings.npy`: float32, one row for each item of `vocabulary.parquet`.
 
-    The rows are those of `svd_item_vectors`, their lengths replaced by the square roots of these.
-    Items without an event in train get zeros. Histories are counted as they come. What stays in
-    memory: the pairs of items that share a session, and the items of sessions that have many.
+    The rows are those of `svd_item_vectors`, rescaled to the square root of their lengths. Items
+    without an event in train get zeros. Histories are counted one block at a time. Memory holds the
+    pairs of items that share a session, and the items of sessions that have many.
 
     Args:
-      directory: Where to.
-      histories: All users; their train parts are looked at.
+      directory: Where to write it.
+      histories: All users; only their train parts count.
       vocabulary: The catalogue.
       width: `d`, values in a row.
 
     Raises:
-      DataError: There are not more items in train than that.
+      DataError: `width` is not below the number of items in train.
     """
     events = (_train_events(block) for block in _blocks(histories))
     counts = sum_cooccurrence(events, vocabulary.size)
@@ -51,11 +51,11 @@ def write_svd_embeddings(
 
 
 def _with_rooted_lengths(vectors_vd: np.ndarray) -> np.ndarray:
-    """float32 [v, d]: the same directions, of lengths that are closer to each other.
+    """float32 [v, d]: the same directions, with lengths closer to each other.
 
-    Lengths of rare and of popular items differ a hundredfold. A model whose rows are given cannot
-    make up for that, and finds popular items alone; of equal length, nothing would tell which are
-    popular. docs/scale.md has what each of the three gives.
+    Lengths of rare and popular items differ a hundredfold. A model with given rows cannot correct
+    that, and finds only popular items. With equal lengths, nothing would tell which items are
+    popular. docs/scale.md compares the three.
     """
     wide_vd = vectors_vd.astype(np.float64)
     length_v = np.linalg.norm(wide_vd, axis=1)
@@ -63,7 +63,7 @@ def _with_rooted_lengths(vectors_vd: np.ndarray) -> np.ndarray:
 
 
 def _blocks(histories: Iterable[History]) -> Iterator[list[History]]:
-    """The histories in blocks of `_BLOCK_EVENTS` events, a user or a few more or less."""
+    """The histories in blocks of about `_BLOCK_EVENTS` events."""
     block: list[History] = []
     events = 0
     for history in histories:
@@ -77,7 +77,7 @@ def _blocks(histories: Iterable[History]) -> Iterator[list[History]]:
 
 
 def _train_events(block: Sequence[History]) -> FittedEvents:
-    """The known events of the train part of some users."""
+    """The known events in the train parts of some users."""
     item_n, time_n, length_m, split_m = (
         np.concatenate([getattr(history, name) for history in block])
         for name in ("item_ids", "times", "session_lengths", "session_splits")

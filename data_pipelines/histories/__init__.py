@@ -1,4 +1,4 @@
-"""A prepared log on disk: one record a user, and the manifest.
+"""A prepared log on disk: one record per user, and the manifest.
 
 Imports: directories, errors, hiertcn_jax.batch, raw, sessions.
 """

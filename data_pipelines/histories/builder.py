@@ -1,4 +1,4 @@
-"""The TFDS dataset of histories: what a record holds, and where."""
+"""The TFDS dataset of histories: its fields and its location."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,21 +7,21 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 SPLIT = "users"
-"""The one split of the dataset. Train, valid and test are parts of a user's history."""
+"""The dataset's only split. Train, valid and test are parts of each user's history."""
 
 
 class LocalInfo(tfds.core.DatasetInfo):
-    """What is known of a dataset that is made here, and nowhere else."""
+    """The info of a dataset that exists only locally."""
 
     def initialize_from_bucket(self) -> None:
-        """Asks no server for it, and leaves no temporary folder, as TFDS does for new datasets."""
+        """Asks no server and leaves no temporary folder, unlike TFDS's default for new datasets."""
 
 
 class Histories(tfds.core.GeneratorBasedBuilder):
-    """One record a user, see `record.History`. Arrays are kept as their bytes.
+    """One record per user, see `record.History`. Arrays are stored as bytes.
 
-    `store.write_histories` fills it; there is nothing to download or generate. TFDS's own writer
-    holds all records in memory, and beyond 1 GB needs TensorFlow.
+    `store.write_histories` fills the dataset; there is nothing to download or generate. TFDS's own
+    writer holds all records in memory, and needs TensorFlow for more than 1 GB.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -53,5 +53,5 @@ class Histories(tfds.core.GeneratorBasedBuilder):
 
 
 def _array(dtype: type[np.generic]) -> tfds.features.Tensor:
-    """A vector of any length; as bytes it is read a hundred times faster than as a list."""
+    """A vector of any length. Bytes are read a hundred times faster than a list."""
     return tfds.features.Tensor(shape=(None,), dtype=dtype, encoding=tfds.features.Encoding.BYTES)

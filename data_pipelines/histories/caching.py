@@ -1,4 +1,4 @@
-"""Histories kept in memory once they were read, as many as a bound allows."""
+"""Keeps histories in memory after the first read, up to a limit."""
 
 from collections.abc import Sequence
 
@@ -6,22 +6,22 @@ from data_pipelines.histories.events import HistorySource
 from data_pipelines.histories.record import History
 
 _RECORD_BYTES = 1_000
-"""What a History takes besides its data: four arrays with their buffers, and the id."""
+"""Size of a History besides its data: four arrays with their buffers, and the id."""
 
 
 class CachedHistories:
-    """A source that reads each history from another source once, while there is room.
+    """Reads each history from another source once, as long as the cache has room.
 
-    From memory, lanes come some three times as fast as from disk. What does not fit is read anew
-    each time; nothing is pushed out, since every epoch goes through all users.
+    Lanes read some three times as fast from memory as from disk. A history that does not fit is
+    read again each time. Nothing is evicted, because every epoch reads all users.
     """
 
     def __init__(self, source: HistorySource, max_bytes: int = 1 << 30) -> None:
         """Starts empty.
 
         Args:
-          source: Where histories are read.
-          max_bytes: Room, about. With 28 events a user, 1 GiB holds 800,000 users.
+          source: Where to read histories.
+          max_bytes: Approximate size limit. With 28 events a user, 1 GiB holds 800,000 users.
         """
         self._source = source
         self._room = max_bytes

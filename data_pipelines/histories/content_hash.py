@@ -1,4 +1,4 @@
-"""The content hash of histories on disk, column by column: they need not fit in memory."""
+"""Hashes the content of histories on disk column by column, so that they need not fit in memory."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 
 _OF_HISTORIES = ("item_ids", "times", "session_lengths", "session_splits")
 _SHOWN = ("shown_items", "shown_counts")
-"""Not hashed where the log has no impressions."""
+"""Hashed only if the log has impressions."""
 
 
 def hash_histories(
@@ -24,13 +24,13 @@ def hash_histories(
     vocabulary: Vocabulary,
     see: Callable[[Sequence[History]], None] = lambda block: None,
 ) -> str:
-    """`Dataset.content_hash` of histories on disk.
+    """`Dataset.content_hash` for histories on disk.
 
     Args:
-      directory: For a file of each column, which are removed.
+      directory: Where to keep one temporary file per column.
       histories: All users.
       vocabulary: The catalogue.
-      see: Is given all histories too, many at a time, so that they are read once.
+      see: A function that receives all histories too, many at a time, so that one read serves both.
     """
     sizes: collections.Counter[str] = collections.Counter()
     for _, block in blocks_of(histories):
@@ -45,7 +45,7 @@ def hash_histories(
         return name, sizes[name], (piece for path in paths for piece in _pieces(path))
 
     catalogue = vocabulary.item_ids
-    # In the order of `Dataset.columns`.
+    # The order must be that of `Dataset.columns`.
     names = (*_OF_HISTORIES, "user_sessions", *(_SHOWN if sizes["shown_counts"] else ()))
     hashed = content_hash(
         [
@@ -60,7 +60,7 @@ def hash_histories(
 
 
 def _columns(block: Sequence[History]) -> dict[str, tuple[Any, ...]]:
-    """By column, how many values some histories have of it, and their bytes."""
+    """For each column, the number of values in these histories and their bytes."""
     ids = pl.Series([history.user_id for history in block])
     lengths, texts = column_bytes(ids)
     user_sessions = np.asarray([len(history.session_lengths) for history in block], np.int64)

@@ -1,4 +1,4 @@
-"""Histories as flat arrays of events, one record an event: what lanes are made of."""
+"""Histories as flat arrays of events, one record per event. Lanes consist of these."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from data_pipelines.histories.record import History, Split
 from hiertcn_jax.batch import PADDING_ID
 
 _FIELDS = [
-    ("turn", np.int64),  # how many users the lane dealt with before this event's user
+    ("turn", np.int64),  # how many users the lane read before this event's user
     ("user", np.int64),  # index of the user's record in the source
     ("time", np.int64),  # seconds since the epoch
     ("item_id", np.int32),  # row of the item table
@@ -18,13 +18,13 @@ _FIELDS = [
     ("user_position", np.int32),  # index in the user's history
     ("session_in_user", np.int32),  # index of the session in the user's history
     ("gap_hours", np.float32),  # since the session before, at a session's first event; else 0
-    ("target", np.bool_),  # of the part that is trained on or evaluated
+    ("target", np.bool_),  # of a part that is trained on or evaluated
     ("ends_user", np.bool_),  # the last event of its user
 ]
 
 
 def event_dtype(negatives: int = 0) -> np.dtype:
-    """An event, with `negatives` int32 [k] of its own behind it where k > 0."""
+    """The type of an event. With k = `negatives` > 0 it ends with negatives, int32 [k]."""
     own = [("negatives", np.int32, (negatives,))] if negatives else []
     return np.dtype([*_FIELDS, *own], align=True)
 
@@ -32,14 +32,14 @@ def event_dtype(negatives: int = 0) -> np.dtype:
 def record_dtype(event: np.dtype) -> np.dtype:
     """An event as plain bytes.
 
-    numpy copies those at once, but an event field by field, 20x slower; so events are moved as
-    records and read as events (`array.view(event)`).
+    numpy copies such records at once, but copies events field by field, 20 times slower. So code
+    that moves events uses records, and code that reads them uses `array.view(event)`.
     """
     return np.dtype((np.void, event.itemsize))
 
 
 EVENT = event_dtype()
-"""An event without negatives."""
+"""The type of an event without negatives."""
 
 
 class HistorySource(Protocol):
@@ -58,7 +58,7 @@ _HISTORIES_AT_ONCE = 1024
 
 
 def blocks_of(source: HistorySource) -> Iterator[tuple[int, Sequence[History]]]:
-    """All histories in order, many at a time: much faster than one by one.
+    """Yields all histories in order, many at a time: much faster than one by one.
 
     Returns:
       The index of the first history of a block, and the block.
@@ -70,14 +70,14 @@ def blocks_of(source: HistorySource) -> Iterator[tuple[int, Sequence[History]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Which sessions are gone through, and which of them are targets.
+    """Which sessions to read, and which of them are targets.
 
     Sessions of parts after `last` are left out, and so are users without any target.
 
     Attributes:
-      first_target: Sessions of this part and of those after it, up to `last`, are targets.
-      last: The last part that is gone through.
-      evaluated: Known targets are scored by an evaluation. Otherwise they are only trained on.
+      first_target: Sessions of this part and of later ones, up to `last`, are targets.
+      last: The last part to read.
+      evaluated: True: an evaluation scores the known targets. False: they are only trained on.
     """
 
     first_target: Split
@@ -92,13 +92,13 @@ class Stream:
 
 
 class Sessions(NamedTuple):
-    """The sessions that a stream keeps of several histories, one after the other.
+    """The sessions that a stream keeps from several histories, laid end to end.
 
     Attributes:
       length_m: int64. Events of each session.
-      owner_m: int64. Index of its history among those given.
-      target_m: bool. Its events are targets.
-      kept_n: bool. For every event of the histories: its session is kept.
+      owner_m: int64. Index of the session's history among those given.
+      target_m: bool. True if the session's events are targets.
+      kept_n: bool. For each event of the histories: whether its session is kept.
     """
 
     length_m: np.ndarray
@@ -108,7 +108,7 @@ class Sessions(NamedTuple):
 
 
 def keep_sessions(histories: Sequence[History], stream: Stream) -> Sessions:
-    """The sessions of these histories (at least one) that `stream` goes through."""
+    """The sessions of these histories (at least one) that `stream` keeps."""
     length_m = np.concatenate([history.session_lengths for history in histories]).astype(np.int64)
     split_m = np.concatenate([history.session_splits for history in histories])
     counts = [len(history.session_lengths) for history in histories]
@@ -126,20 +126,20 @@ def encode(
     stream: Stream,
     negatives: int = 0,
 ) -> list[np.ndarray]:
-    """The events that `stream` goes through, user by user.
+    """The events that `stream` keeps, user by user.
 
-    All users are encoded at once, because numpy's cost of a call would otherwise exceed the work
-    on a short history.
+    Encodes all users at once: per user, the overhead of numpy's calls would exceed the work on a
+    short history.
 
     Args:
       histories: At least one.
       users: The index of each history in the source.
-      turns: The turn in its lane that each of them is read at.
-      stream: What is kept, and which of it are targets.
-      negatives: `k`. Of what was shown beside an event, its first k items are its negatives.
+      turns: The turn of its lane at which each history is read.
+      stream: Which sessions to keep, and which of them are targets.
+      negatives: `k`. The first k items shown with an event are its negatives.
 
     Returns:
-      For each history its events, as records of `event_dtype(negatives)`, [n], in order; empty if
+      For each history its events in order, as records of `event_dtype(negatives)`, [n]; empty if
       it has no target.
     """
     length_m, owner_m, target_m, kept_n = keep_sessions(histories, stream)
@@ -159,7 +159,7 @@ def encode(
     events["user_position"] = place_n - _starts(lengths).repeat(lengths)
     events["session_in_user"] = session_in_user_m.repeat(length_m)
     events["target"] = target_m.repeat(length_m)
-    # Logs prepared before overlapping sessions were merged may go back in time: no gap there.
+    # Times may decrease in logs prepared before overlapping sessions were merged: no gap there.
     gap_m = np.maximum(events["time"][first_m] - events["time"][first_m - 1], 0) / 3600
     events["gap_hours"] = 0
     events["gap_hours"][first_m] = np.where(session_in_user_m > 0, gap_m, 0)
@@ -175,7 +175,7 @@ def encode(
 
 
 def _shown(histories: Sequence[History], negatives: int) -> np.ndarray:
-    """The first items that were shown beside each event, int32 [n, k]; PADDING_ID fills up."""
+    """The first k items shown with each event, int32 [n, k], filled up with PADDING_ID."""
     count_n = np.concatenate(
         [
             one.shown_counts if len(one.shown_counts) else np.zeros(len(one.times), np.int32)
@@ -192,5 +192,5 @@ def _shown(histories: Sequence[History], negatives: int) -> np.ndarray:
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    """Where each of several stretches begins, laid end to end."""
+    """The start of each stretch when they are laid end to end."""
     return np.cumsum(lengths) - lengths

@@ -1,4 +1,4 @@
-"""manifest.json: what a prepared directory holds, and how it was made."""
+"""manifest.json: what a prepared directory contains, and how it was made."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from data_pipelines.raw.odd_times import UNITS
 FILE_NAME = "manifest.json"
 
 SCHEMA_VERSION = 1
-"""Raised whenever what a prepared directory holds changes in meaning."""
+"""Increase it whenever the content of a prepared directory changes in meaning."""
 
 
 def _is_count(value: object) -> bool:
@@ -55,7 +55,7 @@ _ID: _Check = (_is_id, "text or a whole number")
 _ID_TYPE: _Check = (_is_id_type, ", ".join(ID_TYPES))
 _UNIT: _Check = (_is_unit, f"{', '.join(UNITS)} or null")
 
-# A dict has at least these keys; a dict of one key None has any keys, a list any length.
+# A dict must have at least these keys. {None: check} allows any keys; a list may have any length.
 _GROUPS = {"all": _COUNT, "first": _COUNT, "next": _COUNT}
 _PART = {"users": _COUNT, "sessions": _COUNT, "events": _GROUPS, "unknown_items": _GROUPS}
 _MANIFEST: dict[str, Any] = {
@@ -120,22 +120,24 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
       "drops": [{"reason", "events", "users", "items"}],
       "files": {path: {"bytes", "sha256"}}, "flags"}
 
-      "merged_sessions": {"users", "sessions" (that overlapped others), "into" (as many sessions),
-      "events"}; manifests from before sessions were merged lack it.
+      "merged_sessions": {"users", "sessions" (that overlapped others), "into" (sessions that they
+      became), "events"}. Manifests written before sessions were merged lack it.
 
-      "ids": {"user", "item"} (string, int64 or uint64: the type of ids in the raw log, and where
-      they are written out), "log": {"from", "to" (times of the events, UTC), "time_unit" (of
-      numbers; null: there were none), "rows" (events read), "identical_rows" (to an earlier one),
-      "sessions_per_user": {"mean", "median"}, "events_per_session": {"mean", "median"},
-      "frequent_users": [{"id", "events"}], "frequent_items": [{"id", "events"}] (with over a tenth
-      of the events)}; manifests from before ids had types lack both, and all ids are text.
+      "ids": {"user", "item"} (string, int64 or uint64: the type of ids in the raw log and in
+      outputs), "log": {"from", "to" (times of the events, UTC), "time_unit" (of times given as
+      numbers; null: no time was a number), "rows" (events read), "identical_rows" (that repeat an
+      earlier one), "sessions_per_user": {"mean", "median"},
+      "events_per_session": {"mean", "median"}, "frequent_users": [{"id", "events"}],
+      "frequent_items": [{"id", "events"}] (with over a tenth of the events)}. Manifests written
+      before ids had types lack both; all their ids are text.
 
-      With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (beside
-      an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
+      With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (joined
+      with an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
       "splits": {part: {"matched", "unmatched", "with_negatives" (events), "negatives"}}}
 
     Raises:
-      DataError: It is missing, not a manifest, of another schema version, or at odds with itself.
+      DataError: The file is missing, is not a manifest, has another schema version, or
+        contradicts itself.
     """
     path = Path(directory) / FILE_NAME
     if not path.is_file():
@@ -171,7 +173,7 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
 
 
 def _mismatch(value: Any, wanted: Any, name: str) -> str | None:
-    """What first differs from the wanted form, with its name."""
+    """Describes the first difference from the wanted form; None if there is none."""
     if isinstance(wanted, tuple):
         fits, expected = wanted
         return None if fits(value) else f"{name}: expected {expected}, got {_shown(value)}"
@@ -193,7 +195,7 @@ def _mismatch(value: Any, wanted: Any, name: str) -> str | None:
 
 
 def _contradiction(manifest: dict[str, Any]) -> str | None:
-    """What does not add up in the counts."""
+    """Describes the first count that does not add up; None if all do."""
     counts = manifest["counts"]
     parts = {name: counts["splits"][name] for name in _MANIFEST["counts"]["splits"]}
     for name, part in parts.items():

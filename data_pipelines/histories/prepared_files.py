@@ -1,4 +1,4 @@
-"""The files of a prepared directory: what they were when it was made, and that they lie in it."""
+"""Records the files of a prepared directory, and checks later that they are unchanged."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ _RECORDS = ".array_record-"
 
 
 def describe_files(directory: Path) -> dict[str, Any]:
-    """{path: {"bytes", "sha256"}} of all files below a directory, paths with / and in order."""
+    """{path: {"bytes", "sha256"}} of all files below a directory, sorted; paths use "/"."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     return {
         path.relative_to(directory).as_posix(): {
@@ -23,18 +23,18 @@ def describe_files(directory: Path) -> dict[str, Any]:
 
 
 def verify_files(directory: Path, files: dict[str, Any]) -> None:
-    """Checks that files are those that `describe_files` described.
+    """Checks that files still match their description from `describe_files`.
 
-    Of ArrayRecord files only the size is looked at: they may be large, and each piece of them
-    carries a hash that is checked as it is read.
+    Checks only the size of ArrayRecord files: they may be large, and each of their blocks carries a
+    hash that is checked on reading.
 
     Args:
-      directory: Where they are.
-      files: What it gave.
+      directory: The prepared directory.
+      files: What `describe_files` returned.
 
     Raises:
-      DataError: One is missing, has changed, or does not lie in the directory; or there is one
-        that was not described, but might be read: a Parquet file, or any in a folder.
+      DataError: A file is missing, has changed, or lies outside the directory; or there is an
+        extra file that might be read: a Parquet file, or any file in a folder.
     """
     for path in sorted([*directory.glob("*.parquet"), *directory.glob("*/**/*")]):
         name = path.relative_to(directory).as_posix()
@@ -62,10 +62,10 @@ def verify_files(directory: Path, files: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file.
+    """Reads a JSON file.
 
     Raises:
-      DataError: It is no file, no JSON, has a key twice, or is nested too deeply.
+      DataError: It is missing or not JSON, has a duplicate key, or is nested too deeply.
     """
     if not path.is_file():
         raise DataError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
@@ -80,17 +80,17 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double[:60]!r} is there twice")
+        raise ValueError(f"the key {double[:60]!r} occurs twice")
     return values
 
 
 def require_within(directory: Path, path: Path) -> None:
-    """Checks that a path below a directory does not lead out of it by a link.
+    """Checks that no link below a directory leads out of it.
 
-    The directory itself may be reached by links.
+    The directory itself may be a link.
 
     Raises:
-      DataError: It does.
+      DataError: A link does.
     """
     if not path.resolve().is_relative_to(directory.resolve()):
         raise DataError(

@@ -1,4 +1,4 @@
-"""One user's whole history, as it is kept on disk and read back."""
+"""One user's whole history, as stored on disk."""
 
 import dataclasses
 import enum
@@ -9,7 +9,7 @@ import numpy as np
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
 
 NO_ITEMS = np.empty(0, np.int32)
-"""What stands for impressions where there are none."""
+"""The value of `shown_counts` and `shown_items` without impressions."""
 
 
 class Split(enum.IntEnum):
@@ -24,8 +24,8 @@ class Split(enum.IntEnum):
 class History:
     """Events of one user: session after session, in order of each session's first event.
 
-    A session's events stand together and in order of time (ties in the order of the input). The
-    parts are in order too: train sessions, then valid, then test; any may be empty.
+    The events of a session are adjacent and in order of time; equal times keep the order of the
+    input. The parts are in order too: train sessions, then valid, then test; any may be empty.
 
     Attributes:
       user_id: The id of the raw log, as text.
@@ -35,9 +35,9 @@ class History:
         overlapping sessions were merged, they may decrease from one session to the next.)
       session_lengths: int32 [m]. Events of each session, >= 1; they sum to n.
       session_splits: uint8 [m]. `Split` of each session, never decreasing.
-      shown_items: int32 [p]. What was shown beside each event and not picked, event after event;
-        rows of the catalogue. In an order drawn at random: the first k of an event are a sample.
-      shown_counts: int32 [n]. How many of them each event has, 0 where nothing is known of it.
+      shown_items: int32 [p]. What each event's user was shown and did not pick, event after event;
+        rows of the catalogue. The order is random, so the first k of an event are a sample.
+      shown_counts: int32 [n]. How many of them each event has, 0 if nothing is known.
         [0]: the log has no impressions.
     """
 
@@ -51,13 +51,13 @@ class History:
 
 
 def find_problem(histories: Sequence[History], item_rows: int | None) -> str | None:
-    """What is wrong with any of these histories; None where all are what they should be.
+    """Describes the first fault in these histories; None if there is none.
 
-    They are looked at together: numpy's calls on one history would take longer than to read it.
+    Checks them together: numpy's calls on a single history would take longer than reading it.
 
     Args:
-      histories: What was read.
-      item_rows: Rows of the item table, which `item_ids` are below; None: not checked.
+      histories: The histories.
+      item_rows: Rows of the item table; all `item_ids` must be below. None: not checked.
     """
     if not histories:
         return None
@@ -88,7 +88,7 @@ def find_problem(histories: Sequence[History], item_rows: int | None) -> str | N
 
 
 def _find_shown_problem(histories: Sequence[History], item_rows: int | None) -> str | None:
-    """What is wrong with impressions."""
+    """Describes the first fault in their impressions; None if there is none."""
     items, counts = (
         np.concatenate([getattr(one, name) for one in histories])
         for name in ("shown_items", "shown_counts")

@@ -1,4 +1,4 @@
-"""Writing and reading histories."""
+"""Writes and reads histories."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from data_pipelines.histories.record import History, find_problem
 from data_pipelines.raw.tfds_metadata import require_plain_metadata
 
 RECORDS_PER_SHARD = 250_000
-"""Histories in a file."""
+"""Histories per file."""
 
 
 def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
-    """Writes histories, as they come, as the TFDS dataset `data_dir`/histories.
+    """Writes histories as the TFDS dataset `data_dir`/histories, as the iterator yields them.
 
     Args:
       data_dir: An existing directory.
-      histories: At least one. Only one at a time is held in memory.
+      histories: At least one. Holds only one at a time in memory.
     """
-    # TFDS takes half a second to import.
+    # Importing TFDS takes half a second.
     from tensorflow_datasets.core import sequential_writer
 
     from data_pipelines.histories import builder
@@ -34,19 +34,20 @@ def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
         dataset.info, max_examples_per_shard=RECORDS_PER_SHARD, file_format="array_record"
     )
     writer.initialize_splits([builder.SPLIT])
-    # A plain dict of the fields: dataclasses.asdict would copy the arrays.
+    # dataclasses.asdict would copy the arrays.
     writer.add_examples({builder.SPLIT: (vars(history) for history in histories)})
     writer.close_all()
 
 
 def join_histories(data_dir: Path | str, parts: Sequence[Path | str]) -> None:
-    """Makes one dataset of several, whose histories then stand one behind the other.
+    """Concatenates datasets into one.
 
-    What comes of parts of `RECORDS_PER_SHARD` histories is what `write_histories` makes of all.
+    With parts of `RECORDS_PER_SHARD` histories, the result equals what `write_histories` makes of
+    all histories.
 
     Args:
       data_dir: An existing directory.
-      parts: Directories that `write_histories` wrote to, of one file each, which is moved.
+      parts: Directories that `write_histories` wrote, each with one file, which is moved.
     """
     import tensorflow_datasets as tfds
 
@@ -78,14 +79,14 @@ def join_histories(data_dir: Path | str, parts: Sequence[Path | str]) -> None:
 
 
 def open_histories(data_dir: Path | str, item_rows: int | None = None) -> "HistorySource":
-    """Opens the histories that `write_histories` wrote, for random access.
+    """Opens histories that `write_histories` wrote, for random access.
 
     Args:
-      data_dir: Where it wrote them.
-      item_rows: Rows of the item table, which item ids are below; None: not checked.
+      data_dir: The directory they were written to.
+      item_rows: Rows of the item table; all item ids must be below. None: not checked.
 
     Raises:
-      DataError: There are none, they are of another version, or a file is missing.
+      DataError: There are none, they have another version, or a file is missing.
     """
     import tensorflow_datasets as tfds
 
@@ -99,7 +100,7 @@ def open_histories(data_dir: Path | str, item_rows: int | None = None) -> "Histo
     try:
         dataset = builder.Histories(data_dir=data_dir, file_format="array_record")
         shards = [Path(path) for path in dataset.info.splits[builder.SPLIT].filepaths]
-    except Exception as error:  # TFDS has no class for what it cannot read.
+    except Exception as error:  # TFDS has no error class for unreadable files.
         raise DataError(
             f"{directory}: cannot be read: {_first_line(error)}; prepare it again"
         ) from error
@@ -114,11 +115,11 @@ def open_histories(data_dir: Path | str, item_rows: int | None = None) -> "Histo
 
 
 class HistorySource:
-    """Histories by index, in order of the user id as text.
+    """Histories by index, sorted by user id as text.
 
-    Records are decoded here and not by TFDS, which takes ten times as long; what is read is the
-    same. Arrays are read-only views of the record. Reading raises a DataError that names the
-    history where a record is damaged, or is no history.
+    Decodes records itself, ten times as fast as TFDS and with the same result. Arrays are read-only
+    views of the record. For a damaged record, or one that is no history, reading raises a
+    DataError that names it.
     """
 
     def __init__(self, records: Any, directory: Path, item_rows: int | None) -> None:
@@ -135,17 +136,17 @@ class HistorySource:
         return self.__getitems__([index.__index__()])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[History]:
-        """Reads many at once: several times as fast as one by one."""
+        """Reads many at once, several times as fast as one by one."""
         try:
             histories = [_decode(record) for record in self._records.__getitems__(list(indices))]
             problem = find_problem(histories, self._item_rows)
-        # ArrayRecord raises RuntimeError and IndexError, protobuf a class of its own.
+        # ArrayRecord raises RuntimeError and IndexError; protobuf has its own class.
         except (RuntimeError, LookupError, ValueError, DecodeError) as error:
             problem = _first_line(error)
         if problem is None:
             return histories
         if len(indices) > 1:
-            # One of them is at fault.
+            # One of them is damaged: find out which.
             return [history for index in indices for history in self.__getitems__([index])]
         raise DataError(f"{self._directory}: history {indices[0]}: {problem}; prepare it again")
 
@@ -157,7 +158,7 @@ _DTYPES = {
     "session_splits": np.uint8,
 }
 _SHOWN = ("shown_items", "shown_counts")
-"""Missing in records that were prepared before there were impressions: none."""
+"""Absent from records prepared before impressions existed; they count as empty."""
 
 
 def _decode(record: bytes) -> History:

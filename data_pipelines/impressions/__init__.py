@@ -1,4 +1,4 @@
-"""What was shown beside each event: from files to negatives.
+"""What each event's user was shown: from files to negatives.
 
 Imports: errors, hiertcn_jax.batch, histories, lanes, raw, sessions.
 """

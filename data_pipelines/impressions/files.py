@@ -1,4 +1,4 @@
-"""Files of impressions: what was shown to whom and when, and which of it was clicked."""
+"""Reads files of impressions: what was shown to whom and when, and which of it was clicked."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,22 +26,22 @@ IMPRESSION_SCHEMA = pl.Schema(
         "clicked": pl.List(pl.String()),
     }
 )
-"""What the files hold, typed: no nulls, and nothing clicked that was not shown."""
+"""The typed rows: no nulls, and every clicked item was shown."""
 
 _ID_IN_TEXT = r"""[^\s,\[\]'"]+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImpressionColumns:
-    """Which columns hold what. A row is one list that was shown to one user.
+    """The columns of a file of impressions. A row is one list that was shown to one user.
 
     Attributes:
       user: User ids, those of the log.
-      time: When it was shown, see `times.to_milliseconds`.
-      times: How they are read.
-      shown: Item ids: a list in Parquet; in text files the ids with spaces or commas between them,
-        perhaps in brackets or quotes; a single id is a list of one.
-      clicked: Likewise; nothing where nothing was clicked.
+      time: When the list was shown, see `times.to_milliseconds`.
+      times: How to read times.
+      shown: Item ids: a list in Parquet; in text files ids separated by spaces or commas,
+        optionally in brackets or quotes; a single id is a list of one.
+      clicked: Ids of clicked items, in the same forms; empty if nothing was clicked.
     """
 
     user: str = "user_id"
@@ -57,18 +57,18 @@ class ImpressionColumns:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Impressions:
-    """Lists that were shown to users of a log; m lists, p items shown and q clicked in all.
+    """Lists that were shown to users of a log: m lists, with p items shown and q clicked in all.
 
     Attributes:
-      item_ids: String [items]. The id of each item code: those of the log, and behind them those
-        that the log does not have.
+      item_ids: String [items]. The id of each item code: those of the log, then those that the log
+        lacks.
       users: int32 [m]. Code of each list's user in the log.
       times_ms: int64 [m]. Milliseconds since the epoch.
-      shown_lists: int64 [p], never decreasing. The list that each item stands in.
+      shown_lists: int64 [p], never decreasing. The list of each shown item.
       shown_items: int32 [p]. Code of the item.
       clicked_lists: int64 [q], never decreasing.
       clicked_items: int32 [q].
-      rows: Rows read: the lists, and those of users whom the log does not have.
+      rows: Rows read: these lists, and those of users whom the log lacks.
     """
 
     item_ids: pl.Series
@@ -94,15 +94,15 @@ def typed_impressions(
     """Yields the rows of files as `IMPRESSION_SCHEMA`, in the order of the input.
 
     Args:
-      paths: Files or patterns, as of `readers.read_files`.
-      columns: Which columns hold what.
-      options: How the log is read; of it the files' form and the words for nothing.
-      bad_rows: What to do with a row that cannot be used.
-      facts: Gets the unit of the times.
+      paths: Files or patterns, as `readers.read_files` takes them.
+      columns: The columns to read.
+      options: How the log is read; the form of the files and the null words apply here too.
+      bad_rows: What to do with unusable rows.
+      facts: Records the unit of the times.
 
     Raises:
-      DataError: As `readers.read_files`. A row is bad too where nothing was shown, or where an item
-        was clicked that was not shown.
+      DataError: As `readers.read_files`. A row is also bad if nothing was shown, or if an item was
+        clicked that was not shown.
     """
     for source, frame, _ in read_frames(
         paths, columns.names(), dataclasses.replace(options.text, names=()), bad_rows, lists=True
@@ -114,7 +114,7 @@ def typed_impressions(
 def _typed(
     checker: RowChecker, columns: ImpressionColumns, null_values: Sequence[str], seen: UnitSeen
 ) -> pl.DataFrame:
-    """Raw rows to `IMPRESSION_SCHEMA`."""
+    """Converts raw rows to `IMPRESSION_SCHEMA`."""
     cast_ids(checker, columns.user)
     checker.drop_nulls(columns.user)
     checker.drop_nulls(columns.time)
@@ -137,7 +137,7 @@ def _typed(
 
 
 def _lists(values: pl.Series, source: str, null_values: Sequence[str]) -> pl.Series:
-    """List(String) of a column in any of the forms that `ImpressionColumns` names, no nulls."""
+    """List(String) of a column in any form that `ImpressionColumns` allows, without nulls."""
     dtype = values.dtype
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         lists = values.cast(pl.String).str.extract_all(_ID_IN_TEXT)
@@ -156,7 +156,7 @@ def _lists(values: pl.Series, source: str, null_values: Sequence[str]) -> pl.Ser
 
 
 def _holds_whole_floats(values: pl.Series) -> bool:
-    """Whether lists hold floats that are whole numbers, each of them exact."""
+    """Whether lists hold floats that are all whole numbers and exact."""
     items = values.explode().drop_nulls()
     if items.dtype != pl.Float64:
         return False
@@ -168,7 +168,7 @@ def _holds_ids(dtype: pl.List) -> bool:
 
 
 def _as_in_log(ids: pl.Series, facts: IdFacts) -> pl.Series:
-    """Ids, or lists of them, with "7" for "7.0" where these are one in the log."""
+    """Replaces "7.0" by "7", in ids or lists of ids, if the log treats them as one."""
     if not facts.merges_floats:
         return ids
     if isinstance(ids.dtype, pl.List):
@@ -177,11 +177,11 @@ def _as_in_log(ids: pl.Series, facts: IdFacts) -> pl.Series:
 
 
 def encode_impressions(frames: Iterable[pl.DataFrame], log: Log) -> Impressions:
-    """The lists of a log's users, with the log's codes.
+    """Encodes the lists shown to a log's users with the log's codes.
 
     Args:
       frames: `IMPRESSION_SCHEMA`, in the order of the input.
-      log: Whose users and items they are.
+      log: Defines users and items.
     """
     frame = pl.concat([pl.DataFrame(schema=IMPRESSION_SCHEMA), *frames])
     frame = frame.with_columns(

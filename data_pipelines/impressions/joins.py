@@ -1,4 +1,4 @@
-"""Which list of shown items stands beside which event."""
+"""Joins lists of shown items with events."""
 
 import dataclasses
 from typing import Literal
@@ -12,14 +12,14 @@ from data_pipelines.sessions.sessionize import Events
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShownBeside:
-    """What was shown beside events and not clicked.
+    """What events' users were shown and did not click.
 
     Attributes:
-      group_n: int64 [n]. The group of each event, -1 where nothing matches.
-      groups: How many groups there are.
+      group_n: int64 [n]. The group of each event, -1 if nothing matches.
+      groups: Number of groups.
       group_p: int64 [p], never decreasing. The group of each item.
-      item_p: int32 [p]. Its code, see `Impressions`; ascending in a group, each once.
-      lists_used: Lists that stand beside an event.
+      item_p: int32 [p]. The item's code, see `Impressions`; ascending within a group, each once.
+      lists_used: Number of lists joined with an event.
     """
 
     group_n: np.ndarray
@@ -30,17 +30,17 @@ class ShownBeside:
 
 
 def join_by_click(impressions: Impressions, events: Events, tolerance_ms: int) -> ShownBeside:
-    """Joins each event with the list in which its user clicked its item at the nearest time.
+    """Joins each event with the list in which its user clicked its item, nearest in time.
 
-    Of two lists equally near, that of before the event is taken, then the first of the input.
+    Of two lists equally near, the one before the event wins, then the first of the input.
 
     Args:
       impressions: The lists.
       events: The events.
-      tolerance_ms: How far apart event and list may be.
+      tolerance_ms: The largest distance in time between event and list.
 
     Returns:
-      A group for each list: what it showed without what was clicked in it.
+      A group for each list: its items without those clicked in it.
     """
     clicks = (
         pl.DataFrame(
@@ -64,7 +64,7 @@ def join_by_click(impressions: Impressions, events: Events, tolerance_ms: int) -
             by=["user", "item"],
             strategy=strategy,
             tolerance=tolerance_ms,
-            check_sortedness=False,  # It cannot be checked within groups; both sides were sorted.
+            check_sortedness=False,  # Polars cannot check it within groups; both sides are sorted.
         ).sort("event")
         for strategy in ("backward", "forward")
     ]
@@ -84,16 +84,16 @@ def join_by_click(impressions: Impressions, events: Events, tolerance_ms: int) -
 
 
 def join_by_session(impressions: Impressions, events: Events, tolerance_ms: int) -> ShownBeside:
-    """Joins each event with all that its user was shown during its session.
+    """Joins each event with everything its user was shown during its session.
 
     Args:
       impressions: The lists.
       events: The events.
-      tolerance_ms: How long before a session's first event, and behind its last, a list still
-        belongs to it.
+      tolerance_ms: A list still belongs to a session this long before its first event, or after its
+        last.
 
     Returns:
-      A group for each session: what was shown without what was clicked in any of its lists, and
+      A group for each session: the items shown, without those clicked in any of its lists and
       without the items of its events.
     """
     session_n = events.sessions
@@ -120,7 +120,7 @@ def join_by_session(impressions: Impressions, events: Events, tolerance_ms: int)
 def _lists_of_sessions(
     impressions: Impressions, events: Events, tolerance_ms: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a session and a list that was shown to its user during it."""
+    """Pairs (session, list) where the list was shown to the session's user during it."""
     first = np.flatnonzero(events.starts_session)
     last = np.append(first, len(events))[1:] - 1
     order = np.lexsort((impressions.times_ms, impressions.users))
@@ -151,14 +151,14 @@ def _lists_of_sessions(
 
 
 def taken(count_m: np.ndarray, pick_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the items of picked lists stand, in lists laid end to end.
+    """Selects the items of some lists, when all lists are laid end to end.
 
     Args:
-      count_m: Items of each list.
-      pick_s: The lists picked, in any order and perhaps several times.
+      count_m: Number of items of each list.
+      pick_s: The lists to select, in any order, possibly repeated.
 
     Returns:
-      int64 [t], the place of each item; int64 [t], the index in `pick_s` of its list.
+      int64 [t], the index of each selected item; int64 [t], the index in `pick_s` of its list.
     """
     counts = count_m[pick_s]
     owner = np.repeat(np.arange(len(pick_s)), counts)
@@ -173,7 +173,7 @@ def _beside(
     left_out: list[tuple[np.ndarray, np.ndarray]],
     lists_used: int,
 ) -> ShownBeside:
-    """Pairs (group, item) without doubles and without those left out."""
+    """Groups the distinct pairs (group, item), without those to leave out."""
     keys = np.unique(_keys(*shown))
     keys = keys[~np.isin(keys, np.concatenate([_keys(*pairs) for pairs in left_out]))]
     return ShownBeside(

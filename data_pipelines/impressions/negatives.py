@@ -1,4 +1,4 @@
-"""Impressions in a data set: what was shown beside each event, as negatives of its own."""
+"""Adds impressions to a data set: each event gets what its user was shown, as negatives."""
 
 import dataclasses
 import hashlib
@@ -28,14 +28,14 @@ _JOINS = {"click": join_by_click, "session": join_by_session}
 
 @dataclasses.dataclass(frozen=True)
 class ImpressionOptions:
-    """How impressions are joined with events.
+    """How to join impressions with events.
 
     Attributes:
-      join: `click`: the list in which the event's item was clicked. `session`: all that was shown
+      join: `click`: the list in which the event's item was clicked. `session`: everything shown
         during the event's session.
-      tolerance_ms: How far apart in time event (or session) and list may be.
-      cap: The most items kept of an event.
-      seed: Of the sample that is kept of longer lists.
+      tolerance_ms: The largest distance in time between event (or session) and list.
+      cap: The most items kept for an event.
+      seed: Seed of the sample kept of longer lists.
     """
 
     join: ImpressionJoin = "click"
@@ -47,20 +47,20 @@ class ImpressionOptions:
 def add_impressions(
     dataset: Dataset, events: Events, impressions: Impressions, options: ImpressionOptions
 ) -> tuple[Dataset, dict[str, Any]]:
-    """Gives each event what was shown beside it and not clicked, as rows of the item table.
+    """Gives each event the items that its user was shown then and did not click.
 
-    Items outside the vocabulary are left out. The items of an event stand in an order drawn at
-    random, a function of (seed, user id, index of the event, item): its first k are a uniform
-    sample for every k. So users may be joined apart from others: nothing depends on these.
+    Leaves out items outside the vocabulary. The items of an event are in random order, a function
+    of (seed, user id, index of the event, item): for every k, the first k are a uniform sample. A
+    user's result does not depend on the other users, so parts of a log can be joined separately.
 
     Args:
       dataset: The data set.
       events: The events of the data set, in its order.
-      impressions: What was shown to the users of the log, and how its item codes read.
+      impressions: What was shown to the users of the log, and the ids of its item codes.
       options: How to join.
 
     Returns:
-      The data set with impressions, and counts for `impression_report`.
+      The data set with impressions (rows of the item table), and counts for `impression_report`.
     """
     beside = _JOINS[options.join](impressions, events, options.tolerance_ms)
     event_p, row_p = _rows_of_events(dataset, impressions, beside)
@@ -84,10 +84,10 @@ def add_impressions(
 def impression_report(
     counts: Mapping[str, Any], drops: Mapping[str, int], options: ImpressionOptions
 ) -> dict[str, Any]:
-    """The manifest's report of impressions, see `manifest`.
+    """The manifest's `impressions`, see `manifest.load_manifest`.
 
     Args:
-      counts: Those of `add_impressions`, summed where users were joined apart.
+      counts: Those of `add_impressions`; summed if users were joined separately.
       drops: Rows skipped for each reason.
       options: How they were joined.
 
@@ -105,7 +105,7 @@ def impression_report(
 
 
 def _by_split(dataset: Dataset, matched_n: np.ndarray, stored_n: np.ndarray) -> dict[str, Any]:
-    """Of each part: events that matched, that did not, that have negatives; and how many those."""
+    """For each part: events that matched, did not match, or have negatives; number of negatives."""
     split_n = np.repeat(dataset.session_splits, dataset.session_lengths)
     return {
         part.name.lower(): {
@@ -121,7 +121,7 @@ def _by_split(dataset: Dataset, matched_n: np.ndarray, stored_n: np.ndarray) -> 
 def _rows_of_events(
     dataset: Dataset, impressions: Impressions, beside: ShownBeside
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of an event and the row of an item that was shown beside it."""
+    """Pairs of an event and the table row of an item that its user was shown."""
     matched = np.flatnonzero(beside.group_n >= 0)
     count_g = np.bincount(beside.group_p, minlength=beside.groups)
     place, owner = taken(count_g, beside.group_n[matched])
@@ -132,7 +132,7 @@ def _rows_of_events(
 def _in_drawn_order(
     event_p: np.ndarray, row_p: np.ndarray, dataset: Dataset, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs, event by event, those of an event in an order drawn at random."""
+    """The pairs, event by event, with each event's pairs in random order."""
     user_m = np.repeat(np.arange(len(dataset.user_ids)), dataset.user_sessions)
     events_u = np.bincount(user_m, dataset.session_lengths).astype(np.int64)
     user_n = np.repeat(np.arange(len(events_u)), events_u)
@@ -146,7 +146,7 @@ def _in_drawn_order(
 
 
 def _user_keys(dataset: Dataset, seed: int) -> np.ndarray:
-    """uint64 [users], of the id and the seed alone."""
+    """uint64 [users]: a hash of the user's id and the seed."""
     key = seed.to_bytes(8, "little")
     return np.array(
         [

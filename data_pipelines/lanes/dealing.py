@@ -1,4 +1,4 @@
-"""Which users a lane reads, turn by turn: a shuffle without end, or every user once."""
+"""Decides which users a lane reads, turn by turn: an endless shuffle, or every user once."""
 
 import functools
 import heapq
@@ -14,36 +14,36 @@ from hiertcn_jax.batch import Bucket
 
 
 class Deal(Protocol):
-    """The users of each lane. A lane's turn 0 is its first user, and so on."""
+    """Assigns users to lanes. A lane's turn 0 is its first user, and so on."""
 
     @property
     def batches(self) -> int | None:
-        """How many batches it takes until all lanes are dry. None: they never are."""
+        """How many batches it takes until every lane is exhausted. None: they never are."""
         ...
 
     def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
-        """The user of each of these turns of these lanes, int64; -1 where the lane is dry."""
+        """The user of each of these turns of these lanes, int64; -1 if the lane is exhausted."""
         ...
 
     def place(self, lane: int, turn: int) -> tuple[int, int]:
-        """Epoch and place of a turn, for the lane's state."""
+        """Epoch and place of a turn, to save a lane's state. The inverse of `turn`."""
         ...
 
     def turn(self, lane: int, epoch: int, place: int) -> int:
-        """The turn at this epoch and place, the inverse of `place`.
+        """The turn at this epoch and place.
 
         Raises:
-          ValueError: The lane never comes there.
+          ValueError: The lane never reaches it.
         """
         ...
 
 
 class Shuffled:
-    """All users in another order each epoch, without end.
+    """All users in a new order each epoch, without end.
 
-    The permutations of all epochs are laid end to end; lane i of b reads every b-th place, from i
-    on. So each user comes once in an epoch, and lanes read equally many users however few there
-    are.
+    The permutations of all epochs form one sequence. Lane i of b reads every b-th entry, starting
+    at entry i. So each user occurs once per epoch, and all lanes read equally many users, however
+    few there are.
     """
 
     batches = None
@@ -60,22 +60,22 @@ class Shuffled:
         return permute(place_n, self._users, key_nr)
 
     def place(self, lane: int, turn: int) -> tuple[int, int]:
-        """Epoch, and place in the permutation of that epoch."""
+        """Epoch, and index in the permutation of that epoch."""
         return divmod(lane + turn * self._lanes, self._users)
 
     def turn(self, lane: int, epoch: int, place: int) -> int:
-        """The turn at which the lane reads this place of this epoch's permutation."""
+        """The turn at which the lane reads this index of this epoch's permutation."""
         turn, remainder = divmod(epoch * self._users + place - lane, self._lanes)
         if remainder or turn < 0 or not 0 <= place < self._users:
             raise ValueError(
-                f"lane {lane} of {self._lanes} never comes to epoch={epoch}, place={place} with"
+                f"lane {lane} of {self._lanes} never reaches epoch={epoch}, place={place} with"
                 f" {self._users} users"
             )
         return turn
 
 
 class Once:
-    """Every user of a fixed list for each lane, once."""
+    """A fixed list of users for each lane, read once."""
 
     def __init__(self, users_by_lane: Sequence[np.ndarray], batches: int) -> None:
         self.batches = batches
@@ -84,19 +84,19 @@ class Once:
         self._users = np.concatenate(users_by_lane)
 
     def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
-        """The user of each of these turns of these lanes, -1 behind the end of a list."""
+        """The user of each of these turns of these lanes, -1 after the end of a list."""
         listed_n = turn_n < self._counts[lane_n]
         return np.where(listed_n, self._users[(self._starts[lane_n] + turn_n) * listed_n], -1)
 
     def place(self, lane: int, turn: int) -> tuple[int, int]:
-        """Epoch 0, and the place in the lane's list."""
+        """Epoch 0, and the index in the lane's list."""
         return 0, turn
 
     def turn(self, lane: int, epoch: int, place: int) -> int:
-        """The place in the lane's list."""
+        """The index in the lane's list."""
         if epoch != 0 or not 0 <= place <= self._counts[lane]:
             raise ValueError(
-                f"lane {lane} never comes to epoch={epoch}, place={place} with"
+                f"lane {lane} never reaches epoch={epoch}, place={place} with"
                 f" {self._counts[lane]} users"
             )
         return place
@@ -105,16 +105,16 @@ class Once:
 def deal_by_length(
     source: HistorySource, stream: Stream, bucket: Bucket, one_user_rows: bool = False
 ) -> Once:
-    """Deals the users with targets to lanes, the longest first, each to the shortest lane so far.
+    """Assigns users with targets to lanes: longest first, each to the shortest lane so far.
 
-    Looks at every history once, and keeps 8 bytes for each session while it deals.
+    Reads every history once. Meanwhile it keeps 8 bytes for each session.
 
     Args:
       source: The histories.
-      stream: The sessions to go through.
+      stream: The sessions to read.
       bucket: The shape of a batch over all processes.
-      one_user_rows: Rows end where a user's history ends. A length is then a number of rows, and
-        otherwise one of events.
+      one_user_rows: True: rows end where a user's history ends, and the length of a user is a
+        number of rows. False: it is a number of events.
 
     Raises:
       ValueError: No user has a target.
@@ -148,7 +148,7 @@ def deal_by_length(
 
 
 def require_targets(source: HistorySource, stream: Stream) -> None:
-    """Raises a ValueError if no user has a target; reads no further than to the first one."""
+    """Raises a ValueError if no user has a target. Stops reading at the first one that has."""
     for _, histories in blocks_of(source):
         if keep_sessions(histories, stream).target_m.any():
             return

@@ -1,15 +1,15 @@
-"""`rows` mode: negatives drawn on the host, and ids local to the distinct items of a batch.
+"""`rows` mode: draws negatives on the host, and makes ids local to a batch's distinct items.
 
-Every batch of a run has the same room for distinct items, `u`: the most that can occur, rounded up.
-One shape is one compilation, and none comes late in a run when some batch is richer than those
-before. The price is bounded: `u` rows are gathered and updated, but no convolution sees them, and
-there are never more of them than events and negatives together.
+Every batch of a run has the same room `u` for distinct items: the largest possible number, rounded
+up. One shape means one compilation; no batch with more items than those before it can cause another
+one late in a run. The cost is bounded: `u` rows are gathered and updated, but no convolution reads
+them, and `u` is never more than events and negatives together.
 
-A process knows the items of its own lanes only. Of several processes each draws its negatives here
-and keeps global ids: the step finds what is distinct in the batch of all of them.
+A process knows only the items of its own lanes. With several processes, each draws its negatives
+here and keeps global ids; the step finds the distinct items of the whole batch.
 
-`given` mode is the same, and the batch brings the embeddings of its distinct items too. Of several
-processes each brings those of its own lanes' items, and which these are.
+`given` mode works the same way, and the batch also brings the embeddings of its distinct items.
+With several processes, each brings the embeddings and ids of its own lanes' items.
 """
 
 import dataclasses
@@ -32,24 +32,24 @@ from hiertcn_jax.batch import (
 )
 
 _SIZE_QUANTUM = 128
-"""`u` is a multiple of this, so that rows fill the tiles of an accelerator."""
+"""`u` is a multiple of this, so that the rows fill the tiles of an accelerator."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ItemRows:
-    """What `rows` and `given` mode need to know of the item table.
+    """Settings of the item table for `rows` and `given` mode.
 
     Attributes:
       table_rows: `v`, rows of the item table: padding, unknown, catalogue.
       negatives: `k`, how many to draw. 0: none.
-      shared: One set of negatives for all events of a batch; otherwise k for each event.
-      weight_v: float [v]. Items are drawn in proportion to it (popularity^alpha, say); rows 0 and 1
-        never are. None: uniform over the catalogue.
-      impressions: Negatives that each event brings along.
-      listed: Items that memory speaks of at each event, at most.
-      given: `given` mode: where embeddings are read.
-      log_q_mv: `given` mode: float32 [v] for each of the loss's sources of negatives, the
-        log-probability of each row, -inf where it is never drawn.
+      shared: True: one set of negatives for all events of a batch. False: k for each event.
+      weight_v: float [v]. Items are drawn in proportion to it (for example popularity^alpha); rows
+        0 and 1 never are. None: uniform over the catalogue.
+      impressions: Number of negatives that each event brings from impressions.
+      listed: The most items that memory lists for an event.
+      given: `given` mode: where to read embeddings.
+      log_q_mv: `given` mode: for each of the loss's sources of negatives float32 [v], the
+        log-probability of each row, -inf if it is never drawn.
 
     Raises:
       ValueError: A size is out of range, or the weights are not usable.
@@ -80,7 +80,7 @@ class ItemRows:
             raise ValueError("weight_v: must be >= 0 everywhere and > 0 for some item")
 
     def distinct_rows(self, lanes: int, events: int) -> int:
-        """`u`: room for the distinct items of any batch of this many lanes and events."""
+        """`u`: room for the distinct items of any batch of this many lanes and events a lane."""
         shared = self.negatives if self.shared else 0
         own = self.impressions + self.listed + (0 if self.shared else self.negatives)
         most = min(self.table_rows, FIRST_ITEM_ID + lanes * events * (1 + own) + shared)
@@ -88,30 +88,30 @@ class ItemRows:
 
 
 def given_rows(given: ItemEmbeddings | None) -> ItemRows | None:
-    """What `given` mode needs where nothing is trained; None where embeddings are learned."""
+    """Settings of `given` mode without training; None if embeddings are learned."""
     return None if given is None else ItemRows(given.table_rows, given=given)
 
 
 def with_item_rows(
     loader: grain.IterDataset[LaneBatch], items: ItemRows, bucket: Bucket, own: range, seed: int
 ) -> grain.IterDataset[LaneBatch]:
-    """Adds negatives and turns the ids of the batches into local ones.
+    """Adds negatives, and turns the ids of the batches into local ones.
 
-    Negatives are a function of (seed, step, lane): neither a restart nor the number of processes
-    changes them. The step is in the state of the stage.
+    Negatives depend only on (seed, step, lane), not on restarts or on the number of processes. The
+    stage's state holds the step.
 
     Args:
       loader: Batches with global ids.
       items: The item table, and which negatives to draw.
       bucket: The shape of a batch over all processes.
       own: The lanes of this process.
-      seed: Of the negatives.
+      seed: Seed of the negatives.
 
     Returns:
       The same batches with `negatives_k` or `negatives_blk` as `items` says (after the
-      impressions). Their own items are `RowItems` in `rows` mode, or stay `TableItems` where there
-      are other processes; in `given` mode they are `GivenItems`, or `ListedItems` where there are
-      other processes. `info` keeps the rows of the table.
+      impressions). In `rows` mode their items are `RowItems`, or `TableItems` with several
+      processes. In `given` mode they are `GivenItems`, or `ListedItems` with several processes.
+      `info` keeps the rows of the table.
     """
     if items.negatives:
         loader = loader.map_with_index(_drawing(items, bucket.events, own, seed))
@@ -134,7 +134,7 @@ def with_item_rows(
 
 
 def to_local_ids(batch: Batch, table_rows: int, distinct_rows: int) -> tuple[Batch, np.ndarray]:
-    """The batch with ids that are places among its distinct items, and those items.
+    """Replaces ids by positions among the batch's distinct items.
 
     Args:
       batch: Its ids are rows of the table.
@@ -148,7 +148,7 @@ def to_local_ids(batch: Batch, table_rows: int, distinct_rows: int) -> tuple[Bat
       ValueError: An id is not a row of the table.
     """
     fields = batch.ids
-    # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
+    # Padding and unknown are the smallest ids, so they get positions 0 and 1.
     always = np.asarray([PADDING_ID, UNKNOWN_ID], np.int32)
     ids = np.concatenate([always, *(ids.ravel() for ids in fields.values())])
     distinct, local = _distinct_places(ids)
@@ -166,10 +166,10 @@ def to_local_ids(batch: Batch, table_rows: int, distinct_rows: int) -> tuple[Bat
 
 
 def _distinct_places(ids_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ids, ascending, and the place of each id among them; int32 all.
+    """The distinct ids, ascending, and the position of each id among them; all int32.
 
-    What `np.unique` gives with the inverse, in two thirds of the time: whole words are sorted, an
-    id and where it stood, in place of the indices of ids.
+    Equals `np.unique` with the inverse, in two thirds of the time: it sorts words that hold an id
+    and its position, instead of indices of ids.
     """
     words_n = (ids_n.astype(np.int64) << 32) | np.arange(len(ids_n))
     words_n.sort()
@@ -183,9 +183,9 @@ def _distinct_places(ids_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _read_given(
     distinct_u: np.ndarray, given: ItemEmbeddings, log_q_mv: tuple[np.ndarray, ...]
 ) -> GivenItems:
-    """What a batch brings of its distinct items."""
+    """The embeddings, and what the logQ correction needs, of a batch's distinct items."""
     end = int(np.argmax(distinct_u)) + 1
-    # Zeros for padding and unknown, whose rows the step has, and after the last item.
+    # Zeros for padding and unknown, whose rows the step adds, and after the last item.
     table_ud = np.empty((len(distinct_u), given.width), given.dtype)
     table_ud[:FIRST_ITEM_ID], table_ud[end:] = 0, 0
     given.read(distinct_u[FIRST_ITEM_ID:end], table_ud[FIRST_ITEM_ID:end])
@@ -196,7 +196,7 @@ def _read_given(
 def _drawing(
     items: ItemRows, events: int, own: range, seed: int
 ) -> Callable[[int, LaneBatch], LaneBatch]:
-    """The function (step, batch) -> the batch with negatives."""
+    """A function (step, batch) -> the batch with negatives."""
     key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
     to_items = _inverse_distribution(items)
 
@@ -205,7 +205,7 @@ def _drawing(
             uniform_k = _uniform(key, step, 0, items.negatives)
             batch = element.batch.replace(negatives_k=to_items(uniform_k))
         else:
-            # Philox makes 4 numbers at a count: each lane begins at a count of its own.
+            # Philox makes 4 numbers per count, so each lane begins at its own count.
             counts = -(-events * items.negatives // 4)
             uniform = _uniform(key, step, own.start * counts, len(own) * counts * 4)
             uniform_bn = uniform.reshape(len(own), -1)[:, : events * items.negatives]
@@ -226,17 +226,17 @@ def _uniform(key: np.ndarray, step: int, start: int, count: int) -> np.ndarray:
 
 
 def _inverse_distribution(items: ItemRows) -> Callable[[np.ndarray], np.ndarray]:
-    """Takes uniform numbers to item ids, int32."""
+    """Maps uniform numbers to item ids, int32."""
     if items.weight_v is None:
         catalogue = items.table_rows - FIRST_ITEM_ID
         return lambda uniform: (FIRST_ITEM_ID + uniform * catalogue).astype(np.int32)
     weight = np.asarray(items.weight_v[FIRST_ITEM_ID:], np.float64)
     upper = np.cumsum(weight)
-    # Rounding may take a draw to the very end, where the last items may have weight 0.
+    # Rounding may push a draw to the very end, where the last items may have weight 0.
     last = int(np.flatnonzero(weight)[-1])
 
     def search(uniform: np.ndarray) -> np.ndarray:
-        # One after the other, near ones search in the same memory. 16 bits are sorted in no time.
+        # In this order, consecutive searches touch the same memory. Sorting 16 bits is cheap.
         order = np.argsort((uniform.ravel() * 2**16).astype(np.uint16), kind="stable")
         drawn = np.empty(uniform.size, np.int32)
         drawn[order] = np.searchsorted(upper, uniform.ravel()[order] * upper[-1], side="right")

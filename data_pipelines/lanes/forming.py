@@ -1,4 +1,4 @@
-"""Forming a batch: how much of each lane's coming events makes its next row."""
+"""Forms a batch: decides how many of each lane's next events its next row takes."""
 
 import numpy as np
 
@@ -14,23 +14,23 @@ def form_rows(
 ) -> tuple[LaneBatch, np.ndarray]:
     """The next row of every lane.
 
-    A row takes its lane's events up to the first one that would be of session number `sessions`, or
-    with `one_user` of another user.
+    A row takes its lane's events up to the first one that would start session number `sessions` of
+    the row, or, with `one_user`, another user.
 
     Args:
       event_bl: Of `events.event_dtype`. The next events of each lane.
-      filled_b: How many of them there are; what stands behind is not read.
-      sessions: `s`, sessions that a row may touch.
-      evaluated: Known targets are scored as well.
-      one_user: A row ends where its user's history ends.
+      filled_b: How many of them are valid; the others are not read.
+      sessions: `s`, the most sessions that a row may touch.
+      evaluated: Whether known targets are also scored.
+      one_user: Whether a row ends where its user's history ends.
 
     Returns:
-      The batch, and how many events it takes of each lane (int64 [b]).
+      The batch, and how many events it takes from each lane (int64 [b]).
     """
     column_l = np.arange(event_bl.shape[1])
     held_bl = column_l < filled_b[:, None]
     starts_bl = held_bl & (event_bl["position"] == 0)
-    # Column 0 is in slot 0, whether its session starts there or goes on from the row before.
+    # Column 0 is in slot 0, whether its session starts there or continues from the row before.
     session_bl = starts_bl.cumsum(axis=1, dtype=np.int32) - starts_bl[:, :1]
     held_bl &= session_bl < sessions
     if one_user:
@@ -72,14 +72,14 @@ def form_rows(
 
 
 def _own_negatives(event_bl: np.ndarray, known_target_bl: np.ndarray) -> np.ndarray | None:
-    """Those that events carry, where there is a target to compare with; None if they carry none."""
+    """The negatives that events bring, for events with a target; None if they bring none."""
     if "negatives" not in (event_bl.dtype.names or ()):
         return None
     return np.where(known_target_bl[..., None], event_bl["negatives"], PADDING_ID)
 
 
 def count_rows(length_m: np.ndarray, events: int, sessions: int) -> int:
-    """How many rows sessions of these lengths take in one lane, if nothing follows them."""
+    """How many rows sessions of these lengths fill in one lane, if nothing follows them."""
     end_m = np.cumsum(length_m)
     rows = taken = 0
     while len(end_m) and taken < end_m[-1]:

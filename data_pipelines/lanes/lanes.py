@@ -1,12 +1,12 @@
-"""Lanes: a grain stage that deals histories to independent streams of events and cuts them in rows.
+"""Lanes: a grain stage that assigns histories to independent streams of events, cut into rows.
 
-A lane is known by its number among the lanes of all processes, and what it holds depends on that
-number alone. A process goes through a contiguous share of the lanes. A lane's state is the first
-event that it has not yet handed out: (epoch, place of the user, index of the event in the user's
-history), so it can be taken up by any process, in lanes of the same count.
+A lane is known by its number among the lanes of all processes, and its content depends only on that
+number. A process reads a contiguous share of the lanes. A lane's state is the first event that it
+has not yet returned: (epoch, place of the user, index of the event in the user's history). So any
+process can resume it, if the number of lanes is the same.
 
-Worker processes may stand before this stage, in the source, but never behind it: they would take
-its batches in turns, and mix the lanes up.
+Worker processes may run before this stage, in the source, but never after it: they would take its
+batches in turns, and mix up the lanes.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from data_pipelines.lanes.forming import form_rows
 from hiertcn_jax.batch import Bucket, LaneBatch
 
 _ROWS_AHEAD = 4
-"""Rows that a lane reads ahead: from disk, a record in a fetch of 300 costs a quarter of what it
-costs in a fetch of 20."""
+"""Rows that a lane reads ahead: a record costs a quarter as much in a fetch of 300 from disk as in
+a fetch of 20."""
 
 
 class LanesIterDataset(grain.IterDataset[LaneBatch]):
     """Batches of the lanes of one process.
 
     Attributes:
-      lanes: The numbers of this process's lanes among all.
+      lanes: This process's lanes, by their number among all lanes.
     """
 
     def __init__(
@@ -44,20 +44,20 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         process_index: int = 0,
         process_count: int = 1,
     ) -> None:
-        """Sets up the lanes; nothing is read yet.
+        """Sets up the lanes, without reading anything.
 
         Args:
           source: The histories.
           bucket: The shape of a batch over all processes.
-          stream: The sessions to go through.
+          stream: The sessions to read.
           deal: The users of each lane.
-          impressions: `k`, items shown beside an event that its batch carries as negatives.
-          one_user_rows: A row ends where its user's history ends.
+          impressions: `k`, items shown with an event that its batch carries as negatives.
+          one_user_rows: Whether a row ends where its user's history ends.
           process_index: This process, of `process_count`.
           process_count: Must divide `bucket.lanes`.
 
         Raises:
-          ValueError: `process_count` does not divide the lanes, or `process_index` is not one.
+          ValueError: `process_count` does not divide the lanes, or `process_index` is out of range.
         """
         super().__init__()
         self.lanes = own_lanes(bucket.lanes, process_index, process_count)
@@ -78,7 +78,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
 
 
 class _Lane:
-    """One lane: its events that are read but not handed out, and who comes after them."""
+    """One lane: events that are read but not yet returned, and the users who follow."""
 
     def __init__(self, number: int, event: np.dtype) -> None:
         self.number = number
@@ -92,14 +92,14 @@ class _Lane:
         self.dry = False
 
     def next_event(self) -> tuple[int, int]:
-        """Turn and index in its user's history of the first event not handed out."""
+        """Turn, and index in its user's history, of the first event that is not yet returned."""
         if not len(self.records):
             return self.next_turn, self.skipped_events
         first = self.records[:1].view(self._event)
         return int(first["turn"][0]), int(first["user_position"][0])
 
     def lacks(self, events: int) -> bool:
-        """Whether it should read on to hold so many events."""
+        """Whether it has to read more users to hold this many events."""
         return not self.dry and len(self.records) < events
 
     def append(self, histories: Sequence[np.ndarray]) -> None:
@@ -112,15 +112,15 @@ class _Lane:
 
 
 class LanesIterator(grain.DatasetIterator[LaneBatch]):
-    """Iterator of `LanesIterDataset`, see there."""
+    """Iterator of `LanesIterDataset`."""
 
     def __init__(self, dataset: LanesIterDataset) -> None:
         super().__init__()
         self._dataset = dataset
         self._lanes = [_Lane(number, dataset.event) for number in dataset.lanes]
         self._step = 0
-        # The mean says how many users to fetch at once: it changes fetches, never the events. It
-        # begins so that the first fetch is of one user a lane, as they may be long ones.
+        # The mean decides how many users to fetch at once; it never changes the events. The first
+        # fetch takes one user per lane, because users may be long.
         self._users_read = 1
         self._events_read = _ROWS_AHEAD * dataset.bucket.events
 
@@ -128,7 +128,7 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         """The next row of every lane.
 
         Raises:
-          StopIteration: All lanes of all processes are dry. Lanes of training never are.
+          StopIteration: All lanes of all processes are exhausted. Training lanes never are.
         """
         self._assert_not_closed()
         if self._step == self._dataset.deal.batches:
@@ -141,7 +141,7 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         return element
 
     def get_state(self) -> dict[str, Any]:
-        """The state as JSON values: the batches handed out, and by lane where it stands."""
+        """The state as JSON values: the number of batches returned, and each lane's position."""
         next_events = [lane.next_event() for lane in self._lanes]
         places = [
             self._dataset.deal.place(lane.number, turn)
@@ -157,11 +157,11 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes up a state, of any process count; lanes of other processes are ignored.
+        """Restores a state, of any number of processes. Ignores lanes of other processes.
 
         Raises:
-          ValueError: The state is one of another number of lanes or users, lacks a lane, or is none
-            that `get_state` gives for these histories.
+          ValueError: The state has another number of lanes or users, lacks a lane, or cannot come
+            from `get_state` with these histories.
         """
         _require_counts(state)
         lane_count = self._dataset.bucket.lanes
@@ -181,12 +181,12 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         return f"LanesIterator({self._dataset})"
 
     def _require_events(self) -> None:
-        """Checks that the users have the events that lanes go on from."""
+        """Checks that users have the events at which their lanes resume."""
         begun = [lane for lane in self._lanes if lane.skipped_events]
         if not begun:
             return
         lane_n, turn_n = np.asarray([(lane.number, lane.next_turn) for lane in begun]).T
-        # Where the lane is dry there is no user: 0 stands for it.
+        # An exhausted lane has no user; 0 fills its entry.
         user_n = self._dataset.deal.users(lane_n, turn_n)
         users = np.maximum(user_n, 0).tolist()
         histories = self._dataset.source.__getitems__(users)
@@ -199,7 +199,7 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
                 )
 
     def _read_on(self, lanes: Sequence[_Lane]) -> None:
-        """Fetches about as many users at once as these lanes lack of `_ROWS_AHEAD` rows."""
+        """Fetches about as many users at once as these lanes need to fill `_ROWS_AHEAD` rows."""
         dataset = self._dataset
         mean_events = max(self._events_read / self._users_read, 1)
         ahead = _ROWS_AHEAD * dataset.bucket.events
@@ -245,14 +245,14 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
 
 
 def _require_counts(state: dict[str, Any]) -> None:
-    """Checks that a state holds whole numbers from 0 on, equally many of each lane."""
+    """Checks that a state holds whole numbers >= 0, equally many for each lane."""
     for name in ("step", "lane_count"):
         if not _is_count(state[name]):
-            raise ValueError(f"{name}={state[name]!r:.60}: must be a whole number from 0 on")
+            raise ValueError(f"{name}={state[name]!r:.60}: must be a whole number >= 0")
     columns = {name: state[name] for name in ("lane", "epoch", "place", "event")}
     for name, column in columns.items():
         if not isinstance(column, list) or not all(map(_is_count, column)):
-            raise ValueError(f"{name}={column!r:.60}: must be whole numbers from 0 on")
+            raise ValueError(f"{name}={column!r:.60}: must be whole numbers >= 0")
         if len(column) != len(columns["lane"]):
             raise ValueError(f"{name}: {len(column)} values of {len(columns['lane'])} lanes")
 
@@ -265,7 +265,7 @@ def own_lanes(lanes: int, process_index: int, process_count: int) -> range:
     """The lanes of one process.
 
     Raises:
-      ValueError: `process_count` does not divide `lanes`, or `process_index` is not one of them.
+      ValueError: `process_count` does not divide `lanes`, or `process_index` is out of range.
     """
     if process_count < 1 or lanes % process_count:
         raise ValueError(f"process_count={process_count}: must divide lanes={lanes}")

@@ -1,4 +1,4 @@
-"""The loaders: lanes, the items of each batch if asked for, and a batch prepared ahead."""
+"""The loaders: lanes, items of each batch if asked for, a thread that prepares batches ahead."""
 
 import dataclasses
 import itertools
@@ -22,10 +22,10 @@ FIT_STREAMS = {
     "train": Stream(Split.TRAIN, Split.TRAIN, evaluated=False),
     "train_valid": Stream(Split.TRAIN, Split.VALID, evaluated=False),
 }
-"""What is trained on, by the value of `fit_on`."""
+"""The sessions to train on, by the value of `fit_on`."""
 
 ALL_SESSIONS = Stream(Split.TRAIN, Split.TEST, evaluated=False)
-"""Every event of every user."""
+"""Reads every event of every user."""
 
 
 def train_loader(
@@ -41,23 +41,23 @@ def train_loader(
     process_count: int = 1,
     prefetch: int = 2,
 ) -> grain.IterDataset[LaneBatch]:
-    """Batches to train on, without end: every user once an epoch, in another order each time.
+    """Batches for training, without end: every user once per epoch, in a new order each time.
 
     Args:
       source: All histories; sessions of parts that are not trained on are left out.
       bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
-      seed: Of the order of users, and of the negatives.
+      seed: Seed of the order of users and of the negatives.
       fit_on: "train" or "train_valid".
-      impressions: `k`, items shown beside each event that come as its negatives (`negatives_blk`).
-      item_rows: `rows` mode, see there; None: ids stay global.
-      recall: The log's memory, for models that have terms of it; None: no lists.
+      impressions: `k`, items shown with each event that become its negatives (`negatives_blk`).
+      item_rows: Settings of `rows` or `given` mode; None: ids stay global.
+      recall: The log's memory, for models with terms of it; None: no lists.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
 
     Returns:
-      A dataset whose iterators have `get_state` and `set_state` with JSON values, that of the last
-      batch handed out. `merge_states` joins the states of several processes.
+      A dataset. Its iterators have `get_state` and `set_state` with JSON values, for the last
+      batch returned. `merge_states` joins the states of several processes.
 
     Raises:
       ValueError: An argument is out of range, or there is nothing to train on.
@@ -90,25 +90,25 @@ def eval_loader(
     process_count: int = 1,
     prefetch: int = 2,
 ) -> grain.IterDataset[LaneBatch]:
-    """Batches to evaluate on: from a fresh start through every user once.
+    """Batches for evaluation: reads every user once, from a fresh carry.
 
-    Users without a session of `split` are left out, the others' sessions up to and including it
-    are gone through. All processes get the same number of batches, padded where lanes are dry.
-    Reads all histories once to deal them evenly; keep the loader rather than build it again.
+    Leaves out users without a session of `split`. Reads the other users' sessions up to and
+    including it. All processes get the same number of batches, padded once their lanes are
+    exhausted. Building a loader reads all histories, to assign them evenly: keep it for reuse.
 
     Args:
       source: All histories.
       bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
       split: The part whose known items are scored. None: all sessions of all users, none scored.
-      item_rows: `rows` mode, see there, without negatives; None: ids stay global.
-      recall: The log's memory, for models that have terms of it; None: no lists. Their ids are rows
-        of the table whatever the ids of the batch point into.
+      item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
+      recall: The log's memory, for models with terms of it; None: no lists. Ids in the lists are
+        always rows of the table, whatever the ids of the batch refer to.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
 
     Returns:
-      A dataset as of `train_loader`, which ends.
+      A dataset like that of `train_loader`, but finite.
 
     Raises:
       ValueError: An argument is out of range, or no user has a session of `split`.
@@ -131,25 +131,25 @@ def user_loader(
     process_count: int = 1,
     prefetch: int = 2,
 ) -> grain.IterDataset[LaneBatch]:
-    """Batches that go through the whole history of every user once, in rows of one user each.
+    """Batches that cover the whole history of every user once, with one user per row.
 
-    After a row with `info.ends_user_bl` the carry of its lane is the state of that user after all
-    that the user did. Nothing is scored. All processes get the same number of batches, padded where
-    lanes are dry.
+    After a row with `info.ends_user_bl`, the carry of its lane is that user's state after the whole
+    history. Nothing is scored. All processes get the same number of batches, padded once their
+    lanes are exhausted.
 
     Args:
       source: All histories.
-      bucket: The shape of a batch over all processes. Short rows are padded less: users with few
-        events are many.
-      item_rows: `rows` mode, see there, without negatives; None: ids stay global.
-      recall: The log's memory, for models that have terms of it; None: no lists. Their ids are rows
-        of the table whatever the ids of the batch point into.
+      bucket: The shape of a batch over all processes. Short rows need less padding, because many
+        users have few events.
+      item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
+      recall: The log's memory, for models with terms of it; None: no lists. Ids in the lists are
+        always rows of the table, whatever the ids of the batch refer to.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
 
     Returns:
-      A dataset as of `train_loader`, which ends.
+      A dataset like that of `train_loader`, but finite.
 
     Raises:
       ValueError: An argument is out of range, or there are no events.
@@ -179,13 +179,13 @@ def useful_slots(loader: grain.IterDataset[LaneBatch], batches: int) -> float:
 
 
 def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Joins the states of all processes' loaders into one that any process can take up.
+    """Joins the loader states of all processes into one that any process can restore.
 
     Args:
-      states: What `get_state` gave at the same step in each process.
+      states: What `get_state` returned at the same step in each process.
 
     Raises:
-      ValueError: The states are not of the same step.
+      ValueError: The states are from different steps.
     """
     first = states[0]
     merged: dict[str, Any] = {}
@@ -203,17 +203,17 @@ def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def require_state(state: Any, like: dict[str, Any], step: int) -> None:
-    """Checks that a state that was read has the stages of a loader, all of them behind `step`.
+    """Checks that a saved state has all stages of a loader, each at `step`.
 
-    Where its lanes stand is looked at by `set_state`.
+    `set_state` checks the lanes' positions.
 
     Args:
-      state: What was read.
-      like: What `get_state` of the loader gives.
-      step: Batches that were handed out.
+      state: The saved state.
+      like: A state that the loader's `get_state` returned.
+      step: The expected number of returned batches.
 
     Raises:
-      ValueError: A stage or a field is missing or unknown, or has handed out another number.
+      ValueError: A stage or a field is missing or unknown, or is at another step.
     """
     if not isinstance(state, dict):
         raise ValueError(f"batches={state!r:.60}: must be fields with their values")
@@ -236,7 +236,7 @@ def _assemble(
     loader: grain.IterDataset[LaneBatch] = lanes
     trains = not lanes.stream.evaluated
     if recall is not None and trains:
-        # Before the ids become local: the items of the lists are among those of the batch.
+        # This must come before ids become local, because the lists' items count as the batch's.
         loader = with_lists(loader, recall)
         if item_rows is not None:
             item_rows = dataclasses.replace(item_rows, listed=SIZES.candidates)

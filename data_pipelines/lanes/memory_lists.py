@@ -1,6 +1,6 @@
-"""The lists of memory beside the events of a batch.
+"""Adds memory's lists to the events of a batch.
 
-Lists are made for targets alone: at other events nothing is scored.
+Only targets get lists, because no other event is scored.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from hiertcn_jax.memory.memory import Memory
 HOURS = 3600
 DAY = 24 * HOURS
 _MONDAY = 4 * DAY
-"""Seconds from the epoch, a Thursday, to a Monday."""
+"""Seconds from the epoch (a Thursday) to a Monday."""
 
 
 class Recall(NamedTuple):
-    """A log's memory, and what it needs to look at a user's own events.
+    """A log's memory, and what is needed to look up a user's own events.
 
     Attributes:
       memory: The counted events.
       items_n: int32. Items of all events, user by user.
-      start_u: int64. Where each user's events start there.
-      delay: Seconds by which everybody's events are known late.
-      frozen_at: The time at which counting ended for good; None where it goes on.
+      start_u: int64. The index of each user's first event in `items_n`.
+      delay: Seconds until an event is known to others.
+      frozen_at: Time at which counting ends for good; None: it never ends.
     """
 
     memory: Memory
@@ -47,10 +47,10 @@ def remember(
     Args:
       source: All histories.
       rows: `v`, rows of the item table.
-      last: Sessions of this part and of those before it count.
-      delay: Seconds by which events are known late.
-      frozen: Whether counting ends with the last of these events: what is asked for at any later
-        time is what was known then.
+      last: Counts sessions of this part and of those before it.
+      delay: Seconds until an event is known to others.
+      frozen: Whether counting ends with the last of these events. A query at any later time then
+        gets what was known at that event.
     """
     items, times, befores, counts, lengths = [], [], [], [], []
     for _, histories in blocks_of(source):
@@ -73,7 +73,7 @@ def remember(
     place_n[order_n] = np.arange(len(order_n), dtype=np.int32)
     memory = Memory(rows, len(order_n))
     counted_before_n = np.where(before_n[order_n] >= 0, place_n[before_n[order_n]], -1)
-    # Logs that an earlier version prepared may go back in time within a session.
+    # In logs that an earlier version prepared, times may decrease within a history.
     counted_before_n[counted_before_n >= np.arange(len(order_n))] = -1
     memory.observe(
         item_n[order_n].astype(np.int32), time_n[order_n], counted_before_n.astype(np.int32)
@@ -86,7 +86,7 @@ def remember(
 def with_lists(
     loader: grain.IterDataset[LaneBatch], recall: Recall
 ) -> grain.IterDataset[LaneBatch]:
-    """Adds the lists to the batches of a loader, whose ids are rows of the table."""
+    """Adds the lists to a loader's batches. Their ids must still be rows of the table."""
     return loader.map(lambda element: _add_lists(element, recall))
 
 
@@ -116,7 +116,7 @@ def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
 
 
 def own_items(recall: Recall, user_n: np.ndarray, user_position_n: np.ndarray) -> np.ndarray:
-    """int32 [n, m]. The items before each event of its user, the newest first."""
+    """int32 [n, m]. The items before each event in its user's history, newest first."""
     event_n1 = (recall.start_u[user_n] + user_position_n)[:, None]
     before_nm = event_n1 - 1 - np.arange(SIZES.own_events)
     present_nm = before_nm >= recall.start_u[user_n][:, None]
@@ -124,7 +124,7 @@ def own_items(recall: Recall, user_n: np.ndarray, user_position_n: np.ndarray) -
 
 
 def clock(time_n: np.ndarray | Sequence[int]) -> np.ndarray:
-    """float32 [n, 4]. Hour of the day and of the week as sine and cosine, in UTC."""
+    """float32 [n, 4]. Hour of the day and hour of the week, each as sine and cosine, in UTC."""
     time_n = np.asarray(time_n)
     turns = [(time_n % DAY) / DAY, ((time_n - _MONDAY) % (7 * DAY)) / (7 * DAY)]
     waves = [wave(2 * np.pi * turn) for turn in turns for wave in (np.sin, np.cos)]

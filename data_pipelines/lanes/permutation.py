@@ -1,8 +1,8 @@
-"""Shuffling places one by one: a permutation that is never held in memory.
+"""A random permutation that computes single entries and is never held in memory.
 
-A Feistel network over pairs of digits, walked along until it falls on a place that exists. grain's
-own `index_shuffle` (0.2.18) is not used: below 65,536 places it tries about 65,536 / n values for
-each place, and for 65,537 places it repeats some and leaves others out.
+It is a Feistel network over pairs of digits, applied again until the result is below the size.
+grain's own `index_shuffle` (0.2.18) is not usable: below 65,536 entries it tries about 65,536 / n
+values for each entry, and for 65,537 entries it repeats some and omits others.
 """
 
 import math
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 ROUNDS = 6
-"""Four make it as good as random for a random round function; two more as this one is not."""
+"""Four rounds suffice for a random round function; this one is weaker and gets two more."""
 
 
 def permutation_keys(seed: int, epoch: int) -> np.ndarray:
@@ -19,15 +19,15 @@ def permutation_keys(seed: int, epoch: int) -> np.ndarray:
 
 
 def permute(place_n: np.ndarray, size: int, key_nr: np.ndarray) -> np.ndarray:
-    """Where each place of 0..size-1 goes.
+    """Where each of the indices 0..size-1 goes.
 
     Args:
-      place_n: int64. Places, each below `size`.
-      size: Number of places.
-      key_nr: uint64 [n, ROUNDS]. The keys of the permutation that each is looked up in.
+      place_n: int64. Indices, each below `size`.
+      size: Number of indices.
+      key_nr: uint64 [n, ROUNDS]. The keys of the permutation to use for each index.
 
     Returns:
-      int64 [n]. For equal keys, other places go to other places.
+      int64 [n]. With equal keys, different indices go to different indices.
 
     Example:
       >>> keys = permutation_keys(seed=0, epoch=0)
@@ -42,7 +42,7 @@ def permute(place_n: np.ndarray, size: int, key_nr: np.ndarray) -> np.ndarray:
 
 
 def _feistel(place_n: np.ndarray, side: np.uint64, key_nr: np.ndarray) -> np.ndarray:
-    """One of the permutations of 0..side^2-1."""
+    """One permutation of 0..side^2-1."""
     high_n, low_n = np.divmod(place_n, side)
     for key_n in key_nr.T:
         high_n, low_n = low_n, (high_n + scramble(low_n ^ key_n) % side) % side

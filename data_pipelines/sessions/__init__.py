@@ -1,4 +1,4 @@
-"""From columns to sessions: filters, splits, the vocabulary.
+"""Turns columns into sessions: filters, splits, the vocabulary.
 
 Imports: config, errors, hiertcn_jax.batch, histories, raw.
 """

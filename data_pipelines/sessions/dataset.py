@@ -1,4 +1,4 @@
-"""The prepared data in memory: columns of events, sessions and users, ready to be written."""
+"""A prepared log in memory: columns of events, sessions and users, ready to be written."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ from hiertcn_jax.batch import UNKNOWN_ID
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Histories of all users as columns, users in order of their id as text.
+    """The histories of all users as columns. Users are sorted by id as text.
 
     Attributes:
       user_ids: String [users]. Users with events.
@@ -28,7 +28,7 @@ class Dataset:
       session_lengths: int32 [m]. Events of each session.
       session_splits: uint8 [m]. `Split` of each session.
       user_sessions: int64 [users]. Sessions of each user.
-      users_too_short: Users with too few sessions to be split, who are all train.
+      users_too_short: Number of users with too few sessions to split; all of theirs are train.
       shown_items: int32 [p]. As in `History`, user after user.
       shown_counts: int32 [n], or [0] without impressions.
     """
@@ -45,7 +45,7 @@ class Dataset:
     shown_counts: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
 
     def histories(self) -> Iterator[History]:
-        """The history of each user, made as it is asked for."""
+        """Yields the history of each user."""
         session_ends = np.cumsum(self.user_sessions)
         event_ends = np.cumsum(self.session_lengths)[session_ends - 1]
         counts = self.shown_counts if len(self.shown_counts) else np.zeros_like(self.item_ids)
@@ -67,10 +67,10 @@ class Dataset:
             session, event, shown = session_end, event_end, shown_end
 
     def counts(self) -> dict[str, Any]:
-        """What the data holds, as the manifest has it.
+        """The manifest's `counts`.
 
-        Of each part: users, sessions, and events as {"all", "first", "next"}, `first` being
-        those at position 0 of a session; `unknown_items` counts those outside the catalogue.
+        For each part: users, sessions, and events as {"all", "first", "next"}. `first` counts the
+        events at position 0 of a session. `unknown_items` counts events outside the catalogue.
         """
         return {
             "users": len(self.user_ids),
@@ -101,7 +101,7 @@ class Dataset:
         }
 
     def columns(self) -> dict[str, pl.Series | np.ndarray]:
-        """What the content hash is of: the histories and the catalogue, by name."""
+        """The columns that the content hash covers, by name: histories and catalogue."""
         impressions = {"shown_items": self.shown_items, "shown_counts": self.shown_counts}
         return {
             "user_ids": self.user_ids,
@@ -115,17 +115,17 @@ class Dataset:
         }
 
     def content_hash(self) -> str:
-        """SHA-256 of the histories and the catalogue, whatever the files they are kept in."""
+        """SHA-256 of the histories and the catalogue. It does not depend on the file format."""
         columns = self.columns().items()
         return content_hash((name, len(values), column_bytes(values)) for name, values in columns)
 
 
 def content_hash(columns: Iterable[tuple[str, int, Iterable[bytes]]]) -> str:
-    """The hash of columns.
+    """Hashes columns.
 
     Args:
-      columns: Name, number of values, and `column_bytes` piece by piece, of those of
-        `Dataset.columns` in their order.
+      columns: For each column of `Dataset.columns`, in that order: its name, the number of its
+        values, and its bytes (`column_bytes`) in pieces.
     """
     digest = hashlib.sha256()
     for name, length, pieces in columns:
@@ -136,7 +136,7 @@ def content_hash(columns: Iterable[tuple[str, int, Iterable[bytes]]]) -> str:
 
 
 def column_bytes(values: pl.Series | np.ndarray) -> tuple[bytes, ...]:
-    """A column's numbers, little-endian; of texts their lengths in bytes, and then themselves."""
+    """A column's numbers, little-endian. For texts: their lengths in bytes, then the texts."""
     if isinstance(values, pl.Series):
         lengths = values.str.len_bytes().to_numpy()
         return _little_endian(lengths), "".join(values).encode("utf-8")
@@ -146,13 +146,13 @@ def column_bytes(values: pl.Series | np.ndarray) -> tuple[bytes, ...]:
 def build_dataset(
     log: Log, events: Events, options: SplitOptions, listed: pl.Series | None = None
 ) -> Dataset:
-    """Splits the sessions of the filtered events and builds the vocabulary of their train part.
+    """Splits the sessions of the filtered events and builds the vocabulary from the train part.
 
     Args:
-      log: Where the codes of `events` come from.
-      events: What the filters left of the log.
+      log: The log that the codes in `events` refer to.
+      events: The events that the filters kept.
       options: How to split.
-      listed: Items that are in the vocabulary without train events too.
+      listed: Ids of items to add to the vocabulary even if they have no train event.
 
     Raises:
       DataError: A part is left empty.

@@ -1,4 +1,4 @@
-"""Filters on items and users, applied again and again until none drops anything."""
+"""Filters on items and users, repeated until a round drops nothing."""
 
 import collections
 import dataclasses
@@ -13,13 +13,13 @@ from data_pipelines.sessions.sessionize import Events
 
 @dataclasses.dataclass(frozen=True)
 class FilterOptions:
-    """What must hold of each item and user that stays. All counts are those of what stays.
+    """What every remaining item and user satisfies. Counts cover the remaining events only.
 
     Attributes:
-      min_item_events: An item with fewer events is dropped.
-      min_user_events: A user with fewer events is dropped whole.
-      max_user_events: A user with more events is dropped whole; 0 for no limit.
-      min_sessions: A user with fewer sessions is dropped whole.
+      min_item_events: Drops an item with fewer events.
+      min_user_events: Drops a user with fewer events, with all events.
+      max_user_events: Drops a user with more events, with all events; 0: no limit.
+      min_sessions: Drops a user with fewer sessions, with all events.
     """
 
     min_item_events: int = 1
@@ -29,11 +29,11 @@ class FilterOptions:
 
 
 Rule = Callable[[Events], np.ndarray]
-"""Which of the events, of which there are some, a filter keeps; bool [n]."""
+"""Takes events, at least one, and says which ones a filter keeps: bool [n]."""
 
 
 def user_rules(options: FilterOptions) -> dict[str, Rule]:
-    """The filters that look at one user at a time, by what they are called in the manifest."""
+    """The filters that look at one user at a time, by their name in the manifest."""
     return {
         f"min_user_events={options.min_user_events}": lambda e: (
             np.bincount(e.users)[e.users] >= options.min_user_events
@@ -48,17 +48,17 @@ def user_rules(options: FilterOptions) -> dict[str, Rule]:
 
 
 def drop_items(codes: np.ndarray) -> Rule:
-    """The filter that drops these items."""
+    """A filter that drops these items."""
     return lambda e: ~np.isin(e.items, codes)
 
 
 def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[Drop]]:
-    """Drops items and users, in rounds, until all that is left satisfies every filter.
+    """Drops items and users, round after round, until everything left satisfies every filter.
 
-    A round goes through the filters in the order of `FilterOptions`.
+    A round runs the filters in the order of `FilterOptions`.
 
     Returns:
-      The events that are left, and for each filter what it dropped over all rounds.
+      The remaining events, and for each filter what it dropped over all rounds.
 
     Raises:
       DataError: Nothing is left.
@@ -84,11 +84,11 @@ def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[
 
 
 def describe_nothing(drops: Sequence[Drop]) -> str:
-    """Says that the filters leave nothing, and what can be done."""
+    """The error message for a log that the filters empty, with what the user can do."""
     reasons = ", ".join(f"{drop.reason} dropped {drop.events} events" for drop in drops)
     return f"the filters leave nothing: {reasons}; set lower minimums, or prepare more of the log"
 
 
 def _sizes(events: Events) -> tuple[int, int, int]:
-    """Events, users and items."""
+    """The numbers of events, users and items."""
     return len(events), len(np.unique(events.users)), len(np.unique(events.items))

@@ -1,4 +1,4 @@
-"""What a prepared log looks like, for people to see whether it was read as they meant it."""
+"""Summarizes a prepared log, so that its user can check that it was read as intended."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 FREQUENT = 0.1
-"""An id with a larger share of the events is named."""
+"""The report names every user and item with a larger share of the events."""
 
 
 def identical_rows(log: Log) -> int:
-    """Events that are the same as an earlier one: user, item, time, and session if it has any."""
+    """Counts events that repeat an earlier one: same user, item, time, and session if known."""
     columns = {"user": log.users, "item": log.items, "time": log.times_ms}
     if log.sessions is not None:
         columns["session"] = log.sessions
@@ -28,15 +28,15 @@ def identical_rows(log: Log) -> int:
 
 
 def id_types(facts: LogFacts, vocabulary: Vocabulary) -> dict[str, str]:
-    """The manifest's "ids"."""
+    """The manifest's `ids`."""
     return {"user": facts.ids_of("user_id").id_type, "item": vocabulary.id_type}
 
 
 class LogReport:
-    """Counts over users, who come in any number of pieces.
+    """Accumulates counts over users. Users can arrive in any number of pieces.
 
     Args:
-      vocabulary: The catalogue that rows of the item table are of.
+      vocabulary: The catalogue that item ids refer to.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -55,20 +55,20 @@ class LogReport:
         item_ids: np.ndarray,
         times: np.ndarray,
     ) -> None:
-        """Counts users, at least one; arrays as those of `Dataset`."""
+        """Counts users, at least one. The arrays are those of `Dataset`."""
         self._item_counts += np.bincount(item_ids, minlength=len(self._item_counts))
         self._times = [min([*self._times, int(times.min())]), max([*self._times, int(times.max())])]
         self._lengths.update(_counted(session_lengths))
         self._sessions.update(_counted(user_sessions))
         first = np.cumsum(user_sessions) - user_sessions
         events = np.add.reduceat(session_lengths.astype(np.int64), first)
-        # No more than these can have a larger share than FREQUENT of all.
+        # At most 1 / FREQUENT items can each have a larger share than FREQUENT.
         most = np.argsort(-events, kind="stable")[: int(1 / FREQUENT)].tolist()
         found = [*self._largest, *((int(events[place]), user_ids[place]) for place in most)]
         self._largest = sorted(found, key=lambda user: (-user[0], user[1]))[: int(1 / FREQUENT)]
 
     def add_histories(self, block: Sequence[History]) -> None:
-        """Counts the users of some histories."""
+        """Counts the users of these histories."""
         self.add(
             [history.user_id for history in block],
             np.array([len(history.session_lengths) for history in block], np.int64),
@@ -78,12 +78,12 @@ class LogReport:
         )
 
     def result(self, facts: LogFacts, rows: int, identical: int) -> dict[str, Any]:
-        """The manifest's "log", see `manifest.load_manifest`.
+        """The manifest's `log`, see `manifest.load_manifest`.
 
         Args:
-          facts: What the log is like.
-          rows: Events that were read.
-          identical: `identical_rows` of them.
+          facts: Types and units found while reading the log.
+          rows: Number of events read.
+          identical: How many of them `identical_rows` counted.
         """
         items = self._item_counts[FIRST_ITEM_ID:]
         most = np.argsort(-items, kind="stable")[: int(1 / FREQUENT)]
@@ -115,7 +115,7 @@ def _counted(values: np.ndarray) -> dict[int, int]:
 
 
 def _mean_and_median(counts: collections.Counter[int]) -> dict[str, float]:
-    """Of values that occur as often as they are counted."""
+    """Mean and median of values, given how often each occurs."""
     values = np.array(sorted(counts))
     ends = np.cumsum([counts[value] for value in values.tolist()])
     total = int(ends[-1])

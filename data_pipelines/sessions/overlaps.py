@@ -1,7 +1,7 @@
-"""Sessions of one user that overlap in time become one: nobody reads two pages in turn, in order.
+"""Merges sessions of one user that overlap in time, as two open browser tabs record them.
 
-Kept whole, one after the other, an event of the second would have later events of the first in its
-context.
+Kept apart, one after the other, an event of the second session would have later events of the
+first one in its context.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ import polars as pl
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """How many sessions overlapped others of their user.
+    """Counts of the sessions that overlapped others of the same user.
 
     Attributes:
-      users: Users who have such sessions.
-      sessions: Sessions that overlap another.
-      into: Sessions that they became.
-      events: Their events.
+      users: Users with such sessions.
+      sessions: Sessions that overlapped another.
+      into: Number of sessions that these became.
+      events: Events in them.
     """
 
     users: int = 0
@@ -30,29 +30,29 @@ class Merged:
 def merge_overlapping(
     users: np.ndarray, times_ms: np.ndarray, sessions: np.ndarray
 ) -> tuple[np.ndarray, Merged]:
-    """Joins the sessions of a user that start before the running end of those before them.
+    """Merges each session that starts before the running end into the session before it.
 
-    The running end is the latest time of all the user's sessions that started earlier. A session
-    that starts exactly then is one of its own, and so are sessions that each lie at one and the
-    same moment. Of sessions with the same start the shorter is first: one of a single moment at
-    the start of another comes before it, whatever the order of the input. So no event of a session
-    is later than any of the sessions after it.
+    The running end is the latest time in all sessions of the user that started earlier. A session
+    that starts exactly at the running end stays separate. Sessions that lie at one and the same
+    moment stay separate too. Of sessions with the same start the shorter comes first: a session of
+    a single moment comes before another that starts then, whatever the order of the input. So no
+    event of a session is later than any event of a later session.
 
     Args:
-      users: int32 [n]. Of each event; users in order, the events of each in order of time.
+      users: int32 [n]. The user of each event; sorted by user, then by time.
       times_ms: int64 [n].
-      sessions: int64 [n]. Index of each event's session, which has one user; every index below the
-        greatest occurs.
+      sessions: int64 [n]. Index of each event's session. A session has one user; every index below
+        the greatest occurs.
 
     Returns:
-      int64 [n], the index of each event's session as merged, sessions in order of user and start;
-      and what was merged.
+      int64 [n], the index of each event's session after merging, sessions in order of user and
+      start; and counts of what was merged.
     """
     if not len(users):
         return np.zeros(0, np.int64), Merged()
     _, first, lengths = np.unique(sessions, return_index=True, return_counts=True)
     end = np.empty(len(first), np.int64)
-    end[sessions] = times_ms  # Of several, numpy keeps the last one, which is the latest.
+    end[sessions] = times_ms  # numpy keeps the last value of each session: its latest time.
     table = pl.DataFrame(
         {
             "session": np.arange(len(first)),

@@ -1,7 +1,7 @@
-"""A log in parts: each has all events of some users, and is prepared as a log of its own is.
+"""Prepares one part of a log: all events of some users, handled like a log of its own.
 
-What is counted over the whole log comes in from outside: the items that filters dropped, round by
-round, the times that split it, and the vocabulary.
+The caller passes in whatever depends on the whole log: the items that each round of filters
+dropped, the times that split it, and the vocabulary.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 
 
 def part_of_users(user_ids: pl.Series, parts: int) -> np.ndarray:
-    """The part of each user, by a hash of the id: the same on every machine, always; int64 [n].
+    """The part of each user, int64 [n], from a hash of the id that is the same on every machine.
 
-    "7" and "7.0" have the same: they may be one.
+    "7" and "7.0" get the same part, because they may be the same id.
     """
     user_ids = without_fraction(user_ids)
     distinct = user_ids.unique()
@@ -41,16 +41,16 @@ def part_of_users(user_ids: pl.Series, parts: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """A part, filtered.
+    """A part after the filters.
 
     Attributes:
-      log: Its events as they were read.
-      events: Those that are left, as sessions.
-      collapsed: Events that `collapse_repeats` dropped.
-      merged: Sessions that overlapped others, before the filters.
-      dropped: By filter, events and users that it dropped over all rounds.
-      items: The items that are there before the filters and behind each of them, round by round:
-        by (round, place of the filter), their ids.
+      log: Its events as read.
+      events: The remaining events, as sessions.
+      collapsed: Number of events that `collapse_repeats` dropped.
+      merged: Counts of sessions that overlapped others, before the filters.
+      dropped: For each filter, the events and users that it dropped over all rounds.
+      items: Ids of the remaining items, before the filters and after each one, in every round; by
+        (round, index of the filter).
     """
 
     log: Log
@@ -67,13 +67,13 @@ def filter_part(
     dropped_items: Sequence[pl.Series],
     facts: LogFacts,
 ) -> Part:
-    """Sessions and filters of a part, as far as the rounds have come.
+    """Makes sessions of a part and filters them, for the rounds done so far.
 
     Args:
       frame: `log.TYPED_SCHEMA`, in the order of the input.
-      config: How.
+      config: How to prepare the log.
       dropped_items: Ids of the items that each round dropped, in the whole log.
-      facts: What the ids of the whole log are like.
+      facts: Types and units of the whole log.
     """
     log = encode_log([frame], has_sessions=config.session_column is not None, facts=facts)
     events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
@@ -97,7 +97,7 @@ def filter_part(
 
 
 def item_counts(part: Part) -> pl.DataFrame:
-    """item_id, events: of each item that is left in a part."""
+    """Columns item_id and events: the events of each remaining item of a part."""
     counts = np.bincount(part.events.items, minlength=len(part.log.item_ids))
     return pl.DataFrame({"item_id": part.log.item_ids, "events": counts}).filter(
         pl.col("events") > 0
@@ -105,15 +105,15 @@ def item_counts(part: Part) -> pl.DataFrame:
 
 
 def split_counts(part: Part, options: SplitOptions) -> tuple[pl.DataFrame, pl.Series, int]:
-    """What the vocabulary and the order of users are made of.
+    """Counts a part for the vocabulary.
 
     Args:
       part: The part.
-      options: How to split; of `time`, the cuts and not the fractions.
+      options: How to split. For `time` it has cuts, not fractions.
 
     Returns:
-      item_id, train, valid: events of each item of the log; the ids of the users that are left, in
-      order; and how many of them have too few sessions to be split.
+      Columns item_id, train, valid: the events of each item of the log; the sorted ids of the
+      remaining users; and the number of users with too few sessions to split.
     """
     sessions = sessions_of(part.events)
     splits, too_short = deal_sessions(sessions, part.log.user_ids, options)
@@ -128,7 +128,7 @@ def split_counts(part: Part, options: SplitOptions) -> tuple[pl.DataFrame, pl.Se
 
 
 def part_dataset(part: Part, options: SplitOptions, vocabulary: Vocabulary) -> Dataset:
-    """The part's users, with the rows of the whole log's vocabulary."""
+    """The part's users as a data set. Item ids are rows of the whole log's vocabulary."""
     log, events, sessions = part.log, part.events, sessions_of(part.events)
     splits, too_short = deal_sessions(sessions, log.user_ids, options)
     users, user_sessions = np.unique(sessions.users, return_counts=True)

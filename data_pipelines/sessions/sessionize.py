@@ -1,4 +1,4 @@
-"""Events of a log to sessions, by a column or by idle gaps."""
+"""Groups the events of a log into sessions, by a column or by idle gaps."""
 
 import dataclasses
 from typing import NamedTuple
@@ -11,10 +11,10 @@ from data_pipelines.sessions.overlaps import Merged, merge_overlapping
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Events:
-    """Events user by user, session by session, in order of time.
+    """Events sorted by user, then session, then time.
 
-    No event of a user is earlier than the one before it. In a session, equal times keep the order
-    of the input.
+    A user's times never decrease. Within a session, events at equal times keep the order of the
+    input.
 
     Attributes:
       users: int32 [n]. Code of each event's user, never decreasing.
@@ -33,11 +33,11 @@ class Events:
 
     @property
     def sessions(self) -> np.ndarray:
-        """int64 [n]. Index of each event's session among all, from 0."""
+        """int64 [n]. Index of each event's session, counted from 0 over all users."""
         return np.cumsum(self.starts_session) - 1
 
     def keep(self, kept: np.ndarray) -> "Events":
-        """The events where `kept` [n] holds; a session starts at the first that is left of it."""
+        """The events where `kept` [n] is true. A session then starts at its first kept event."""
         sessions = self.sessions[kept]
         return Events(
             self.users[kept], self.items[kept], self.times_ms[kept], _starts_of_runs(sessions)
@@ -48,12 +48,12 @@ DEFAULT_GAP_MINUTES = 30.0
 
 
 class Sessionized(NamedTuple):
-    """A log as sessions.
+    """A log grouped into sessions.
 
     Attributes:
       events: The events.
-      collapsed: Events that `collapse_repeats` dropped.
-      merged: Sessions that overlapped others.
+      collapsed: Number of events that `collapse_repeats` dropped.
+      merged: Counts of sessions that overlapped others.
     """
 
     events: Events
@@ -62,13 +62,13 @@ class Sessionized(NamedTuple):
 
 
 def to_sessions(log: Log, gap_minutes: float | None, collapses_repeats: bool) -> Sessionized:
-    """The sessions of a log: by their ids where it has them, else by idle gaps.
+    """Groups a log into sessions: by session id if the log has them, otherwise by idle gaps.
 
     Args:
       log: The log.
-      gap_minutes: A longer idle time starts a session, within an id too. None: without ids
-        `DEFAULT_GAP_MINUTES`, with ids no time is too long.
-      collapses_repeats: Whether to `collapse_repeats`.
+      gap_minutes: A longer idle time starts a new session, also within one session id. None:
+        `DEFAULT_GAP_MINUTES` for a log without ids, and no limit for a log with ids.
+      collapses_repeats: Whether to apply `collapse_repeats`.
     """
     if log.sessions is not None:
         events, merged = by_column(log, gap_minutes)
@@ -81,7 +81,14 @@ def to_sessions(log: Log, gap_minutes: float | None, collapses_repeats: bool) ->
 
 
 def by_gap(log: Log, gap_minutes: float) -> Events:
-    """A user's next event starts a session where it comes more than `gap_minutes` later."""
+    """Starts a session at each event that follows its user's last one by more than `gap_minutes`.
+
+    Example:
+      >>> code, minutes = np.zeros(3, np.int32), np.asarray([0, 10, 50])
+      >>> log = Log(["user"], ["item"], code, code, minutes * 60_000, sessions=None)
+      >>> by_gap(log, gap_minutes=30).starts_session
+      array([ True, False,  True])
+    """
     order = np.lexsort((log.times_ms, log.users))
     users, times_ms = log.users[order], log.times_ms[order]
     starts = _starts_of_runs(users)
@@ -90,15 +97,15 @@ def by_gap(log: Log, gap_minutes: float) -> Events:
 
 
 def by_column(log: Log, gap_minutes: float | None = None) -> tuple[Events, Merged]:
-    """Events of a user with the same session id are a session; those that overlap become one.
+    """Makes a session of a user's events with the same session id, then merges overlapping ones.
 
     Args:
       log: The log.
-      gap_minutes: An id's next event starts a session where it comes more than this later, as where
-        ids are used again; None: never.
+      gap_minutes: A longer idle time within an id starts a new session, for logs that reuse ids.
+        None: it never does.
 
     Returns:
-      The events, and what `merge_overlapping` merged.
+      The events, and counts of what `merge_overlapping` merged.
 
     Raises:
       ValueError: The log has no session ids.
@@ -124,14 +131,14 @@ def by_column(log: Log, gap_minutes: float | None = None) -> tuple[Events, Merge
 
 
 def collapse_repeats(events: Events) -> Events:
-    """Drops events on the item of the event just before them in their session."""
+    """Drops each event whose item is that of the event just before it in the same session."""
     repeats = np.zeros(len(events), bool)
     repeats[1:] = (np.diff(events.items) == 0) & ~events.starts_session[1:]
     return events.keep(~repeats)
 
 
 def _starts_of_runs(values: np.ndarray) -> np.ndarray:
-    """True where a value differs from the one before it, and at the first."""
+    """True at the first value and wherever a value differs from the one before it."""
     starts = np.ones(len(values), bool)
     starts[1:] = np.diff(values) != 0
     return starts

@@ -1,4 +1,4 @@
-"""Sessions to train, valid and test."""
+"""Splits sessions into train, valid and test."""
 
 import dataclasses
 import hashlib
@@ -14,19 +14,19 @@ from data_pipelines.sessions.sessionize import Events
 SplitName = Literal["last_session", "user", "time"]
 
 SESSIONS_TO_SPLIT = 3
-"""A user with fewer sessions is all train under `last_session`."""
+"""Under `last_session`, all sessions of a user with fewer belong to train."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitOptions:
-    """How sessions are dealt to the parts.
+    """How to assign sessions to the parts.
 
     Attributes:
       split: `last_session`: the last session of each user is test, the one before it valid.
-        `user`: users are dealt by a hash of their id. `time`: a session goes by its start.
+        `user`: a hash of the user's id decides. `time`: the session's start decides.
       valid_fraction, test_fraction: Share of the users (`user`) or of the sessions (`time`).
       valid_after_ms, test_after_ms: Under `time`, sessions that start at or after these belong to
-        valid and test; None: taken from the fractions.
+        valid and test; None: computed from the fractions.
     """
 
     split: SplitName = "last_session"
@@ -38,12 +38,12 @@ class SplitOptions:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sessions:
-    """The sessions of some events, in their order.
+    """Sessions in the order of their events.
 
     Attributes:
       users: int32 [m]. Code of each session's user.
       starts_ms: int64 [m]. Time of its first event.
-      lengths: int32 [m]. Its events.
+      lengths: int32 [m]. Number of its events.
     """
 
     users: np.ndarray
@@ -52,7 +52,7 @@ class Sessions:
 
 
 def sessions_of(events: Events) -> Sessions:
-    """The sessions that the events make up."""
+    """The sessions that these events form."""
     first = np.flatnonzero(events.starts_session)
     lengths = np.diff(np.append(first, len(events))).astype(np.int32)
     return Sessions(events.users[first], events.times_ms[first], lengths)
@@ -61,10 +61,10 @@ def sessions_of(events: Events) -> Sessions:
 def assign_splits(
     sessions: Sessions, user_ids: pl.Series, options: SplitOptions
 ) -> tuple[np.ndarray, int]:
-    """`deal_sessions`, of a whole log: no part may be left empty.
+    """Applies `deal_sessions` to a whole log, and requires that no part is empty.
 
     Raises:
-      DataError: A part is left without sessions.
+      DataError: A part has no session.
     """
     splits, users_too_short = deal_sessions(sessions, user_ids, options)
     for part in Split:
@@ -75,7 +75,7 @@ def assign_splits(
 
 
 def describe_empty(part: Split, options: SplitOptions, sessions: int, users: int) -> str:
-    """Says that a part is left without sessions, and what can be done."""
+    """The error message for a part without sessions, with what the user can do."""
     if options.split == "last_session":
         cause = (
             f"only users with {SESSIONS_TO_SPLIT} sessions or more are split; set a shorter "
@@ -96,16 +96,24 @@ def describe_empty(part: Split, options: SplitOptions, sessions: int, users: int
 def deal_sessions(
     sessions: Sessions, user_ids: pl.Series, options: SplitOptions
 ) -> tuple[np.ndarray, int]:
-    """Deals sessions to the parts; those of a user come train first, then valid, then test.
+    """Assigns sessions to parts. A user's sessions are train first, then valid, then test.
 
     Args:
-      sessions: User by user, a user's in order of their starts.
+      sessions: User by user, and each user's in order of their starts.
       user_ids: String [users]. The id of each user code.
-      options: How.
+      options: How to split.
 
     Returns:
-      uint8 [m], the `Split` of each session, and the number of users with too few sessions to be
-      split (0 but under `last_session`).
+      uint8 [m], the `Split` of each session, and the number of users with too few sessions to
+      split (0 except under `last_session`).
+
+    Example:
+      >>> ids = pl.Series(["ann", "bob"])
+      >>> users = np.asarray([0, 0, 0, 0, 1], np.int32)
+      >>> sessions = Sessions(users, np.arange(5), np.full(5, 2, np.int32))
+      >>> parts, too_short = deal_sessions(sessions, ids, SplitOptions("last_session"))
+      >>> [Split(part).name for part in parts], too_short
+      (['TRAIN', 'TRAIN', 'VALID', 'TEST', 'TRAIN'], 1)
     """
     users_too_short = 0
     if options.split == "last_session":
@@ -138,21 +146,21 @@ def _by_user(sessions: Sessions, user_ids: pl.Series, options: SplitOptions) -> 
 
 
 def _share(user_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone: the same on every machine, always."""
+    """A number in [0, 1) that depends only on the id, and is the same on every machine."""
     digest = hashlib.blake2b(user_id.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def places_of_cuts(sessions: int, options: SplitOptions) -> np.ndarray:
-    """Where the fractions of `time` cut: int64 [2], places among all starts in order of time.
+    """Where the fractions of `time` cut the sessions, sorted by start: int64 [2].
 
     Args:
-      sessions: How many there are, at least 1.
+      sessions: How many sessions there are, at least 1.
       options: The fractions.
 
     Returns:
-      The place of the first session of valid, and that of test. Sessions that start at the same
-      time as the first of a part belong to it.
+      The index of the first valid session, and of the first test session. Sessions that start at
+      the same time as the first session of a part belong to that part.
     """
     shares = 1 - options.test_fraction - np.array([options.valid_fraction, 0])
     return np.minimum(np.round(shares * sessions).astype(int), sessions - 1)

@@ -1,4 +1,4 @@
-"""Items of the training part, and of a list; their rows in the item table."""
+"""The vocabulary: items of the training part and of an optional list, by row of the item table."""
 
 import dataclasses
 import functools
@@ -31,17 +31,17 @@ _COLUMNS = ("index", "item_id", "train_events", "valid_events")
 class Vocabulary:
     """The catalogue: items with events in the training part, most events first, ties by id.
 
-    Behind them stand the other items of a list, if there is one: those of the log, then those that
-    it lacks. They can be scored where embeddings are given.
+    The other items of a list, if there is one, come after them: first those of the log, then those
+    that the log lacks. Models with given embeddings can score them.
 
-    It stays the train part's where a model is fitted on train and valid: an item that is first
-    seen in valid is unknown to every fit.
+    A model that is fitted on train and valid uses the same vocabulary: an item that first occurs in
+    valid is unknown to every fit.
 
     Attributes:
       item_ids: String [v - 2]. Ids of the raw log as text, in the order of their rows from 2 on.
-      train_events: int64 [v - 2]. Events of each in the train part, 0 behind it.
+      train_events: int64 [v - 2]. Events of each in the train part, 0 for the other items.
       valid_events: int64 [v - 2]. Events of each in the valid part.
-      id_type: The type that ids have in the raw log, and where they are written out.
+      id_type: The type of the ids in the raw log, and wherever ids are written.
     """
 
     item_ids: pl.Series
@@ -69,15 +69,15 @@ class Vocabulary:
         return {item_id: row for row, item_id in enumerate(self.item_ids, FIRST_ITEM_ID)}
 
     def encode(self, item_ids: Iterable[str | int]) -> np.ndarray:
-        """int32 [n]. The rows of ids of the raw log; `UNKNOWN_ID` outside the catalogue.
+        """int32 [n]. The row of each raw id; `UNKNOWN_ID` for ids outside the catalogue.
 
-        Whole numbers may also come as text.
+        Accepts whole numbers as text too.
         """
         rows = [self._rows.get(str(item), UNKNOWN_ID) for item in item_ids]
         return np.array(rows, np.int32)
 
     def decode(self, rows: np.ndarray) -> list[str] | list[int]:
-        """The ids of catalogue rows, in their type.
+        """The ids of catalogue rows, in the type of the raw log.
 
         Raises:
           ValueError: A row is padding, unknown, or outside the table.
@@ -104,7 +104,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, directory: Path | str) -> "Vocabulary":
-        """Reads what `save` wrote.
+        """Reads the file that `save` wrote.
 
         Raises:
           DataError: The file is missing, or is not a vocabulary.
@@ -142,7 +142,7 @@ class Vocabulary:
                 "prepare it again"
             )
         if vocabulary.item_ids.n_unique() < len(rows):
-            raise DataError(f"{path}: item_id: an item is there twice; prepare it again")
+            raise DataError(f"{path}: item_id: an item occurs twice; prepare it again")
         if np.any(vocabulary.train_events < 0) or np.any(vocabulary.valid_events < 0):
             raise DataError(
                 f"{path}: expected train_events >= 0 and valid_events >= 0; prepare it again"
@@ -157,17 +157,17 @@ def build_vocabulary(
     listed: pl.Series | None = None,
     facts: IdFacts = TEXT,
 ) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of a log, and the row of each of its item codes.
+    """Builds the vocabulary of a log, and gives each of the log's item codes a row.
 
     Args:
       item_ids: String [items]. The id of each code, sorted.
       train_counts: int64 [items]. Events of each code in the train part.
       valid_counts: int64 [items]. Events of each code in the valid part.
-      listed: String. Items that are in the catalogue without train events too, each once.
-      facts: What the ids of the log's items are like.
+      listed: String. Ids of items to add even if they have no train event, each once.
+      facts: The type of the log's item ids.
 
     Returns:
-      The vocabulary, and int32 [items]: rows, `UNKNOWN_ID` for codes that are not in it.
+      The vocabulary, and int32 [items]: the row of each code, `UNKNOWN_ID` for codes without one.
     """
     is_item = train_counts > 0
     others = item_ids.clear()

@@ -77,7 +77,7 @@ def test_nothing_is_written_below_a_prepared_log(tmp_path, monkeypatch, inside):
             lambda path: require_kind("workdir", path, Kind.RUN),
             lambda path: require_output("output", path / "u.parquet"),
         ):
-            with pytest.raises(DataError, match=f"lies in the prepared log {log.resolve()}, which"):
+            with pytest.raises(DataError, match=f"is inside the prepared log {log.resolve()}, which"):
                 refused(directory)
     require_output("output", tmp_path / "u.parquet")
 
@@ -85,7 +85,7 @@ def test_nothing_is_written_below_a_prepared_log(tmp_path, monkeypatch, inside):
 def test_nothing_is_written_among_checkpoints(tmp_path):
     run = make(tmp_path / "W", ["checkpoints/3/state/a"])
     for path in (run / "checkpoints" / "u.csv", run / "checkpoints" / "3" / "state" / "u.csv"):
-        with pytest.raises(DataError, match="lies in the checkpoints of the run"):
+        with pytest.raises(DataError, match="is inside the checkpoints of the run"):
             require_output("output", path)
     require_output("output", run / "u.csv")
     # A directory of that name that belongs to no run.
@@ -116,7 +116,7 @@ def test_prepare_takes_no_place_in_a_prepared_log_or_in_a_run(tmp_path):
         prepare(PrepareConfig(synthetic="planted", synthetic_users=20, output_dir=str(directory)))
 
     prepare_into(log)
-    with pytest.raises(DataError, match=r"output_dir=.*: lies in the prepared log"):
+    with pytest.raises(DataError, match=r"output_dir=.*: is inside the prepared log"):
         prepare_into(log / "other")
     with pytest.raises(DataError, match="is not empty: it holds a prepared log; give another"):
         prepare_into(log)

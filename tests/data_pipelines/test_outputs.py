@@ -33,7 +33,7 @@ def test_what_cannot_be_written_is_said_with_its_flag(tmp_path):
     with pytest.raises(NotADirectoryError, match=f"^workdir=.*: {tmp_path}/file is a file"):
         check_directory("workdir", tmp_path / "file" / "W")
     (tmp_path / "histories").mkdir()
-    with pytest.raises(DataError, match="lies in the prepared log"):
+    with pytest.raises(DataError, match="is inside the prepared log"):
         check_file("output", tmp_path / "u.csv")
 
 

@@ -199,7 +199,7 @@ def test_files_that_include_each_other(tmp_path):
         inner = f"--flagfile={tmp_path / str(depth + 1)}\n"
         (tmp_path / str(depth)).write_text(inner * 2)
     (tmp_path / "40").write_text("--a=1\n")
-    assert refusal(tmp_path / "0").endswith("more than 100 files are included; put them together")
+    assert refusal(tmp_path / "0").endswith("more than 100 files are included; combine them")
 
 
 def test_a_pipe_is_read_as_a_file(tmp_path):

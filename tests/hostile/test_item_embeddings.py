@@ -22,15 +22,15 @@ NPY, IDS = r"/\S+/E\.npy", r"/\S+/ids\.(txt|parquet)"
 KINDS = {
     "npy": NPY + r": not readable as \.npy: .+; write it with numpy\.save",
     "type": NPY + r": expected float16 or float32, got .+; save E\.astype\('float32'\)",
-    "shape": NPY + r": expected a matrix of one row an item, got the shape .+",
+    "shape": NPY + r": expected a matrix with one row per item, got the shape .+",
     "order": NPY + r": expected rows one after the other \(C order\), got Fortran order; .+",
     "size": NPY
     + r": expected \d+ bytes for \d+ rows of \d+ float(16|32), got \d+: was it .+ again",
     "not finite": NPY + r": row \d+ \(counted from 0\), of the item '.+': a value is not .+",
-    "count": NPY + r": \d+ rows, but \S+ has \d+ ids; both must have a row an item",
+    "count": NPY + r": \d+ rows, but \S+ has \d+ ids; both must have one row per item",
     "lacks": IDS + r": lacks [\d,]+ of the [\d,]+ items of the catalogue, the first is .+",
     "empty id": IDS + r": (line|row) \d+: the id is empty",
-    "twice": IDS + r": (line|row) \d+: .+ is there twice",
+    "twice": IDS + r": (line|row) \d+: .+ occurs twice",
     "lines": IDS + r": not readable as lines of text: .+",
     "parquet": IDS + r": (not readable as Parquet: .+; write it again|the file is empty; .+)",
     "column": IDS + r": expected one column 'item_id', got .*",

@@ -19,7 +19,7 @@ PATH = r"/\S+/manifest\.json"
 AGAIN = "; prepare it again"
 KINDS = {
     "no file": PATH + r": no such file; is .+ the output of data_pipelines.prepare\? Name .+",
-    "key twice": PATH + r": not readable as JSON: the key '.*' is there twice",
+    "key twice": PATH + r": not readable as JSON: the key '.*' occurs twice",
     "JSON": PATH + r": not readable as JSON: .+",
     "version": PATH + r": expected schema_version 1, got .+" + AGAIN,
     "missing": PATH + r": \S+ is missing" + AGAIN,

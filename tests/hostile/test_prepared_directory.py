@@ -215,7 +215,7 @@ MISLEADING = {
     ),
     "an item twice": (
         edit_vocabulary(lambda frame: frame.with_columns(item_id=pl.lit("x"))),
-        r"vocabulary\.parquet: item_id: an item is there twice",
+        r"vocabulary\.parquet: item_id: an item occurs twice",
     ),
     "an item without id": (
         edit_vocabulary(lambda frame: frame.with_columns(item_id=pl.lit(None, pl.String))),

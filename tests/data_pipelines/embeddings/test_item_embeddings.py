@@ -111,7 +111,7 @@ KNOWN = [f"{item}\n".encode() for item in ITEMS[:4]]
         (spoil(np.inf, 3, 2), r"E.npy: row 3 .*'item 3': a value is not a finite number"),
         (ids(*KNOWN[:3]), "E.npy: 4 rows, but .*E.txt has 3 ids"),
         (ids(*KNOWN[:3], b"item 9\n"), "E.txt: lacks 1 of the 4 items .*, the first is 'item 3'"),
-        (ids(*KNOWN[:3], KNOWN[1]), "E.txt: line 4: 'item 1' is there twice"),
+        (ids(*KNOWN[:3], KNOWN[1]), "E.txt: line 4: 'item 1' occurs twice"),
         (ids(KNOWN[0], b"\n", *KNOWN[2:]), "E.txt: line 2: the id is empty"),
         (ids(), "E.npy: 4 rows, but .*E.txt has 0 ids"),
         (ids(b"\xff\xfe\n"), "E.txt: not readable as lines of text: invalid utf-8"),
@@ -134,7 +134,7 @@ def test_files_that_do_not_match_are_refused_by_name(tmp_path, change, message):
         ("ids.parquet", {"id": ["a"]}, "expected one column 'item_id', got id"),
         ("ids.parquet", {"item_id": [0.5]}, "column 'item_id': expected text or integers"),
         ("ids.parquet", {"item_id": ["a", None]}, "row 2: the id is empty"),
-        ("ids.parquet", {"item_id": [4, 5, 4]}, "row 3: '4' is there twice"),
+        ("ids.parquet", {"item_id": [4, 5, 4]}, "row 3: '4' occurs twice"),
     ],
 )
 def test_files_that_hold_no_ids_are_refused_by_name(tmp_path, name, frame, message):

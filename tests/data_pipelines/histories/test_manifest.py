@@ -35,7 +35,7 @@ def test_saved_and_loaded(tmp_path):
     [
         ("", "not readable as JSON"),
         ('{"schema_version": 1,', "not readable as JSON"),
-        ('{"a": 1, "a": 2}', "not readable as JSON: the key 'a' is there twice"),
+        ('{"a": 1, "a": 2}', "not readable as JSON: the key 'a' occurs twice"),
         ("[" * 100_000, "not readable as JSON"),
         ("[]", "expected schema_version 1, got None"),
         (json.dumps({**MANIFEST, "schema_version": 2}), "expected schema_version 1, got 2"),

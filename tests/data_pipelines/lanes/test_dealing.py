@@ -43,9 +43,9 @@ def test_same_seed_same_order_and_other_seeds_and_epochs_other_orders():
 
 
 def test_a_place_that_the_lane_never_comes_to_is_refused():
-    with pytest.raises(ValueError, match="lane 1 of 3 never comes to epoch=0, place=2"):
+    with pytest.raises(ValueError, match="lane 1 of 3 never reaches epoch=0, place=2"):
         Shuffled(10, 3, seed=0).turn(1, 0, 2)
-    with pytest.raises(ValueError, match="lane 0 never comes to epoch=0, place=3 with 2 users"):
+    with pytest.raises(ValueError, match="lane 0 never reaches epoch=0, place=3 with 2 users"):
         Once([np.asarray([4, 5])], batches=1).turn(0, 0, 3)
 
 

@@ -104,7 +104,7 @@ def edit_loader(workdir, change):
         (lambda v: v["progress"].update(more=1), "progress.more=1: unknown to this version"),
         (lambda v: v["sums"].update(events="x"), "sums.events=x: must be a whole number"),
         (lambda v: v["batches"].update(lane_count=0), "a state of 0 lanes, for 8 lanes"),
-        (lambda v: v["batches"].update(place=[10**6] * 8), "lane 0 of 8 never comes to epoch="),
+        (lambda v: v["batches"].update(place=[10**6] * 8), "lane 0 of 8 never reaches epoch="),
         (lambda v: v["batches"].update(event=[-5] * 8), "event=[-5, -5, "),
         (lambda v: v["batches"].update(event=[10**6] * 8), "lane 0: event=1000000: its user "),
         (lambda v: v["batches"].update(step=9), "batches.step=9: must be 10"),
