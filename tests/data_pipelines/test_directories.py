@@ -77,7 +77,9 @@ def test_nothing_is_written_below_a_prepared_log(tmp_path, monkeypatch, inside):
             lambda path: require_kind("workdir", path, Kind.RUN),
             lambda path: require_output("output", path / "u.parquet"),
         ):
-            with pytest.raises(DataError, match=f"is inside the prepared log {log.resolve()}, which"):
+            with pytest.raises(
+                DataError, match=f"is inside the prepared log {log.resolve()}, which"
+            ):
                 refused(directory)
     require_output("output", tmp_path / "u.parquet")
 
