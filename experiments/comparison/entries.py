@@ -96,7 +96,7 @@ def entry_config(base: RunConfig, entry: Entry, parameter_budget: int, seed: int
       ValueError: A flag is unknown or must be equal for all, a value cannot be used, or the model
         cannot be fitted to the budget.
     """
-    run = override_own(base.override({"model": entry.model, "seed": seed}), entry.own)
+    run = override_own(base, entry.own, model=entry.model, seed=seed)
     if parameter_budget:
         run = run._replace(model=fit_to_budget(run.model, parameter_budget))
     return run

@@ -38,8 +38,14 @@ SHARED_FLAGS = frozenset(
 """Flags that are equal for all models of a comparison and for all trials of a sweep."""
 
 
-def override_own(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+def override_own(run: RunConfig, values: Mapping[str, Any], **row: Any) -> RunConfig:
     """The run with the flags of one model or trial, see `RunConfig.override`.
+
+    Args:
+      run: What all have.
+      values: The flags of this one.
+      **row: What stands in a row, such as its model: set at once with the flags, as one may need
+        the other.
 
     Raises:
       ValueError: One is of SHARED_FLAGS, there is no such flag, or a value cannot be used.
@@ -47,4 +53,4 @@ def override_own(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     for name, value in values.items():
         if name in SHARED_FLAGS:
             raise ValueError(f"{name}={value}: must be equal for all, so only the command sets it")
-    return run.override(values)
+    return run.override({**row, **values})

@@ -172,6 +172,7 @@ class RunConfig(NamedTuple):
 
     def require_together(self) -> None:
         """Raises a ValueError where settings do not go together, whatever the catalogue."""
+        self.model.require_complete()
         given, shards = bool(self.train.item_embeddings), self.train.data_parallelism
         choose_item_mode(self.model, self.loss, rows=0, given=given)
         if self.evaluation.lanes % shards:

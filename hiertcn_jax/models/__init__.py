@@ -20,6 +20,7 @@ from hiertcn_jax.models.flat_gru import FlatGRU, FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCN, FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRU, HierGRUConfig
 from hiertcn_jax.models.hiertcn import HierTCN, HierTCNConfig
+from hiertcn_jax.models.memory import MemoryModel, MemoryModelConfig
 from hiertcn_jax.models.sasrec import SASRec, SASRecConfig
 from hiertcn_jax.settings import Field, fields_of, one_of
 
@@ -61,6 +62,7 @@ MODELS = {
     "tcn_session": Kind(FlatTCN, FlatTCNConfig),
     "tcn_user": Kind(FlatTCN, FlatTCNConfig),
     "sasrec": Kind(SASRec, SASRecConfig),
+    "memory": Kind(MemoryModel, MemoryModelConfig),
 }
 
 

@@ -40,7 +40,7 @@ def fit_to_budget(config: ModelConfig, budget: int) -> ModelConfig:
     factor and rounded to multiples of `WIDTH_STEP` (and of the number of heads), so that two
     fields may be one step out of proportion. One step of a width w is about 2 * WIDTH_STEP / w of
     the parameters, and half of that the most by which the budget is missed. Widths of items stay,
-    since they belong to the tables.
+    since they belong to the tables. A model without widths of its own (memory) stays as it is.
 
     Args:
       config: The model, its widths in the proportion wanted.
@@ -49,6 +49,8 @@ def fit_to_budget(config: ModelConfig, budget: int) -> ModelConfig:
     Raises:
       ValueError: The smallest model is larger than the budget.
     """
+    if not config.widths:
+        return config
     smallest = count_parameters(_scaled(config, 1))
     if smallest > budget:
         raise ValueError(f"parameter_budget={budget}: the smallest {config.name} has {smallest}")

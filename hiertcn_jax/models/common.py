@@ -109,7 +109,7 @@ class SequenceModel(nn.Module):
         u_bld, carry = self.run(context, before, carry, train)
         if self.config.memory and self.is_initializing():
             b, l, _ = u_bld.shape
-            self.terms(no_counts(b, l), jnp.zeros((b, l, MOMENTS)), u_bld)
+            self.terms(no_counts(b, l), jnp.zeros((b, l, MOMENTS)), self.known(u_bld))
         return u_bld, carry
 
     def additions(self, batch: Batch, u_bld: Float[Array, "b l d"]) -> Additions | None:
@@ -132,8 +132,12 @@ class SequenceModel(nn.Module):
         if ids_blk is None or counts_blkf is None or clock_blg is None:
             raise ValueError("memory_ids_blk: must be set for a model with terms of memory")
         context = Context.of_batch(jax.tree.map(jnp.asarray, batch))
-        values = self.terms(counts_blkf, moments(context, clock_blg), u_bld)
+        values = self.terms(counts_blkf, moments(context, clock_blg), self.known(u_bld))
         return Additions(ids_blk, values)
+
+    def known(self, u_bld: Float[Array, "b l d"]) -> Float[Array, "b l z"]:
+        """What the weights of memory's terms learn from, beside the moment: the predictions."""
+        return u_bld
 
     def predict(self, event: NextEvent, carry: Any) -> Float[Array, "b d"]:
         """The prediction for the next event of each lane, float32, without any item of it.

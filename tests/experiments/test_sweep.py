@@ -320,8 +320,9 @@ def test_flags_and_spaces_that_make_no_sense_are_refused(data, tmp_path, space, 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_spaces_that_come_along_are_of_their_model(data, tmp_path, path):
     name = path.stem
-    what = f"--ranker={name}" if name in RANKERS else f"--model={name}"
-    settings = settings_of(data, tmp_path / "sweep", path, what)
+    what = [f"--ranker={name}" if name in RANKERS else f"--model={name}"]
+    what += ["--memory=world"] if name == "memory" else []
+    settings = settings_of(data, tmp_path / "sweep", path, *what)
     drawn = settings.space.suggest(optuna.create_study(sampler=SeededByTrial("random", 0)).ask())
     if name in RANKERS:
         assert RANKERS[name](9, **drawn).causal in (True, False)

@@ -18,11 +18,13 @@ from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
+from hiertcn_jax.memory.lists import FEATURES
 from hiertcn_jax.models import MODELS, build, model_config
 from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.models.queries import batch_queries
 from hiertcn_jax.scoring.scores import Additions, Queries
 from hiertcn_jax.scoring.steps import make_rank_step
+from tests.models.options import NEEDED
 
 BUCKET, TABLE_ROWS = Bucket(lanes=8, events=16, sessions=6), 300
 PLATFORMS = ("tpu", "cuda")
@@ -47,6 +49,7 @@ class Steps:
             input_dropout=0.1,
             item_mode=item_mode,
             dtype=dtype,
+            **NEEDED.get(name, {}),
             **config,
         )
         self.model = build(self.config)
@@ -74,6 +77,8 @@ class Steps:
                 items=RowItems(np.full(256, PADDING_ID, np.int32)),
                 negatives_k=np.zeros(24, np.int32),
             )
+        if self.config.memory:
+            self.batch = with_lists(self.batch)
         self.train_step = make_train_step(self.model, self.config, LOSS, optimizer, seed=0)
 
     @property
@@ -82,7 +87,19 @@ class Steps:
 
     @property
     def eval_arguments(self):
-        return self.state.params, padding_batch(BUCKET), self.state.carry
+        batch = padding_batch(BUCKET)
+        batch = with_lists(batch) if self.config.memory else batch
+        return self.state.params, batch, self.state.carry
+
+
+def with_lists(batch):
+    """The batch with lists of memory, of 9 items."""
+    events = (BUCKET.lanes, BUCKET.events)
+    return batch.replace(
+        memory_ids_blk=np.zeros((*events, 9), np.int32),
+        memory_counts_blkf=np.zeros((*events, 9, len(FEATURES)), np.float32),
+        clock_blg=np.zeros((*events, 4), np.float32),
+    )
 
 
 def lowered(step, arguments):

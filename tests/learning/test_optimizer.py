@@ -19,6 +19,7 @@ from hiertcn_jax.learning.optimizer import (
 )
 from hiertcn_jax.models import MODELS, build, model_config
 from hiertcn_jax.scoring.item_table import ItemTable
+from tests.models.options import NEEDED
 
 ROWS, WIDTH = 9, 3
 CONSTANT = OptimizerConfig(learning_rate=0.1, schedule="constant")
@@ -261,7 +262,8 @@ def test_weight_decay_reaches_the_rows_of_the_batch_alone():
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_weight_decay_leaves_biases_norms_and_starts_alone(name):
-    model = build(model_config(name=name, item_dim=4, projection_dim=2, gap_decay="learned"))
+    settings = {"item_dim": 4, "projection_dim": 2, "gap_decay": "learned"}
+    model = build(model_config(name=name, **settings, **NEEDED.get(name, {})))
     probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(jnp.zeros((1, 4)))
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), probe, model.init_carry(1)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), params["params"])

@@ -17,8 +17,11 @@ SMALL = {
     "unknown_rate": 0.0,
 }
 
+NEEDED = {"memory": {"memory": ("world", "followers", "own")}}
+"""What some models cannot do without, by their name."""
+
 OPTIONS = {
-    **{name: {"name": name} for name in MODELS},
+    **{name: {"name": name, **NEEDED.get(name, {})} for name in MODELS},
     "hiertcn_layers": {"gru_layers": 2},
     "hiertcn_max": {"pooling": "max"},
     "hiertcn_last": {"pooling": "last"},

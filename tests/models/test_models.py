@@ -14,21 +14,11 @@ from hiertcn_jax.models import MODELS, build, fields_of_models, model_config, mo
 from hiertcn_jax.models.sasrec import SASRecConfig
 from hiertcn_jax.settings import fields_of
 from tests.models import plain_hiertcn, plain_models
+from tests.models.options import ITEMS, NEEDED, SMALL
 from tests.packing import pack
 
-ITEMS = 12
 CHUNK = Bucket(3, 5, 3)
 
-SMALL = {
-    "item_dim": 6,
-    "gru_dim": 5,
-    "tcn_channels": (4, 4),
-    "kernel_size": 2,
-    "attention_dim": 8,
-    "attention_window": 4,
-    "attention_heads": 2,
-    "unknown_rate": 0.0,
-}
 BASELINES = {
     "gru_session": {},
     "gru_user": {},
@@ -47,7 +37,8 @@ OPTIONS = {
 
 
 def config_of(option):
-    return model_config(**{**SMALL, "name": option, **OPTIONS.get(option, {})})
+    own = OPTIONS.get(option, NEEDED.get(option, {}))
+    return model_config(**{**SMALL, "name": option, **own})
 
 
 def random_users(rng, users):
@@ -222,6 +213,19 @@ def test_tcn_session_knows_no_other_session():
     np.testing.assert_array_equal(one[3:], other[3:])
 
 
+def test_memory_alone_predicts_nothing_and_needs_memories():
+    config = config_of("memory")
+    got, _ = run(config, lanes_of_users(), CHUNK)
+    assert not np.any(got[0])
+    # Weights learn from the moment, which is 8 numbers wide, and from no prediction.
+    _, params, _ = setup(config)
+    assert params["terms"]["by_moment"]["kernel"].shape[0] == 8
+    with pytest.raises(ValueError, match=r"memory=: the model memory needs one or more of world"):
+        model, batch = build(model_config("memory")), padding_batch(CHUNK)
+        table_vd = np.zeros((2, 128))
+        model.apply({"params": params}, batch.with_embeddings(table_vd), model.init_carry(3))
+
+
 def test_sasrec_sees_as_far_as_its_blocks_reach():
     """2 blocks of 4: the newest item and 2 * 3 before it."""
     config = config_of("sasrec")
@@ -235,7 +239,7 @@ def test_sasrec_sees_as_far_as_its_blocks_reach():
 def test_models_have_the_names_of_their_flags():
     for name in MODELS:
         config = config_of(name)
-        assert config.name == name and config.widths
+        assert config.name == name and bool(config.widths) == (name != "memory")
         assert type(build(config)) is MODELS[name].module
     with pytest.raises(ValueError, match="model=nothing: must be one of hiertcn, "):
         build(ModelConfig(name="nothing"))
@@ -277,7 +281,7 @@ def test_a_carry_can_be_donated(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_no_operation_of_a_model_reads_the_negatives(name):
     """What was shown beside an event is no input: it may have been shown because of it."""
-    model, params, table_vd = setup(model_config(**{**SMALL, "name": name}))
+    model, params, table_vd = setup(config_of(name))
     params = jax.tree.map(jnp.asarray, params)
     batch = padding_batch(CHUNK).with_embeddings(table_vd)
     batch = batch.replace(

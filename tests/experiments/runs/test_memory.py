@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from absl import flags
 
 from benchmarks.run_differences import differences
 from data_pipelines.histories.record import Split
@@ -17,6 +18,7 @@ MODES = {
     "dense": ("--loss=cross_entropy",),
     "rows": ("--item_mode=rows",),
     "own": ("--loss=bpr", "--own_negatives", "--negatives=uniform:4"),
+    "alone": ("--model=memory", "--loss=cross_entropy"),
 }
 
 
@@ -51,6 +53,11 @@ def test_the_bucket_of_an_evaluation_changes_nothing(data, remembering):
         metrics = evaluator(restored.params).metrics
         assert metrics["events_hash"] == values["events_hash"]
         assert metrics["all"]["mrr"] == pytest.approx(values["all"]["mrr"], abs=1e-4)
+
+
+def test_the_terms_alone_need_memories(data, tmp_path):
+    with pytest.raises(flags.Error, match="memory=: the model memory needs one or more of world"):
+        run_train(data, tmp_path / "run", "--model=memory")
 
 
 def test_memory_is_not_left_out_in_silence(data, remembering):
