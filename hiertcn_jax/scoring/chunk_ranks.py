@@ -93,11 +93,12 @@ def count_among(
     """
     greater_nk, equal_nk = greater_and_equal(scores_nk, target_score_n[:, None], competes_nk)
     is_nan_nk = competes_nk & jnp.isnan(scores_nk)
-    return RankCounts(
-        jnp.sum(greater_nk, 1, dtype=jnp.int32),
-        jnp.sum(equal_nk, 1, dtype=jnp.int32),
-        jnp.any(is_nan_nk, 1) | jnp.isnan(target_score_n),
+    # One reduction of all three: on CPUs it takes a third of the time of one after the other.
+    counted_nk = tuple(x_nk.astype(jnp.int32) for x_nk in (greater_nk, equal_nk, is_nan_nk))
+    greater_n, equal_n, nans_n = jax.lax.reduce(
+        counted_nk, (jnp.int32(0),) * 3, lambda a, b: tuple(map(jnp.add, a, b)), (1,)
     )
+    return RankCounts(greater_n, equal_n, (nans_n > 0) | jnp.isnan(target_score_n))
 
 
 def rank_chunk(
