@@ -14,7 +14,8 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
 from data_pipelines.histories.record import Split
 from experiments.comparison.entries import SettingsByName, entry_config, entry_of
-from experiments.judging.evaluation import Evaluation, Evaluator
+from experiments.judging.collector import Evaluation
+from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import (
     evaluate_ranker,
     fitted_histories,

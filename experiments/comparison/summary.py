@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from experiments.comparison.cells import Cell
-from hiertcn_jax.scoring.metrics import GROUPS, METRICS
+from hiertcn_jax.scoring.metric_sums import GROUPS
+from hiertcn_jax.scoring.metrics import METRICS
 
 AVERAGES = ("events", "users")
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.comparison.summary import AVERAGES, Row, best_mean
-from hiertcn_jax.scoring.metrics import GROUPS, METRICS
+from hiertcn_jax.scoring.metric_sums import GROUPS
+from hiertcn_jax.scoring.metrics import METRICS
 
 Differences = list[dict[str, Any]]
 """What `best_differences` gives."""

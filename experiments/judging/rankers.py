@@ -10,13 +10,8 @@ import numpy.typing as npt
 from data_pipelines.histories.events import blocks_of
 from data_pipelines.histories.record import History, Split
 from data_pipelines.lanes.loaders import eval_loader
-from experiments.judging.evaluation import (
-    Collector,
-    Evaluation,
-    ScoredEvents,
-    scored_events,
-    seen_items,
-)
+from experiments.judging.collector import Collector, Evaluation, ScoredEvents, scored_events
+from experiments.judging.masking import seen_items
 from experiments.judging.shown_lists import (
     ShownLists,
     ShownRanks,

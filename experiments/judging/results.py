@@ -12,7 +12,7 @@ from rich.text import Text
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.parquet import read_parquet
-from experiments.judging.evaluation import Evaluation
+from experiments.judging.collector import Evaluation
 from experiments.runs.data import Data
 from experiments.runs.files import whole_file, write_text
 

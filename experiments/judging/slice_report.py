@@ -9,7 +9,7 @@ import polars as pl
 
 from data_pipelines.histories.record import Split
 from experiments.comparison.cells import RANKS_FILE, Cell
-from experiments.judging.evaluation import Evaluation, ScoredEvents
+from experiments.judging.collector import Evaluation, ScoredEvents
 from experiments.judging.results import read_ranks, write_json
 from experiments.judging.slice_plots import plot_slices
 from experiments.judging.slices import cut, slice_metrics

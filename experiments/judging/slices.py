@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.histories.record import Split
-from experiments.judging.evaluation import ScoredEvents
+from experiments.judging.collector import ScoredEvents
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.histories.record import Split
-from experiments.judging.evaluation import Evaluation, Evaluator
+from experiments.judging.collector import Evaluation
+from experiments.judging.evaluation import Evaluator
 from experiments.judging.results import write_json
 from experiments.runs.data import Data
 from experiments.runs.recall import recall_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments.judging.evaluation import Evaluator, flat_metrics
+from experiments.judging.collector import flat_metrics
+from experiments.judging.evaluation import Evaluator
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts, assemble
 from experiments.runs.bad_steps import BadStepsError

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from experiments.comparison.cells import RANKS_FILE, Cell
-from hiertcn_jax.scoring.metrics import MetricSums
+from hiertcn_jax.scoring.metric_sums import MetricSums
 
 ITEMS = 400
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.histories.record import Split
+from experiments.judging.collector import flat_metrics
 from experiments.judging.config import EvalConfig
-from experiments.judging.evaluation import Evaluator, flat_metrics
+from experiments.judging.evaluation import Evaluator
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, padding_batch
 from hiertcn_jax.models import build
 from hiertcn_jax.models.hiertcn import HierTCNConfig

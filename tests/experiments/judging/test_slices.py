@@ -13,7 +13,7 @@ from data_pipelines.histories.record import History, Split
 from data_pipelines.prepare import prepare
 from experiments import compare
 from experiments.judging import slice_plots
-from experiments.judging.evaluation import ScoredEvents
+from experiments.judging.collector import ScoredEvents
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
 from experiments.judging.slice_report import Scoring, report_comparison, report_evaluation
 from experiments.judging.slices import cut, deciles_of_events, slice_metrics

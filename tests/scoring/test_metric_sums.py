@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hiertcn_jax.scoring import metrics
+from hiertcn_jax.scoring import metric_sums, metrics
 
 CATALOGUE = 50
 
@@ -25,7 +25,7 @@ def events_of(seed, count, users=6):
 
 
 def sums_of(events):
-    sums = metrics.MetricSums(CATALOGUE)
+    sums = metric_sums.MetricSums(CATALOGUE)
     add(sums, events)
     return sums
 
@@ -34,7 +34,7 @@ def add(sums, events):
     ranks, users, sessions, positions = zip(*events, strict=True) if events else ((),) * 4
     sums.add(
         np.array(ranks, float),
-        metrics.user_keys(users),
+        metric_sums.user_keys(users),
         np.array(sessions, int),
         np.array(positions, int),
     )
@@ -127,7 +127,7 @@ def test_a_hit_is_a_rank_up_to_k(rank):
 
 
 def test_no_events_give_none_and_strict_json():
-    result = metrics.MetricSums(CATALOGUE).result()
+    result = metric_sums.MetricSums(CATALOGUE).result()
     assert_equal_results(result, plain_result([]))
     assert result["events_hash"] == "0" * 16
     assert result["next"] == {"events": 0, **dict.fromkeys(metrics.METRICS)}
@@ -150,8 +150,8 @@ def test_split_and_order_change_nothing(seed, cuts, merges, pending):
     bounds = sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})
     parts = [events[a:b] for a, b in itertools.pairwise(bounds)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_MAX_PENDING", pending)
-        pieced = metrics.MetricSums(CATALOGUE)
+        patch.setattr(metric_sums, "_MAX_PENDING", pending)
+        pieced = metric_sums.MetricSums(CATALOGUE)
         for part, is_merged in zip(reversed(parts), merges, strict=False):
             if is_merged:
                 pieced.merge(sums_of(part[::-1]))
@@ -228,7 +228,7 @@ def test_ranks_out_of_range_are_refused_and_nothing_is_added(rank):
 
 
 def test_ranks_within_lists_of_their_own():
-    sums, keys = metrics.MetricSums(CATALOGUE), metrics.user_keys(["a", "b", "b"])
+    sums, keys = metric_sums.MetricSums(CATALOGUE), metric_sums.user_keys(["a", "b", "b"])
     sums.add(np.array([1, 2.5, 3]), keys, np.zeros(3, int), np.arange(3), np.array([4, 5, 3]))
     whole, halves = sums.result(), sums_of([(1.0, "a", 0, 0)])
     # Of each list its share: 1/4, 2.5/5 and 3/3; all else is as in a catalogue.
@@ -244,8 +244,8 @@ def test_ranks_within_lists_of_their_own():
 
 
 def test_what_does_not_fit_is_refused():
-    sums = metrics.MetricSums(CATALOGUE)
-    one, keys = np.ones(1), metrics.user_keys(["a"])
+    sums = metric_sums.MetricSums(CATALOGUE)
+    one, keys = np.ones(1), metric_sums.user_keys(["a"])
     with pytest.raises(ValueError, match=r"different lengths \[1, 1, 1, 2\]"):
         sums.add(one, keys, np.zeros(1, int), np.zeros(2, int))
     with pytest.raises(ValueError, match="expected uint64, got int64"):
@@ -253,6 +253,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="below 0"):
         sums.add(one, keys, np.array([-1]), np.zeros(1, int))
     with pytest.raises(ValueError, match="catalogue=51"):
-        sums.merge(metrics.MetricSums(CATALOGUE + 1))
+        sums.merge(metric_sums.MetricSums(CATALOGUE + 1))
     with pytest.raises(ValueError, match="catalogue=0"):
-        metrics.MetricSums(0)
+        metric_sums.MetricSums(0)

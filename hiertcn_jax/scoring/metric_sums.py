@@ -1,0 +1,197 @@
+"""Metrics as sums that merge: over batches, processes and parts of the users.
+
+Three groups of events: `first`, position 0 of a session, is predicted from the history alone;
+`next` are the others; `all` is both. Micro averages are over events; macro averages, `per_user`,
+over the users that have events of the group.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from hiertcn_jax.scoring.metrics import METRICS, metric_terms
+
+GROUPS = {"all": (0, 1), "first": (0,), "next": (1,)}
+"""Which of the two kinds of events, by position 0 or above, each group is made of."""
+
+_MAX_PENDING = 65_536
+"""Events that wait to be summed; few enough to be no burden, many enough to be summed at once."""
+
+
+def user_key(user_id: str) -> int:
+    """The 64 bits by which a user is known here: blake2b of the id's text, little-endian."""
+    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), "little")
+
+
+def user_keys(user_ids: Iterable[str]) -> np.ndarray:
+    """`user_key` of each id; uint64. Made once for the users of a data set."""
+    return np.fromiter(map(user_key, user_ids), np.uint64)
+
+
+class MetricSums:
+    """Sums of the metrics of some ranked events, by user.
+
+    Events come in any order and any number of parts, and a user's may come in several. The result
+    is the same but for rounding, and the hash of the events is the same exactly. Memory grows with
+    the number of users.
+
+    Attributes:
+      catalogue: Number of items that a rank is among, where an event has no list of its own.
+    """
+
+    def __init__(self, catalogue: int) -> None:
+        """No events yet.
+
+        Raises:
+          ValueError: The catalogue is empty.
+        """
+        if catalogue < 1:
+            raise ValueError(f"catalogue={catalogue}: must be >= 1")
+        self.catalogue = catalogue
+        self._keys_u = np.zeros(0, np.uint64)
+        # By user, kind of event and metric; the metric behind the last is the number of events.
+        self._sums_u = np.zeros((0, 2, len(METRICS) + 1))
+        self._hash = 0
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self._pending_events = 0
+
+    def add(
+        self,
+        rank_n: np.ndarray,
+        user_key_n: np.ndarray,
+        session_n: np.ndarray,
+        position_n: np.ndarray,
+        size_n: np.ndarray | None = None,
+    ) -> None:
+        """Adds ranked events.
+
+        Args:
+          rank_n: Rank of each event's target, 1 to `catalogue`.
+          user_key_n: Whose event it is (`user_keys`); uint64.
+          session_n: Index of its session in the user's history.
+          position_n: Index of the event in its session.
+          size_n: Number of items that each rank is among; None: the catalogue.
+
+        Raises:
+          ValueError: The lengths differ, keys are not uint64, a rank is out of its range or NaN,
+            an index is negative. Nothing is added then.
+        """
+        rank_n, session_n, position_n = map(np.asarray, (rank_n, session_n, position_n))
+        if size_n is not None and len(size_n) != len(rank_n):
+            raise ValueError(f"size_n: {len(size_n)} sizes for {len(rank_n)} ranks")
+        size_n = np.full(len(rank_n), self.catalogue) if size_n is None else np.asarray(size_n)
+        self._check(rank_n, size_n, user_key_n, session_n, position_n)
+        self._hash = (self._hash + _hash_sum(user_key_n, session_n, position_n)) % 2**64
+        sums_n = np.zeros((len(rank_n), *self._sums_u.shape[1:]))
+        sums_n[np.arange(len(rank_n)), (position_n > 0).astype(int)] = metric_terms(
+            rank_n.astype(np.float64), size_n
+        )
+        self._append(np.asarray(user_key_n), sums_n)
+
+    def merge(self, other: "MetricSums") -> None:
+        """Adds the events of `other`, which keeps its own.
+
+        Raises:
+          ValueError: `other` ranks among another number of items.
+        """
+        if other.catalogue != self.catalogue:
+            raise ValueError(f"catalogue={other.catalogue}: cannot be merged into {self.catalogue}")
+        self._hash = (self._hash + other._hash) % 2**64
+        other._sum_pending()
+        self._append(other._keys_u, other._sums_u)
+
+    @property
+    def events_hash(self) -> str:
+        """What the set of (user id, session, position) adds up to; 16 hexadecimal digits.
+
+        Two evaluations scored the same events if and, but for chance, only if these are equal.
+        """
+        return f"{self._hash:016x}"
+
+    def result(self) -> dict:
+        """The metrics, ready for JSON.
+
+        Returns:
+          {"events", "events_hash", "all": M, "first": M, "next": M, "per_user": {"all": M, ...}},
+          where M holds "events" and each of METRICS, and in "per_user" also "users". A metric of
+          no events is None.
+        """
+        self._sum_pending()
+        groups = {group: self._sums_u[:, list(kinds)].sum(1) for group, kinds in GROUPS.items()}
+        return {
+            "events": int(groups["all"][:, -1].sum()),
+            "events_hash": self.events_hash,
+            **{group: _micro(sums_um) for group, sums_um in groups.items()},
+            "per_user": {group: _macro(sums_um) for group, sums_um in groups.items()},
+        }
+
+    def _check(
+        self, rank_n: np.ndarray, size_n: np.ndarray, user_key_n: np.ndarray, *index_n: np.ndarray
+    ) -> None:
+        lengths = [len(x) for x in (rank_n, user_key_n, *index_n)]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"ranks, users, sessions, positions: of different lengths {lengths}")
+        if user_key_n.dtype != np.uint64:
+            raise ValueError(f"user_key_n: expected uint64, got {user_key_n.dtype}")
+        bad_n = ~((rank_n >= 1) & (rank_n <= np.minimum(size_n, self.catalogue)))
+        if bad_n.any():
+            where = int(np.argmax(bad_n))
+            most = min(size_n[where], self.catalogue)
+            raise ValueError(f"rank {rank_n[where]} of event {where}: must be from 1 to {most}")
+        if any((x < 0).any() for x in index_n):
+            raise ValueError("session or position below 0")
+
+    def _append(self, keys: np.ndarray, sums: np.ndarray) -> None:
+        self._pending.append((keys, sums))
+        self._pending_events += len(keys)
+        # Never fewer than the users known, who all are gone through: each event is moved a few
+        # times at most, however small the parts in which they come.
+        if self._pending_events > max(_MAX_PENDING, len(self._keys_u)):
+            self._sum_pending()
+
+    def _sum_pending(self) -> None:
+        if not self._pending:
+            return
+        parts = [(self._keys_u, self._sums_u), *self._pending]
+        keys, sums = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(keys, kind="stable")
+        self._keys_u, starts = np.unique(keys[order], return_index=True)
+        self._sums_u = np.add.reduceat(sums[order], starts, axis=0) if len(keys) else self._sums_u
+        self._pending, self._pending_events = [], 0
+
+
+def _micro(sums_um: np.ndarray) -> dict:
+    """Averages over events."""
+    total_m = sums_um.sum(0)
+    return {"events": int(total_m[-1]), **_divide(total_m[:-1], total_m[-1])}
+
+
+def _macro(sums_um: np.ndarray) -> dict:
+    """Averages over users of the averages over each one's events."""
+    sums_um = sums_um[sums_um[:, -1] > 0]
+    total_m = (sums_um[:, :-1] / sums_um[:, -1:]).sum(0)
+    events = int(sums_um[:, -1].sum())
+    return {"events": events, "users": len(sums_um), **_divide(total_m, len(sums_um))}
+
+
+def _divide(total_m: np.ndarray, count: int | float) -> dict:
+    """Metrics by name; None where there is nothing to average."""
+    values = (total_m / count).tolist() if count else [None] * len(total_m)
+    return dict(zip(METRICS, values, strict=True))
+
+
+def _hash_sum(user_key_n: np.ndarray, session_n: np.ndarray, position_n: np.ndarray) -> int:
+    """Sum mod 2^64 of a mix of each (user, session, position); a sum has no order."""
+    mixed_n = _mix(user_key_n)
+    for index_n in (session_n, position_n):
+        mixed_n = _mix(mixed_n ^ index_n.astype(np.uint64))
+    return int(mixed_n.sum(dtype=np.uint64))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """One step of splitmix64 (Steele, Lea, Flood, OOPSLA 2014) on each of 64-bit words."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
