@@ -12,9 +12,10 @@ import itertools
 
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.layers.attention import block_length
+from hiertcn_jax.layers.attention import AttentionConfig, block_length
 from hiertcn_jax.layers.gru import GRUConfig
 from hiertcn_jax.layers.tcn import TCNConfig
+from hiertcn_jax.models.esasrec import ESASRecConfig
 from hiertcn_jax.models.flat_gru import FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRUConfig
@@ -31,7 +32,8 @@ def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: 
     """FLOPs of one training step with sampled softmax against shared negatives.
 
     Args:
-      config: hiertcn, hiergru, gru_user, tcn_user or sasrec, with one GRU layer and no projection.
+      config: Of a model on whole histories or with both levels, with one GRU layer and no
+        projection.
       bucket: Lanes, slots in a row, and session slots.
       negatives: `k`.
       grid: hiergru's two loops of `HierGRUGrid` instead of the one of `HierGRU`.
@@ -59,7 +61,11 @@ def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
         d, h = config.item_dim, config.gru_dim
         return _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * d), 0
     if isinstance(config, SASRecConfig):
-        return _sasrec(config, bucket.events), 0
+        return _attention(config, bucket.events, 3 + 2), 0
+    if isinstance(config, ESASRecConfig):
+        # Attention and its output, two gates, three inner products.
+        products = 4 + 2 + 3 * config.feed_forward_factor
+        return _attention(config, bucket.events, products), 0
     raise ValueError(f"model={config.name}: there is no formula for it")
 
 
@@ -89,11 +95,19 @@ def _hiergru(config: HierGRUConfig, grid: bool) -> tuple[int, int]:
     return _BOTH_WAYS * 2 * (session_level + user_level), 0
 
 
-def _sasrec(config: SASRecConfig, events: int) -> int:
+def _attention(config: AttentionConfig, events: int, products: int, of_age: bool = True) -> int:
+    """Joining the item, blocks of attention, and the output.
+
+    Args:
+      config: The model's.
+      events: In a row.
+      products: Of c by c in a block, those for queries, keys and values among them.
+      of_age: Whether queries meet embeddings of ages.
+    """
     d, c, window = config.item_dim, config.attention_dim, config.attention_window
     block = block_length(events, window - 1)
     # Rows are filled up to whole blocks; each query meets the keys of its block and reach.
     filled = -(-events // block) * block / events
-    meetings = filled * c * (2 * (window - 1 + block) + window)
-    macs = d * c + c * d + config.attention_blocks * (3 * c * c + meetings + 2 * c * c)
+    meetings = filled * c * (2 * (window - 1 + block) + of_age * window)
+    macs = d * c + c * d + config.attention_blocks * (products * c * c + meetings)
     return round(_BOTH_WAYS * 2 * macs)

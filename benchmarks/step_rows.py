@@ -36,6 +36,7 @@ ROWS = {
     "gru_user": "chunks",
     "tcn_user": "chunks",
     "sasrec": "chunks",
+    "esasrec": "chunks",
     "hiertcn_grid": "grid",
     "hiergru_grid": "grid",
     "hiertcn_grid_tight": "tight",

@@ -13,14 +13,52 @@ Axes besides those of `batch`: g blocks of a row, q queries of a block, m keys t
 a heads, e width of a head.
 """
 
+import dataclasses
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.tcn import kept_tail
+from hiertcn_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionConfig(ModelConfig):
+    """Of a model with blocks of attention over the last events of a user."""
+
+    widths: ClassVar[tuple[str, ...]] = ("attention_dim",)
+
+    attention_dim: int = setting(128, "Width of the attention blocks.", at_least=1)
+    attention_window: int = setting(
+        50,
+        "Events that one attention block sees, the newest included.",
+        at_least=1,
+    )
+    attention_blocks: int = setting(2, "Attention blocks.", at_least=1)
+    attention_heads: int = setting(
+        1,
+        "Heads of each attention block; they divide attention_dim.",
+        at_least=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.attention_dim % self.attention_heads:
+            raise ValueError(
+                f"attention_heads={self.attention_heads}: must divide "
+                f"attention_dim={self.attention_dim}"
+            )
+
+    @property
+    def width_unit(self) -> int:
+        """Each head has an equal share of the width."""
+        return self.attention_heads
 
 
 def block_length(length: int, reach: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from hiertcn_jax.batch import Batch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models.common import SequenceModel
+from hiertcn_jax.models.esasrec import ESASRec, ESASRecConfig
 from hiertcn_jax.models.flat_gru import FlatGRU, FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCN, FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRU, HierGRUConfig
@@ -62,6 +63,7 @@ MODELS = {
     "tcn_session": Kind(FlatTCN, FlatTCNConfig),
     "tcn_user": Kind(FlatTCN, FlatTCNConfig),
     "sasrec": Kind(SASRec, SASRecConfig),
+    "esasrec": Kind(ESASRec, ESASRecConfig),
     "memory": Kind(MemoryModel, MemoryModelConfig),
 }
 

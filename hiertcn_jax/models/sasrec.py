@@ -18,53 +18,24 @@ width is the model's own: W_in and W lead to it and back.
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.layers.attention import WindowAttention, init_attention_tail
+from hiertcn_jax.layers.attention import AttentionConfig, WindowAttention, init_attention_tail
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
-from hiertcn_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class SASRecConfig(ModelConfig):
+class SASRecConfig(AttentionConfig):
     """The settings of SASRec."""
 
-    widths: ClassVar[tuple[str, ...]] = ("attention_dim",)
-
     name: Literal["sasrec"] = "sasrec"
-    attention_dim: int = setting(128, "Width of the attention blocks.", at_least=1)
-    attention_window: int = setting(
-        50,
-        "Events that one attention block sees, the newest included.",
-        at_least=1,
-    )
-    attention_blocks: int = setting(2, "Attention blocks.", at_least=1)
-    attention_heads: int = setting(
-        1,
-        "Heads of each attention block; they divide attention_dim.",
-        at_least=1,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.attention_dim % self.attention_heads:
-            raise ValueError(
-                f"attention_heads={self.attention_heads}: must divide "
-                f"attention_dim={self.attention_dim}"
-            )
-
-    @property
-    def width_unit(self) -> int:
-        """Each head has an equal share of the width."""
-        return self.attention_heads
 
 
 class SASRecCarry(NamedTuple):
@@ -86,7 +57,7 @@ class AttentionBlock(nn.Module):
       config: `attention_heads`, `attention_window`, `dropout`, `dtype` are read.
     """
 
-    config: SASRecConfig
+    config: AttentionConfig
 
     @nn.compact
     def __call__(
@@ -123,7 +94,15 @@ class SASRec(SequenceModel):
       config: Its settings.
     """
 
-    config: SASRecConfig
+    config: AttentionConfig
+
+    def block(self, number: int) -> nn.Module:
+        """A block, from inputs and a tail to outputs and the tail for the next row."""
+        return AttentionBlock(self.config, name=f"block_{number}")
+
+    def end(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
+        """What stands between the last block and the output layer."""
+        return nn.LayerNorm(dtype=self.compute_dtype, name="norm")(hidden_blc)
 
     def init_carry(self, b: int) -> SASRecCarry:
         """The state of `b` lanes before a user's first event."""
@@ -155,10 +134,7 @@ class SASRec(SequenceModel):
         )
         hidden_blc = Dropout(config.input_dropout)(hidden_blc, train)
         tails = []
-        for block, tail in enumerate(carry.tails):
-            hidden_blc, tail = AttentionBlock(config, name=f"block_{block}")(
-                hidden_blc, tail, position_bl, events_b, train
-            )
+        for number, tail in enumerate(carry.tails):
+            hidden_blc, tail = self.block(number)(hidden_blc, tail, position_bl, events_b, train)
             tails.append(tail)
-        hidden_blc = nn.LayerNorm(dtype=self.compute_dtype, name="norm")(hidden_blc)
-        return self.output(hidden_blc), carry._replace(tails=tuple(tails))
+        return self.output(self.end(hidden_blc)), carry._replace(tails=tuple(tails))

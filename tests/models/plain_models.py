@@ -93,9 +93,13 @@ def _attention(params, config, inputs):
     return out
 
 
-def sasrec(params, config, table_vd, sequence):
+def _inputs(params, config, table_vd, sequence):
     before = [embed(params, config, table_vd, item) for item in sequence[:-1]]
-    layer = [dense(params["join_item"], x) for x in [np.asarray(params["start_token"]), *before]]
+    return [dense(params["join_item"], x) for x in [np.asarray(params["start_token"]), *before]]
+
+
+def sasrec(params, config, table_vd, sequence):
+    layer = _inputs(params, config, table_vd, sequence)
     for number in range(config.attention_blocks):
         block = params[f"block_{number}"]
         attended = _attention(
@@ -106,3 +110,22 @@ def sasrec(params, config, table_vd, sequence):
             inner = np.maximum(dense(block["inner"], layer_norm(block["feed_forward_norm"], x)), 0)
             layer[t] = x + dense(block["outer"], inner)
     return [prediction(params, config, layer_norm(params["norm"], x)) for x in layer]
+
+
+def esasrec(params, config, table_vd, sequence):
+    layer = _inputs(params, config, table_vd, sequence)
+    for number in range(config.attention_blocks):
+        block = params[f"block_{number}"]
+        attended = _attention(
+            block["attention"], config, [layer_norm(block["attention_norm"], x) for x in layer]
+        )
+        for t, x in enumerate(layer):
+            x = x + sigmoid(dense(block["attention_gate"], x)) * dense(
+                block["attention_output"], attended[t]
+            )
+            normal = layer_norm(block["feed_forward_norm"], x)
+            inner = dense(block["inner"], normal)
+            inner = inner * sigmoid(inner) * dense(block["inner_factor"], normal)
+            gate = sigmoid(dense(block["feed_forward_gate"], x))
+            layer[t] = x + gate * dense(block["outer"], inner)
+    return [prediction(params, config, x) for x in layer]

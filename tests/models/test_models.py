@@ -25,6 +25,7 @@ BASELINES = {
     "tcn_user": {},
     "hiergru": {},
     "sasrec": {},
+    "esasrec": {},
 }
 OPTIONS = {
     "gru_layers": {"name": "gru_user", "gru_layers": 2, "normalize": "prediction"},
@@ -33,6 +34,7 @@ OPTIONS = {
     # Reaches 2 events back in one block, and by rows of 5 events in blocks of 2.
     "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
     "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
+    "esasrec_narrow": {"name": "esasrec", "attention_window": 3, "feed_forward_factor": 1},
 }
 
 
@@ -98,7 +100,7 @@ def plain(config, user):
         return plain_hiertcn.predictions(params, config, table_vd, [whole], [0.0], long_term=False)
     if config.name == "hiergru":
         return plain_models.hiergru(params, config, table_vd, sessions)
-    return plain_models.sasrec(params, config, table_vd, whole)
+    return getattr(plain_models, config.name)(params, config, table_vd, whole)
 
 
 def lanes_of_users():
@@ -260,7 +262,7 @@ def test_a_setting_that_several_models_have_is_the_same_for_all():
 
 def test_a_model_has_its_own_settings_alone():
     assert models_with("pooling") == ("hiertcn",)
-    assert models_with("attention_dim") == ("sasrec",)
+    assert models_with("attention_dim") == ("sasrec", "esasrec")
     assert models_with("kernel_size") == ("hiertcn", "tcn_session", "tcn_user")
     assert models_with("dropout") == tuple(MODELS)
     assert models_with("gru_colour") == ()
