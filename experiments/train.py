@@ -25,12 +25,13 @@ from experiments.judging.rankers import evaluate_ranker, fitted_histories
 from experiments.judging.results import metrics_table, print_table
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
-from experiments.runs.config import RunConfig
+from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.runs.locking import lock_workdir
 from experiments.runs.resolve import resolve
 from experiments.runs.restore import restore_run
+from experiments.runs.resume import keep_sizes
 from experiments.runs.run_results import score, write_result
 from experiments.runs.tiling import tiling_warning
 from experiments.runs.train_loop import train
@@ -88,9 +89,13 @@ def _prepare(settings: Settings) -> None:
 
 
 def _train(settings: Settings, data: Data) -> None:
-    if warning := tiling_warning(settings.run, jax.default_backend()):
+    kept = processes.first_says(
+        keep_sizes(settings.run.train, settings.workdir / "checkpoints").to_dict()
+    )
+    run = resolve(settings.run._replace(train=TrainConfig.from_dict(kept)), data)
+    if warning := tiling_warning(run.config, jax.default_backend()):
         print(warning, file=sys.stderr)
-    run, flags_file = resolve(settings.run, data), settings.workdir / "flags.txt"
+    flags_file = settings.workdir / "flags.txt"
     train(
         run,
         settings.workdir,

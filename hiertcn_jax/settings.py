@@ -9,7 +9,8 @@ JSON, and its flags (`data_pipelines.commands.settings_flags`). Docstrings are n
 it works under `python -OO` too.
 
 A field is a bool, int, float, str, one of a few words (`Literal`), a tuple of ints, of texts, or of
-(source, count) pairs; or any of these or None.
+(source, count) pairs; or any of these or None; or an int or one of a few words (`int |
+Literal["auto"]`).
 """
 
 import dataclasses
@@ -143,6 +144,7 @@ class Field:
       name: Its name.
       kind: Its type, without None.
       choices: The words that it may be; none: any.
+      words: The words that it may be instead of a value of its type.
       optional: Whether it may be None.
       default: Its default; None where it has none.
       setting: What is said of it.
@@ -152,6 +154,7 @@ class Field:
     name: str
     kind: Kind
     choices: tuple[str, ...]
+    words: tuple[str, ...]
     optional: bool
     default: Any
     setting: Setting
@@ -162,14 +165,19 @@ class Field:
         """Name of its flag."""
         return self.setting.flag or self.name
 
+    @property
+    def expected(self) -> str:
+        """What its values are, in words."""
+        return " or ".join([self.kind.name, *self.words])
+
     def check(self, value: Any) -> None:
         """Raises a ValueError where a value is of another type, or out of range."""
-        if value is None and self.optional:
+        if (value is None and self.optional) or value in self.words:
             return
         shown = f"{self.name}={shortly(value)}"
         if not self.kind.fits(value):
             or_none = " or null" if self.optional else ""
-            raise ValueError(f"{shown}: must be {self.kind.name}{or_none}")
+            raise ValueError(f"{shown}: must be {self.expected}{or_none}")
         if self.choices:
             one_of(self.choices, **{self.name: value})
         numbers = value if isinstance(value, tuple) else (value,)
@@ -256,15 +264,22 @@ def _said(bases: list[type], name: str) -> Setting:
     return Setting()
 
 
-def _typed(hint: Any) -> tuple[Kind, tuple[str, ...], bool]:
-    """Of a type: its kind, its words, whether None is one of its values."""
-    optional = False
+def _typed(hint: Any) -> tuple[Kind, tuple[str, ...], tuple[str, ...], bool]:
+    """Of a type: its kind, its choices, its words beside the kind, whether None is a value."""
+    parts = [hint]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        parts = [part for part in typing.get_args(hint) if part is not type(None)]
-        optional, (hint,) = True, parts
-    if typing.get_origin(hint) is Literal:
-        return _KINDS[str], typing.get_args(hint), optional
-    return _KINDS[hint], (), optional
+        parts = list(typing.get_args(hint))
+    optional = type(None) in parts
+    kinds = [part for part in parts if part is not type(None) and not _is_literal(part)]
+    words = tuple(word for part in parts if _is_literal(part) for word in typing.get_args(part))
+    if not kinds:
+        return _KINDS[str], words, (), optional
+    (kind,) = kinds
+    return _KINDS[kind], (), words, optional
+
+
+def _is_literal(hint: Any) -> bool:
+    return typing.get_origin(hint) is Literal
 
 
 SettingsT = TypeVar("SettingsT", bound="Settings")

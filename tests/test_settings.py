@@ -37,6 +37,7 @@ class Every(Base):
     names: tuple[str, ...] = setting((), "Names.", adds_up=True)
     sources: tuple[tuple[str, int], ...] = setting((("x", 1),), "Sources.")
     large: int = setting(0, "A large number.", at_most=2**53)
+    open: int | Literal["auto"] = setting("auto", "A number that may be left open.", at_least=1)
 
 
 WORDS = st.text("ab_é'", min_size=1, max_size=9)
@@ -54,6 +55,7 @@ EVERY = st.fixed_dictionaries(
         "names": st.lists(WORDS, max_size=3).map(tuple),
         "sources": st.lists(st.tuples(WORDS, st.integers(0, 9)), max_size=2).map(tuple),
         "large": st.integers(0, 2**53),
+        "open": st.integers(1, 99) | st.just("auto"),
     }
 )
 
@@ -86,6 +88,9 @@ def test_json_gives_back_what_was_saved(values):
         ({"none": 0}, "none=0.0: must be > 0"),
         ({"none": "x\ny"}, "none=x y: must be a number or null"),
         ({"word": "c"}, "word=c: must be one of a, b"),
+        ({"open": 0}, "open=0: must be >= 1"),
+        ({"open": "all"}, "open=all: must be a whole number or auto"),
+        ({"open": None}, "open=None: must be a whole number or auto"),
         ({"sizes": []}, "sizes=(): must be one or more numbers >= 1"),
         ({"sizes": [4, 0]}, "sizes=(4, 0): must be one or more numbers >= 1"),
         ({"sizes": [4, "x"]}, "sizes=(4, 'x'): must be a list of whole numbers"),

@@ -61,7 +61,7 @@ def main() -> None:
         parts.model,
         run.model,
         parts.optimizer,
-        run.train.lanes,
+        run.train.bucket.lanes,
         data.vocabulary.size,
     )
     bucket = {name: getattr(run.train, name) for name in ("lanes", "events", "sessions")}

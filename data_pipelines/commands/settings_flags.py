@@ -11,18 +11,26 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class _Number(flags.ArgumentParser):
-    """A parser whose error says what it expected."""
+    """A parser whose error says what it expected.
 
-    def __init__(self, kind: type, expected: str) -> None:
+    Args:
+      kind: Type of the number.
+      expected: What a value has to be, in words.
+      words: Words that may stand in place of a number.
+    """
+
+    def __init__(self, kind: type, expected: str, words: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self._kind, self._expected = kind, expected
+        self._kind, self._expected, self._words = kind, expected, words
 
     def parse(self, argument: Any) -> Any:
-        """The number.
+        """The number, or the word.
 
         Raises:
-          ValueError: The text is no such number.
+          ValueError: The text is neither.
         """
+        if argument in self._words:
+            return argument
         try:
             return self._kind(argument)
         except (ValueError, TypeError):
@@ -101,6 +109,8 @@ def _flag_of(field: Field) -> flags.Flag:
     if field.kind.type is bool:
         return flags.BooleanFlag(name, default, text)
     parser = _PARSERS[field.kind.type]
+    if field.words:
+        parser = _Number(field.kind.type, field.expected, field.words)
     return flags.Flag(parser, flags.ArgumentSerializer(), name, default, text)
 
 

@@ -56,7 +56,7 @@ def check_batches(run: RunConfig, data: Data) -> Result:
     fit_on, other = run.train.fit_on, with_other_held_out(data, run.train.fit_on)
     one_run = resolve(run, data)
     batches = min(one_run.plan.steps_per_epoch, _BATCHES)
-    loaders = (assemble(resolved).loader for resolved in (one_run, resolve(run, other)))
+    loaders = (assemble(resolved).loader for resolved in (one_run, resolve(one_run.config, other)))
     pairs = itertools.islice(zip(*loaders, strict=True), batches)
     counts_v = np.zeros(data.vocabulary.size, np.int64)
     for history in fitted_histories(other, fit_on):

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from experiments.judging.config import EvalConfig
+from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.learning.item_mode import choose_item_mode
 from hiertcn_jax.learning.loss_config import LossConfig
@@ -14,6 +15,8 @@ from hiertcn_jax.models import model_config, models_with
 from hiertcn_jax.settings import Settings, fields_of, setting
 
 FitOn = Literal["train", "train_valid"]
+OrAuto = int | Literal["auto"]
+"""A number, or that of `experiments.runs.fitted_sizes`, from the log's counts."""
 MONITOR_GROUPS = ("all", "first", "next")
 MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 
@@ -22,19 +25,34 @@ MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndc
 class TrainConfig(Settings):
     """How a training run is run."""
 
-    epochs: int = setting(10, "Passes over the training events.", at_least=1)
+    epochs: OrAuto = setting(
+        "auto",
+        "Passes over the training events. auto: 10, or more on a small log, and training stops "
+        "early (patience).",
+        at_least=1,
+    )
     steps: int = setting(
         0,
         "Optimizer steps; 0 leaves it to epochs, otherwise it overrides them.",
         at_least=0,
     )
-    lanes: int = setting(
-        128,
-        "Lanes of a training batch: users that it reads side by side.",
+    lanes: OrAuto = setting(
+        "auto",
+        "Lanes of a training batch: users that it reads side by side. auto: so many that an epoch "
+        "has enough steps.",
         at_least=1,
     )
-    events: int = setting(64, "Events of each lane in a training batch.", at_least=1)
-    sessions: int = setting(32, "Most sessions of each lane in a training batch.", at_least=1)
+    events: OrAuto = setting(
+        "auto",
+        "Events of each lane in a training batch. auto: 32 or 64, by the size of the log.",
+        at_least=1,
+    )
+    sessions: OrAuto = setting(
+        "auto",
+        "Most sessions of each lane in a training batch. auto: so many that nearly every slot for "
+        "an event is used.",
+        at_least=1,
+    )
     data_parallelism: int = setting(
         1,
         "Devices that share the lanes, over all processes; it divides them. 1 of several "
@@ -52,9 +70,10 @@ class TrainConfig(Settings):
         "all/mrr",
         "Validation metric that picks the best checkpoint, as group/metric.",
     )
-    patience: int = setting(
-        0,
-        "Evaluations without a better monitor before the run stops; 0 never stops early.",
+    patience: OrAuto = setting(
+        "auto",
+        "Evaluations without a better monitor before the run stops; 0 never stops early. auto: 0 "
+        "where epochs or steps are given.",
         at_least=0,
     )
     eval_every_epochs: float = setting(1.0, "Epochs between validations.", above=0)
@@ -94,7 +113,7 @@ class TrainConfig(Settings):
                 f"item_embeddings={self.item_embeddings}: goes together with item_embedding_ids, "
                 "the ids of its rows"
             )
-        if self.lanes % self.data_parallelism:
+        if self.lanes != "auto" and self.lanes % self.data_parallelism:
             raise ValueError(
                 f"data_parallelism={self.data_parallelism}: must divide lanes={self.lanes}"
             )
@@ -104,6 +123,26 @@ class TrainConfig(Settings):
                 f"monitor={self.monitor}: must be group/metric with a group of "
                 f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(MONITOR_METRICS)}"
             )
+
+    @property
+    def bucket(self) -> Bucket:
+        """The shape of a training batch.
+
+        Raises:
+          ValueError: A size of it is not fitted to a log yet.
+        """
+        return Bucket(*map(self.number, ("lanes", "events", "sessions")))
+
+    def number(self, name: str) -> int:
+        """The value of a field that may be `auto`.
+
+        Raises:
+          ValueError: It is `auto`.
+        """
+        value = getattr(self, name)
+        if value == "auto":
+            raise ValueError(f"{name}=auto: must be fitted to the log first")
+        return value
 
 
 class RunConfig(NamedTuple):

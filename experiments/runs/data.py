@@ -71,6 +71,11 @@ class Data(NamedTuple):
         splits = self.manifest["counts"]["splits"]
         return sum(splits[part]["events"]["all"] for part in fit_on.split("_"))
 
+    def fitted_sessions(self, fit_on: str) -> int:
+        """Sessions of the parts that are fitted on."""
+        splits = self.manifest["counts"]["splits"]
+        return sum(splits[part]["sessions"] for part in fit_on.split("_"))
+
     def counts_v(self, fit_on: str) -> np.ndarray:
         """int64 [v]. Fitted events of each row of the item table, 0 for padding and unknown."""
         counts_v = self.vocabulary.counts_v

@@ -7,7 +7,7 @@ from data_pipelines.lanes.loaders import train_loader
 from data_pipelines.lanes.memory_lists import Recall
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
-from hiertcn_jax.batch import Bucket, LaneBatch
+from hiertcn_jax.batch import LaneBatch
 
 
 def run_loader(
@@ -31,7 +31,7 @@ def run_loader(
     config = run.train
     return train_loader(
         data.histories,
-        Bucket(config.lanes, config.events, config.sessions),
+        config.bucket,
         seed=config.seed,
         fit_on=config.fit_on,
         impressions=run.loss.impressions,

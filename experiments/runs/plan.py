@@ -32,11 +32,12 @@ def make_plan(run: RunConfig, data: Data) -> Plan:
     Raises:
       ValueError: The data has nothing to train on.
     """
-    slots = run.train.lanes * run.train.events
+    bucket = run.train.bucket
+    slots = bucket.lanes * bucket.events
     events_per_step = useful_slots(run_loader(run, data), _SURVEYED_BATCHES) * slots
     steps_per_epoch = math.ceil(data.fitted_events(run.train.fit_on) / events_per_step)
     return Plan(
         steps_per_epoch,
-        run.train.steps or run.train.epochs * steps_per_epoch,
+        run.train.steps or run.train.number("epochs") * steps_per_epoch,
         max(1, round(run.train.eval_every_epochs * steps_per_epoch)),
     )

@@ -8,12 +8,13 @@ from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import ItemRows
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, require_width
+from experiments.runs.fitted_sizes import fit_sizes
 from experiments.runs.layout import make_layout
 from experiments.runs.negatives import item_rows, require_impressions
 from experiments.runs.plan import Plan, make_plan
 from experiments.runs.saved_configs import saved_configs
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.devices.mesh import Layout
+from hiertcn_jax.devices.mesh import Layout, devices_on_data
 from hiertcn_jax.learning.item_mode import choose_item_mode
 
 
@@ -21,7 +22,7 @@ class ResolvedRun(NamedTuple):
     """A training run of which nothing is open.
 
     Attributes:
-      config: Its settings, the item mode chosen.
+      config: Its settings, the item mode chosen and sizes fitted to the log.
       data: What it is trained on.
       plan: Epochs as steps.
       layout: Where it lies; None: on one device.
@@ -53,14 +54,14 @@ def resolve(run: RunConfig, data: Data) -> ResolvedRun:
         (run.train.data_parallelism, run.train.model_parallelism),
         data.vocabulary.size,
         run.model.item_mode == "given",
-        lanes=run.train.lanes,
+        lanes=run.train.bucket.lanes,
         eval_lanes=run.evaluation.lanes,
     )
     return ResolvedRun(run, data, make_plan(run, data), layout, item_rows(run, data))
 
 
 def resolve_config(run: RunConfig, data: Data) -> RunConfig:
-    """The settings with the item mode chosen, and without those of other models.
+    """The settings with the item mode chosen and sizes fitted, and without those of other models.
 
     Raises:
       DataError: As `resolve`.
@@ -76,4 +77,7 @@ def resolve_config(run: RunConfig, data: Data) -> RunConfig:
             "they need item_embeddings, or prepare it without --catalogue"
         )
     model = choose_item_mode(run.model, run.loss, data.vocabulary.size, given)
-    return run._replace(model=model, others={})
+    fit_on = run.train.fit_on
+    shares = devices_on_data(run.train.data_parallelism, run.train.model_parallelism)
+    train = fit_sizes(run.train, data.fitted_events(fit_on), data.fitted_sessions(fit_on), shares)
+    return run._replace(model=model, train=train, others={})

@@ -93,7 +93,7 @@ def _restore(
         config = read_model_config(configs["model"])
         optimizer_config = OptimizerConfig.from_dict(configs["optimizer"])
         evaluation = EvalConfig.from_dict(configs["evaluation"])
-        lanes = TrainConfig.from_dict(configs["train"]).lanes
+        lanes = TrainConfig.from_dict(configs["train"]).bucket.lanes
         rows = _rows(configs["data"])
         model = build(config)
     except (KeyError, ValueError) as error:

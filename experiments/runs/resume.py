@@ -1,9 +1,20 @@
-"""Which checkpoint a run goes on from."""
+"""Which checkpoint a run goes on from, and with what sizes."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+from experiments.runs.config import TrainConfig
 from hiertcn_jax.saving.checkpoint import CheckpointError
-from hiertcn_jax.saving.checkpoint_damage import put_back_replaced, set_aside, survey
+from hiertcn_jax.saving.checkpoint_damage import (
+    put_back_replaced,
+    set_aside,
+    step_folders,
+    survey,
+)
+from hiertcn_jax.saving.json_files import parse_json
+
+_FITTED = ("lanes", "events", "sessions", "epochs")
 
 
 def leave_whole(directory: Path, allow_older: bool) -> None:
@@ -29,3 +40,34 @@ def leave_whole(directory: Path, allow_older: bool) -> None:
         raise CheckpointError(f"{damage}; --allow_older_checkpoint goes on from step {whole}")
     for step, line in found.damaged.items():
         print(f"{line}; moved to {set_aside(directory, step)}")
+
+
+def keep_sizes(train: TrainConfig, directory: Path) -> TrainConfig:
+    """The settings with the sizes that a run had so far, where flags leave them open (`auto`).
+
+    So a run keeps its sizes when a later version of the program fits them otherwise.
+
+    Args:
+      train: The settings.
+      directory: The run's checkpoints. One that cannot be read changes nothing: restoring it says
+        what is wrong.
+    """
+    open_fields = [name for name in _FITTED if getattr(train, name) == "auto"]
+    if train.patience == "auto" and train.epochs == "auto" and not train.steps:
+        open_fields.append("patience")
+    saved = _newest_train_settings(directory)
+    kept = {name: saved[name] for name in open_fields if type(saved.get(name)) is int}
+    try:
+        return dataclasses.replace(train, **kept)
+    except ValueError:
+        return train
+
+
+def _newest_train_settings(directory: Path) -> dict[str, Any]:
+    for folder in step_folders(directory).values():
+        try:
+            config = parse_json((folder / "config" / "metadata").read_text(encoding="utf-8"))
+            return dict(config["train"])
+        except (OSError, KeyError, TypeError, ValueError):
+            return {}
+    return {}

@@ -28,8 +28,9 @@ def tiling_warning(run: RunConfig, backend: str) -> str | None:
         return None
     model, rows = run.model, _TILE_ROWS[run.model.dtype]
     uneven = []
-    if run.train.lanes % rows:
-        uneven.append(f"lanes={run.train.lanes} to a multiple of {rows}")
+    lanes = run.train.number("lanes")
+    if lanes % rows:
+        uneven.append(f"lanes={lanes} to a multiple of {rows}")
     for name in ("item_dim", "projection_dim", *model.widths):
         value = getattr(model, name)
         if any(width % _TILE_COLUMNS for width in jax.tree.leaves(value)):

@@ -84,7 +84,7 @@ class Training:
             parts.model,
             run.config.model,
             parts.optimizer,
-            self._train.lanes,
+            self._train.bucket.lanes,
             run.data.vocabulary.size,
             run.layout,
         )
@@ -143,7 +143,7 @@ class Training:
 
     def goes_on(self) -> bool:
         """Whether there is something left to do."""
-        ended = self.progress.stops(self._train.patience)
+        ended = self.progress.stops(self._train.number("patience"))
         return self.progress.validation_due or (
             self.step < self._run.plan.total_steps and not ended
         )

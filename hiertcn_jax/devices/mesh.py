@@ -25,6 +25,12 @@ class MeshError(ValueError):
     """There are no devices for a mesh; the message is one line."""
 
 
+def devices_on_data(data: int, model: int) -> int:
+    """How many devices share the lanes; arguments as of `make_mesh`."""
+    all_of_several = data == 1 and jax.process_count() > 1
+    return max(1, jax.device_count() // model) if all_of_several else data
+
+
 def make_mesh(data: int, model: int) -> Mesh | None:
     """The mesh of `data` x `model` devices; None for one device, which needs none.
 
@@ -47,7 +53,7 @@ def make_mesh(data: int, model: int) -> Mesh | None:
                 f"model_parallelism={model}: must divide the {jax.local_device_count()} devices of "
                 "a process"
             )
-        data = len(devices) // model if data == 1 else data
+        data = devices_on_data(data, model)
     asked = f"data_parallelism={data}, model_parallelism={model}: a mesh of {data * model} devices"
     if data * model > len(devices):
         raise MeshError(f"{asked}, but there are {len(devices)}; ask for fewer")

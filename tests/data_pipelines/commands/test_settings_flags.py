@@ -52,6 +52,8 @@ def test_of_a_list_that_is_given_twice_the_last_counts_unless_it_adds_up():
         ("--sizes=1,x", "flag --sizes=1,x: must be whole numbers"),
         ("--sources=x", "flag --sources=x: expected source:count, such as popularity:2048"),
         ("--none=0", "flag --none=0.0: must be > 0"),
+        ("--open=0", "flag --open=0: must be >= 1"),
+        ("--open=all", "flag --open=all: expected a whole number or auto"),
         ("--nothing=1", "Unknown command line flag 'nothing'"),
     ],
 )

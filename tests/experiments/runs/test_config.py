@@ -25,7 +25,13 @@ CONFIGS = (*dict.fromkeys(kind.config for kind in MODELS.values()), *OTHERS)
 
 REJECTED = [
     (TrainConfig, {"data_parallelism": 0}, "data_parallelism=0: must be >= 1"),
-    (TrainConfig, {"data_parallelism": 3}, "data_parallelism=3: must divide lanes=128"),
+    (
+        TrainConfig,
+        {"data_parallelism": 3, "lanes": 128},
+        "data_parallelism=3: must divide lanes=128",
+    ),
+    (TrainConfig, {"lanes": "many"}, "lanes=many: must be a whole number or auto"),
+    (TrainConfig, {"epochs": 0}, "epochs=0: must be >= 1"),
     (TrainConfig, {"model_parallelism": 0}, "model_parallelism=0: must be >= 1"),
     (ModelConfig, {"item_dim": 0}, "item_dim=0: must be >= 1"),
     (FlatGRUConfig, {"gru_dim": 0}, "gru_dim=0: must be >= 1"),

@@ -15,7 +15,11 @@ from hiertcn_jax.models.hiergru import HierGRUConfig
 from tests.models.test_earlier_configs import SAVED
 
 RUN = RunConfig(
-    HierGRUConfig(item_mode="dense"), LossConfig(), OptimizerConfig(), TrainConfig(), EvalConfig()
+    HierGRUConfig(item_mode="dense"),
+    LossConfig(),
+    OptimizerConfig(),
+    TrainConfig(lanes=128),
+    EvalConfig(),
 )
 
 

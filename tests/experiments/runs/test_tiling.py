@@ -1,3 +1,5 @@
+import types
+
 import pytest
 
 from experiments import train
@@ -53,9 +55,13 @@ def test_a_training_run_says_it_at_its_start(backend, lines, tmp_path, monkeypat
     def start(*_):
         raise StartedError
 
+    def resolved(run, data):
+        return types.SimpleNamespace(config=run)
+
     monkeypatch.setattr(train.jax, "default_backend", lambda: backend)
     monkeypatch.setattr(train, "open_data", lambda _: None)
-    monkeypatch.setattr(train, "resolve", start)
+    monkeypatch.setattr(train, "resolve", resolved)
+    monkeypatch.setattr(train, "train", start)
     with pytest.raises(StartedError):
         train.main(
             train.Settings(run_of(gru_dim=100), tmp_path, tmp_path / "run", None, False, None)

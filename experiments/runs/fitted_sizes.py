@@ -1,0 +1,76 @@
+"""Sizes of a batch, epochs and patience that fit a log, where flags leave them open (`auto`).
+
+Only counts of the manifest decide, so the same log gives the same sizes on every machine, in every
+process, and when a run resumes.
+
+    lanes x events   at least 100 steps an epoch, but batches of 512 to 8,192 slots for events
+    sessions         1.5 times the sessions that so many events have on average
+    epochs           10, or as many as make 500 steps
+    patience         so many evaluations as make 2 epochs and 200 steps
+"""
+
+import dataclasses
+import math
+
+from experiments.runs.config import TrainConfig
+
+_STEPS_PER_EPOCH = 100
+"""A small log in large batches is learned in too few steps: RetailRocket in batches of 8,192 has
+one step an epoch."""
+
+_LEAST_SLOTS, _MOST_SLOTS = 512, 8192
+"""Smaller batches cost time and gain nothing, larger ones need a higher learning rate."""
+
+_SHORT_ROW, _LONG_ROW = 32, 64
+"""Events of a row. A short one where batches are small: lanes see different users."""
+
+_SESSIONS_TO_SPARE = 1.5
+"""Sessions differ in length. With so many of the average, 97 % of the slots of EB-NeRD hold an
+event, the least of five logs; with as many as the average, 85 %."""
+
+_SESSIONS_STEP = 8
+
+_EPOCHS, _LEAST_STEPS = 10, 500
+
+_PATIENT_EPOCHS, _PATIENT_STEPS = 2, 200
+
+
+def fit_sizes(train: TrainConfig, events: int, sessions: int, shares: int = 1) -> TrainConfig:
+    """The settings with a number for each `auto`; numbers stay as they are.
+
+    Args:
+      train: The settings.
+      events: Events of the parts that are fitted on.
+      sessions: Their sessions.
+      shares: Devices that share the lanes: it divides them.
+    """
+    number_of_epochs_is_open = train.epochs == "auto" and not train.steps
+    train = _fit_batch(train, events, sessions, shares)
+    bucket = train.bucket
+    steps_per_epoch = max(1, math.ceil(events / (bucket.lanes * bucket.events)))
+    if train.epochs == "auto":
+        epochs = max(_EPOCHS, math.ceil(_LEAST_STEPS / steps_per_epoch))
+        train = dataclasses.replace(train, epochs=epochs)
+    if train.patience == "auto":
+        patient_epochs = max(_PATIENT_EPOCHS, _PATIENT_STEPS / steps_per_epoch)
+        patience = math.ceil(patient_epochs / train.eval_every_epochs)
+        patience = patience if number_of_epochs_is_open else 0
+        train = dataclasses.replace(train, patience=patience)
+    return train
+
+
+def _fit_batch(train: TrainConfig, events: int, sessions: int, shares: int) -> TrainConfig:
+    """The settings with a shape for batches."""
+    slots = 1 << max(1, events // _STEPS_PER_EPOCH).bit_length() - 1
+    slots = min(max(slots, _LEAST_SLOTS), _MOST_SLOTS)
+    if train.events == "auto":
+        long_rows = slots > _LEAST_SLOTS
+        train = dataclasses.replace(train, events=_LONG_ROW if long_rows else _SHORT_ROW)
+    row = train.number("events")
+    if train.lanes == "auto":
+        train = dataclasses.replace(train, lanes=shares * math.ceil(slots / row / shares))
+    if train.sessions == "auto":
+        wanted = _SESSIONS_TO_SPARE * row * sessions / max(events, 1)
+        wanted = _SESSIONS_STEP * math.ceil(wanted / _SESSIONS_STEP)
+        train = dataclasses.replace(train, sessions=min(max(wanted, 1), row))
+    return train
