@@ -37,6 +37,7 @@ class _Session:
         self.item_ids = history.item_ids[start : start + kept]
         self.user_position = start + np.arange(kept)
         self.starts_user = number == 0
+        self.seconds = np.maximum(history.times[start : start + kept] - history.times[0], 0)
         gap = 0 if number == 0 else history.times[start] - history.times[start - 1]
         self.gap_hours = max(float(gap), 0.0) / 3600
 
@@ -92,19 +93,21 @@ def _batch(rows: list[list[_Session]], width_s: np.ndarray, total: int) -> LaneB
     lanes, sessions = len(rows), len(width_s)
     first_s = np.cumsum(width_s) - width_s
     item_ids_bl = np.full((lanes, total), PADDING_ID, np.int32)
-    position_bl, user_position_bl, session_bl = np.zeros((3, lanes, total), np.int32)
+    position_bl, user_position_bl, seconds_bl, session_bl = np.zeros((4, lanes, total), np.int32)
     for lane, row in enumerate(rows):
         for slot, session in enumerate(row):
             place = first_s[slot] + np.arange(len(session.item_ids))
             item_ids_bl[lane, place] = session.item_ids
             position_bl[lane, place] = np.arange(len(place))
             user_position_bl[lane, place] = session.user_position
+            seconds_bl[lane, place] = session.seconds
             session_bl[lane, place] = slot
     weight_bl = (item_ids_bl >= FIRST_ITEM_ID).astype(np.float32)
     batch = Batch(
         item_ids_bl=item_ids_bl,
         position_bl=position_bl,
         user_position_bl=user_position_bl,
+        seconds_bl=seconds_bl,
         session_bl=session_bl,
         starts_session_bs=np.ones((lanes, sessions), bool),
         starts_user_bs=np.asarray([[session.starts_user for session in row] for row in rows]),

@@ -90,6 +90,7 @@ def _next_session(batch: Batch) -> NextEvent:
     return NextEvent(
         position_b=np.zeros_like(user_position_b),
         user_position_b=user_position_b,
+        seconds_b=batch.seconds_bl.max(axis=1),
         gap_hours_b=np.zeros(len(user_position_b), np.float32),
     )
 

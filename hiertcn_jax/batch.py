@@ -141,6 +141,8 @@ class Batch:
       item_ids_bl: int32. The item of each event, which is what the model predicts there.
       position_bl: int32. Index of the event in its session, counted over rows. 0 on padding.
       user_position_bl: int32. Index of the event in its user's history, likewise.
+      seconds_bl: int32. From the first event of its user to this one; 2**31 - 1 at most, 0 on
+        padding.
       session_bl: int32. Index of the event's session in the row, 0..s-1. 0 on padding.
       starts_session_bs: bool. False for a session continued from the row before, and for slots
         that hold none.
@@ -161,6 +163,7 @@ class Batch:
     item_ids_bl: Array
     position_bl: Array
     user_position_bl: Array
+    seconds_bl: Array
     session_bl: Array
     starts_session_bs: Array
     starts_user_bs: Array
@@ -203,6 +206,7 @@ def padding_batch(bucket: Bucket) -> Batch:
         item_ids_bl=np.full(events, PADDING_ID, np.int32),
         position_bl=np.zeros(events, np.int32),
         user_position_bl=np.zeros(events, np.int32),
+        seconds_bl=np.zeros(events, np.int32),
         session_bl=np.zeros(events, np.int32),
         starts_session_bs=np.zeros(sessions, bool),
         starts_user_bs=np.zeros(sessions, bool),
@@ -220,12 +224,14 @@ class NextEvent:
     Attributes:
       position_b: int32. Its index in its session. 0 starts a session.
       user_position_b: int32. Its index in its user's history. 0 starts a user.
+      seconds_b: int32. From the first event of its user to this one, as `Batch.seconds_bl`.
       gap_hours_b: float32. Where it starts a session, the hours since the last event of the session
         before; 0 at a user's first. It is not read elsewhere.
     """
 
     position_b: Array
     user_position_b: Array
+    seconds_b: Array
     gap_hours_b: Array
 
 

@@ -19,7 +19,7 @@ def pack(lanes, bucket):
     for users in lanes:
         lane_rows, lane_places, row = [], [], None
         for user in users:
-            user_position = 0
+            user_position, seconds_of_user = 0, seconds_of(user)
             for number, (gap, items) in enumerate(user):
                 for position, item in enumerate(items):
                     fresh = row is None or len(row["items"]) == bucket.events
@@ -34,7 +34,8 @@ def pack(lanes, bucket):
                         row["starts"].append((starts, starts and number == 0, gap if starts else 0))
                     lane_places.append((len(lane_rows) - 1, len(row["items"])))
                     row["items"].append(item)
-                    row["events"].append((position, user_position, row["sessions"] - 1))
+                    seconds, slot = seconds_of_user[user_position], row["sessions"] - 1
+                    row["events"].append((position, user_position, seconds, slot))
                     user_position += 1
         rows.append(lane_rows)
         places.append(lane_places)
@@ -44,8 +45,20 @@ def pack(lanes, bucket):
     ], places
 
 
+def seconds_of(user):
+    """Seconds from a user's first event to each: a minute and a little more from one to the next,
+    and gaps between sessions."""
+    seconds, now = [], 0
+    for gap, items in user:
+        now += int(3600 * gap)
+        for _ in items:
+            seconds.append(now)
+            now += 60 + 7 * len(seconds)
+    return [second - seconds[0] for second in seconds]
+
+
 def _batch(rows, bucket):
-    events = np.zeros((4, bucket.lanes, bucket.events), np.int32)
+    events = np.zeros((5, bucket.lanes, bucket.events), np.int32)
     starts = np.zeros((2, bucket.lanes, bucket.sessions), bool)
     gaps = np.zeros((bucket.lanes, bucket.sessions), np.float32)
     for lane, row in enumerate(rows):

@@ -76,7 +76,8 @@ def as_chunks(grid: GridBatch) -> Batch:
     return Batch(
         item_ids_bl=item_ids_bl,
         position_bl=np.where(real_bl, order_bl % places, 0).astype(np.int32),
-        user_position_bl=np.zeros(shape, np.int32),  # HierTCN does not read it.
+        user_position_bl=np.zeros(shape, np.int32),  # HierTCN does not read these two.
+        seconds_bl=np.zeros(shape, np.int32),
         session_bl=np.where(real_bl, order_bl // places, 0).astype(np.int32),
         starts_session_bs=np.ones((lanes, sessions), bool),
         starts_user_bs=grid.starts_user_bs,

@@ -16,6 +16,7 @@ _FIELDS = [
     ("item_id", np.int32),  # row of the item table
     ("position", np.int32),  # index in the session
     ("user_position", np.int32),  # index in the user's history
+    ("seconds", np.int32),  # since the user's first event
     ("session_in_user", np.int32),  # index of the session in the user's history
     ("gap_hours", np.float32),  # since the session before, at a session's first event; else 0
     ("target", np.bool_),  # of a part that is trained on or evaluated
@@ -55,6 +56,9 @@ class HistorySource(Protocol):
 
 
 _HISTORIES_AT_ONCE = 1024
+
+_LATEST = np.iinfo(np.int32).max
+"""Seconds, or 68 years."""
 
 
 def blocks_of(source: HistorySource) -> Iterator[tuple[int, Sequence[History]]]:
@@ -148,6 +152,7 @@ def encode(
     session_in_user_m = np.arange(len(owner_m)) - _starts(sessions)[owner_m]
     first_m = _starts(length_m)
     place_n = np.arange(lengths.sum())
+    first_n = _starts(lengths).repeat(lengths)
 
     dtype = event_dtype(negatives)
     events = np.empty(len(place_n), dtype)
@@ -156,7 +161,8 @@ def encode(
     events["time"] = np.concatenate([history.times for history in histories])[kept_n]
     events["item_id"] = np.concatenate([history.item_ids for history in histories])[kept_n]
     events["position"] = place_n - first_m.repeat(length_m)
-    events["user_position"] = place_n - _starts(lengths).repeat(lengths)
+    events["user_position"] = place_n - first_n
+    events["seconds"] = np.clip(events["time"] - events["time"][first_n], 0, _LATEST)
     events["session_in_user"] = session_in_user_m.repeat(length_m)
     events["target"] = target_m.repeat(length_m)
     # Times may decrease in logs prepared before overlapping sessions were merged: no gap there.

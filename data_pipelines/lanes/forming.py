@@ -52,6 +52,7 @@ def form_rows(
         item_ids_bl=item_ids_bl,
         position_bl=np.where(held_bl, event_bl["position"], 0),
         user_position_bl=np.where(held_bl, event_bl["user_position"], 0),
+        seconds_bl=np.where(held_bl, event_bl["seconds"], 0),
         session_bl=np.where(held_bl, session_bl, 0),
         starts_session_bs=by_session(starts_bl),
         starts_user_bs=by_session(event_bl["user_position"] == 0),

@@ -15,6 +15,7 @@ class Context(NamedTuple):
       is_event_bl: False on padding.
       position_bl: Index in the session.
       user_position_bl: Index in the user's history.
+      seconds_bl: Since the user's first event.
       session_bl: Index of the event's session in the row.
       starts_session_bs: Whether the session starts in this row.
       starts_user_bs: Whether a user starts with it.
@@ -24,6 +25,7 @@ class Context(NamedTuple):
     is_event_bl: Bool[Array, "b l"]
     position_bl: Int[Array, "b l"]
     user_position_bl: Int[Array, "b l"]
+    seconds_bl: Int[Array, "b l"]
     session_bl: Int[Array, "b l"]
     starts_session_bs: Bool[Array, "b s"]
     starts_user_bs: Bool[Array, "b s"]
@@ -36,6 +38,7 @@ class Context(NamedTuple):
             batch.item_ids_bl != PADDING_ID,
             batch.position_bl,
             batch.user_position_bl,
+            batch.seconds_bl,
             batch.session_bl,
             batch.starts_session_bs,
             batch.starts_user_bs,
@@ -50,6 +53,7 @@ class Context(NamedTuple):
             jnp.ones_like(position_bl, bool),
             position_bl,
             user_position_bl,
+            event.seconds_b[:, None],
             jnp.zeros_like(position_bl),
             position_bl == 0,
             user_position_bl == 0,

@@ -56,7 +56,10 @@ def apply(model, method, params, *arguments):
 def next_event(batch):
     """What is known of the one event of each lane in a batch of `EVENT`."""
     return NextEvent(
-        batch.position_bl[:, 0], batch.user_position_bl[:, 0], batch.gap_hours_bs[:, 0]
+        batch.position_bl[:, 0],
+        batch.user_position_bl[:, 0],
+        batch.seconds_bl[:, 0],
+        batch.gap_hours_bs[:, 0],
     )
 
 

@@ -36,5 +36,12 @@ def test_gap_is_in_hours_and_never_negative():
     np.testing.assert_array_equal(events["gap_hours"], np.float32([0, 0, 0.5, 0]))
 
 
+def test_seconds_end_with_32_bits():
+    record = walking.history([2, 2], [0, 0])
+    record.times[:] = [5, 4, 5 + 2**31, 5 + 2**40]
+    events = encode([record], [0], [0], TRAIN)[0].view(EVENT)
+    assert events["seconds"].tolist() == [0, 0, 2**31 - 1, 2**31 - 1]
+
+
 def test_stream_names_its_targets():
     assert [str(stream) for stream in STREAMS] == ["train", "train+valid", "valid", "test"]

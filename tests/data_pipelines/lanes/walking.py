@@ -101,6 +101,7 @@ def walk_user(source, user, stream):
                     "session_in_user": session,
                     "position": position,
                     "user_position": place,
+                    "seconds": max(0, int(record.times[place]) - int(record.times[0])),
                     "item_id": int(record.item_ids[place]),
                     "time": int(record.times[place]),
                     "target": split >= stream.first_target,
@@ -137,6 +138,7 @@ def row_arrays(row, bucket, evaluated):
             "item_ids_bl": np.int32,
             "position_bl": np.int32,
             "user_position_bl": np.int32,
+            "seconds_bl": np.int32,
             "session_bl": np.int32,
             "loss_weight_bl": np.float32,
             "scored_bl": bool,
@@ -164,6 +166,7 @@ def row_arrays(row, bucket, evaluated):
         arrays["item_ids_bl"][place] = event["item_id"]
         arrays["position_bl"][place] = event["position"]
         arrays["user_position_bl"][place] = event["user_position"]
+        arrays["seconds_bl"][place] = event["seconds"]
         arrays["session_bl"][place] = slot
         arrays["loss_weight_bl"][place] = known
         arrays["scored_bl"][place] = known and evaluated
