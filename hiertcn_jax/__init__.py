@@ -1,3 +1,3 @@
-"""HierTCN in JAX: hierarchical temporal convolutional networks for users who come back."""
+"""HierTCN in JAX: hierarchical temporal convolutional networks for returning users."""
 
 __version__ = "0.1.0"

@@ -1,9 +1,9 @@
-"""The batch: the next chunk of every lane, of one fixed shape.
+"""The batch: the next row of every lane, with one fixed shape.
 
 A batch has `b` lanes. A lane is an endless stream of events: session after session, user after
-user; a batch holds the next row of each. A row closes when `l` events are in it, or when it would
-touch more than `s` sessions; only then is its tail padding. What a row needs of the rows before it
-travels in the model's carry, so a session may be longer than a row.
+user. A batch holds the next row of each. A row closes when it has `l` events, or when it would
+touch more than `s` sessions; only then does it end with padding. What a row needs from earlier rows
+is in the model's carry, so a session may be longer than a row.
 
 Names end in their axes:
 
@@ -11,7 +11,7 @@ Names end in their axes:
     l  events in a row                   h  width of the GRU's state
     s  sessions that a row touches       c  channels of the TCN, width of its input
     k  candidates or negatives           v  rows of the item table: padding, unknown, catalogue
-    u  distinct items of a batch         n  events picked out of a batch (scored ones, say)
+    u  distinct items of a batch         n  selected events (for example scored ones)
 """
 
 import dataclasses
@@ -21,29 +21,33 @@ import jax
 import numpy as np
 
 PADDING_ID = 0
-"""Row 0 of the item table: no event is here."""
+"""Row 0 of the item table: no event."""
 
 UNKNOWN_ID = 1
-"""Row 1: an item outside the training vocabulary. An event like others, but never a target."""
+"""Row 1: an item outside the training vocabulary. An ordinary event, but never a target."""
 
 FIRST_ITEM_ID = 2
-"""Rows 2.. are the catalogue: the items of the training vocabulary."""
+"""The first row of the catalogue, the items of the training vocabulary."""
 
 Array = Any
-"""A numpy array on the host, a jax array on the device; the annotations beside give the shape."""
+"""A numpy array on the host, a jax array on the device; the names of fields give the axes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """The fixed shape of a batch. One shape is one compilation.
+    """The fixed shape of a batch. Each shape is compiled once.
 
     Attributes:
       lanes: `b`, over all processes.
       events: `l`, events in a row.
-      sessions: `s`, sessions that one row may touch.
+      sessions: `s`, the most sessions that one row may touch.
 
     Raises:
       ValueError: A size is below 1.
+
+    Example:
+      >>> padding_batch(Bucket(lanes=4, events=32, sessions=8)).item_ids_bl.shape
+      (4, 32)
     """
 
     lanes: int
@@ -66,11 +70,11 @@ class TableItems:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RowItems:
-    """Ids are places in the list of table rows that the batch touches (`rows` mode).
+    """Ids are positions in the list of table rows that the batch touches (`rows` mode).
 
     Attributes:
-      distinct_u: int32. Those rows, each once; [0] is PADDING_ID, [1] is UNKNOWN_ID, the tail is
-        filled up with PADDING_ID.
+      distinct_u: int32. Those rows, each once; [0] is PADDING_ID, [1] is UNKNOWN_ID, and PADDING_ID
+        fills up the tail.
     """
 
     distinct_u: Array
@@ -79,13 +83,13 @@ class RowItems:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GivenItems:
-    """Ids are places in the embeddings that the batch brings (`given` mode).
+    """Ids are positions in the embeddings that the batch brings (`given` mode).
 
     Attributes:
-      table_ud: float. An embedding for each distinct item. Rows 0 and 1 are empty: those of padding
-        and unknown are learned, and the step fills them in.
+      table_ud: float. An embedding for each distinct item. Rows 0 and 1 are empty: the embeddings
+        of padding and unknown are learned, and the step fills them in.
       log_q_mu: float32 or None. The log-probability of each item under each of the loss's m sources
-        of negatives; None where nothing is trained.
+        of negatives; None outside training.
     """
 
     table_ud: Array
@@ -95,14 +99,14 @@ class GivenItems:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ListedItems:
-    """Ids are table rows; each process brings the embeddings of those that its lanes touch.
+    """Ids are table rows; each process brings the embeddings of the rows that its lanes touch.
 
-    `given` mode of several processes, as the batches leave the loaders. The step makes `GivenItems`
-    of them (`devices.distinct_items.resolve_items`).
+    Loaders make these in `given` mode with several processes. The step turns them into `GivenItems`
+    (`devices.distinct_items.resolve_items`).
 
     Attributes:
-      listed_u: int32. The rows that each process brings, one process after the other; the same row
-        may be there several times.
+      listed_u: int32. The rows that each process brings, in the order of the processes; a row may
+        occur several times.
       table_ud: float. An embedding for each of them; empty for padding and unknown.
       log_q_mu: float32 or None. See `GivenItems`.
     """
@@ -115,49 +119,49 @@ class ListedItems:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EmbeddedItems:
-    """Ids are rows of these embeddings: what models are called with.
+    """Ids are rows of these embeddings. Models are called with these.
 
     Attributes:
-      table_ud: float32. Complete, padding and unknown included; u = v where it is the whole table.
+      table_ud: float32. Complete, including padding and unknown; u = v for the whole table.
     """
 
     table_ud: Array
 
 
 Items = TableItems | RowItems | GivenItems | ListedItems | EmbeddedItems
-"""What the ids of a batch point into."""
+"""What the ids of a batch refer to."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What the device gets: a pytree of arrays, numpy before the transfer and jax after it.
+    """Input of the device: a pytree of arrays, numpy before the transfer and jax after it.
 
-    Events stand at the front of a row, padding only after them. The type of `items` says what all
-    ids of the batch point into. In each of them 0 is padding (`PADDING_ID`), 1 the unknown item
+    Events are at the start of a row, padding only after them. The type of `items` says what all ids
+    of the batch refer to. In each of them 0 is padding (`PADDING_ID`), 1 the unknown item
     (`UNKNOWN_ID`), and known items follow (`FIRST_ITEM_ID`..).
 
     Attributes:
-      item_ids_bl: int32. The item of each event, which is what the model predicts there.
+      item_ids_bl: int32. The item of each event, which the model predicts there.
       position_bl: int32. Index of the event in its session, counted over rows. 0 on padding.
-      user_position_bl: int32. Index of the event in its user's history, likewise.
+      user_position_bl: int32. Index of the event in its user's history. 0 on padding.
       seconds_bl: int32. From the first event of its user to this one; 2**31 - 1 at most, 0 on
         padding.
       session_bl: int32. Index of the event's session in the row, 0..s-1. 0 on padding.
-      starts_session_bs: bool. False for a session continued from the row before, and for slots
-        that hold none.
-      starts_user_bs: bool. True at a user's first session, where it starts.
-      gap_hours_bs: float32. Hours from the last event of the session before to the first of this
-        one; 0 at a user's first and where the session is continued.
+      starts_session_bs: bool. False for a session continued from the row before, and for empty
+        slots.
+      starts_user_bs: bool. True where a user's first session starts.
+      gap_hours_bs: float32. Hours from the last event of the previous session to the first of this
+        one; 0 at a user's first session and where a session continues.
       loss_weight_bl: float32. 0 on padding, unknown targets and events that are not trained on.
       scored_bl: bool. True where the event is a target of the evaluation.
-      negatives_k: int32 or None. Items that serve every event as negatives.
-      negatives_blk: int32 or None. Negatives of each event's own: what was shown beside it, then
-        what was drawn for it. PADDING_ID: no candidate.
-      memory_ids_blk: int32 or None. Items that memory speaks of at each event; PADDING_ID for none.
-      memory_counts_blkf: float32 or None. What it says of each (`memory.lists.FEATURES`).
+      negatives_k: int32 or None. Items that every event has as negatives.
+      negatives_blk: int32 or None. Each event's own negatives: first impressions, then those drawn
+        for it. PADDING_ID: no candidate.
+      memory_ids_blk: int32 or None. Items that memory lists for each event; PADDING_ID for none.
+      memory_counts_blkf: float32 or None. Memory's counts of each (`memory.lists.FEATURES`).
       clock_blg: float32 or None. Hour of the day and of the week, each as sine and cosine.
-      items: What the ids point into.
+      items: What the ids refer to.
     """
 
     item_ids_bl: Array
@@ -187,7 +191,7 @@ class Batch:
 
     @property
     def ids(self) -> dict[str, Array]:
-        """The fields that hold ids, by name; what a batch does not have is left out."""
+        """The fields that hold ids, by name, without those that are None."""
         names = ("item_ids_bl", "negatives_k", "negatives_blk", "memory_ids_blk")
         return {name: ids for name in names if (ids := getattr(self, name)) is not None}
 
@@ -199,7 +203,7 @@ class Batch:
 
 
 def padding_batch(bucket: Bucket) -> Batch:
-    """A batch without any event, to make parameters and shapes from."""
+    """A batch without any event, to initialize parameters and shapes."""
     events = (bucket.lanes, bucket.events)
     sessions = (bucket.lanes, bucket.sessions)
     return Batch(
@@ -219,14 +223,14 @@ def padding_batch(bucket: Bucket) -> Batch:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NextEvent:
-    """What is known of the next event of each lane before it happens: everything but its item.
+    """What is known of each lane's next event before it happens: everything but its item.
 
     Attributes:
       position_b: int32. Its index in its session. 0 starts a session.
       user_position_b: int32. Its index in its user's history. 0 starts a user.
       seconds_b: int32. From the first event of its user to this one, as `Batch.seconds_bl`.
-      gap_hours_b: float32. Where it starts a session, the hours since the last event of the session
-        before; 0 at a user's first. It is not read elsewhere.
+      gap_hours_b: float32. If it starts a session, the hours since the last event of the previous
+        session; 0 at a user's first. Ignored otherwise.
     """
 
     position_b: Array
@@ -237,16 +241,16 @@ class NextEvent:
 
 @dataclasses.dataclass(frozen=True)
 class BatchInfo:
-    """What only the host needs to know about a batch.
+    """Facts about a batch that only the host needs.
 
     Attributes:
       user_bs: int64. Index of the user's record in the histories, -1 for a slot without a session.
-      session_in_user_bs: int32. Index of the session in its user's history, -1 likewise.
+      session_in_user_bs: int32. Index of the session in its user's history, -1 without a session.
       time_bl: int64. Seconds since the epoch, 0 on padding.
-      item_ids_bl: int32. Rows of the item table, whatever the ids of the batch point into.
-      target_bl: bool. Events of the part that is trained on or evaluated, unknown items included:
+      item_ids_bl: int32. Rows of the item table, whatever the ids of the batch refer to.
+      target_bl: bool. Events of the part that is trained on or evaluated, including unknown items:
         `target_bl & (item_ids_bl == UNKNOWN_ID)` are the unknown targets.
-      ends_user_bl: bool. The last event of its user's history, as far as it is gone through.
+      ends_user_bl: bool. The last event of its user's history, as far as the loader reads it.
     """
 
     user_bs: np.ndarray

@@ -1,8 +1,8 @@
-"""What the configs of all models share; what a model has of its own is in its file.
+"""The settings that all models share. A model's own settings are in its file.
 
-A layer that several models have brings a class of its settings (`GRUConfig`, `TCNConfig`), which
-the configs of these models inherit. So a config is flat: its fields are the flags, and the keys of
-its JSON.
+A layer that several models use brings a class of its settings (`GRUConfig`, `TCNConfig`), which the
+configs of these models inherit. So a config is flat: its fields are the flags, and the keys of its
+JSON.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ DType = Literal["float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Settings):
-    """What decides the shape and meaning of the parameters, of any model.
+    """Settings of any model that decide the shape and meaning of its parameters.
 
     Attributes:
-      widths: The fields that are the model's own widths, which a budget of parameters scales.
+      widths: The fields with the model's own widths, which a budget of parameters scales.
     """
 
     widths: ClassVar[tuple[str, ...]] = ()
@@ -30,55 +30,56 @@ class ModelConfig(Settings):
     item_dim: int = setting(128, "Width of an item embedding.", at_least=1)
     projection_dim: int = setting(
         0,
-        "Width of a projection of item embeddings that the model reads instead of them; 0: none.",
+        "Width of a projection of item embeddings that the model reads instead of them. 0: none.",
         at_least=0,
     )
     dropout: float = setting(
         0.0,
-        "Share of activations dropped after each convolution, GRU layer and layer of an attention"
-        " block.",
+        "Share of activations dropped after each convolution, GRU layer, and layer of an attention "
+        "block.",
         at_least=0,
         below=1,
     )
-    input_dropout: float = setting(0.0, "Share of the input channels dropped.", at_least=0, below=1)
+    input_dropout: float = setting(
+        0.0, "Share of the model's input channels dropped.", at_least=0, below=1
+    )
     normalize: Normalize = setting(
         "none",
-        "L2-normalise nothing, the prediction, or prediction and item embeddings.",
+        "L2-normalize nothing, the prediction, or both the prediction and the item embeddings.",
     )
-    temperature: float = setting(1.0, "The prediction is divided by it.", above=0)
+    temperature: float = setting(1.0, "The prediction is divided by this before scoring.", above=0)
     item_bias: bool = setting(
         True,
-        "Whether each item has a bias in its score; items of given embeddings have none.",
+        "Whether each item's score has a bias. Items with given embeddings have none.",
     )
     tied_output: bool = setting(
         True,
-        "Whether items are scored by their input embeddings; False learns a second table.",
+        "Score items by their input embeddings. False learns a second table for scores.",
     )
     unknown_rate: float = setting(
         0.01,
-        "Share of training inputs replaced by the unknown item, which trains its row.",
+        "Share of training inputs replaced by the unknown item, so that its embedding is learned.",
         at_least=0,
         below=1,
     )
     item_mode: ItemMode = setting(
         "auto",
-        "dense updates the whole item table in each step, rows only the rows of a batch; given "
-        "reads the rows of a batch from --item_embeddings, which are not trained. auto is given "
-        "where there are such embeddings, otherwise the quicker of the other two for the "
-        "catalogue and the loss.",
+        "How training updates item embeddings. dense: all of them in each step. rows: those of "
+        "the batch's items. given: none, they are read from --item_embeddings. auto: given with "
+        "--item_embeddings, otherwise the faster of dense and rows for this catalogue and loss.",
     )
     dtype: DType = setting(
         "float32",
-        "Type that matrix products are computed in; parameters and losses stay float32.",
+        "Type of matrix products. Parameters and losses are always float32.",
     )
     memory: tuple[str, ...] = setting(
         (),
-        "Memories that add to scores, of world (what all pick now), followers (what follows the "
-        "last items) and own (what the user picked before); empty for none.",
+        "Memories whose counts add to scores: world (what all users pick now), followers (what "
+        "follows the last items), own (what the user picked before). Empty: none.",
     )
     memory_units: int = setting(
         0,
-        "Units of a small network on the counts of memory, beside their weights; 0 for none.",
+        "Hidden units of a small network on memory's counts, added to their weights. 0: none.",
         at_least=0,
     )
 
@@ -99,5 +100,5 @@ class ModelConfig(Settings):
 
     @property
     def width_unit(self) -> int:
-        """The model's own widths are multiples of it."""
+        """The model's own widths must be multiples of it."""
         return 1

@@ -1,15 +1,15 @@
-"""Settings: frozen dataclasses whose fields say once what they hold, its bounds, and what it means.
+"""Settings: frozen dataclasses whose fields state their type, bounds and meaning once.
 
     @dataclasses.dataclass(frozen=True)
     class GRUConfig(Settings):
         gru_dim: int = setting(128, "Width of one GRU layer.", at_least=1)
 
-The rest is made from that: the check where a config is built (`gru_dim=0: must be >= 1`), its
-JSON, and its flags (`data_pipelines.commands.settings_flags`). Docstrings are not read, so all of
+Everything else comes from that: the check when a config is built (`gru_dim=0: must be >= 1`), its
+JSON, and its flags (`data_pipelines.commands.settings_flags`). Docstrings are not used, so all of
 it works under `python -OO` too.
 
 A field is a bool, int, float, str, one of a few words (`Literal`), a tuple of ints, of texts, or of
-(source, count) pairs; or any of these or None; or an int or one of a few words (`int |
+(source, count) pairs; or one of these or None; or an int or one of a few words (`int |
 Literal["auto"]`).
 """
 
@@ -27,22 +27,22 @@ T = TypeVar("T")
 _SETTING = "setting"
 
 INT_LIMIT = 2**31
-"""Whole numbers are below it, unless a field says otherwise: arrays of indices hold them, and of a
-larger seed JAX would take the lower 32 bits without a word."""
+"""Limit of whole numbers, unless a field sets another: arrays of indices hold smaller ones, and JAX
+would silently take the lower 32 bits of a larger seed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What `setting` says of a field, besides its type and default.
+    """What `setting` records about a field, besides its type and default.
 
     Attributes:
       help: One or two sentences for its flag's help.
-      at_least, above: Its lower bound, itself allowed or not; of a list, that of each item.
-      at_most, below: Its upper bound, likewise.
-      filled: Whether a list has to have an item.
+      at_least, above: Its lower bound, inclusive or exclusive; for a list, that of each item.
+      at_most, below: Its upper bound, inclusive or exclusive.
+      filled: Whether a list must have an item.
       flag: Name of its flag; "" takes the field's.
-      adds_up: Whether the items of a list flag that is given several times add up. Otherwise the
-        last counts, as with other flags.
+      adds_up: Whether repeating a list flag adds items. Otherwise the last one counts, as with
+        other flags.
     """
 
     help: str = ""
@@ -55,7 +55,7 @@ class Setting:
     adds_up: bool = False
 
     def admits(self, number: float) -> bool:
-        """Whether a number is within the bounds. NaN is within none."""
+        """Whether a number is within the bounds. NaN never is."""
         return (
             (self.at_least is None or number >= self.at_least)
             and (self.above is None or number > self.above)
@@ -77,7 +77,7 @@ class Setting:
 
 
 def setting(default: T, text: str, **said: Any) -> T:
-    """A field of a class of settings.
+    """Declares a field of a class of settings.
 
     Args:
       default: Its default.
@@ -93,8 +93,8 @@ class Kind(NamedTuple):
 
     Attributes:
       type: The Python type.
-      name: What such a value is called, for messages.
-      fits: Whether a value is one.
+      name: Name of such a value in messages.
+      fits: Tells whether a value has this type.
       item: Type of the items of a tuple; None: it is no tuple.
     """
 
@@ -143,12 +143,12 @@ class Field:
     Attributes:
       name: Its name.
       kind: Its type, without None.
-      choices: The words that it may be; none: any.
-      words: The words that it may be instead of a value of its type.
+      choices: The allowed words; empty: any.
+      words: Words that are allowed besides values of its type.
       optional: Whether it may be None.
-      default: Its default; None where it has none.
-      setting: What is said of it.
-      owner: The class that has it first.
+      default: Its default; None if it has none.
+      setting: Its bounds, help and flag.
+      owner: The class that declares it first.
     """
 
     name: str
@@ -167,11 +167,11 @@ class Field:
 
     @property
     def expected(self) -> str:
-        """What its values are, in words."""
+        """A description of its values."""
         return " or ".join([self.kind.name, *self.words])
 
     def check(self, value: Any) -> None:
-        """Raises a ValueError where a value is of another type, or out of range."""
+        """Raises a ValueError if a value has another type, or is out of range."""
         if (value is None and self.optional) or value in self.words:
             return
         shown = f"{self.name}={shortly(value)}"
@@ -197,7 +197,7 @@ class Field:
             raise ValueError(f"{shown}: must be a number")
 
     def from_json(self, value: Any) -> Any:
-        """A JSON value as the field holds it, not checked yet: lists are tuples."""
+        """Converts a JSON value to the field's type, without checks: lists become tuples."""
         if isinstance(value, list | tuple):
             return tuple(self.from_json(item) for item in value)
         if self.kind.type is float and type(value) is int:
@@ -205,7 +205,7 @@ class Field:
         return value
 
     def from_typed(self, value: Any) -> Any:
-        """A JSON value, or a list as it is typed in a flag (`8,16`), as the field holds it.
+        """Converts a JSON value, or a list as typed in a flag (`8,16`), to the field's type.
 
         Raises:
           ValueError: An item of a list cannot be read.
@@ -234,7 +234,7 @@ class Field:
 
     @staticmethod
     def item_text(item: Any) -> str:
-        """An item of a list as it is typed."""
+        """An item of a list as typed in a flag."""
         return f"{item[0]}:{item[1]}" if isinstance(item, tuple) else str(item)
 
 
@@ -256,7 +256,7 @@ def _fields_of(kind: type) -> tuple[Field, ...]:
 
 
 def _said(bases: list[type], name: str) -> Setting:
-    """What is said of a field: a class that only changes its default or words says nothing."""
+    """The `Setting` of a field. A subclass that only changes its default or words inherits it."""
     for base in bases:
         said = base.__dataclass_fields__[name].metadata.get(_SETTING)  # type: ignore[attr-defined]
         if said is not None:
@@ -265,7 +265,7 @@ def _said(bases: list[type], name: str) -> Setting:
 
 
 def _typed(hint: Any) -> tuple[Kind, tuple[str, ...], tuple[str, ...], bool]:
-    """Of a type: its kind, its choices, its words beside the kind, whether None is a value."""
+    """Splits a type hint: its kind, its choices, words besides the kind, whether None is allowed."""
     parts = [hint]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         parts = list(typing.get_args(hint))
@@ -286,9 +286,9 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings:
-    """Base of config classes: checked where they are built; to and from JSON values."""
+    """Base of config classes: checked when built; converts to and from JSON values."""
 
-    # Types are checked below, in one line that names the field; checkers of annotations look away.
+    # `__post_init__` checks types, with one line that names the field; checkers must skip this.
     __no_type_check__ = True
 
     def __post_init__(self) -> None:
@@ -301,14 +301,14 @@ class Settings:
 
     @classmethod
     def from_dict(cls: type[SettingsT], values: Any, name: str = "") -> SettingsT:
-        """The config of these JSON values; a field that they lack has its default.
+        """Builds the config from JSON values; a missing field takes its default.
 
         Args:
           values: By the names of the fields.
-          name: What the values are called, for messages.
+          name: Name of the values in messages.
 
         Raises:
-          ValueError: A field is unknown, of another type, or out of range.
+          ValueError: A field is unknown, has another type, or is out of range.
         """
         if not isinstance(values, Mapping):
             what = name or cls.__name__
@@ -325,7 +325,7 @@ class Settings:
 
 
 def shortly(value: Any) -> str:
-    """The value in a few characters of one line."""
+    """The value in a few characters on one line."""
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else f"{text[:100]} ... {text[-90:]}"
 

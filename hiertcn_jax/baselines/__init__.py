@@ -1,8 +1,8 @@
-"""Rankers without a neural network, behind one protocol; `registry.RANKERS` has them by name.
+"""Rankers without a neural network, with one protocol; `registry.RANKERS` lists them by name.
 
 Each is fitted on the fitted part of all users' histories, and then scores the catalogue for one
-event at a time. Items outside the vocabulary are left out everywhere, as if they had not been
-picked: they are neither counted, nor scored, nor a place in a session.
+event at a time. Items outside the vocabulary are ignored everywhere, as if nobody had picked them:
+they are not counted, not scored, and take no position in a session.
 
 Imports: batch, settings.
 """
@@ -28,15 +28,15 @@ class FittedHistory(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Everything that is known of a user when one event is to be predicted.
+    """Everything known of a user when an event is to be predicted.
 
     Attributes:
       item_ids_n: int32. Items so far, in order; UNKNOWN_ID for items outside the vocabulary.
       times_n: int64. Their times, seconds.
-      previous_start: Where the session before the running one starts in them; `session_start` in
-        a user's first session.
-      session_start: Where the running session starts in them; n at a session's first event.
-      time: Of the event itself, seconds.
+      previous_start: Index in them where the previous session starts; equals `session_start` in a
+        user's first session.
+      session_start: Index in them where the current session starts; n at a session's first event.
+      time: Time of the event itself, seconds.
     """
 
     item_ids_n: np.ndarray
@@ -48,14 +48,14 @@ class Context(NamedTuple):
 
 @runtime_checkable
 class Ranker(Protocol):
-    """A ranker: learns from histories, scores the catalogue for one event at a time."""
+    """A ranker learns from histories, and scores the catalogue for one event at a time."""
 
     @property
     def causal(self) -> bool:
-        """Whether all that a score takes from other users lies before the event's time."""
+        """Whether scores use other users' events only from before the event's time."""
 
     def fit(self, histories: Iterable[FittedHistory]) -> None:
-        """Learns from the fitted part, and from nothing that was fitted before."""
+        """Learns from the fitted part, and forgets everything from earlier calls."""
 
     def score(self, context: Context) -> np.ndarray:
-        """Float [v]: a score for every row of the item table; rows 0 and 1 are not looked at."""
+        """Float [v]: a score for every row of the item table; rows 0 and 1 are ignored."""

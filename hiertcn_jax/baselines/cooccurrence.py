@@ -1,7 +1,7 @@
-"""Which items are picked in the same sessions, as sparse matrices.
+"""Counts which items occur in the same sessions, as sparse matrices.
 
-A session of n items has n^2 pairs: a crawler's 8,000 views would be 64 million. So pairs are either
-counted a few rows at a time, or those of long sessions are never made.
+A session of n items has n^2 pairs; a crawler's 8,000 views would give 64 million. So pairs are
+counted a few rows at a time, or long sessions are stored without making pairs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,19 +13,19 @@ from scipy import sparse
 from hiertcn_jax.baselines.events import FittedEvents
 
 _PAIRS_AT_ONCE = 1 << 21
-"""Pairs in memory at a time, at most, but for one row's."""
+"""Most pairs in memory at a time, except for a single row with more."""
 
 _MOST_PAIRED_ITEMS = 256
-"""A session of more distinct items is kept as its items, which are fewer numbers than its pairs."""
+"""A session with more distinct items is stored as its items, which are fewer than its pairs."""
 
 
 class Cooccurrence(NamedTuple):
     """Counts of sessions.
 
     Attributes:
-      pairs_vv: Sessions of few items that hold both items; symmetric, its diagonal is empty.
-      sessions_v: float64. Sessions that hold the item, of few items or of many.
-      long_mv: The sessions of many items: 1 where one holds an item.
+      pairs_vv: Number of short sessions that contain both items; symmetric, with an empty diagonal.
+      sessions_v: float64. Number of sessions that contain the item, short or long.
+      long_mv: The long sessions: 1 if the session contains the item.
     """
 
     pairs_vv: sparse.csr_array
@@ -34,7 +34,7 @@ class Cooccurrence(NamedTuple):
 
 
 def session_items(events: FittedEvents, rows: int) -> sparse.csr_array:
-    """[m, v]: 1 where a session holds an item, also where it was picked more than once.
+    """[m, v]: 1 if a session contains an item, however often.
 
     Args:
       events: The fitted part.
@@ -49,7 +49,7 @@ def session_items(events: FittedEvents, rows: int) -> sparse.csr_array:
 
 
 def pairs_by_rows(holds_mv: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_array]]:
-    """Counts the sessions that hold both items of a pair, some rows at a time.
+    """Counts the sessions that contain both items of a pair, some rows at a time.
 
     Args:
       holds_mv: See `session_items`.
@@ -71,7 +71,7 @@ def pairs_by_rows(holds_mv: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_
 
 
 def cooccurrence(events: FittedEvents, rows: int) -> Cooccurrence:
-    """Counts pairs of items by the sessions that hold both, but for sessions of many items.
+    """Counts the short sessions that contain both items of a pair, and collects the long ones.
 
     Args:
       events: The fitted part.
@@ -86,7 +86,7 @@ def cooccurrence(events: FittedEvents, rows: int) -> Cooccurrence:
 
 
 def sum_cooccurrence(blocks: Iterable[FittedEvents], rows: int) -> Cooccurrence:
-    """`cooccurrence` of events that come in blocks, the sessions of each its own.
+    """`cooccurrence` of events in blocks. No session spans two blocks.
 
     Args:
       blocks: At least one.
@@ -104,7 +104,7 @@ def sum_cooccurrence(blocks: Iterable[FittedEvents], rows: int) -> Cooccurrence:
 
 
 def _off_diagonal(pairs_iv: sparse.sparray, first: int) -> sparse.csr_array:
-    """The pairs of rows from `first` on, without those of an item with itself."""
+    """The pairs in rows from `first` on, without pairs of an item with itself."""
     pairs = sparse.coo_array(pairs_iv)
     kept_n = pairs.col != pairs.row + first
     kept = (pairs.data[kept_n], (pairs.row[kept_n], pairs.col[kept_n]))

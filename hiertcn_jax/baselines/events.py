@@ -1,4 +1,4 @@
-"""The known events of the fitted part laid end to end, and those of a context."""
+"""The known events of the fitted part, laid end to end, and those of a context."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -41,17 +41,17 @@ def fitted_events(histories: Iterable[FittedHistory]) -> FittedEvents:
 
 
 def known_items(context: Context, start: int = 0, end: int | None = None) -> np.ndarray:
-    """The items of the context from place `start` up to `end` that are in the vocabulary."""
+    """The items of the context from index `start` up to `end` that are in the vocabulary."""
     item_n = context.item_ids_n[start:end]
     return item_n[item_n >= FIRST_ITEM_ID]
 
 
 def query_items(context: Context) -> np.ndarray:
-    """Items to find a session's next by: of the running session, or of the session before.
+    """Items to find neighbours with: of the current session, or else of the previous one.
 
-    The models of sessions in the literature predict from a session's second event on. At its
-    first event, and as long as no item of it is known, the user's session before stands in for
-    it; in a user's first session there is nothing.
+    Session models in the literature predict from a session's second event on. At its first event,
+    and as long as it has no known item, the user's previous session is used; in a user's first
+    session the result is empty.
     """
     running = known_items(context, context.session_start)
     if len(running):

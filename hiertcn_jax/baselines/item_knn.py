@@ -1,4 +1,4 @@
-"""Item-kNN: items that share sessions with those of the running session."""
+"""Item-kNN: scores items by the sessions they share with items of the current session."""
 
 from collections.abc import Iterable
 
@@ -13,25 +13,25 @@ from hiertcn_jax.settings import at_least, between
 
 
 class ItemKNN:
-    """Cosine of the sessions that hold two items, shrunk for rare ones.
+    """Cosine similarity of two items' sessions, shrunk for rare items.
 
-    Item-KNN of Hidasi et al. 2016 and of session-rec (`knn/iknn.py`), which look at the last item
-    alone:
+    Item-KNN of Hidasi et al. 2016 and of session-rec (`knn/iknn.py`), which use only the last
+    item:
 
         similarity(i, j) = n_ij / ((n_i + shrinkage)^balance * (n_j + shrinkage)^(1 - balance))
         score(j) = sum over the session's items i of session_decay^age(i) * similarity(i, j)
 
-    where n_i counts the sessions that hold i, n_ij those that hold both, and age(i) is 0 for the
-    last item, 1 for the one before, and so on. At a session's first event the user's session
-    before stands in for it. Not causal: all fitted sessions count, whenever they were.
+    where n_i counts the sessions that contain i, n_ij those that contain both, and age(i) is 0 for
+    the last item, 1 for the one before, and so on. At a session's first event the user's previous
+    session is used. Not causal: all fitted sessions count, whenever they took place.
 
     Args:
       rows: `v`, rows of the item table.
-      shrinkage: Sessions; lowers the similarity of items with few of them.
+      shrinkage: In sessions; lowers the similarity of items with few of them.
       balance: 0.5 is the cosine, 1 the confidence of the rule i -> j.
-      neighbours: Items that have a similarity to an item, the greatest; of equal ones the lower id.
-      session_decay: In [0, 1]; 0 leaves the last item alone.
-      remind: Items of the session that is looked from are scored too.
+      neighbours: How many similar items to keep for each item; of equal ones the lower ids.
+      session_decay: In [0, 1]; 0 uses only the last item.
+      remind: Whether to score items of the session itself too.
 
     Raises:
       ValueError: A setting is out of range.
@@ -69,17 +69,17 @@ class ItemKNN:
         self._similarity_vv = sparse.csr_array(sparse.vstack(blocks))
 
     def score(self, context: Context) -> np.ndarray:
-        """Similarity to the session's items, decayed by how long ago they were picked."""
+        """Similarity to the session's items, with decay by age."""
         items = query_items(context)
         weights = float(self._session_decay) ** np.arange(len(items))[::-1]
-        # Of a long session, few count.
+        # Of a long session, few items have a weight.
         item_q, weight_q = items[weights > 0], weights[weights > 0]
         first_q = self._similarity_vv.indptr[item_q]
         size_q = self._similarity_vv.indptr[item_q + 1] - first_q
         place_n = places_of(first_q, size_q)
         value_n = np.repeat(weight_q, size_q) * self._similarity_vv.data[place_n]
         scores_v = np.bincount(self._similarity_vv.indices[place_n], value_n, self._rows)
-        # bincount of nothing is of integers.
+        # bincount of an empty array is integer.
         scores_v = scores_v.astype(np.float64)
         if not self._remind:
             scores_v[items] = 0
@@ -87,7 +87,7 @@ class ItemKNN:
 
 
 def greatest_of_rows(matrix_iv: sparse.csr_array, number: int) -> sparse.csr_array:
-    """The `number` greatest entries of each row; of equal ones those of the lower columns."""
+    """The `number` greatest entries of each row; of equal ones those in lower columns."""
     matrix_iv.sort_indices()
     data_n, indptr = matrix_iv.data, matrix_iv.indptr
     kept_n = np.ones(len(data_n), bool)

@@ -11,15 +11,15 @@ def svd_item_vectors(counts: Cooccurrence, dim: int, shrinkage: float, seed: int
     """Vectors whose inner products approximate how often two items share a session.
 
     The shrunk cosine n_ij / sqrt((n_i + shrinkage) (n_j + shrinkage)), where n_ij counts the
-    sessions that hold both and n_i those that hold i, is positive semidefinite over all i and j,
-    i = j included. Its best approximation of rank `dim` is U S U^T, from its truncated SVD; the
-    vectors are U S^(1/2). Without shrinkage, pairs of rare items would take up all of it.
+    sessions that contain both and n_i those that contain i, is positive semidefinite over all i and
+    j, including i = j. Its best approximation of rank `dim` is U S U^T, from its truncated SVD; the
+    vectors are U S^(1/2). Without shrinkage, pairs of rare items would dominate it.
 
     Args:
       counts: Sessions of items and of pairs.
       dim: `d`, below the number of items in `counts`.
       shrinkage: Sessions.
-      seed: Of the iteration's start.
+      seed: Seed of the iteration's start.
 
     Returns:
       float32 [v, d]; 0 for items without a session, and everywhere if there are none.
@@ -51,7 +51,7 @@ def svd_item_vectors(counts: Cooccurrence, dim: int, shrinkage: float, seed: int
 def _with_long_sessions(
     short_ii: sparse.csr_array, long_mi: sparse.csr_array
 ) -> sparse.csr_array | LinearOperator:
-    """short_ii + long_mi^T long_mi, of which the second is multiplied and never made."""
+    """short_ii + long_mi^T long_mi; the second is only multiplied, never computed."""
     if not long_mi.shape[0]:
         return short_ii
 

@@ -1,4 +1,4 @@
-"""First-order Markov chain: what followed the last item."""
+"""First-order Markov chain: scores items by how often they followed the last one."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,9 @@ class Markov:
     """How often an item directly followed the last one, in the fitted sessions.
 
     MC of Ludewig & Jannach 2018 (Evaluation of session-based recommendation algorithms), as in
-    session-rec (`baselines/markov.py`) without its cut at 20 followers: the score of j after i is
-    the share of i's followers that are j. At a session's first event the last item of the session
-    before is i. Not causal: all fitted sessions count, whenever they were.
+    session-rec (`baselines/markov.py`) without its limit of 20 followers: the score of j after i is
+    the share of i's followers that are j. At a session's first event i is the last item of the
+    previous session. Not causal: all fitted sessions count, whenever they took place.
 
     Args:
       rows: `v`, rows of the item table.
@@ -33,7 +33,7 @@ class Markov:
         within_n = events.session_n[1:] == events.session_n[:-1]
         pairs = (events.item_n[:-1][within_n], events.item_n[1:][within_n])
         counts = (np.ones(len(pairs[0])), pairs)
-        # Counts of the same pair are added up.
+        # csr_array sums the entries of the same pair.
         self._followers_vv = sparse.csr_array(counts, (self._rows, self._rows))
 
     def score(self, context: Context) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The fitted sessions nearest to a query session."""
+"""Finds the fitted sessions nearest to a query session."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from hiertcn_jax.baselines.session_index import SessionIndex
 
 
 class Query(NamedTuple):
-    """A session whose next item is to be found.
+    """A session whose next item to predict.
 
     Attributes:
       item_q: int64. Its distinct items.
-      weight_q: float64. What each counts for in the similarity.
-      time: Of the event to predict, seconds.
+      weight_q: float64. The weight of each in the similarity.
+      time: Time of the event to predict, seconds.
     """
 
     item_q: np.ndarray
@@ -22,16 +22,16 @@ class Query(NamedTuple):
 
 
 class Search(NamedTuple):
-    """How neighbours are found.
+    """How to find neighbours.
 
     Attributes:
-      neighbours: Sessions that are kept, the most similar.
-      sample: Sessions that are compared: of those that share an item, the last to end.
-      recency_days: Age at which a session's similarity counts 1/e; infinity: at any age 1. The
-        age is the time between its end and the query's, also of one that ends after it.
-      cosine: The cosine of the query's weights and the session's set of items; otherwise their
-        inner product by the number of the query's items.
-      causal: Only sessions that ended before the query's time.
+      neighbours: How many sessions to keep, the most similar.
+      sample: How many sessions to compare: of those that share an item, the last to end.
+      recency_days: Age at which a session's similarity counts 1/e; infinity: age has no effect.
+        The age is the distance in time between its end and the query, even if it ends later.
+      cosine: True: cosine of the query's weights and the session's set of items. False: their inner
+        product divided by the number of the query's items.
+      causal: Only use sessions that ended before the query's time.
     """
 
     neighbours: int
@@ -54,7 +54,7 @@ class Neighbours(NamedTuple):
 
 
 def positions(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct items in ascending order, and where each last stands, from 1."""
+    """Distinct items in ascending order, and the last position of each, from 1."""
     item_q, back_q = np.unique(items[::-1], return_index=True)
     return item_q, len(items) - back_q
 
@@ -72,7 +72,7 @@ def find_neighbours(index: SessionIndex, query: Query, search: Search) -> Neighb
     else:
         similarity_c = dot_c / max(len(query.item_q), 1)
     age_days_c = np.abs(query.time - index.end_m[number_c]) / 86400
-    # Relative to the youngest, lest all vanish; the order stays.
+    # Relative to the youngest, so that not all weights underflow; the order does not change.
     age_days_c = age_days_c - age_days_c.min(initial=np.inf)
     similarity_c = similarity_c * np.exp(-age_days_c / search.recency_days)
     order_k = np.lexsort((-number_c, -similarity_c))[: search.neighbours]

@@ -1,4 +1,4 @@
-"""Popularity: every event is scored by how often items were picked in the fitted part."""
+"""Popularity: scores items by how often they were picked in the fitted part."""
 
 from collections.abc import Iterable
 
@@ -32,6 +32,6 @@ class Popularity:
         self.counts_v = np.bincount(item_n, minlength=len(self.counts_v)).astype(np.float64)
 
     def score(self, context: Context) -> np.ndarray:
-        """The counts, whatever the context."""
+        """The counts, for any context."""
         del context
         return self.counts_v

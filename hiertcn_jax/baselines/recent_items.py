@@ -1,4 +1,4 @@
-"""Rankers by the similarity to the user's last items: their moving average, or the nearest."""
+"""Rankers by similarity to the user's last items: to their moving average, or to the nearest."""
 
 import abc
 from collections.abc import Iterable
@@ -35,19 +35,19 @@ def recent_weights(age_hours_k: np.ndarray, weighting: str, gap_hours: float) ->
 
 
 class RecentItems(abc.ABC):
-    """What the rankers of this module share: item embeddings and the user's last items.
+    """Base of the rankers in this module: item embeddings and the user's last items.
 
     Args:
       rows: `v`, rows of the item table.
-      item_vectors_vd: Given embeddings, taken as they are; then `dim`, `shrinkage` and `seed` have
-        no use. None: those of `svd_item_vectors`, from the fitted sessions.
+      item_vectors_vd: Given embeddings, used unchanged; `dim`, `shrinkage` and `seed` then have no
+        effect. None: those of `svd_item_vectors`, from the fitted sessions.
       dim: Width of the SVD.
-      shrinkage: Of the SVD, in sessions.
-      seed: Of the SVD's start.
-      last: Items that are looked at, over the borders of sessions.
+      shrinkage: Shrinkage of the SVD, in sessions.
+      seed: Seed of the SVD's start.
+      last: How many items to use, across sessions.
       weighting: See `recent_weights`.
-      gap_hours: Likewise.
-      remind: Items of the running session are scored too; otherwise they come last.
+      gap_hours: See `recent_weights`.
+      remind: True: items of the current session are scored too. False: they come last.
 
     Raises:
       ValueError: A setting is out of range.
@@ -85,13 +85,13 @@ class RecentItems(abc.ABC):
             self._keep(item_vectors_vd)
 
     def fit(self, histories: Iterable[FittedHistory]) -> None:
-        """Computes the embeddings; where they are given, there is nothing to learn."""
+        """Computes the embeddings; does nothing if they are given."""
         if not self._given:
             counts = cooccurrence(fitted_events(histories), self._rows)
             self._keep(svd_item_vectors(counts, self._dim, self._shrinkage, self._seed))
 
     def _keep(self, vectors_vd: np.ndarray) -> None:
-        # In this order the products of a few vectors with all of them are twice as fast.
+        # In this layout the products of a few vectors with all of them are twice as fast.
         self._vectors_dv = np.ascontiguousarray(vectors_vd.T, np.float32)
 
     def score(self, context: Context) -> np.ndarray:
@@ -112,7 +112,7 @@ class RecentItems(abc.ABC):
         """Embeddings [k, d] and weights [k] of the last known items, oldest first."""
         places = np.flatnonzero(context.item_ids_n >= FIRST_ITEM_ID)[-self._last :]
         time_k = context.times_n[places]
-        # Times go back in logs prepared before overlapping sessions were merged.
+        # Times may decrease in logs prepared before overlapping sessions were merged.
         age_k = np.maximum(time_k[-1:] - time_k, 0) / 3600
         weight_k = recent_weights(age_k, self._weighting, self._gap_hours)
         return self._vectors_dv[:, context.item_ids_n[places]].T, weight_k.astype(np.float32)
@@ -125,7 +125,7 @@ class MovingAverage(RecentItems):
     code, whose defaults are 10 items and 168 hours. Not causal: the embeddings come from all
     fitted sessions.
 
-    Args, and what is raised: those of `RecentItems`.
+    Arguments and errors: those of `RecentItems`.
     """
 
     def _similarity(self, vectors_kd: np.ndarray, weight_k: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ class MaxItem(RecentItems):
     whose defaults are 10 items and 168 hours. Not causal: the embeddings come from all fitted
     sessions.
 
-    Args, and what is raised: those of `RecentItems`.
+    Arguments and errors: those of `RecentItems`.
     """
 
     def _similarity(self, vectors_kd: np.ndarray, weight_k: np.ndarray) -> np.ndarray:

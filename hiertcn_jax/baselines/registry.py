@@ -1,4 +1,4 @@
-"""The rankers by name."""
+"""All rankers by name."""
 
 from collections.abc import Callable
 

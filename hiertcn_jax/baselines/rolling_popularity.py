@@ -1,4 +1,4 @@
-"""Rolling popularity: what everyone picked just before the event."""
+"""Rolling popularity: scores items by how often everyone picked them just before the event."""
 
 from collections.abc import Iterable
 

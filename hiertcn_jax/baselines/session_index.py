@@ -1,4 +1,4 @@
-"""The fitted sessions, to be found by their items: what nearest-neighbour models look in."""
+"""An index of the fitted sessions by item, which nearest-neighbour models search."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ class SessionItems(NamedTuple):
     """The distinct items of some sessions, laid end to end in the order of the sessions.
 
     Attributes:
-      owner_n: int64. Which of the sessions asked for each entry belongs to, 0..
+      owner_n: int64. Index of each entry's session among those asked for.
       item_n: int64. Its item.
-      position_n: int64. Where the item last stands in the session, from 1.
+      position_n: int64. The item's last position in the session, from 1.
     """
 
     owner_n: np.ndarray
@@ -23,16 +23,16 @@ class SessionItems(NamedTuple):
 
 
 class SessionIndex:
-    """Fitted sessions, numbered in the order of their end; of equal ends, of fitting.
+    """Fitted sessions, numbered by their end; equal ends in the order of fitting.
 
     Args:
-      events: The fitted part. A session without a known item is not kept.
+      events: The fitted part. Sessions without a known item are not kept.
       rows: `v`, rows of the item table.
 
     Attributes:
       end_m: int64. Time of each session's last event, seconds, never decreasing.
-      size_m: int64. Distinct items of each.
-      sessions_v: int64. Sessions that hold each item.
+      size_m: int64. Number of distinct items of each.
+      sessions_v: int64. Number of sessions that contain each item.
     """
 
     def __init__(self, events: FittedEvents, rows: int) -> None:
@@ -53,7 +53,7 @@ class SessionIndex:
     def _keep_last_positions(
         self, number_n: np.ndarray, item_n: np.ndarray, position_n: np.ndarray
     ) -> None:
-        """One entry for each item of a session, in order of the session's number."""
+        """Keeps one entry for each item of a session, sorted by the session's number."""
         order_n = np.lexsort((position_n, item_n, number_n))
         number_n, item_n, position_n = number_n[order_n], item_n[order_n], position_n[order_n]
         last_n = np.ones(len(order_n), bool)
@@ -62,14 +62,14 @@ class SessionIndex:
         self._position_n = position_n[last_n]
 
     def ended_before(self, time: int) -> int:
-        """How many sessions ended before `time`; they have the numbers 0.. up to it."""
+        """How many sessions ended before `time`; their numbers are 0, 1, .. below it."""
         return int(np.searchsorted(self.end_m, time, side="left"))
 
     def holders(self, item_q: np.ndarray, below: int) -> tuple[np.ndarray, np.ndarray]:
-        """The sessions with a number below `below` that hold items.
+        """The sessions with a number below `below` that contain items.
 
         Returns:
-          int64 [n], their numbers, item after item and ascending for each; int64 [n], the place of
+          int64 [n], their numbers, item after item and ascending for each; int64 [n], the index of
           that item in `item_q`.
         """
         size_q = self.sessions_v[item_q]

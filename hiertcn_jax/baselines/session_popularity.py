@@ -1,4 +1,4 @@
-"""Rankers of what the user picked already: in the running session, or just before."""
+"""Rankers of items that the user already picked: in the current session, or just before."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from hiertcn_jax.baselines.popularity import Popularity
 
 
 class SessionPopularity:
-    """How often an item was picked in the running session; of equal counts the more popular first.
+    """Ranks items by their count in the current session, and equal counts by popularity.
 
     S-POP of Hidasi et al. 2016 (Session-based recommendations with recurrent neural networks). At
     a session's first event it is popularity. Not causal: the popularity is that of the fitted part.
@@ -30,7 +30,7 @@ class SessionPopularity:
         popularity = Popularity(self._rows)
         popularity.fit(histories)
         counts_v = popularity.counts_v
-        # Below one, so that it only decides where the session's counts are equal.
+        # Below one, so that it decides only between equal counts in the session.
         self._share_v = counts_v / (1 + counts_v.max(initial=0))
 
     def score(self, context: Context) -> np.ndarray:
@@ -40,11 +40,11 @@ class SessionPopularity:
 
 
 class RepeatLast:
-    """The item that the user picked last, and all others equal.
+    """Ranks the item that the user picked last first, and all others equally.
 
-    Recency at its plainest, which Anderson et al. 2014 (The dynamics of repeat consumption) found
-    to say most about what is picked again. At a session's first event this is the last item of the
-    session before. Causal: nothing of other users is looked at.
+    The plainest form of recency, which Anderson et al. 2014 (The dynamics of repeat consumption)
+    found to say most about repeated picks. At a session's first event it uses the last item of the
+    previous session. Causal: it uses no other users.
 
     Args:
       rows: `v`, rows of the item table.
@@ -56,7 +56,7 @@ class RepeatLast:
         self._rows = rows
 
     def fit(self, histories: Iterable[FittedHistory]) -> None:
-        """There is nothing to learn."""
+        """Does nothing: there is nothing to learn."""
         del histories
 
     def score(self, context: Context) -> np.ndarray:

@@ -12,7 +12,7 @@ from hiertcn_jax.settings import above, at_least
 
 
 class STAN:
-    """Sequence and time aware neighbourhood (Garg et al., SIGIR 2019); as session-rec has it.
+    """Sequence and time aware neighbourhood (Garg et al., SIGIR 2019); as in session-rec.
 
     An item at position p of a session of length n weighs w(p) = exp((p - n) / position_decay). The
     similarity to a fitted session is the cosine of these weights and its set of items, times
@@ -20,19 +20,19 @@ class STAN:
     items its similarity times exp(-distance / item_decay), where the distance is in positions from
     the last item that it shares with the session.
 
-    At a session's first event the user's session before stands in for it. Scores are relative to
-    the youngest candidate's decay, which changes no rank.
+    At a session's first event the user's previous session is used. Scores are relative to the
+    youngest candidate's decay, which does not change ranks.
 
     Args:
       rows: `v`, rows of the item table.
-      neighbours: Sessions that score, k.
-      sample: Sessions that are compared, the last to end of those that share an item.
+      neighbours: How many sessions add to the scores, k.
+      sample: How many sessions to compare: of those that share an item, the last to end.
       position_decay: lambda_1 (`lambda_spw`), in positions.
       recency_days: lambda_2 (`lambda_snh`), in days.
       item_decay: lambda_3 (`lambda_inh`), in positions.
-      remind: Items of the session that is looked from are scored too.
-      causal: Only sessions that ended before the event count. Otherwise sessions after it count
-        too, by their distance in time.
+      remind: Whether to score items of the session itself too.
+      causal: True: only sessions that ended before the event count. False: later ones count too, by
+        their distance in time.
 
     Raises:
       ValueError: A setting is out of range.
@@ -63,7 +63,7 @@ class STAN:
         self._index = SessionIndex(fitted_events(histories), self._rows)
 
     def score(self, context: Context) -> np.ndarray:
-        """What the neighbours add up to; 0 for items of none."""
+        """The sum of the neighbours' contributions; 0 for items that none contains."""
         items = query_items(context)
         item_q, position_q = positions(items)
         weight_q = np.exp((position_q - len(items)) / self._position_decay)
@@ -76,5 +76,5 @@ class STAN:
         value_n = found.similarity_k[entries.owner_n] * np.exp(-distance_n / self._item_decay)
         if not self._remind:
             value_n = np.where(shared_n, 0, value_n)
-        # bincount of nothing is of integers.
+        # bincount of an empty array is integer.
         return np.bincount(entries.item_n, value_n, minlength=self._rows).astype(np.float64)

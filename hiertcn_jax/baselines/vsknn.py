@@ -1,4 +1,4 @@
-"""V-SKNN: nearest sessions, with weights that fall with the position in the session."""
+"""V-SKNN: nearest sessions, with weights that decrease with the distance in the session."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ POSITION_WEIGHTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "quadratic": lambda position, length: (position / length) ** 2,
     "log": lambda position, length: 1 / np.log10(length - position + 1.7),
 }
-"""Weight of the item at a position, from 1, of a session of some length, in the similarity.
+"""Weight in the similarity of the item at a position, from 1, of a session of some length.
 
 `linear` falls to 0 ten items back; session-rec cuts it at position 10 from the front instead.
 """
@@ -30,33 +30,33 @@ STEP_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "quadratic": lambda step: 1 / step**2,
     "log": lambda step: 1 / np.log10(step + 1.7),
 }
-"""Weight of a neighbour whose latest shared item is so many steps back, from 1."""
+"""Weight of a neighbour by how many steps back the latest shared item is, from 1."""
 
 SIMILARITIES = ("cosine", "dot")
 
 
 class VSKNN:
-    """Vector multiplication session-kNN (Ludewig & Jannach, UMUAI 2018); as session-rec has it.
+    """Vector multiplication session-kNN (Ludewig & Jannach, UMUAI 2018); as in session-rec.
 
     The similarity to a fitted session is the cosine, or the inner product, of the session's items,
     weighted by their position, and its set of items. Each of the `neighbours` most similar
     sessions adds to each of its items its similarity times the weight of the latest item that it
-    shares with the session, times 1 + idf * log(sessions / sessions that hold the item).
+    shares with the session, times 1 + idf * log(sessions / sessions that contain the item).
 
-    At a session's first event the user's session before stands in for it.
+    At a session's first event the user's previous session is used.
 
     Args:
       rows: `v`, rows of the item table.
-      neighbours: Sessions that score, k.
-      sample: Sessions that are compared, the last to end of those that share an item.
+      neighbours: How many sessions add to the scores, k.
+      sample: How many sessions to compare: of those that share an item, the last to end.
       similarity: `cosine` or `dot`.
       position_weight: One of POSITION_WEIGHTS.
       step_weight: One of STEP_WEIGHTS.
-      idf: How much rare items gain. Their rarity is that in all fitted sessions, so not if causal.
-      recency_days: Age at which a neighbour counts 1/e; infinity: its age does not matter.
+      idf: How much rare items gain. Rarity is counted over all fitted sessions, so 0 if causal.
+      recency_days: Age at which a neighbour counts 1/e; infinity: age has no effect.
         session-rec's `weighting_time`, (7/8)^days, is 7.49.
-      remind: Items of the session that is looked from are scored too.
-      causal: Only sessions that ended before the event count.
+      remind: Whether to score items of the session itself too.
+      causal: Only use sessions that ended before the event.
 
     Raises:
       ValueError: A setting is out of range.
@@ -99,7 +99,7 @@ class VSKNN:
         self._gain_v = 1 + self._idf * np.log(np.maximum(rarity_v, 1))
 
     def score(self, context: Context) -> np.ndarray:
-        """What the neighbours add up to; 0 for items of none."""
+        """The sum of the neighbours' contributions; 0 for items that none contains."""
         items = query_items(context)
         item_q, position_q = positions(items)
         weight_q = self._position_weight(position_q, len(items))
@@ -115,5 +115,5 @@ class VSKNN:
         value_n = value_k[entries.owner_n] * self._gain_v[entries.item_n]
         if not self._remind:
             value_n = np.where(shared_n, 0, value_n)
-        # bincount of nothing is of integers.
+        # bincount of an empty array is integer.
         return np.bincount(entries.item_n, value_n, minlength=self._rows).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Where arrays lie on devices, and what processes tell each other.
+"""Places arrays on devices, and lets processes exchange values.
 
 Imports: batch, scoring.
 """

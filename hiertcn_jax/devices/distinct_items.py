@@ -1,12 +1,12 @@
-"""The items of a batch on several devices, where no process knows them all.
+"""Finds the distinct items of a batch on several devices, where no process knows them all.
 
-In `rows` mode of several processes the distinct items are found on the device: a process knows the
-items of its own lanes only, and the lazy optimizer needs each row of the batch once. The ids of all
-lanes are small beside their embeddings, so the devices exchange those.
+In `rows` mode with several processes, each process knows only the items of its own lanes, and the
+lazy optimizer needs each row of the batch once. So the devices find the distinct items. They
+exchange the ids of all lanes, which are small compared to embeddings.
 
-In `given` mode each process brings the rows of its own lanes' items, and the devices hand them each
-other, so that each has one list of the items of all lanes: candidates are compared with the targets
-of every lane, and an item has to be the same one for all of them.
+In `given` mode each process brings the rows of its own lanes' items, and the devices exchange them,
+so that each has the same list of the items of all lanes: candidates are compared with the targets
+of every lane, and an item must have the same id on all devices.
 """
 
 import jax
@@ -16,21 +16,21 @@ from hiertcn_jax.batch import PADDING_ID, UNKNOWN_ID, Batch, GivenItems, ListedI
 from hiertcn_jax.devices.mesh import Layout, replicated
 
 _SIZE_QUANTUM = 128
-"""The room for distinct items is a multiple of this: rows fill the tiles of an accelerator."""
+"""The room for distinct items is a multiple of this, so that rows fill an accelerator's tiles."""
 
 
 def resolve_items(batch: Batch, layout: Layout) -> Batch:
-    """`given` mode: what the batch brings of its items on every device, ids places in that.
+    """`given` mode: gathers the batch's embeddings on every device; ids become positions in them.
 
-    Of an item that several processes have listed the first place counts, so equal items have equal
-    ids; padding and unknown, which begin every list, stay at 0 and 1.
+    If several processes list an item, its first position counts, so equal items have equal ids.
+    Padding and unknown, which begin every list, stay at 0 and 1.
 
     Args:
-      batch: What it brings of its items lies over `data`.
-      layout: Where the batch lies.
+      batch: Its embeddings are sharded over `data`.
+      layout: Where the batch is.
 
     Returns:
-      A batch of `GivenItems`. One whose items are of another kind stays as it is.
+      A batch of `GivenItems`. A batch with items of another kind is returned unchanged.
     """
     if not isinstance(batch.items, GivenItems | ListedItems):
         return batch
@@ -49,17 +49,17 @@ def resolve_items(batch: Batch, layout: Layout) -> Batch:
 
 
 def with_distinct_rows(batch: Batch, layout: Layout) -> Batch:
-    """A batch of `RowItems` from one of `TableItems`.
+    """Turns a batch of `TableItems` into one of `RowItems`.
 
-    What `data_pipelines.lanes.distinct_items.to_local_ids` gives on the host, for the lanes of all
+    Equals `data_pipelines.lanes.distinct_items.to_local_ids` on the host, for the lanes of all
     processes.
 
     Args:
       batch: With ids of the table.
-      layout: Where batch and table lie.
+      layout: Where batch and table are.
     """
     fields = batch.ids
-    # Padding and unknown are the smallest ids, so they come to stand at 0 and 1.
+    # Padding and unknown are the smallest ids, so they get positions 0 and 1.
     always = jnp.asarray([PADDING_ID, UNKNOWN_ID], jnp.int32)
     ids_n = jnp.concatenate([always, *(ids.ravel() for ids in fields.values())])
     ids_n = jax.lax.with_sharding_constraint(ids_n, replicated(layout.mesh))

@@ -1,10 +1,11 @@
-"""Where arrays lie on many devices: lanes over the axis `data`, item table rows over `model`.
+"""Where arrays are on many devices: lanes over the axis `data`, item table rows over `model`.
 
-One mesh holds all devices of all processes. A device has the lanes of its place on `data` and the
-table rows of its place on `model`; everything else is on every device. Steps are written for whole
-arrays, and XLA partitions them; what it must not gather is mapped over the devices by hand.
+One mesh holds all devices of all processes. A device holds the lanes of its index on `data` and the
+table rows of its index on `model`; everything else is on every device. Steps are written for whole
+arrays, and XLA partitions them; where XLA must not gather an array, the code maps over devices
+explicitly.
 
-A table whose rows `model` does not divide is filled up with rows of zeros, which no id points to.
+If `model` does not divide the rows of a table, rows of zeros fill it up; no id refers to them.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ REPLICATED, LANES, ROWS = PartitionSpec(), PartitionSpec(DATA), PartitionSpec(MO
 
 
 class MeshError(ValueError):
-    """There are no devices for a mesh; the message is one line."""
+    """There are not enough devices for a mesh, or not the right ones; the message is one line."""
 
 
 def devices_on_data(data: int, model: int) -> int:
@@ -34,17 +35,17 @@ def devices_on_data(data: int, model: int) -> int:
 def make_mesh(data: int, model: int) -> Mesh | None:
     """The mesh of `data` x `model` devices; None for one device, which needs none.
 
-    The devices of a process are neighbours on `data`, in order of the processes: process p of P
+    Devices of a process are neighbours on `data`, in the order of the processes: process p of P
     holds the lanes p*b/P.., and the whole table.
 
     Args:
-      data: Devices that share the lanes. 1 of several processes, whose devices all must be in the
-        mesh: as many as there are.
+      data: Devices that share the lanes. With several processes all their devices must be in the
+        mesh, and 1 means as many as there are.
       model: Devices that share the table, for each of these.
 
     Raises:
       MeshError: There are too few devices; or there are several processes, and the mesh leaves
-        devices out, or parts the table between processes.
+        devices out, or divides the table between processes.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if jax.process_count() > 1:
@@ -69,7 +70,7 @@ def make_mesh(data: int, model: int) -> Mesh | None:
 
 
 class Layout(NamedTuple):
-    """Where the arrays of a run lie.
+    """Where the arrays of a run are.
 
     Attributes:
       mesh: The devices.
@@ -81,21 +82,21 @@ class Layout(NamedTuple):
 
     @property
     def table_rows(self) -> int:
-        """Rows of the item table with those that fill it up."""
+        """Rows of the item table, including those that fill it up."""
         parts = self.mesh.shape[MODEL]
         return -(-self.rows // parts) * parts
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device has."""
+    """The sharding of arrays that every device holds."""
     return NamedSharding(mesh, REPLICATED)
 
 
 def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
-    """The sharding of each field of a batch: lanes over `data`, what they share on every device.
+    """The sharding of each field of a batch: lanes over `data`, shared fields on every device.
 
-    In `given` mode what a batch brings of its items is shared out over `data` too: it comes from
-    the host once, and the devices hand it each other.
+    In `given` mode the batch's embeddings are sharded over `data` too: they come from the host
+    once, and the devices exchange them.
     """
     over_data = {"b", "u"} if isinstance(batch.items, GivenItems | ListedItems) else {"b"}
 
@@ -115,7 +116,7 @@ def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
     """The sharding of parameters, moments and gradients: item tables by rows, the rest everywhere.
 
     Args:
-      tree: Any tree; what is an `ItemTable` in it is a table.
+      tree: Any tree; each `ItemTable` in it is a table.
       mesh: The mesh.
     """
 
@@ -127,9 +128,9 @@ def parameter_shardings(tree: Any, mesh: Mesh) -> Any:
 
 
 def _sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:
-    """As JAX spells it in what a program returns: spelled otherwise, the next step would compile.
+    """A sharding in the form in which programs return it; another form would compile the next step.
 
-    Mesh axes of one device are left out, and so is what lies over none behind the last that does.
+    It leaves out mesh axes of one device, and trailing axes that are not sharded.
     """
     axes = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
     while axes and axes[-1] is None:
@@ -138,11 +139,11 @@ def _sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:
 
 
 def place(tree: Any, shardings: Any) -> Any:
-    """Arrays of this process, as its part of arrays over all processes.
+    """Turns this process's arrays into its part of arrays over all processes.
 
     Args:
-      tree: Of arrays that are sharded, this process's part; of those on every device, the whole,
-        which must be the same in every process.
+      tree: For sharded arrays, this process's part; for arrays on every device, the whole, which
+        must be the same in every process.
       shardings: The sharding of each.
     """
     return jax.tree.map(
@@ -153,11 +154,11 @@ def place(tree: Any, shardings: Any) -> Any:
 
 
 def place_batch(batch: Batch, layout: Layout | None) -> Batch:
-    """This process's part of a batch, as its part of the batch of all.
+    """Turns this process's part of a batch into its part of the whole batch.
 
     Args:
-      batch: What a loader made.
-      layout: Where to; None: the batch stays as it is.
+      batch: From a loader.
+      layout: Where to place it; None: returns the batch unchanged.
     """
     if layout is None:
         return batch
@@ -168,22 +169,22 @@ def place_batch(batch: Batch, layout: Layout | None) -> Batch:
 
 
 def place_lanes(tree: Any, layout: Layout | None) -> Any:
-    """This process's part of arrays whose first axis is `b`, as its part of those of all.
+    """Turns this process's arrays with first axis `b` into its part of the arrays of all.
 
     Args:
-      tree: Of arrays.
-      layout: Where to; None: they stay as they are.
+      tree: The arrays.
+      layout: Where to place them; None: returns them unchanged.
     """
     return tree if layout is None else place(tree, lane_shardings(tree, layout.mesh))
 
 
 def _axes(path: Any) -> str:
-    """The axes of a field, which end its name."""
+    """The axes of a field, from the end of its name."""
     return path[-1].name.rpartition("_")[2]
 
 
 def _filled_up(items: GivenItems | ListedItems, shards: int) -> Any:
-    """The items with as many more, which no id points to, as it takes to share them evenly."""
+    """The items, filled up so that they divide evenly; no id refers to the added ones."""
 
     def fill(path: Any, values: np.ndarray) -> np.ndarray:
         room_u = -len(items.table_ud) % shards
@@ -193,6 +194,6 @@ def _filled_up(items: GivenItems | ListedItems, shards: int) -> Any:
 
 
 def own_part(array: jax.Array) -> np.ndarray:
-    """This process's part of an array whose first axis lies over `data` or on one device."""
+    """This process's part of an array whose first axis is sharded over `data` or on one device."""
     parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

@@ -1,6 +1,7 @@
-"""What the processes of a run tell each other. Of one process: nothing, at no cost.
+"""Exchanges values between the processes of a run. With one process it does nothing and costs
+nothing.
 
-Each of these is a meeting of all processes: all have to call it, in the same order.
+Each function is a meeting of all processes: all have to call it, in the same order.
 """
 
 import json
@@ -12,45 +13,45 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 _PIECE_BYTES = 1 << 24
-"""What each process sends at once; it passes through the memory of the devices."""
+"""Bytes that each process sends at once, through the devices' memory."""
 
 
 def is_first() -> bool:
-    """Whether this process writes what a run writes once: files and tables."""
+    """Whether this process writes files that a run writes once."""
     return jax.process_index() == 0
 
 
 def wait_for_all(place: str) -> None:
-    """Returns once every process has come here.
+    """Returns once every process has called it.
 
     Args:
-      place: Where that is, the same in all processes.
+      place: A name for the meeting, the same in all processes.
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
 
 def highest(values: Sequence[int]) -> list[int]:
-    """The highest of each number over all processes; below 2^31."""
+    """The maximum of each number over all processes; numbers must be below 2^31."""
     if jax.process_count() == 1:
         return list(values)
     return multihost_utils.process_allgather(np.asarray(values, np.int32)).max(0).tolist()
 
 
 def gather_json(value: Any) -> list[Any]:
-    """The JSON value of each process, in their order."""
+    """The JSON value of each process, in the order of the processes."""
     if jax.process_count() == 1:
         return [value]
     return [json.loads(part) for part in _gather_bytes(json.dumps(value).encode())]
 
 
 def first_says(value: Any) -> Any:
-    """The JSON value that the first process has."""
+    """The JSON value of the first process."""
     return gather_json(value)[0]
 
 
 def gather_rows(rows: np.ndarray) -> np.ndarray:
-    """The rows of all processes, one process behind the other."""
+    """The rows of all processes, in the order of the processes."""
     if jax.process_count() == 1:
         return rows
     parts = _gather_bytes(np.ascontiguousarray(rows).tobytes())

@@ -1,13 +1,13 @@
-"""Causal self-attention over the last events of a user, exact however a stream is cut into rows.
+"""Causal self-attention over a user's last events; the result does not depend on how rows are cut.
 
     q_t, k_t, v_t = W_q x_t + b_q, W_k x_t + b_k, W_v x_t + b_v
     a_{t,i}       = softmax over i of q_t . (k_i + r_{t-i}) / sqrt(e),   0 <= t - i < window
     y_t           = sum over i of a_{t,i} v_i
 
-in each of `a` heads of width e, side by side. r is a learned embedding of the age of an event in
-events; an embedding of the place in a row would change as rows are cut. Keys and values of the
-last window - 1 events are kept for the row after, so that a row costs l * (window - 1 + l)
-products, or l * 2 * (window - 1) where it is longer and is taken in blocks.
+in each of `a` heads of width e, side by side. r is a learned embedding of an event's age in events;
+an embedding of the position in a row would change with the cuts. The keys and values of the last
+window - 1 events are kept for the next row. So a row costs l * (window - 1 + l) products, or
+l * 2 * (window - 1) if it is longer and is computed in blocks.
 
 Axes besides those of `batch`: g blocks of a row, q queries of a block, m keys that a block sees,
 a heads, e width of a head.
@@ -62,11 +62,11 @@ class AttentionConfig(ModelConfig):
 
 
 def block_length(length: int, reach: int) -> int:
-    """Queries of a block: the whole row, or `reach` where that makes fewer products.
+    """Number of queries in a block: the whole row, or `reach` if that needs fewer products.
 
     Args:
       length: `l`.
-      reach: Events before its own that a query sees.
+      reach: How many earlier events a query sees.
     """
     return reach if 0 < 2 * reach <= length else length
 
@@ -81,32 +81,33 @@ def query_blocks(values_blc: Shaped[Array, "b l c"], block: int) -> Shaped[Array
 def key_blocks(
     joined_bmc: Float[Array, "b m c"], reach: int, block: int
 ) -> Float[Array, "b g m2 c"]:
-    """What each block of queries sees: `reach` events before its first, and its own.
+    """The keys each block of queries sees: its own, and the `reach` events before its first.
 
     Args:
-      joined_bmc: `reach` events of the rows before, then the row.
-      reach: Events before its own that a query sees.
-      block: Of `block_length`.
+      joined_bmc: `reach` events of earlier rows, then the row.
+      reach: How many earlier events a query sees.
+      block: See `block_length`.
     """
     if joined_bmc.shape[1] == reach + block:
         return joined_bmc[:, None]
-    # Blocks are as long as the reach: a block sees itself and the one before.
+    # Blocks are as long as the reach, so a block sees itself and the one before.
     halves = query_blocks(joined_bmc, block)
     return jnp.concatenate([halves[:, :-1], halves[:, 1:]], axis=2)
 
 
 def by_place(logits: Float[Array, "*batch q n"], reach: int) -> Float[Array, "*batch q m"]:
-    """Logits by age as logits by place of the key: place m holds the age q + reach - m.
+    """Turns logits indexed by age into logits indexed by key: key m has the age q + reach - m.
 
-    The row of a query is its ages from the oldest, moved right by q places: what is written with
-    q + n + 1 to a row is read with one place less, and so moves by one more in each row.
+    For query q this reverses its ages, oldest first, and shifts them right by q. To shift without
+    a gather, the logits are written in rows of q + n + 1 and read in rows one shorter, so that each
+    row moves by one more than the row before.
 
     Args:
       logits: By age, n = reach + 1.
-      reach: Events before its own that a query sees.
+      reach: How many earlier events a query sees.
 
     Returns:
-      m = reach + q. What is younger than the query or out of its reach is 0.
+      m = reach + q. Keys that are younger than the query or out of its reach get 0.
     """
     *batch, queries, _ = logits.shape
     widened = jnp.pad(logits[..., ::-1], [(0, 0)] * (len(batch) + 1) + [(0, queries)])
@@ -115,11 +116,11 @@ def by_place(logits: Float[Array, "*batch q n"], reach: int) -> Float[Array, "*b
 
 
 class WindowAttention(nn.Module):
-    """Self-attention of every event over itself and the `window - 1` events before.
+    """Self-attention of every event over itself and the `window - 1` events before it.
 
     Attributes:
-      heads: `a`; they divide the width of the input.
-      window: Events that one output sees.
+      heads: `a`; must divide the width of the input.
+      window: Number of events that one output sees.
       dropout: Share of attention weights dropped.
       dtype: Type of the products; the softmax is float32.
     """
@@ -142,8 +143,8 @@ class WindowAttention(nn.Module):
 
         Args:
           inputs_blc: Inputs of the row.
-          tail_btc: Keys beside values of the t = window - 1 events before the row.
-          position_bl: Events before this one that it may see, were the window endless.
+          tail_btc: Keys and values, side by side, of the t = window - 1 events before the row.
+          position_bl: How many earlier events each event could see without the window's limit.
           events_b: Events in the row.
           train: Turns on dropout (rng `dropout`).
         """
@@ -164,7 +165,7 @@ class WindowAttention(nn.Module):
         age_qm = np.arange(block)[:, None] + reach - np.arange(reach + block)
         near_qm = (age_qm >= 0) & (age_qm <= reach)
         mask_bgqm = near_qm & (age_qm <= position_bgq[..., None])
-        # An event always sees itself, so that no row of the softmax is empty, padding's neither.
+        # Every event sees itself, padding too, so no row of the softmax is empty.
         weights = nn.softmax(jnp.where(mask_bgqm[:, :, None], logits_bgaqm, -jnp.inf))
         weights = Dropout(self.dropout)(weights, train).astype(self.dtype)
         out_bgqae = jnp.einsum("bgaqm,bgmae->bgqae", weights, seen[..., 1, :, :])
@@ -190,5 +191,5 @@ class WindowAttention(nn.Module):
 def init_attention_tail(
     lanes: int, window: int, width: int, dtype: jnp.dtype
 ) -> Float[Array, "b t c2"]:
-    """Empty keys and values of the events before a row."""
+    """The initial keys and values of the events before a row: zeros."""
     return jnp.zeros((lanes, window - 1, 2 * width), dtype)

@@ -1,9 +1,9 @@
-"""A linear layer whose weights' gradient is one product of two matrices.
+"""A linear layer whose gradient with respect to its weights is one matrix product.
 
     y = x W + b        dW = (dy^T x)^T
 
-Left to itself, the gradient of a layer on [b, l, c] sums over two axes at once, and CPUs are up to
-twice as slow at that as at a product of matrices; dy^T x is the form that they are quickest at.
+By default the gradient of a layer on [b, l, c] sums over two axes at once. On CPUs that takes up to
+twice as long as a matrix product, and dy^T x is the fastest form of the product.
 """
 
 import flax.linen as nn
@@ -31,13 +31,13 @@ _product.defvjp(_forward, _backward)
 
 
 class Dense(nn.Module):
-    """`nn.Dense` for inputs of any number of axes.
+    """`nn.Dense` for inputs with any number of axes.
 
     Attributes:
       features: Width of the output.
       dtype: Type of the product and the output; parameters are float32.
-      use_bias: Whether b is there.
-      kernel_init: Of W.
+      use_bias: Whether the layer has b.
+      kernel_init: Initializer of W.
     """
 
     features: int
@@ -47,7 +47,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
-        """The output at every place."""
+        """Applies the layer along the last axis."""
         kernel_cd = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         x_nc = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         y_nd = _product(x_nc, kernel_cd.astype(self.dtype))

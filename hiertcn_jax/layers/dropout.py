@@ -1,4 +1,4 @@
-"""Dropout at a quarter of the random bits."""
+"""Dropout with a quarter of the usual random bits."""
 
 import math
 
@@ -9,16 +9,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 def keep_mask(key: PRNGKeyArray, shape: tuple[int, ...], dropped: int) -> Array:
-    """True with the chance 1 - dropped/256, independently at each place.
+    """True with probability 1 - dropped/256, independently for each element.
 
-    A generator makes 32 bits at a time, and a decision needs few of them: four share a word. Each
-    place along the first axis has words of its own, so that where lanes lie on several devices
-    each device makes its own.
+    A generator makes 32 bits at a time, and a decision needs only eight, so four elements share a
+    word. Each index of the first axis has its own words, so that with lanes on several devices each
+    device makes its own.
 
     Args:
       key: PRNG key.
-      shape: Of the mask, at least one axis.
-      dropped: Of 256 places, how many are dropped on average.
+      shape: Shape of the mask, at least one axis.
+      dropped: How many of 256 elements to drop on average.
     """
     lanes, each = shape[0], math.prod(shape[1:])
     words = jax.random.bits(key, (lanes, -(-each // 4)), jnp.uint32)
@@ -27,7 +27,7 @@ def keep_mask(key: PRNGKeyArray, shape: tuple[int, ...], dropped: int) -> Array:
 
 
 class Dropout(nn.Module):
-    """Sets a share of the values to 0 and scales the others, so that means stay (rng `dropout`).
+    """Sets a share of the values to 0 and scales up the others to keep the mean (rng `dropout`).
 
     Srivastava et al., JMLR 15 (2014).
 
@@ -39,7 +39,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."], train: bool) -> Float[Array, "..."]:
-        """`x` with values dropped, or as it is where not `train`."""
+        """`x` with values dropped if `train`, otherwise unchanged."""
         dropped = min(round(self.rate * 256), 255)
         if not train or not dropped:
             return x

@@ -1,11 +1,11 @@
-"""The long-term level: a GRU that steps once a session, when the session starts.
+"""The long-term level: a GRU that steps once per session, when the session starts.
 
-    h_m = GRU(h~_{m-1}, s_{m-1})           s: the pooled session before
-    h~_m = h_m * exp(-gap_m / tau)         what the session's predictions read, and the next step
+    h_m = GRU(h~_{m-1}, s_{m-1})           s: the pooled previous session
+    h~_m = h_m * exp(-gap_m / tau)         what the session's predictions and the next step read
 
-Nothing here depends on what the TCN computes, so one scan over the sessions of a row serves all of
-its events. A user's first session starts from the learned state instead; a slot that starts no
-session (a continued one, or padding) holds the state.
+Nothing here depends on the TCN's output, so one scan over the sessions of a row serves all its
+events. At a user's first session the state becomes the learned start state. A slot that starts no
+session (a continued session, or padding) keeps the state.
 """
 
 import dataclasses
@@ -26,35 +26,37 @@ GapDecay = Literal["none", "fixed", "learned"]
 
 @dataclasses.dataclass(frozen=True)
 class GRUConfig(ModelConfig):
-    """Of a model with GRU layers."""
+    """Settings of models with GRU layers."""
 
     widths: ClassVar[tuple[str, ...]] = ("gru_dim",)
 
     gru_dim: int = setting(128, "Width of one GRU layer.", at_least=1)
     gru_layers: int = setting(
         1,
-        "GRU layers. HierTCN's TCN sees the states of all of them side by side.",
+        "GRU layers. HierTCN's TCN reads the states of all of them, concatenated.",
         at_least=1,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class SessionGRUConfig(GRUConfig):
-    """Of a model whose GRU steps once a session."""
+    """Settings of models whose GRU steps once per session."""
 
     gap_decay: GapDecay = setting(
         "none",
-        "exp(-gap/tau) on the state over sessions: none, with a fixed tau, or with a learned tau.",
+        "Decay of the state between sessions by exp(-gap/tau): none, fixed tau, or learned tau.",
     )
-    gap_decay_hours: float = setting(168.0, "tau in hours; a learned tau starts from it.", above=0)
+    gap_decay_hours: float = setting(
+        168.0, "tau of --gap_decay in hours; a learned tau starts from it.", above=0
+    )
 
 
 class GRUStep(nn.Module):
-    """One step of one GRU layer, for all lanes; for stacks whose levels wait for each other.
+    """One step of one GRU layer for all lanes, for stacks whose levels wait for each other.
 
     Attributes:
       features: `h`.
-      dtype: Type of the matrix products; the state stays float32.
+      dtype: Type of the matrix products; the state is float32.
     """
 
     features: int
@@ -69,12 +71,12 @@ class GRUStep(nn.Module):
         resets_b: Bool[Array, " b"],
         start_bh: Float[Array, "b h"],
     ) -> Float[Array, "b h"]:
-        """The state behind one step.
+        """The state after one step.
 
         Args:
-          state_bh: The state in front of it.
+          state_bh: The state before it.
           gates_bg: The inputs' gates, g = 3h.
-          steps_b: False holds the state.
+          steps_b: False keeps the state.
           resets_b: True takes the start state instead.
           start_bh: The start state.
         """
@@ -103,13 +105,13 @@ class GRULayer(nn.Module):
         starts_user_bs: Bool[Array, "b s"],
         decay_bs: Float[Array, "b s"],
     ) -> tuple[Float[Array, "b h"], Float[Array, "b s h"], Float[Array, "b s h"]]:
-        """Steps at every started session.
+        """Steps at every session start.
 
         Returns:
-          The state behind the last slot, the decayed state in each slot, and the state before the
-          decay, which is what a further layer reads.
+          The state after the last slot, the decayed state in each slot, and the state before decay,
+          which a further layer reads.
         """
-        # The inputs' product does not wait for the state: one product for all sessions.
+        # The product with the inputs does not need the state: compute it for all sessions at once.
         gates_bsg = Dense(3 * self.features, dtype=self.dtype, name="input")(inputs_bsd)
         slots = Slots(gates_bsg.astype(jnp.float32), starts_session_bs, starts_user_bs, decay_bs)
         weights = Weights(
@@ -120,7 +122,7 @@ class GRULayer(nn.Module):
 
 
 def recurrent_weights(module: nn.Module, features: int) -> tuple[Array, Array]:
-    """A module's parameters of the recurrence, W [h, 3h] and the candidate's bias [h]."""
+    """Creates a module's recurrent parameters: W [h, 3h] and the candidate's bias [h]."""
     return (
         module.param("recurrent", nn.initializers.orthogonal(), (features, 3 * features)),
         module.param("candidate_bias", nn.initializers.zeros, (features,)),
@@ -128,10 +130,10 @@ def recurrent_weights(module: nn.Module, features: int) -> tuple[Array, Array]:
 
 
 class SessionGRU(nn.Module):
-    """The stack of GRU layers, with the decay over the gap between sessions.
+    """A stack of GRU layers, with decay over the gap between sessions.
 
     Attributes:
-      config: `gru_dim`, `gru_layers`, `gap_decay`, `gap_decay_hours`, `dtype` are read.
+      config: Uses `gru_dim`, `gru_layers`, `gap_decay`, `gap_decay_hours` and `dtype`.
     """
 
     config: SessionGRUConfig
@@ -145,17 +147,17 @@ class SessionGRU(nn.Module):
         starts_user_bs: Bool[Array, "b s"],
         gap_hours_bs: Float[Array, "b s"],
     ) -> tuple[Float[Array, "b h"], Float[Array, "b s h"]]:
-        """Long-term interest in every session slot of a row.
+        """The long-term state in every session slot of a row.
 
         Args:
-          state_bh: State of all layers side by side, behind the row before.
+          state_bh: State of all layers, concatenated, after the previous row.
           pooled_bsd: For each slot the pooled session *before* it.
-          starts_session_bs: Where a session starts; the state is held elsewhere.
-          starts_user_bs: Where a user starts: the learned start state, whatever was before.
-          gap_hours_bs: Hours since the session before.
+          starts_session_bs: Where a session starts; elsewhere the state is kept.
+          starts_user_bs: Where a user starts: there the learned start state replaces the state.
+          gap_hours_bs: Hours since the previous session.
 
         Returns:
-          The state behind the row, and the state that each slot's predictions read.
+          The state after the row, and the state that each slot's predictions read.
         """
         decay_bs = self._decay(gap_hours_bs)
         inputs_bsd = pooled_bsd
@@ -175,6 +177,6 @@ class SessionGRU(nn.Module):
             return jnp.ones_like(gap_hours_bs)
         hours = jnp.float32(self.config.gap_decay_hours)
         if self.config.gap_decay == "learned":
-            # exp keeps tau above 0 however far the optimizer goes.
+            # exp keeps tau positive whatever the optimizer does.
             hours = jnp.exp(self.param("log_tau_hours", lambda _: jnp.log(hours)))
         return jnp.exp(-gap_hours_bs / hours)

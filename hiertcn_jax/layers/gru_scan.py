@@ -18,13 +18,13 @@ from jaxtyping import Array, Bool, Float
 
 
 class Slots(NamedTuple):
-    """What a GRU reads in the slots of a row.
+    """Inputs of a GRU in the slots of a row.
 
     Attributes:
-      gates_bsg: The inputs' gates, r, z and n side by side: g = 3h.
-      starts_session_bs: Where the state steps; it is held elsewhere.
-      starts_user_bs: Where it is the start state instead of a step.
-      decay_bs: What the state behind a step is multiplied by.
+      gates_bsg: The inputs' gates r, z and n, concatenated: g = 3h.
+      starts_session_bs: Where the state steps; elsewhere it is kept.
+      starts_user_bs: Where it becomes the start state instead of stepping.
+      decay_bs: Factor of the state after a step.
     """
 
     gates_bsg: Float[Array, "b s g"]
@@ -54,14 +54,20 @@ def gru_step(
     bias_h: Float[Array, " h"],
     dtype: Any,
 ) -> Float[Array, "b h"]:
-    """The state behind a step.
+    """The state after one step.
 
     Args:
-      gates: The inputs' gates, r, z and n side by side: g = 3h.
-      state: The state in front of it, float32.
+      gates: The inputs' gates r, z and n, concatenated: g = 3h.
+      state: The state before the step, float32.
       recurrent_hg: W.
       bias_h: b.
       dtype: Type of the product's factors; its sums are float32.
+
+    Example:
+      >>> gates = jnp.zeros((1, 3))  # r = z = 1/2
+      >>> state = jnp.asarray([2.0])
+      >>> gru_step(gates, state[None], jnp.zeros((1, 3)), jnp.zeros(1), jnp.float32).tolist()
+      [[1.0]]
     """
     product = jnp.dot(
         state.astype(dtype), recurrent_hg.astype(dtype), preferred_element_type=jnp.float32
@@ -76,16 +82,16 @@ def gru_step(
 def gru_scan(
     state_bh: Float[Array, "b h"], slots: Slots, weights: Weights, dtype: Any
 ) -> tuple[Float[Array, "b h"], Float[Array, "b s h"], Float[Array, "b s h"]]:
-    """Steps through the slots: `lax.scan` over `s`.
+    """Steps through the slots of a row with `lax.scan` over `s`.
 
     Args:
-      state_bh: State in front of the row, float32.
+      state_bh: State before the row, float32.
       slots: The row.
       weights: The parameters.
       dtype: Type of the products' factors; everything else is float32.
 
     Returns:
-      h behind the last slot, h in each slot, and n_s, the state in front of hold and decay.
+      h after the last slot, h in each slot, and n_s, the state before keep and decay.
     """
     recurrent_hg, bias_h, start_h = weights
 

@@ -1,8 +1,7 @@
-"""Masked reductions, safe normalisation, and the pooling of a row's events by session.
+"""Masked reductions, safe normalization, and sums of a row's events by session.
 
-A mask is True where a value counts. What lies under a False never shows: neither in the result
-nor in a gradient, also when it is NaN or infinite. Where everything is masked, sums and means are
-0.
+A mask is True where a value counts. A value where it is False never affects a result or a gradient,
+even if it is NaN or infinite. If everything is masked, sums and means are 0.
 """
 
 import jax
@@ -15,7 +14,7 @@ Axis = int | tuple[int, ...] | None
 def masked_sum(
     values: Float[Array, "..."], mask: Bool[Array, "..."], axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Sum of `values` where `mask` is True; 0 where nothing is.
+    """Sum of `values` where `mask` is True; 0 if nothing is.
 
     Args:
       values: Any shape.
@@ -23,7 +22,12 @@ def masked_sum(
       axis: Axes to sum over; all by default.
 
     Returns:
-      `values` without the axes summed over.
+      `values` without the summed axes.
+
+    Example:
+      >>> values = jnp.asarray([1.0, 2.0, jnp.nan])
+      >>> masked_sum(values, jnp.asarray([True, True, False])).item()
+      3.0
     """
     return jnp.sum(jnp.where(mask, values, 0), axis)
 
@@ -31,7 +35,7 @@ def masked_sum(
 def masked_mean(
     values: Float[Array, "..."], mask: Bool[Array, "..."], axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Mean of `values` where `mask` is True; 0 where nothing is.
+    """Mean of `values` where `mask` is True; 0 if nothing is.
 
     Args:
       values: Any shape.
@@ -39,7 +43,7 @@ def masked_mean(
       axis: Axes to average over; all by default.
 
     Returns:
-      `values` without the axes averaged over.
+      `values` without the averaged axes.
     """
     count = jnp.sum(jnp.broadcast_to(mask, values.shape), axis)
     return masked_sum(values, mask, axis) / jnp.maximum(count, 1).astype(values.dtype)
@@ -48,19 +52,19 @@ def masked_mean(
 def safe_l2_normalize(
     x: Float[Array, "..."], axis: int = -1, eps: float = 1e-6
 ) -> Float[Array, "..."]:
-    """`x / ||x||`, and 0 where `||x|| <= eps`.
+    """`x / ||x||`, and 0 if `||x|| <= eps`.
 
-    The derivative of a plain norm at 0 is NaN, and so is that of `x / max(||x||, eps)`: the branch
-    not taken is differentiated too, and 0 * inf is NaN. Here a short vector is replaced by
-    constants before its norm is taken, so that its gradient is 0.
+    The derivative of a plain norm at 0 is NaN. So is that of `x / max(||x||, eps)`: the branch not
+    taken is differentiated too, and 0 * inf is NaN. So this function replaces short vectors by
+    constants before it takes their norm; their gradient is 0.
 
     Args:
-      x: Vectors along `axis`, of a length whose square float32 can hold (below 1e19).
+      x: Vectors along `axis`, short enough that float32 holds the squared length (below 1e19).
       axis: The axis of the vectors' components.
-      eps: The length at which a vector counts as 0.
+      eps: The length up to which a vector counts as 0.
 
     Returns:
-      Vectors of length 1 or 0, in the type of `x`. Lengths are taken in float32.
+      Vectors of length 1 or 0, in the type of `x`. Lengths are computed in float32.
     """
     x_f32 = x.astype(jnp.float32)
     is_long = jnp.sum(x_f32**2, axis, keepdims=True) > eps**2
@@ -76,11 +80,11 @@ def session_members(
 
     Args:
       session_bl: Index of each event's session in its row.
-      mask_bl: The events that count: not the padding, say.
+      mask_bl: The events that count, for example all but padding.
       sessions: `s`, session slots in a row.
 
     Returns:
-      One-hot along `s`; nothing but False where the event is masked.
+      One-hot along `s`; all False for masked events.
     """
     return (session_bl[..., None] == jnp.arange(sessions)) & mask_bl[..., None]
 
@@ -93,19 +97,19 @@ def segment_count(members_bls: Bool[Array, "b l s"]) -> Int[Array, "b s"]:
 def segment_sum(
     values_bld: Float[Array, "b l d"], members_bls: Bool[Array, "b l s"]
 ) -> Float[Array, "b s d"]:
-    """Sum of the events of each session slot; 0 where the slot has none.
+    """Sum of the events of each session slot; 0 for slots without events.
 
-    A product with the one-hot matrix, not a scatter: that is what accelerators are quick at, and
-    its order of summation does not depend on chance.
+    A product with the one-hot matrix, not a scatter: accelerators are fast at products, and the
+    order of summation is deterministic.
 
     Args:
-      values_bld: One vector an event.
-      members_bls: Of `session_members`.
+      values_bld: One vector per event.
+      members_bls: See `session_members`.
 
     Returns:
-      float32 whatever the type of the values, since sums run on from row to row.
+      float32 whatever the type of the values, because sums continue from row to row.
     """
-    # 0 * NaN is NaN, so what belongs nowhere is taken out of the product.
+    # 0 * NaN is NaN, so values without a session must not enter the product.
     values_bld = jnp.where(members_bls.any(-1, keepdims=True), values_bld, 0)
     return jnp.einsum(
         "bls,bld->bsd",
@@ -122,15 +126,15 @@ def segment_max(
     """Largest value, by component, over the events of each session slot.
 
     Args:
-      values_bld: One vector an event.
-      members_bls: Of `session_members`.
+      values_bld: One vector per event.
+      members_bls: See `session_members`.
 
     Returns:
-      In the type of the values. -inf where the slot has no event, so that the maxima of parts
-      combine by `jnp.maximum`; `segment_count` tells those slots. Equal maxima share the gradient.
+      In the type of the values. -inf for slots without events, so that `jnp.maximum` combines the
+      maxima of parts; `segment_count` tells those slots. Equal maxima share the gradient.
     """
     lanes, _, sessions = members_bls.shape
-    # Not a masked maximum over [b, l, s, d], which would be s times the memory of the values.
+    # A masked maximum over [b, l, s, d] would need s times the memory of the values.
     slot_bl = jnp.arange(lanes)[:, None] * sessions + jnp.argmax(members_bls, -1)
     nowhere = lanes * sessions
     slot_bl = jnp.where(members_bls.any(-1), slot_bl, nowhere)
@@ -142,11 +146,11 @@ def segment_max(
 def segment_last(
     values_bld: Float[Array, "b l d"], members_bls: Bool[Array, "b l s"]
 ) -> Float[Array, "b s d"]:
-    """Value at the last event of each session slot; 0 where the slot has none.
+    """Value at the last event of each session slot; 0 for slots without events.
 
     Args:
-      values_bld: One vector an event.
-      members_bls: Of `session_members`.
+      values_bld: One vector per event.
+      members_bls: See `session_members`.
 
     Returns:
       In the type of the values.

@@ -1,7 +1,7 @@
-"""A session as one vector, from a statistic that grows event by event.
+"""Pools a session into one vector, from a statistic that grows event by event.
 
-The statistic is a value and the count of known items behind it, so that a session can be continued
-in the next row: `combine` puts two parts of a session together, `pooled` reads the vector off.
+The statistic is a value and the number of known items in it, so that a session can continue in the
+next row: `combine` joins two parts of a session, and `pooled` computes the vector.
 
     mean  value: sum          pooled: value / count
     max   value: maximum      pooled: value
@@ -25,7 +25,7 @@ class PoolState(NamedTuple):
 
     Attributes:
       value: float32 [..., c].
-      known: float32 [...], count of known items.
+      known: float32 [...], number of known items.
     """
 
     value: Float[Array, "*batch c"]
@@ -37,12 +37,12 @@ def pool_slots(
     inputs_blc: Float[Array, "b l c"],
     known_bls: Bool[Array, "b l s"],
 ) -> PoolState:
-    """Statistic of each session slot, from the events of this row alone.
+    """Statistic of each session slot, from the events of this row only.
 
     Args:
       pooling: mean, max or last.
       inputs_blc: Embeddings of the events' items.
-      known_bls: `masking.session_members` of the events on known items.
+      known_bls: `masking.session_members` of the events with known items.
     """
     segment = {
         "mean": masking.segment_sum,
@@ -55,7 +55,14 @@ def pool_slots(
 
 
 def combine(pooling: str, before: PoolState, after: PoolState) -> PoolState:
-    """Statistic of a session of which `before` came first and `after` next."""
+    """Statistic of a session whose first part is `before` and whose second is `after`.
+
+    Example:
+      >>> before = PoolState(jnp.asarray([6.0]), jnp.asarray(2.0))
+      >>> after = PoolState(jnp.asarray([3.0]), jnp.asarray(1.0))
+      >>> pooled("mean", combine("mean", before, after)).tolist()
+      [3.0]
+    """
     known = before.known + after.known
     if pooling == "mean":
         return PoolState(before.value + after.value, known)

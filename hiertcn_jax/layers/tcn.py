@@ -1,8 +1,8 @@
-"""The short-term level: dilated causal convolutions that do not look over a session's start.
+"""The short-term level: dilated causal convolutions that stop at a session's start.
 
-A tap at offset o reads the event o places before. It counts exactly where `position >= o`, that is
-where that event belongs to the same session; one mask keeps sessions, users and padding apart. A
-tap that reaches over the start of the row reads the inputs kept from the row before.
+A tap at offset o reads the event o steps earlier. It counts only where `position >= o`, that is,
+where that event belongs to the same session. This one mask keeps sessions, users and padding apart.
+A tap that reaches past the start of the row reads inputs kept from the previous row.
 
 Bai, Kolter, Koltun 2018 (arXiv 1803.01271), as HierTCN uses it.
 """
@@ -24,26 +24,36 @@ from hiertcn_jax.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class TCNConfig(ModelConfig):
-    """Of a model with a TCN."""
+    """Settings of models with a TCN."""
 
     widths: ClassVar[tuple[str, ...]] = ("tcn_channels",)
 
     tcn_channels: tuple[int, ...] = setting(
         (128, 128, 128),
-        "Channels of each temporal block.",
+        "Channels of each temporal block, separated by commas.",
         at_least=1,
         filled=True,
     )
     kernel_size: int = setting(3, "Taps of each convolution.", at_least=1)
-    dilation_base: int = setting(2, "Block i has dilation dilation_base**i.", at_least=1)
-    convs_per_block: int = setting(
-        1, "1 as in the released code, 2 as in the TCN paper.", at_least=1, at_most=2
+    dilation_base: int = setting(
+        2, "Block i of the TCN has the dilation dilation_base**i.", at_least=1
     )
-    residual: bool = setting(True, "Whether a block adds its input to its output.")
+    convs_per_block: int = setting(
+        1,
+        "Convolutions in a temporal block: 1 as in the released code, 2 as in the TCN paper.",
+        at_least=1,
+        at_most=2,
+    )
+    residual: bool = setting(True, "Whether a temporal block adds its input to its output.")
 
 
 def receptive_field(config: TCNConfig) -> int:
-    """Events that one output sees: 1 + convs_per_block * (kernel_size - 1) * sum of dilations."""
+    """How many events one output sees: 1 + convs_per_block * (kernel_size - 1) * sum of dilations.
+
+    Example:
+      >>> receptive_field(TCNConfig(tcn_channels=(64, 64), kernel_size=3, dilation_base=2))
+      7
+    """
     dilations = [config.dilation_base**block for block in range(len(config.tcn_channels))]
     return 1 + config.convs_per_block * (config.kernel_size - 1) * sum(dilations)
 
@@ -51,12 +61,12 @@ def receptive_field(config: TCNConfig) -> int:
 def kept_tail(
     joined_bmc: Float[Array, "b m c"], events_b: Int[Array, " b"], length: int
 ) -> Float[Array, "b t c"]:
-    """The last `length` inputs of each lane, to be read by the row after.
+    """The last `length` inputs of each lane, which the next row reads.
 
     Args:
       joined_bmc: The tail kept so far, then the row: m = length + l.
       events_b: Events in the row (its padding is not part of the stream).
-      length: Inputs to keep.
+      length: Number of inputs to keep.
     """
     return jax.vmap(
         lambda joined_mc, events: jax.lax.dynamic_slice_in_dim(joined_mc, events, length)
@@ -70,8 +80,8 @@ class CausalConv(nn.Module):
 
     Attributes:
       features: Output channels.
-      kernel_size: Taps.
-      dilation: Events from one tap to the next.
+      kernel_size: Number of taps.
+      dilation: Distance between taps, in events.
       dtype: Type of the product.
     """
 
@@ -98,7 +108,7 @@ class CausalConv(nn.Module):
                 joined_bmc, reach - offset, reach - offset + length, axis=1
             )
             taps.append(jnp.where((position_bl >= offset)[..., None], tap_blc, 0))
-        # All taps side by side are one matrix product instead of kernel_size small ones.
+        # One matrix product of all taps, concatenated, instead of kernel_size small ones.
         stacked_blc = jnp.concatenate([*taps, inputs_blc], axis=-1)
         out_blf = Dense(self.features, dtype=self.dtype, kernel_init=nn.initializers.he_normal())(
             stacked_blc
@@ -107,12 +117,12 @@ class CausalConv(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """One or two convolutions of one dilation, each with ReLU and dropout, and a residual.
+    """One or two convolutions with the same dilation, each with ReLU and dropout, and a residual.
 
     Attributes:
       features: Channels.
       dilation: Dilation of its convolutions.
-      config: `kernel_size`, `convs_per_block`, `residual`, `dropout`, `dtype` are read.
+      config: Uses `kernel_size`, `convs_per_block`, `residual`, `dropout` and `dtype`.
     """
 
     features: int
@@ -146,10 +156,10 @@ class TemporalBlock(nn.Module):
 
 
 class TCN(nn.Module):
-    """Blocks of growing dilation.
+    """A stack of temporal blocks with growing dilation.
 
     Attributes:
-      config: `tcn_channels`, `dilation_base` and what a block reads.
+      config: Uses `tcn_channels`, `dilation_base`, and the settings of a block.
     """
 
     config: TCNConfig
@@ -163,7 +173,7 @@ class TCN(nn.Module):
         events_b: Int[Array, " b"],
         train: bool = False,
     ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b _ _"], ...]]:
-        """Output of the last block at every event, and all tails."""
+        """Output of the last block at every event, and the tails of all convolutions."""
         hidden = inputs_blc
         new_tails: list[Array] = []
         per_block = self.config.convs_per_block
@@ -182,7 +192,7 @@ class TCN(nn.Module):
 
 
 def init_tails(config: TCNConfig, lanes: int) -> tuple[Float[Array, "b _ _"], ...]:
-    """Empty tails of every convolution, in the order in which `TCN` reads them."""
+    """Zero tails of all convolutions, in the order in which `TCN` reads them."""
     tails = []
     width = config.tcn_channels[0]
     for block, features in enumerate(config.tcn_channels):

@@ -1,10 +1,10 @@
-"""The losses that compare each event's target with candidates of which all scores are kept.
+"""Losses that compare each event's target with candidates, and keep the scores of all of them.
 
-What an event adds to the scores of its list (`scores`) is added to the target and to candidates
-that are on it. In the sampled softmax the listed items are candidates themselves, since it stands
-for the sum over the whole catalogue: they come with certainty, so that nothing is corrected, and a
-draw that is on the list does not count. The other losses compare the target with a sample of
-negatives, and whoever chose it, chose it without the list: there it brings no candidates.
+An event's additions (`scores`) are added to the target's score, and to the scores of candidates
+that the event lists. In sampled softmax the listed items are candidates too, because its sum
+estimates the sum over the whole catalogue. They are certain candidates, so their scores get no
+correction, and a drawn item that is on the list does not count. The other losses compare the target
+with a sample of negatives that was chosen without the list, so the list adds no candidates there.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,13 +40,13 @@ def candidate_loss(
     """A loss of the scores of targets and candidates.
 
     Args:
-      formula: Which.
-      queries: One an event; events of weight 0 have no part in anything.
-      keys: In `rows` mode those of the batch, and ids are places in it.
+      formula: The loss as a function of scores.
+      queries: One per event; events of weight 0 have no effect.
+      keys: In `rows` mode those of the batch; ids are then positions among them.
       item_ids: Targets.
       weight: Weight of each event.
       sets: The candidates, one or more sets.
-      mesh: Where lanes, the events' first axis, lie on several devices.
+      mesh: The devices, if lanes (the events' first axis) are on several.
     """
     queries = queries.counted(weight)
     scores = [candidate_scores(queries, keys, one.item_ids, mesh) for one in sets]
@@ -68,16 +68,16 @@ def own_sampled_softmax(
     logq: bool,
     mesh: Mesh | None = None,
 ) -> LossSum:
-    """`losses.sampled_softmax` of candidates of which each event has its own.
+    """`losses.sampled_softmax` with separate candidates for each event.
 
     Args:
       queries: See `candidate_loss`.
       keys: See `candidate_loss`.
       item_ids: Targets.
       weight: Weight of each event.
-      own: Candidates that come with certainty.
-      drawn: Candidates that were drawn, one or more sets; an item that is among `own` is masked.
-      logq: Whether the scores of drawn candidates are corrected.
+      own: Certain candidates.
+      drawn: Drawn candidates, one or more sets; an item that is in `own` is masked.
+      logq: Whether to correct the scores of drawn candidates.
       mesh: See `candidate_loss`.
     """
     queries = queries.counted(weight)
@@ -103,9 +103,10 @@ def certain_scores(
     own: Candidates | None,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "*e k"], Bool[Array, "*e k"]]:
-    """Scores of the candidates that events have with certainty, and a mask: each item once.
+    """Scores of an event's certain candidates, and a mask that counts each item once.
 
-    They are the event's own, then the items of its list; one of both has to be there.
+    They are the event's own candidates, then the items of its list. At least one of the two must be
+    present.
     """
     parts: list[tuple[Any, Any]] = []
     if own is not None:
@@ -120,7 +121,7 @@ def certain_scores(
 
 
 def _not_listed(queries: Queries, candidates: Candidates) -> Bool[Array, "*e k"]:
-    """The mask of candidates, without those that are on their event's list."""
+    """The mask of the candidates, with those on their event's list masked."""
     if queries.listed is None:
         return candidates.mask_blk
     ids = jnp.broadcast_to(candidates.item_ids, candidates.mask_blk.shape)

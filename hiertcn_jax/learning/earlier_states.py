@@ -1,4 +1,4 @@
-"""States as earlier versions saved them, and how one of them becomes a state of now.
+"""Converts train states that earlier versions saved.
 
 By the `schema_version` of a checkpoint:
 
@@ -27,7 +27,7 @@ def earlier_states(state: TrainState, rows: bool) -> dict[int, EarlierState]:
 
     Args:
       state: A state of this version, or the shapes of one.
-      rows: Whether its optimizer is one of rows.
+      rows: Whether its optimizer updates by rows.
     """
     adam, rate = state.opt_state["adam"], state.opt_state["learning_rate"]
     moments = None
@@ -42,7 +42,7 @@ def earlier_states(state: TrainState, rows: bool) -> dict[int, EarlierState]:
                 mu={"model": adam.mu, "items": moments.mu},
                 nu={"model": adam.nu, "items": moments.nu},
             )
-        # As the step returns it, an OrderedDict: of another type it would be compiled again.
+        # The step returns an OrderedDict; another type would compile the step again.
         opt_state = state.opt_state | {"adam": adam, "learning_rate": rate}
         return saved._replace(opt_state=opt_state)
 

@@ -1,4 +1,4 @@
-"""Which rows of the item table a training step sees, and what goes with that."""
+"""Chooses which rows of the item table a training step uses, and checks that the configs agree."""
 
 import dataclasses
 
@@ -6,22 +6,22 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.learning.loss_config import LossConfig
 
 DENSE_ITEMS = 100_000
-"""Up to this many items `dense` mode is as quick as `rows` (docs/performance.md)."""
+"""Up to this many items `dense` mode is as fast as `rows` (docs/performance.md)."""
 
 
 def choose_item_mode(
     model: ModelConfig, loss: LossConfig, rows: int, given: bool = False
 ) -> ModelConfig:
-    """The model's config with `auto` made `dense`, `rows` or `given`.
+    """Replaces the item mode `auto` by `dense`, `rows` or `given`.
 
     Args:
-      model: Its config.
+      model: The model's config.
       loss: The loss; cross_entropy needs all items.
       rows: `v`, rows of the item table.
       given: Whether there are given embeddings. They have no biases: `item_bias` becomes False.
 
     Raises:
-      ValueError: The mode does not go with the embeddings, or the model or loss not with the mode.
+      ValueError: The mode contradicts the embeddings, the model or the loss.
     """
     if given:
         if model.item_mode not in ("auto", "given"):
@@ -41,11 +41,11 @@ def choose_item_mode(
 
 
 def require_compatible(model: ModelConfig, loss: LossConfig) -> None:
-    """Raises a ValueError where a model and a loss do not go together."""
+    """Raises a ValueError if a model and a loss contradict each other."""
     if model.item_mode in ("rows", "given") and loss.name == "cross_entropy":
         raise ValueError(
             f"item_mode={model.item_mode}: a batch has some rows of the table, and the loss "
             "cross_entropy needs all; sampled_softmax does not"
         )
     if model.item_mode == "given" and not model.tied_output:
-        raise ValueError("tied_output=False: given embeddings are the only table there is")
+        raise ValueError("tied_output=False: given embeddings allow no second table")

@@ -1,18 +1,19 @@
-"""Negatives: which items an event's target is compared with, and how often each was to be expected.
+"""Negatives: the items that an event's target is compared with, and their expected counts.
 
-A `Proposal` is a distribution over the catalogue, a `Source` says how many candidates to take from
-one. Several sources make one candidate set. Its expected count of item j,
+A `Proposal` is a distribution over the catalogue, and a `Source` says how many candidates to take
+from one. Several sources make one candidate set. Its expected count of item j,
 
     E_j = sum_s n_s q_s(j),
 
-is what the logQ correction of `losses.sampled_softmax` divides by: with it the sum over drawn
+is the divisor of the logQ correction in `losses.sampled_softmax`. With it the sum over drawn
 candidates is an unbiased estimate of the sum over the catalogue, whichever source drew them.
 
-Negatives that come with an event, such as impressions, are in its set with certainty. They count
-as they are (E = 1), and draws stand for the rest of the catalogue: a draw that is among the event's
-own is masked there. Given the event's own, whichever they are, the sum is again unbiased.
+Negatives that come with an event, such as impressions, are certain to be in its set. They count
+without correction (E = 1), and draws represent the rest of the catalogue: a drawn item that is
+among the event's own negatives is masked there. Given the event's own negatives, the sum is again
+unbiased.
 
-Everything random comes from an explicit key: same key, same candidates.
+All randomness comes from explicit keys: the same key gives the same candidates.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, GivenItems, Items, RowI
 from hiertcn_jax.learning.softmax import is_among
 
 _DRAWS = 2**32
-"""Number of different 32-bit draws: a proposal gives each of them to an item."""
+"""Number of different 32-bit draws. A proposal assigns each of them to an item."""
 
 
 @jax.tree_util.register_dataclass
@@ -36,13 +37,13 @@ _DRAWS = 2**32
 class Proposal:
     """A distribution over the catalogue, sampled by inverse CDF over integers.
 
-    An item owns a run of the 2^32 values of a random 32-bit word. A float32 CDF would have steps
-    of 2^-24 near 1, so that items rarer than that would never be drawn, or too often.
+    An item owns a range of the 2^32 values of a random 32-bit word. A float32 CDF would have steps
+    of 2^-24 near 1, so rarer items would never be drawn, or too often.
 
     Attributes:
       log_q_v: float32. Log-probability of each row of the item table, exactly that of `sample`;
         -inf for rows that are never drawn. In `rows` mode its axis is u (`at_rows`). None: the
-        batches bring it (`given` mode), and nothing is kept of the catalogue.
+        batches bring it (`given` mode), and nothing of catalogue size is kept.
       item_ids_p: int32. The p rows that can be drawn, ascending. None: cannot be sampled.
       first_draw_p: uint32. The first 32-bit word that each of them owns.
     """
@@ -56,13 +57,13 @@ class Proposal:
 
         Args:
           key: Random key.
-          shape: Of the result.
+          shape: Shape of the result.
 
         Returns:
           int32 table rows of positive probability.
 
         Raises:
-          ValueError: This proposal was made by `at_rows`.
+          ValueError: `at_rows` made this proposal.
         """
         if self.item_ids_p is None:
             raise ValueError("a proposal at the rows of a batch cannot be sampled from")
@@ -70,12 +71,12 @@ class Proposal:
         return self.item_ids_p[jnp.searchsorted(self.first_draw_p, draws, side="right") - 1]
 
     def at_rows(self, distinct_u: Int[Array, " u"]) -> "Proposal":
-        """The log-probabilities of a batch's own rows (`rows` mode), where ids are local."""
+        """The log-probabilities of a batch's own rows, for local ids (`rows` mode)."""
         return Proposal(self.log_q_v[distinct_u])
 
 
 def uniform_proposal(rows: int) -> Proposal:
-    """Every item of the catalogue alike.
+    """Gives every catalogue item the same probability.
 
     Args:
       rows: `v`, rows of the item table, padding and unknown included.
@@ -89,16 +90,16 @@ def uniform_proposal(rows: int) -> Proposal:
 
 
 def popularity_proposal(counts_v: np.ndarray, alpha: float) -> Proposal:
-    """Items with probability proportional to counts^alpha.
+    """Gives items a probability proportional to counts^alpha.
 
     Args:
-      counts_v: Events of each table row in the fitted part of the data; 0 at the rows of padding
-        and unknown. Items without events are never drawn, not even by alpha = 0.
+      counts_v: Events of each table row in the fitted part of the data; 0 for padding and unknown.
+        Items without events are never drawn, even with alpha = 0.
       alpha: 1 is popularity, 0 is uniform over the items with events.
 
     Raises:
-      ValueError: Counts that are not numbers >= 0, none above 0, or one at padding or unknown; a
-        negative alpha.
+      ValueError: Counts are not all numbers >= 0, or are all 0, or not 0 for padding or unknown;
+        or alpha is negative.
     """
     counts_v = np.asarray(counts_v, np.float64)
     if counts_v.ndim != 1 or not np.all(np.isfinite(counts_v)) or np.any(counts_v < 0):
@@ -123,7 +124,7 @@ def popularity_proposal(counts_v: np.ndarray, alpha: float) -> Proposal:
 
 
 def _share_draws(weight_p: np.ndarray) -> np.ndarray:
-    """Shares 2^32 draws out in proportion to the weights, at least one to each; int64 [p]."""
+    """Splits 2^32 draws in proportion to the weights, at least one each; int64 [p]."""
     ends_p = np.rint(np.cumsum(weight_p) / np.sum(weight_p) * _DRAWS).astype(np.int64)
     draws_p = np.maximum(np.diff(ends_p, prepend=0), 1)
     draws_p[np.argmax(draws_p)] += _DRAWS - draws_p.sum()
@@ -136,10 +137,10 @@ class Source:
     """A number of candidates from one proposal.
 
     Attributes:
-      proposal: What they are drawn from. For an in-batch source: popularity with alpha = 1, which
-        is the distribution of a batch's targets over many batches. It is only asked for its
-        log-probabilities then, and must give one to every item that can be a target.
-      count: Candidates to draw; for every event, or once for all where they are shared.
+      proposal: The distribution to draw from. For an in-batch source: popularity with alpha = 1,
+        the distribution of targets over many batches. It then only supplies log-probabilities, and
+        must give one to every item that can be a target.
+      count: Candidates to draw: for every event, or once for all if they are shared.
       in_batch: Whether the candidates are targets of the batch instead of draws.
     """
 
@@ -149,7 +150,7 @@ class Source:
 
 
 def sources_at_rows(sources: Sequence[Source], items: Items) -> list[Source]:
-    """The sources with the log-probabilities of what a batch's ids point into."""
+    """The sources with the log-probabilities of the items that a batch's ids refer to."""
 
     def at_rows(number: int, proposal: Proposal) -> Proposal:
         if isinstance(items, GivenItems) and items.log_q_mu is not None:
@@ -165,12 +166,12 @@ def sources_at_rows(sources: Sequence[Source], items: Items) -> list[Source]:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """The candidates of every event. Axes "..." are [k] where shared, [b, l, k] where own.
+    """The candidates of every event. Axes "..." are [k] if shared, [b, l, k] if separate.
 
     Attributes:
-      item_ids: int32 [...]. Rows of the item table; PADDING_ID where there is none.
-      mask_blk: bool. True where the candidate is a negative of the event: it is an item, not taken
-        from a batch slot of weight 0, and not the event's target (an accidental hit).
+      item_ids: int32 [...]. Rows of the item table; PADDING_ID for none.
+      mask_blk: bool. True if the candidate is a negative of the event: it is an item, does not come
+        from a batch slot of weight 0, and is not the event's target (an accidental hit).
       log_expected_count: float32 [...]. log E_j over the whole candidate set.
     """
 
@@ -184,16 +185,16 @@ def log_expected_count(
     log_q_rows: Sequence[Float[Array, " v"]],
     item_ids: Int[Array, "..."],
 ) -> Float[Array, "..."]:
-    """`log sum_s n_s q_s(j)` of each item j: how often a candidate set is expected to hold it.
+    """`log sum_s n_s q_s(j)` of each item j: how often a candidate set is expected to contain it.
 
     Args:
       counts: n_s, candidates of each source; >= 0.
-      log_q_rows: log q_s by row of the table that `item_ids` points into: `log_q_v`, or
+      log_q_rows: log q_s by row of the table that `item_ids` refers to: `log_q_v`, or
         `log_q_v[distinct_u]` for the local ids of `rows` mode.
       item_ids: Any shape.
 
     Returns:
-      float32 in the shape of `item_ids`; -inf for what no source draws.
+      float32 in the shape of `item_ids`; -inf for items that no source draws.
     """
     terms = [jnp.log(n) + log_q[item_ids] for n, log_q in zip(counts, log_q_rows, strict=True)]
     return jax.nn.logsumexp(jnp.stack(terms), 0)
@@ -209,24 +210,25 @@ def sample_candidates(
 ) -> Candidates:
     """Draws the candidate set of a batch.
 
-    In-batch candidates are the targets of slots drawn uniformly from all b*l. Slots of weight 0
-    are masked, so that n draws are expected to hold item j n * (share of valid slots) * q(j) times.
+    In-batch candidates are the targets of slots drawn uniformly from all b*l. Slots of weight 0 are
+    masked, so n draws contain item j an expected n * (share of valid slots) * q(j) times.
 
     Args:
       key: Random key.
-      sources: At least one; candidates stand in their order, drawn ones before in-batch ones.
+      sources: At least one. Candidates keep their order, except that drawn ones precede in-batch
+        ones.
       item_ids_bl: Targets. Ids may be local to the batch (`rows` mode), if the sources' proposals
-        are too (`Proposal.at_rows`) and `drawn` is given where a source is not in-batch.
-      loss_weight_bl: 0 where an event is not trained on.
-      shared: One candidate set for all events, or one for each.
-      drawn: The candidates of the sources that are not in-batch, where the loader drew them: [k]
-        if shared, else [b, l, k]; PADDING_ID is no candidate. Sampled here when None.
+        are too (`Proposal.at_rows`) and `drawn` is given unless all sources are in-batch.
+      loss_weight_bl: 0 for events that are not trained on.
+      shared: True: one candidate set for all events. False: one for each.
+      drawn: The candidates of the sources that are not in-batch, if the loader drew them: [k] if
+        shared, else [b, l, k]; PADDING_ID is no candidate. None: sampled here.
 
     Returns:
-      The candidates, `k` being the sum of the sources' counts.
+      The candidates; `k` is the sum of the sources' counts.
 
     Raises:
-      ValueError: `drawn` is not of the shape that the sources ask for.
+      ValueError: `drawn` does not have the shape that the sources need.
     """
     own_shape = () if shared else item_ids_bl.shape
     valid_bl = loss_weight_bl > 0
@@ -254,7 +256,7 @@ def sample_candidates(
 def _draw(
     keys: Key[Array, " n"], sources: Sequence[Source], own_shape: tuple[int, ...]
 ) -> Int[Array, "*own k"]:
-    """The candidates of all sources that are not in-batch, side by side."""
+    """The candidates of all sources that are not in-batch, concatenated."""
     drawn = [
         source.proposal.sample(key, (*own_shape, source.count))
         for key, source in zip(keys, sources, strict=True)
@@ -266,12 +268,12 @@ def _draw(
 def given_candidates(
     negatives_blk: Int[Array, "b l k"], item_ids_bl: Int[Array, "b l"]
 ) -> Candidates:
-    """Negatives that come with the data, such as the impressions shown beside the item picked.
+    """Negatives that come with the data, such as impressions.
 
-    They are in the set with certainty: their expected count is 1. No item may be there twice.
+    They are certain to be in the set: their expected count is 1. No item may occur twice.
 
     Args:
-      negatives_blk: Negatives of each event's own; PADDING_ID is none.
+      negatives_blk: Each event's own negatives; PADDING_ID is none.
       item_ids_bl: Targets.
     """
     mask_blk = (negatives_blk != PADDING_ID) & (negatives_blk != item_ids_bl[..., None])
@@ -279,6 +281,6 @@ def given_candidates(
 
 
 def without_own(drawn: Candidates, own: Candidates) -> Candidates:
-    """The drawn candidates, those masked that an event has among its own: an item counts once."""
+    """Masks drawn candidates that an event has among its own, so that an item counts once."""
     mask_blk = drawn.mask_blk & ~is_among(drawn.item_ids, own.item_ids)
     return dataclasses.replace(drawn, mask_blk=mask_blk)

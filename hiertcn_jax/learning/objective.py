@@ -1,4 +1,4 @@
-"""From predictions to the loss that the configs name: candidates, scores, logQ, averaging."""
+"""Computes the configured loss from predictions: candidates, scores, logQ, averaging."""
 
 import functools
 from collections.abc import Sequence
@@ -32,10 +32,10 @@ from hiertcn_jax.scoring.scores import Queries
 
 
 def make_sources(config: LossConfig, counts_v: np.ndarray | None) -> tuple[Source, ...]:
-    """The sources of drawn negatives that a loss names; none for a loss that needs none.
+    """The sources of drawn negatives of a loss; empty if it needs none.
 
     Args:
-      config: `negatives` and `popularity_alpha` are read.
+      config: Uses `negatives` and `popularity_alpha`.
       counts_v: Events of each row of the item table in the fitted part; 0 at rows 0 and 1. None in
         `given` mode, where the batches bring the log-probabilities.
     """
@@ -68,20 +68,20 @@ def event_loss(
     """Sum of the weighted losses of a batch's events, and the sum of their weights.
 
     Args:
-      queries: What the model gives at each event, [b, l, ..]. Items of additions are ids as the
-        batch has them: places in `distinct_u` where it is there.
-      batch: Targets, weights, and negatives that the loader gives: impressions, and in `rows` mode
-        what it drew.
-      items: The rows that the batch's ids point into.
-      sources: Of `make_sources`; with the log-probabilities of the same rows.
+      queries: The model's output at each event, [b, l, ..]. Items of additions are ids like those
+        of the batch: positions in `distinct_u` if it has one.
+      batch: Targets, weights, and the negatives that the loader added: impressions, and in `rows`
+        mode those it drew.
+      items: The rows that the batch's ids refer to.
+      sources: See `make_sources`; with the log-probabilities of the same rows.
       key: Key of this step's negatives.
-      loss_config: Which loss.
-      model_config: `normalize` and `dtype` are read.
-      layout: Where lanes and table lie on several devices.
+      loss_config: The loss.
+      model_config: Uses `normalize` and `dtype`.
+      layout: Where lanes and table are, if on several devices.
 
     Raises:
-      ValueError: The loss does not go with the model's `item_mode`; the batch has no impressions,
-        and the loss names them.
+      ValueError: The loss contradicts the model's `item_mode`; or the loss uses impressions, and
+        the batch has none.
     """
     require_compatible(model_config, loss_config)
     targets_bl, weight_bl = batch.item_ids_bl, batch.loss_weight_bl
@@ -110,7 +110,7 @@ def event_loss(
 
 
 def _formula(config: LossConfig) -> Formula:
-    """The formula that a config names, with its constants."""
+    """The configured formula, with its constants."""
     if config.name == "nce":
         return functools.partial(losses.nce, nce_weight=config.nce_weight)
     if config.name == "bpr":
@@ -126,12 +126,12 @@ def _formula(config: LossConfig) -> Formula:
 def _candidates(
     batch: Batch, sources: Sequence[Source], key: PRNGKeyArray, config: LossConfig
 ) -> tuple[Candidates | None, Candidates | None]:
-    """Each event's own negatives, and those drawn; None where the config names none of them."""
+    """Each event's own negatives, and the drawn ones; None for a kind that the config lacks."""
     given_blk, count = batch.negatives_blk, config.impressions
     own = drawn_blk = None
     if count:
         if given_blk is None or given_blk.shape[-1] < count:
-            raise ValueError(f"negatives=impressions:{count}: the batch does not have them")
+            raise ValueError(f"negatives=impressions:{count}: the batch has no impressions")
         own = given_candidates(given_blk[..., :count], batch.item_ids_bl)
     if given_blk is not None and given_blk.shape[-1] > count:
         drawn_blk = given_blk[..., count:]
@@ -149,7 +149,7 @@ def _candidates(
 
 
 def stream_keys(seed: int, step: jax.Array) -> dict[str, PRNGKeyArray]:
-    """The keys of one step, one for each use of randomness; functions of (seed, step) alone."""
+    """The random keys of one step, one for each purpose; functions of (seed, step) only."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     return {
         name: jax.random.fold_in(key, index)

@@ -1,12 +1,12 @@
-"""The optimizer, a chain of optax's transformations: AdamW, of the item table by rows or dense.
+"""The optimizer, a chain of optax transformations: AdamW, with the item table by rows or dense.
 
-    clip            gradients of a larger global norm are scaled down to it, where this is asked for
-    adam            Adam's step; in `rows` mode the moments of touched rows alone move (`lazy_rows`)
-    decay           weight decay, decoupled as in AdamW, where this is asked for (`add_decay`)
+    clip            scales gradients with a larger global norm down to it, if configured
+    adam            Adam's step; in `rows` mode only touched rows' moments change (`lazy_rows`)
+    decay           weight decay, decoupled as in AdamW, if configured (`add_decay`)
     learning_rate   the schedule
 
-In `rows` mode the gradient exists for the rows of a batch alone. Clipping counts those rows, only
-they move, and the moments of the others stand still: the step costs nothing per catalogue item.
+In `rows` mode gradients exist only for the rows of a batch. Clipping counts those rows, only they
+change, and the moments of the others stay the same: the step costs nothing per catalogue item.
 """
 
 import dataclasses
@@ -27,34 +27,38 @@ Schedule = Literal["constant", "step", "cosine"]
 class OptimizerConfig(Settings):
     """Adam and its learning rate over the steps."""
 
-    learning_rate: float = setting(2e-3, "Learning rate of Adam, at its highest.", above=0)
+    learning_rate: float = setting(2e-3, "Peak learning rate of Adam.", above=0)
     schedule: Schedule = setting(
         "cosine",
-        "Learning rate over the steps. step multiplies it by decay_factor at each of "
-        "decay_epochs; cosine lets it fall to final_rate of the highest at the last step.",
+        "Learning rate over the steps: constant; step, which multiplies it by --decay_factor at "
+        "each of --decay_epochs; or cosine, down to --final_rate of the peak at the last step.",
     )
-    warmup_steps: int = setting(0, "Steps of linear rise from 0.", at_least=0)
-    decay_epochs: tuple[int, ...] = setting((60, 120), "Epochs at which the step schedule drops.")
+    warmup_steps: int = setting(
+        0, "Steps over which the learning rate rises linearly from 0.", at_least=0
+    )
+    decay_epochs: tuple[int, ...] = setting(
+        (60, 120), "Epochs at which the step schedule lowers the learning rate."
+    )
     decay_factor: float = setting(
         0.2,
-        "The step schedule multiplies the learning rate by it.",
+        "Factor by which the step schedule multiplies the learning rate.",
         above=0,
     )
     final_rate: float = setting(
         0.0,
-        "Where the cosine ends, as a share of learning_rate.",
+        "Where the cosine schedule ends, as a share of --learning_rate.",
         at_least=0,
     )
     clip_norm: float = setting(
         0.0,
-        "Gradients of a larger global norm are scaled down to it; 0 leaves them.",
+        "Gradients with a larger global norm are scaled down to it. 0: no clipping.",
         at_least=0,
     )
     weight_decay: float = setting(
         0.0,
-        "Share of a weight that is taken off it in a step, times the learning rate (AdamW); of "
-        "matrices and item embeddings, not of biases, norms, start tokens and states. In rows mode "
-        "of the embeddings of a batch's items alone.",
+        "Weight decay: each step takes this share, times the learning rate, off a weight (AdamW). "
+        "Applies to matrices and item embeddings, not to biases, norms, start tokens and states. "
+        "In rows mode only to the embeddings of the batch's items.",
         at_least=0,
     )
     adam_b1: float = setting(0.9, "Adam's decay of first moments.", at_least=0, below=1)
@@ -68,9 +72,9 @@ def learning_rate_schedule(
     """Learning rate at each step.
 
     Args:
-      config: See `OptimizerConfig`.
+      config: The schedule's settings.
       total_steps: Where the cosine ends.
-      steps_per_epoch: Steps of one pass, for the `step` schedule.
+      steps_per_epoch: Steps per epoch, for the `step` schedule.
     """
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "constant":
@@ -102,10 +106,10 @@ class Optimizer(NamedTuple):
     rows: bool
 
     def chain(self) -> optax.GradientTransformationExtraArgs:
-        """The transformations.
+        """The chain of transformations.
 
         Its `update` needs the arguments `finite` and, in `rows` mode, `distinct_u`, see `update`.
-        There gradients, updates and parameters have a row for each of `distinct_u`, and the state
+        There gradients, updates and parameters have one row for each of `distinct_u`, and the state
         has one for each item.
         """
         config, off = self.config, optax.identity()
@@ -118,7 +122,7 @@ class Optimizer(NamedTuple):
         )
 
     def init(self, params: dict[str, Any]) -> optax.OptState:
-        """Fresh moments."""
+        """The initial state."""
         return self.chain().init(params)
 
     def update(
@@ -129,14 +133,14 @@ class Optimizer(NamedTuple):
         distinct_u: Int[Array, " u"] | None,
         finite: Bool[Array, ""],
     ) -> tuple[dict[str, Any], optax.OptState]:
-        """One step; where the gradient is not finite, nothing moves but the count of steps.
+        """One step. If the gradient is not finite, only the count of steps changes.
 
         Args:
-          grads: As `params`; in `rows` mode `grads["items"]` has a row for each of `distinct_u`.
-          state: Of `init` or of the step before.
+          grads: As `params`; in `rows` mode `grads["items"]` has one row for each of `distinct_u`.
+          state: From `init` or the previous step.
           params: `{"model", "items"}`.
           distinct_u: Rows of the table, each once, PADDING_ID for none; `rows` mode only.
-          finite: Whether the step is done.
+          finite: Whether to apply the step.
 
         Returns:
           The new parameters, and the new state.
@@ -167,17 +171,17 @@ class Optimizer(NamedTuple):
 def scale_by_adam_if_finite(
     b1: float, b2: float, eps: float
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.scale_by_adam`, whose moments stand still where the argument `finite` is False.
+    """`optax.scale_by_adam`, but the moments do not change if the argument `finite` is False.
 
-    Its count of steps goes on. (`optax.apply_if_finite` would stop the count too, and with it the
-    learning rate; look at the gradient alone, not at the loss; and let a bad step pass once there
-    were many. docs/architecture.md compares the two.)
+    Its count of steps still increases. (`optax.apply_if_finite` would stop the count too, and with
+    it the learning rate; it checks only the gradient, not the loss; and after many bad steps it
+    lets one pass. docs/architecture.md compares the two.)
 
-    The update is made of the moments that were chosen. Were it made of those before the choice, XLA
-    would compute them twice, and copy the old ones.
+    The update is computed from the moments after this choice. Otherwise XLA would compute the
+    moments twice, and copy the old ones.
 
     Args:
-      b1: Decay of the first moments in a step.
+      b1: Decay of the first moments per step.
       b2: Decay of the second moments.
       eps: Added to the root of the second moments.
     """
@@ -199,19 +203,19 @@ def scale_by_adam_if_finite(
 
 
 def lazy_rows(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """`inner` over the rows of a batch alone: the state of all other rows stands still.
+    """Applies `inner` to the rows of a batch only; the state of all other rows does not change.
 
-    So with Adam an item's moments do not decay over the steps that do not touch it ("lazy" Adam);
-    the correction of their bias counts all steps.
+    So with Adam an item's moments do not decay in steps that do not touch it ("lazy" Adam); their
+    bias correction counts all steps.
 
     Args:
-      inner: A transformation that treats each number by itself. Its state is kept for whole tables:
+      inner: A transformation that treats each number separately. Its state covers whole tables:
         each `ItemTable` in it has a row for every item.
 
     Returns:
       A transformation whose `update` takes gradients of the rows `distinct_u` of each `ItemTable`,
-      and gives updates of the same. `distinct_u` names each row once; PADDING_ID fills it up, and
-      nothing is kept of those rows.
+      and returns updates of the same rows. `distinct_u` has each row once; PADDING_ID fills it up,
+      and results for those entries are dropped.
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -228,15 +232,15 @@ def lazy_rows(inner: optax.GradientTransformation) -> optax.GradientTransformati
 
 
 def add_decay(rate: float) -> optax.GradientTransformation:
-    """`optax.add_decayed_weights` of the parameters with two axes or more.
+    """`optax.add_decayed_weights` for parameters with two axes or more.
 
-    These are the matrices of the layers, the embeddings of ages in attention, and the rows of the
-    item table: in `rows` mode those of the batch, in `dense` mode all, in each step. Not decayed
-    are biases (of items too), scales of norms, start tokens and start states, and a learned tau.
+    These are the layers' matrices, the embeddings of ages in attention, and the rows of the item
+    table: in each step those of the batch in `rows` mode, all of them in `dense` mode. Not decayed:
+    biases (items' too), scales of norms, start tokens and start states, and a learned tau.
 
     Args:
-      rate: Behind Adam, and before the learning rate: a parameter loses the share
-        `learning_rate * rate` in a step (AdamW: Loshchilov and Hutter, ICLR 2019).
+      rate: Comes after Adam and before the learning rate: a step takes the share
+        `learning_rate * rate` off a parameter (AdamW: Loshchilov and Hutter, ICLR 2019).
     """
     return optax.add_decayed_weights(
         rate, mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
@@ -250,16 +254,16 @@ def _at_rows(
     rows: ItemTable,
     where: jax.Array | bool = True,
 ) -> ItemTable:
-    """The table with some rows changed; those for padding are written nowhere.
+    """The table with some rows changed. Entries for padding are not written.
 
     Args:
       change: "set" or "add".
       table: The whole table.
-      distinct_u: Which rows.
-      rows: What they become, or what is added.
-      where: Whether anything is changed.
+      distinct_u: The rows to change.
+      rows: Their new values, or what to add.
+      where: Whether to change anything.
     """
-    # Out of range is dropped by the scatter. Each at its own place keeps the indices unique.
+    # The scatter drops out-of-range indices. Each entry gets its own, so indices stay unique.
     beyond_u = table.input_vd.shape[0] + jnp.arange(distinct_u.shape[0])
     to_u = jnp.where(where & (distinct_u > 0), distinct_u, beyond_u)
 
@@ -270,7 +274,7 @@ def _at_rows(
 
 
 def _over_tables(function: Any, tree: Any, *others: Any) -> Any:
-    """`function` of each `ItemTable`; what is no part of one is taken from the last tree."""
+    """Applies `function` to each `ItemTable`; other leaves come from the last tree."""
 
     def of_part(*parts: Any) -> Any:
         return function(*parts) if isinstance(parts[0], ItemTable) else parts[-1]

@@ -1,13 +1,13 @@
-"""Softmax of each event's target against candidates that all events share, without their scores.
+"""Softmax of each event's target against candidates that all events share, without storing scores.
 
     loss_n = log( e^{s_n} + sum_{j: id_j not in X_n} e^{score(j at n)} ) - s_n
 
-X_n holds the target, and what else the event counts by itself (negatives of its own, in s_n).
+X_n holds the target, and other items that the event counts separately (its own negatives, in s_n).
 Full softmax (candidates: the catalogue) and sampled softmax (candidates: the drawn items, biases
-minus log expected counts) are this one sum. There are n*k scores, far more than
-anything else that a step makes. So they are made for a chunk of events at a time, and with them at
-hand their share of every gradient is made too: three matrix products in all, where keeping nothing
-would make the scores again for the gradient, and keeping them would take n*k numbers.
+minus log expected counts) are both this sum. There are n*k scores, far more numbers than anything
+else in a step. So they are computed for a chunk of events at a time, and the chunk's share of every
+gradient with them. That takes three matrix products in all. Recomputing the scores for the gradient
+would take another product, and storing them would take n*k numbers.
 """
 
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from hiertcn_jax.scoring.scores import (
 )
 
 CHUNK_SCORES = 1 << 21
-"""Scores made at a time: 8 MB, which the caches of most machines hold."""
+"""Scores computed at a time: 8 MB, which fits the caches of most machines."""
 
 
 def shared_softmax(
@@ -43,20 +43,20 @@ def shared_softmax(
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Float[Array, ""]:
-    """Sum over events of weight * loss. An event of weight 0 adds exactly nothing anywhere.
+    """Sum over events of weight * loss. An event of weight 0 has exactly no effect anywhere.
 
     Args:
-      queries: One an event. Products are taken in the type of the vectors, summed in float32.
-        Additions are at places among the keys.
-      keys: The candidates'; a bias of -inf for one that does not count.
+      queries: One per event. Products use the type of the vectors and are summed in float32. Items
+        of additions are indices of keys.
+      keys: The candidates' keys; a bias of -inf for one that does not count.
       ids_k: Ids of the candidates.
-      target_score: s, the score of each event's target, or the logarithm of any sum of exponentials
-        that stands in its place.
+      target_score: s, the score of each event's target, or the logarithm of a sum of exponentials
+        that replaces it.
       excluded: X, ids that do not count as an event's candidates; few.
       weight: Weight of each event, >= 0; constant for the gradient.
-      excluded_columns: Places of more candidates that do not count at an event; k is none.
+      excluded_columns: Indices of further candidates that do not count for an event; k means none.
       chunk: Events at a time; None: as many as have `CHUNK_SCORES` scores.
-      mesh: Where lanes, the events' first axis, lie on several devices: each sums its own.
+      mesh: The devices, if lanes (the events' first axis) are on several; each sums its own.
     """
     additions = queries.listed
     events = (queries.vectors, target_score, None if additions is None else additions.values)
@@ -79,7 +79,7 @@ def shared_softmax(
 
 
 class _Events(NamedTuple):
-    """What the gradient of the sum is asked for at each event: [*e, ..], or [chunks, chunk, ..]."""
+    """Inputs at each event that get a gradient: [*e, ..], or [chunks, chunk, ..]."""
 
     vectors: Array
     target_score: Array
@@ -87,7 +87,7 @@ class _Events(NamedTuple):
 
 
 class _Constants(NamedTuple):
-    """What else there is at each event."""
+    """The other inputs at each event."""
 
     excluded: Array
     excluded_columns: Array | None
@@ -96,17 +96,17 @@ class _Constants(NamedTuple):
 
 
 def _sum_events(events: Any, keys: Keys, constants: Any, ids_k: Array, chunk: int | None) -> Array:
-    """The sum over the events that a device has."""
+    """The sum over the events of one device."""
     events, constants = _Events(*events), _Constants(*constants)
     counts = constants.weight > 0
     size, axes = counts.size, counts.ndim
     if chunk is None:
         chunk = max(CHUNK_SCORES // keys.rows.shape[0], 8)
-    # As many chunks, but equal ones: what fills up the last one is computed too.
+    # The same number of chunks, of equal size: what fills up the last one is computed too.
     chunk = max(-(-size // max(-(-size // chunk), 1)), 1)
 
     def without_nan(x: Array) -> Array:
-        # A NaN in what does not count would reach the gradients of the rows by a product with 0.
+        # A NaN in an event that does not count would reach the rows' gradients, as NaN * 0.
         return jnp.where(counts.reshape(*counts.shape, *[1] * (x.ndim - axes)), x, 0)
 
     events, constants = jax.tree.map(
@@ -118,7 +118,7 @@ def _sum_events(events: Any, keys: Keys, constants: Any, ids_k: Array, chunk: in
 
 @jax.custom_vjp
 def _total(events: _Events, keys: Keys, constants: _Constants, ids_k: Array) -> Array:
-    """The sum, where no gradient is asked for."""
+    """The sum, if no gradient is needed."""
 
     def add(total: Array, chunk: tuple[_Events, _Constants]) -> tuple[Array, None]:
         _, _, loss_n = _exponentials(*chunk, keys, ids_k)
@@ -135,7 +135,7 @@ def _queries(events: _Events, constants: _Constants) -> Queries:
 def _exponentials(
     events: _Events, constants: _Constants, keys: Keys, ids_k: Array
 ) -> tuple[Array, Array, Array]:
-    """Share of each candidate and of the target in the softmax, and the loss, of a chunk."""
+    """Softmax share of each candidate and of the target, and the loss, for one chunk."""
     score_n = events.target_score
     scores_nk = row_scores(_queries(events, constants), keys)
     scores_nk = jnp.where(is_among(ids_k, constants.excluded), -jnp.inf, scores_nk)
@@ -149,12 +149,12 @@ def _exponentials(
 
 
 def is_among(ids: Int[Array, "*own k"], excluded: Int[Array, "*e x"]) -> Bool[Array, "*e k"]:
-    """Whether each id is one of its event's `excluded` ones.
+    """Whether each id is one of its event's `excluded` ids.
 
     Args:
       ids: [k], the same for all events, or [*e, k].
-      excluded: Few: x comparisons that are one pass over the result, where a reduction over an axis
-        of its own would be many short ones.
+      excluded: Few: this makes x comparisons in one pass over the result. A reduction over a
+        separate axis would be many short ones.
     """
     among = ids == excluded[..., :1]
     for place in range(1, excluded.shape[-1]):
@@ -181,7 +181,7 @@ def _forward(
             grad_values_nm = at_columns(share_nk, listed.columns(0, share_nk.shape[1]))
         sums = (
             total + jnp.sum(weight_n * loss_n),
-            # [d, k], for [k, d] is a product that CPUs are half as quick at.
+            # [d, k], because CPUs take twice as long for the product that gives [k, d].
             grad_rows_dk + product("nd,nk->dk", vectors_nd, low_nk),
             grad_offset_k + jnp.sum(share_nk, 0),
         )
@@ -202,9 +202,9 @@ _total.defvjp(_forward, _backward)
 
 
 def _in_chunks(x: Array, event_axes: int, chunk: int) -> Array:
-    """[*e, ...] to [chunks, chunk, ...], filled up with 0, which for a weight is nothing.
+    """Reshapes [*e, ...] to [chunks, chunk, ...], filled up with 0; a weight of 0 has no effect.
 
-    The lanes, the first axis, change fastest: a chunk then has events of all of them.
+    Lanes, the first axis, change fastest, so each chunk has events of all lanes.
     """
     x = jnp.moveaxis(x, 0, event_axes - 1)
     x = x.reshape(-1, *x.shape[event_axes:])

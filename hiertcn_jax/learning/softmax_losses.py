@@ -1,11 +1,11 @@
-"""The softmax losses whose candidates all events share: the catalogue, or items drawn for a batch.
+"""Softmax losses whose candidates all events share: the catalogue, or items drawn for a batch.
 
-Their scores are never kept; see `softmax`. What an event adds to the scores of its list (`scores`)
-enters the two in different ways, by what is cheap:
+Their scores are never stored; see `softmax`. The two losses handle an event's additions (`scores`)
+in different ways, each the cheap one:
 
-- The whole catalogue is scored anyway: additions are put on top of the scores of their columns.
-- Of drawn candidates few are on a list. The list's items become candidates of the event's own that
-  come with certainty, so that nothing is corrected. A draw that is on the list doesn't count there.
+- The whole catalogue is scored anyway, so additions are added to the scores of their columns.
+- Few drawn candidates are on a list. The list's items become certain candidates of the event, so
+  they get no correction. A draw that is on the list does not count there.
 """
 
 import jax
@@ -35,12 +35,12 @@ def cross_entropy(
     Exact. Memory is a few times chunk*v whatever the batch; see `softmax`.
 
     Args:
-      queries: One an event; events of weight 0 have no part in anything.
-      keys: Of the whole table. The rows of padding and unknown are no part of the sum.
+      queries: One per event; events of weight 0 have no effect.
+      keys: Those of the whole table. The sum leaves out padding and unknown.
       item_ids: Targets, FIRST_ITEM_ID.. wherever the weight is not 0.
       weight: Weight of each event.
       chunk: Events at a time; see `softmax.shared_softmax`.
-      layout: Where lanes and table lie on several devices.
+      layout: Where lanes and table are, if on several devices.
 
     Raises:
       ValueError: The table has no catalogue, or `chunk` is below 1.
@@ -80,20 +80,20 @@ def shared_sampled_softmax(
     own: Candidates | None = None,
     layout: Layout | None = None,
 ) -> LossSum:
-    """`losses.sampled_softmax` of candidates that all events share, without keeping their scores.
+    """`losses.sampled_softmax` with candidates that all events share, without storing their scores.
 
-    Where events have candidates of their own as well, or a list of additions, an item that is among
-    those does not count as a shared one; see `negatives.without_own`.
+    If events have their own candidates too, or a list of additions, an item among those does not
+    count as a shared candidate; see `negatives.without_own`.
 
     Args:
-      queries: One an event; events of weight 0 have no part in anything.
-      keys: In `rows` mode those of the batch, and ids are places in it.
+      queries: One per event; events of weight 0 have no effect.
+      keys: In `rows` mode those of the batch; ids are then positions among them.
       item_ids: Targets.
       weight: Weight of each event.
       drawn_ids_k: The shared candidates; PADDING_ID is none.
-      log_expected_count_k: See `losses.sampled_softmax`. A function of the item alone.
-      own: Candidates of each event's own that come with certainty, so that nothing is corrected.
-      layout: Where lanes and table lie on several devices.
+      log_expected_count_k: See `losses.sampled_softmax`. A function of the item only.
+      own: Each event's own certain candidates; they get no correction.
+      layout: Where lanes and table are, if on several devices.
     """
     mesh = None if layout is None else layout.mesh
     queries = queries.counted(weight)
@@ -117,7 +117,7 @@ def shared_sampled_softmax(
         certain_score = jnp.concatenate(
             [target[..., None], jnp.where(mask, own_score, -jnp.inf)], -1
         )
-        # log(e^t + own + shared) - t, in two parts: the sum of t and own stands for the target.
+        # log(e^t + own + shared) - t, in two parts: the sum of t and own replaces the target.
         own_sum = jax.nn.logsumexp(certain_score, -1)
         own_loss = masked_sum(weight * (own_sum - target), weight > 0)
     total = shared_softmax(
@@ -136,11 +136,11 @@ def shared_sampled_softmax(
 def _each_once(
     ids_k: Int[Array, " k"], offset_k: Float[Array, " k"], rows: int
 ) -> tuple[Float[Array, " k"], Int[Array, " v"]]:
-    """Offsets with which an item counts at its first place alone, for all its places together.
+    """Offsets with which an item counts only at its first occurrence, for all of them together.
 
     Returns:
-      The offsets, and the first place of each row of the table; k for one that is at none. A draw
-      can then be found by its item, in one look and not in k comparisons.
+      The offsets, and the index of each table row's first occurrence; k if it does not occur. This
+      finds a draw by its item with one lookup instead of k comparisons.
     """
     places_k = jnp.arange(len(ids_k))
     place_v = jnp.full(rows, len(ids_k)).at[ids_k].min(places_k)
@@ -150,5 +150,5 @@ def _each_once(
 
 
 def _columns_of(listed: Additions, place_v: Int[Array, " v"], nowhere: int) -> Int[Array, "*e m"]:
-    """Where the listed items are among the shared candidates; `nowhere` if they are not."""
+    """The indices of the listed items among the shared candidates; `nowhere` if absent."""
     return jnp.where(listed.is_item(), place_v[listed.item_ids], nowhere)

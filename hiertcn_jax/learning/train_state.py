@@ -16,12 +16,12 @@ from hiertcn_jax.scoring.item_table import init_item_table
 
 
 class TrainState(NamedTuple):
-    """State of a run behind `step` steps.
+    """State of a run after `step` steps.
 
     Attributes:
       step: int32, steps done.
       params: `{"model": the Linen parameters, "items": ItemTable}`.
-      opt_state: Moments.
+      opt_state: The optimizer's state.
       carry: The model's carry of every training lane.
     """
 
@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
 
 def state_shardings(state: TrainState, layout: Layout) -> Any:
-    """Where each array of a state lies: a `TrainState` of shardings."""
+    """The sharding of each array of a state, as a `TrainState`."""
     mesh = layout.mesh
     step: Any = replicated(mesh)
     return TrainState(
@@ -61,7 +61,7 @@ def init_train_state(
       optimizer: Its optimizer.
       lanes: `b`, lanes of a training batch.
       rows: `v`, rows of the item table.
-      layout: Where the state lies, if on several devices. It holds the same numbers as on one.
+      layout: Where the state is, if on several devices. The numbers are the same as on one.
     """
 
     def init(key: jax.Array) -> TrainState:
@@ -74,7 +74,7 @@ def init_train_state(
                 ),
                 items,
             )
-        # Only widths decide the parameters: it takes no event, and no more than a row of the table.
+        # Parameters depend only on widths, so no event and one row of the table suffice.
         probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(items.input_vd[:1])
         variables = model.init(model_key, probe, model.init_carry(1))
         params = {"model": variables["params"], "items": items}
@@ -85,5 +85,5 @@ def init_train_state(
     shardings = None
     if layout is not None:
         shardings = state_shardings(jax.eval_shape(init, key), layout)
-    # One program compiles several times as fast as each of its operations alone.
+    # One program compiles several times as fast as its single operations.
     return jax.jit(init, out_shardings=shardings)(key)

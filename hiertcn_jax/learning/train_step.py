@@ -1,4 +1,4 @@
-"""The training step: jitted once per bucket, the state donated."""
+"""The training step: jitted once per bucket; it donates the old state."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,23 +31,24 @@ def make_train_step(
     seed: int,
     layout: Layout | None = None,
 ) -> TrainStep:
-    """The jitted step `(state, batch, sources) -> (state, metrics)`; the old state is donated.
+    """The jitted step `(state, batch, sources) -> (state, metrics)`; it donates the old state.
 
-    Metrics are scalars that stay on the device: `loss_sum` and `weight` of the batch, `events` in
-    it, `grad_norm` before clipping, `learning_rate`, and `finite`.
+    Metrics are scalars that stay on the device: `loss_sum` and `weight` of the batch, its `events`,
+    `grad_norm` before clipping, `learning_rate`, and `finite`.
 
-    Where the loss or the gradient is not finite, the step is skipped: `finite` is False, and
-    parameters and moments are those of before. It is still counted, so that dropout, negatives and
-    the learning rate of later steps do not depend on it. The carry goes on, since the lanes do: the
-    next batch begins behind this one's events. A lane whose new carry is not finite keeps its old.
+    If the loss or the gradient is not finite, the step is skipped: `finite` is False, and
+      parameters
+    and moments do not change. The step is still counted, so that dropout, negatives and the
+    learning rate of later steps do not depend on it. The carry still advances, because the next
+    batch begins after this one's events. A lane whose new carry is not finite keeps its old one.
 
     Args:
       model: The model.
       model_config: Its config.
       loss_config: The loss.
       optimizer: The optimizer.
-      seed: Of dropout and negatives.
-      layout: Where state and batch lie, if on several devices.
+      seed: Seed of dropout and negatives.
+      layout: Where state and batch are, if on several devices.
     """
 
     def step(
@@ -62,7 +63,7 @@ def make_train_step(
         sources = sources_at_rows(sources, batch.items)
         distinct_u = None
         if isinstance(batch.items, RowItems):
-            # Gradients are taken with respect to the batch's rows, never to the whole table.
+            # Gradients are taken with respect to the batch's rows, never the whole table.
             distinct_u = batch.items.distinct_u
             items = items.rows(distinct_u)
 
@@ -77,8 +78,8 @@ def make_train_step(
                 rngs={name: keys[name] for name in ("dropout", "unknown")},
             )
             if isinstance(batch.items, GivenItems):
-                # Padding and unknown are never scored: nothing of the table learns by its scores,
-                # and no gradient as large as the batch's rows has to be added up over devices.
+                # Padding and unknown are never scored, so scores give the table no gradient, and
+                # no gradient of all the batch's rows has to be summed over devices.
                 items = jax.lax.stop_gradient(items)
             loss_sum, weight = event_loss(
                 queries, batch, items, sources, keys["negatives"], loss_config, model_config, layout
@@ -104,7 +105,7 @@ def make_train_step(
         carry = finite_lanes(carry, state.carry)
         state = TrainState(state.step + 1, params, opt_state, carry)
         if layout is not None:
-            # As it came: the next step takes it, and is not compiled again.
+            # Keep the sharding of the input, or the next step would compile again.
             state = jax.lax.with_sharding_constraint(state, state_shardings(state, layout))
             metrics = jax.lax.with_sharding_constraint(metrics, replicated(layout.mesh))
         return state, metrics
@@ -113,11 +114,11 @@ def make_train_step(
 
 
 def finite_lanes(new: Any, old: Any) -> Any:
-    """A carry with the lanes of `new` that are finite throughout, and those of `old` elsewhere.
+    """A carry with those lanes of `new` that are entirely finite, and of `old` otherwise.
 
     Args:
       new: Arrays whose first axis is `b`.
-      old: Likewise.
+      old: Arrays of the same shapes.
     """
     finite_b = jnp.ones((), bool)
     for leaf in jax.tree.leaves(new):

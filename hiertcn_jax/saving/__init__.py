@@ -1,4 +1,4 @@
-"""Checkpoints and their checksums: the only files that the library touches.
+"""Checkpoints and their checksums. The library touches no other files.
 
 Imports: devices.
 """

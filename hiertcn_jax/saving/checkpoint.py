@@ -1,12 +1,12 @@
 """Checkpoints of a run: {state, loader, config}, the newest two and the best, through Orbax.
 
-A checkpoint is written aside, every file is hashed, and it is renamed: a folder with a step's name
-was whole. It holds the train state (parameters, moments, lane carries), the loader's state in front
-of the next batch, and the frozen configs. Before anything is restored the hashes are compared, and
-then the configs, and whatever differs is named.
+A checkpoint is written to a temporary folder, every file is hashed, and then the folder is renamed:
+a folder with a step's name was complete. It holds the train state (parameters, moments, lane
+carries), the loader's state before the next batch, and the frozen configs. Before restoring
+anything, a program compares the hashes and then the configs, and names every difference.
 
-Of several processes each writes and reads its part of the arrays, in a directory that all see; what
-is done once, the first process does.
+With several processes, each writes and reads its part of the arrays, in a directory that all see.
+The first process does what is done once.
 """
 
 import math
@@ -35,10 +35,10 @@ from hiertcn_jax.saving.checksums import write_checksums
 from hiertcn_jax.saving.json_files import parse_json
 
 _WRITING = ".writing"
-"""Behind a step in the name of a folder that is not whole."""
+"""Suffix of a step's folder that is not complete."""
 
 _REMOVED = "removed"
-"""Where a checkpoint goes before it is deleted: half of one is never in the way."""
+"""Where a checkpoint moves before it is deleted, so that a half-deleted one is never in the way."""
 
 
 class CheckpointError(ValueError):
@@ -50,7 +50,7 @@ class EarlierState(NamedTuple):
 
     Attributes:
       like: As for `Checkpoints.restore`.
-      back: What was saved in this form, in the form of this version.
+      back: Converts a state of this form into the form of this version.
     """
 
     like: Any
@@ -60,7 +60,7 @@ class EarlierState(NamedTuple):
 def config_differences(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """One "field: checkpoint A, this run B" for each wanted leaf that was saved otherwise."""
+    """One "field: checkpoint A, this run B" for each field of `wanted` saved differently."""
     lines = []
     for name in sorted(wanted):
         here, there = wanted.get(name), saved.get(name)
@@ -74,7 +74,7 @@ def config_differences(
 def unknown_fields(
     saved: Mapping[str, Any], known: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """One "field: checkpoint A, unknown to this version" for each that only `saved` has."""
+    """One "field: checkpoint A, unknown to this version" for each field only `saved` has."""
     lines = []
     for name in sorted(saved):
         there, here = saved[name], known.get(name)
@@ -86,20 +86,20 @@ def unknown_fields(
 
 
 def _plain(value: Any) -> Any:
-    """As JSON would give it back: tuples are lists."""
+    """The value as JSON returns it: tuples become lists."""
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Checkpoints:
-    """The checkpoints below one directory: the newest two are kept, and the best.
+    """The checkpoints in one directory. Keeps the newest two and the best.
 
     Args:
-      directory: Made where it is missing, unless `read_only`.
+      directory: Created if it is missing, unless `read_only`.
       read_only: Never writes or removes anything.
 
     Raises:
-      CheckpointError: The directory cannot be made, or what decides which checkpoint is the best is
-        not as it was written.
+      CheckpointError: The directory cannot be created, or a file that holds a checkpoint's
+        validation metric is corrupt.
     """
 
     def __init__(self, directory: Path, read_only: bool = False) -> None:
@@ -127,14 +127,14 @@ class Checkpoints:
         self._tidy()
 
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, None where there is none."""
+        """Step of the newest checkpoint, None if there is none."""
         return max(step_folders(self._directory), default=None)
 
     def best_step(self) -> int | None:
-        """Step of the best checkpoint, of equals the newest; the newest if none was validated.
+        """Step of the best checkpoint (of equals the newest); the newest if none was validated.
 
         Raises:
-          CheckpointError: What a checkpoint was worth is not as it was written.
+          CheckpointError: A checkpoint's validation metric is corrupt.
         """
         worth = {}
         for step, folder in step_folders(self._directory).items():
@@ -156,7 +156,7 @@ class Checkpoints:
         return max(worth, key=lambda step: (worth[step], step))
 
     def steps(self) -> list[int]:
-        """All kept steps, in order."""
+        """The steps of all kept checkpoints, in order."""
         return sorted(step_folders(self._directory))
 
     def save(
@@ -167,18 +167,18 @@ class Checkpoints:
         config: Mapping[str, Any],
         monitored: float | None = None,
     ) -> None:
-        """Saves; returns when the device's arrays are copied, writing goes on behind.
+        """Saves a checkpoint. Returns once the device's arrays are copied; a thread writes them.
 
         Args:
-          step: Steps done. A checkpoint of this step that is there is replaced.
+          step: Steps done. Replaces an existing checkpoint of this step.
           state: TrainState.
-          loader: The loader's state in front of the next batch, JSON values.
+          loader: The loader's state before the next batch, JSON values.
           config: Configs, JSON values.
-          monitored: The validation metric whose highest value makes the best checkpoint; None for
-            a checkpoint that was not validated.
+          monitored: The validation metric; the best checkpoint has the highest. None if this
+            checkpoint was not validated.
 
         Raises:
-          CheckpointError: This checkpoint, or the one before, cannot be written.
+          CheckpointError: This checkpoint, or the previous one, cannot be written.
         """
         self.wait()
         aside = self._directory / f"{step}{_WRITING}"
@@ -200,8 +200,8 @@ class Checkpoints:
         """The JSON item `config` or `loader` of a checkpoint.
 
         Raises:
-          CheckpointError: There is no such step, a file of it is not as it was written, or it is of
-            another schema.
+          CheckpointError: The step does not exist, a file of it is corrupt, or it has another
+            schema.
         """
         folder = self._require_whole(step)
         value = _read_json(folder, item)
@@ -224,14 +224,13 @@ class Checkpoints:
         Args:
           step: One of `steps()`.
           like: A tree of arrays or `jax.ShapeDtypeStruct` of the same structure.
-          differences: Says what of the saved configs does not go with this run, in a line each.
-          table_parts: Devices that share the rows of item tables. Where they are several, now or
-            when it was saved, rows of zeros fill tables up, and their number may differ.
+          differences: Lists how the saved configs contradict this run, one line each.
+          table_parts: Devices that share the rows of item tables. If there are several, now or when
+            it was saved, rows of zeros fill tables up, and their number may differ.
           earlier: The form of the state in earlier schemas, by version.
 
         Raises:
-          CheckpointError: No such step, a file that is not as it was written, or a config that
-            differs.
+          CheckpointError: The step does not exist, a file of it is corrupt, or a config differs.
         """
         folder = self._require_whole(step)
         saved = self.read(step, "config")
@@ -246,25 +245,25 @@ class Checkpoints:
             strict = (_saved_table_parts(saved), table_parts) == (1, 1)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=strict))
             return form.back(self._checkpointer.restore(folder, args=args)["state"])
-        # Orbax has no class for what it cannot read.
+        # Orbax has no error class for files that it cannot read.
         except Exception as error:
             raise CheckpointError(f"{folder}: state cannot be read: {_one_line(error)}") from error
 
     def wait(self) -> None:
-        """Waits for what is being written.
+        """Waits until everything is written.
 
         Raises:
-          CheckpointError: It cannot be written.
+          CheckpointError: Writing failed.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
     def close(self) -> None:
-        """Waits for what is being written, and ends.
+        """Waits until everything is written, and closes.
 
         Raises:
-          CheckpointError: It cannot be written.
+          CheckpointError: Writing failed.
         """
         try:
             self.wait()
@@ -273,7 +272,7 @@ class Checkpoints:
             self._checkpointer.close()
 
     def _finish(self, step: int, aside: Path) -> None:
-        """Makes a checkpoint of what Orbax writes, once it is written; in a thread of its own."""
+        """Completes a checkpoint once Orbax has written it; runs in its own thread."""
         try:
             self._checkpointer.wait_until_finished()
             if not is_first():
@@ -288,7 +287,7 @@ class Checkpoints:
             raise self._unwritten(step, error) from error
 
     def _give_name(self, step: int, aside: Path) -> None:
-        """A kill at any moment leaves a whole checkpoint of the step, if there was one."""
+        """Renames a complete folder; after a kill at any moment the step has a complete one."""
         place = self._directory / str(step)
         replaced = place.with_name(f"{step}{REPLACED}")
         if place.exists():
@@ -297,7 +296,7 @@ class Checkpoints:
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _unwritten(self, step: int, error: Exception) -> CheckpointError:
-        # On a full disk the rest of the run needs the room.
+        # On a full disk the rest of the run needs the space.
         if is_first():
             for aside in self._directory.glob(f"{step}{_WRITING}*"):
                 shutil.rmtree(aside, ignore_errors=True)
@@ -311,7 +310,7 @@ class Checkpoints:
         """Removes all but the newest two and the best.
 
         Raises:
-          CheckpointError: As for `best_step`, even where there is nothing to remove yet.
+          CheckpointError: As for `best_step`, even if there is nothing to remove yet.
         """
         best = self.best_step()
         for step in set(self.steps()[:-2]) - {best}:
@@ -329,7 +328,7 @@ class Checkpoints:
         return _read_json(folder, "config").get("schema_version")
 
     def _require_whole(self, step: int) -> Path:
-        """The folder of a step; its files are compared with their checksums once."""
+        """The folder of a step, after checking its files against their checksums once."""
         folder = self._directory / str(step)
         if step not in step_folders(self._directory):
             kept = ", ".join(map(str, self.steps())) or "none"
@@ -350,7 +349,7 @@ def _saved_table_parts(config: Mapping[str, Any]) -> Any:
 
 
 def _read_json(folder: Path, item: str) -> dict[str, Any]:
-    """What `ocp.JsonCheckpointHandler` wrote."""
+    """Reads a file that `ocp.JsonCheckpointHandler` wrote."""
     try:
         return dict(parse_json((folder / item / "metadata").read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
@@ -358,6 +357,6 @@ def _read_json(folder: Path, item: str) -> dict[str, Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    # Behind what and why, TensorStore describes the array.
+    # TensorStore appends a description of the array to its message.
     text = " ".join(str(error).partition(" [tensorstore_spec")[0].split()) or type(error).__name__
     return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"

@@ -1,6 +1,6 @@
-"""Which checkpoints of a directory are whole: looked at file by file, before Orbax reads them.
+"""Finds the complete checkpoints of a directory, file by file, before Orbax reads them.
 
-Orbax restores a flipped bit without a word.
+Orbax restores a flipped bit without an error.
 """
 
 import os
@@ -12,25 +12,25 @@ from hiertcn_jax.saving.checksums import CHECKSUMS_FILE, find_damage
 from hiertcn_jax.saving.json_files import parse_json
 
 SCHEMA_VERSION = 3
-"""Of the layout of a checkpoint. 2 brought the checksums, 3 the optimizer's chain."""
+"""Version of a checkpoint's layout. 2 brought the checksums, 3 the optimizer's chain."""
 
 READABLE_VERSIONS = (2, 3)
-"""Schemas that this program restores."""
+"""Schemas that this program can restore."""
 
 DAMAGED_FOLDER = "damaged"
-"""Where `set_aside` puts checkpoints, below the directory."""
+"""Folder inside the directory to which `set_aside` moves checkpoints."""
 
 REPLACED = ".replaced"
-"""Behind a step in the name of a checkpoint whose place another one is about to take."""
+"""Suffix of a checkpoint that another one is about to replace."""
 
 _METRICS = "metrics/"
 
 
 class Survey(NamedTuple):
-    """What lies in a directory of checkpoints.
+    """The state of a directory of checkpoints.
 
     Attributes:
-      newest_whole: Step of the newest checkpoint that is whole; None where there is none.
+      newest_whole: Step of the newest checkpoint that is complete and intact; None: there is none.
       damaged: By step, newest first, one line that names the file.
     """
 
@@ -39,17 +39,17 @@ class Survey(NamedTuple):
 
 
 def checkpoint_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files, in one line; None if it is whole."""
+    """Describes the damage to a checkpoint's files in one line; None if it is intact."""
     return _old_schema(folder) or find_damage(folder)
 
 
 def metrics_damage(folder: Path) -> str | None:
-    """The same of what decides which checkpoint is the best: quick, whatever the model's size."""
+    """The same for the file with its validation metric only: fast, whatever the model's size."""
     return _old_schema(folder) or find_damage(folder, _METRICS)
 
 
 def step_folders(directory: Path) -> dict[int, Path]:
-    """The folders with a step's name, newest first."""
+    """The folders whose name is a step, newest first."""
     if not directory.is_dir():
         return {}
     folders = [path for path in directory.iterdir() if _is_step(path.name) and path.is_dir()]
@@ -57,12 +57,12 @@ def step_folders(directory: Path) -> dict[int, Path]:
 
 
 def _is_step(name: str) -> bool:
-    """Whether a step is written like this: 007 is nobody's checkpoint, and neither is \u0665."""
+    """Whether it is a step as we write it; 007 and \u0665 are not."""
     return name.isdecimal() and name == str(int(name))
 
 
 def survey(directory: Path) -> Survey:
-    """Looks at the newest checkpoints until one is whole, and at the metrics of the others."""
+    """Checks the newest checkpoints until one is intact, and the metrics of the others."""
     newest_whole, damaged = None, {}
     for step, folder in step_folders(directory).items():
         look = checkpoint_damage if newest_whole is None else metrics_damage
@@ -75,7 +75,7 @@ def survey(directory: Path) -> Survey:
 
 
 def set_aside(directory: Path, step: int) -> Path:
-    """Moves a checkpoint out of the way, without loss; returns where to."""
+    """Moves a checkpoint out of the way, without deleting it; returns its new path."""
     aside = directory / DAMAGED_FOLDER / str(step)
     aside.parent.mkdir(exist_ok=True)
     if aside.exists():
@@ -85,9 +85,9 @@ def set_aside(directory: Path, step: int) -> Path:
 
 
 def put_back_replaced(directory: Path) -> None:
-    """Ends what a run that was killed had begun: the checkpoint of a step replaced by another.
+    """Finishes or undoes the replacement of a checkpoint that a killed run began.
 
-    What was to be replaced gets its name back, unless the other one has it already.
+    The old checkpoint gets its name back, unless the new one already has it.
     """
     for replaced in directory.glob(f"*{REPLACED}"):
         place = replaced.with_name(replaced.name.removesuffix(REPLACED))
@@ -98,7 +98,7 @@ def put_back_replaced(directory: Path) -> None:
 
 
 def schema_difference(folder: Path, version: object) -> str | None:
-    """One line if this program cannot read a checkpoint's schema."""
+    """One line if this program cannot read a checkpoint's schema; None if it can."""
     if type(version) is int and version in READABLE_VERSIONS:
         return None
     readable = " and ".join(map(str, READABLE_VERSIONS))
@@ -109,7 +109,7 @@ def schema_difference(folder: Path, version: object) -> str | None:
 
 
 def _old_schema(folder: Path) -> str | None:
-    """The same of a checkpoint from before there were checksums."""
+    """The same for a checkpoint written before checksums existed."""
     path = folder / "config" / "metadata"
     if (folder / CHECKSUMS_FILE).exists() or not path.is_file():
         return None

@@ -1,7 +1,7 @@
-"""Checksums of the files in a folder: what is read is what was written, or the file is named.
+"""Checksums of the files in a folder, to detect and name files that have changed.
 
 `checksums.json` in the folder holds {"files": {path in the folder: {"bytes", "sha256"}}}. It is
-written last, so a folder that lacks it was not written to its end.
+written last, so a folder without it is incomplete.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ CHECKSUMS_FILE = "checksums.json"
 
 
 def write_checksums(folder: Path) -> None:
-    """Hashes every file, and sees to it that the files are on the disk before their checksums.
+    """Hashes every file, and makes sure the files are on disk before their checksums.
 
     Args:
-      folder: The folder, written to its end.
+      folder: The folder, completely written.
 
     Raises:
       OSError: A file cannot be read, or the checksums cannot be written.
@@ -37,16 +37,17 @@ def write_checksums(folder: Path) -> None:
 
 
 def find_damage(folder: Path, within: str = "") -> str | None:
-    """What is not as it was written, one line that begins with the file's path; None if all is.
+    """Describes the first changed file in one line that begins with its path; None if all are
+    intact.
 
     Args:
-      folder: A folder that `write_checksums` went through.
-      within: Only files whose path in the folder begins so are compared.
+      folder: A folder for which `write_checksums` wrote checksums.
+      within: Only compares files whose path in the folder begins with this.
     """
     listed = _listed(folder / CHECKSUMS_FILE)
     if isinstance(listed, str):
         return listed
-    # No path is made of what the file says: its names are compared with those of the folder.
+    # Names in the file are compared with the folder's; none of them is opened as a path.
     try:
         found = _files(folder)
     except OSError as error:
@@ -64,14 +65,14 @@ def find_damage(folder: Path, within: str = "") -> str | None:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Every file below a folder by its path in it, in order."""
+    """Every file below a folder by its path in it, sorted."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def _listed(path: Path) -> dict[str, Any] | str:
-    """The checksums by file, or one line that says why there are none."""
-    # A pipe in its place would never end.
+    """The checksums by file, or one line that says why they cannot be read."""
+    # Reading from a pipe would never end.
     if not path.is_file():
         return f"{path}: missing"
     try:

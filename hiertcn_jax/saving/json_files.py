@@ -1,17 +1,17 @@
-"""JSON that somebody else may have written."""
+"""Parses JSON that may come from anyone."""
 
 import json
 from typing import Any
 
 _DEEPEST = 32
-"""What is saved is nested less than 10 deep."""
+"""Our own files are nested less than 10 deep."""
 
 
 def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-      ValueError: It is no JSON, or so nested that whoever goes through it would run out of stack.
+      ValueError: It is no JSON, or is nested so deeply that recursion would overflow the stack.
     """
     try:
         value = json.loads(text)
