@@ -265,7 +265,7 @@ def _said(bases: list[type], name: str) -> Setting:
 
 
 def _typed(hint: Any) -> tuple[Kind, tuple[str, ...], tuple[str, ...], bool]:
-    """Splits a type hint: its kind, its choices, words besides the kind, whether None is allowed."""
+    """Splits a type hint: kind, choices, words besides the kind, whether None is allowed."""
     parts = [hint]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         parts = list(typing.get_args(hint))

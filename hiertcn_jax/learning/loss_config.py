@@ -27,8 +27,8 @@ class LossConfig(Settings):
         (("popularity", 2048),),
         "Negatives as source:count, separated by commas. Sources: impressions, uniform, "
         "popularity, in_batch. An event's candidates are those of all sources together. "
-        "impressions: items that the event's user was shown and did not pick, at most this many; an event without any has "
-        "only the candidates of the other sources.",
+        "impressions: items that the event's user was shown and did not pick, at most this many; "
+        "an event without any has only the candidates of the other sources.",
     )
     own_negatives: bool = setting(
         False,
