@@ -1,1 +1,1 @@
-"""Programs that measure: each takes `--json=FILE`."""
+"""Benchmarks. Each is a command that takes `--json=FILE`."""

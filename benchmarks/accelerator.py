@@ -1,16 +1,16 @@
-"""What the accelerator at hand does with this program, in one command of at most six minutes.
+"""Measures this program on the accelerator at hand, in one command of at most six minutes.
 
     python -m benchmarks.accelerator --json=FILE [--lanes=512 --items=100000 --seconds=5]
 
-Training: events a second of each model in float32 and bfloat16, with the share of the device's own
-matrix product in that type, the memory of the compiled step, and what the paper's 1.6 billion
-interactions would take at that speed. Batches come from the host in every step, as in a run.
-`loader`: events a second that the host makes ready. `evaluation`: exact ranks over the whole
-catalogue. A case that does not fit, or does not compile, is named with its error; the others go on.
-No case starts after --minutes, and those that did not are named: compiling for a GPU may take a
-minute a model.
+Training: events a second of each model in float32 and bfloat16; that speed as a share of the
+device's own matrix product in the same type; the memory of the compiled step; and the time that the
+paper's 1.6 billion interactions would take at that speed. As in a run, batches come from the host
+in every step. `loader`: events a second that the host prepares. `evaluation`: exact ranks over the
+whole catalogue. A case that does not fit, or does not compile, is reported with its error, and the
+others continue. No case starts after --minutes, and those that did not start are listed: compiling
+for a GPU may take a minute per model.
 
-It runs on whatever device JAX finds. On a CPU: --lanes=8 --items=2000 --seconds=0.2.
+It runs on whatever device JAX finds. For a CPU: --lanes=8 --items=2000 --seconds=0.2.
 """
 
 import dataclasses
@@ -49,12 +49,12 @@ _RANK_CHUNK = 16384
 
 
 class Command(NamedTuple):
-    """What the flags say.
+    """The command's flags.
 
     Attributes:
-      settings: Of the training cases.
-      product_size: Rows and columns of the matrices whose product is the peak.
-      minutes: After which no case starts.
+      settings: Settings of the training cases.
+      product_size: Rows and columns of the matrices whose product gives the peak.
+      minutes: No case starts after this.
       json: The file to write.
     """
 
@@ -65,20 +65,20 @@ class Command(NamedTuple):
 
 
 def repeated(work: Callable[[], Any], seconds: float) -> tuple[int, float]:
-    """How often something was done in about so many seconds, and in how many exactly.
+    """Repeats some work for about this long; returns how many times, and the exact seconds.
 
-    It is done once before the clock starts.
+    Runs it once before the clock starts.
 
     Args:
-      work: Returns arrays that are waited for.
-      seconds: About how long to go on.
+      work: Returns arrays to wait for.
+      seconds: About how long to repeat it.
     """
     jax.block_until_ready(work())
     times, started = 0, time.perf_counter()
     while True:
         out = work()
         times += 1
-        # Devices run behind the host: it waits before it looks at the clock.
+        # Devices run asynchronously, so wait before reading the clock.
         if times % 4 == 0 or seconds < 1:
             jax.block_until_ready(out)
             if time.perf_counter() - started >= seconds:
@@ -156,7 +156,7 @@ def measure(command: Command) -> dict[str, dict[str, Any]]:
         print_case(case, cases[case])
         jax.clear_caches()
 
-    # Those that take seconds come first.
+    # The fast cases come first.
     attempt("loader", loader_case, settings, users)
     attempt("evaluation", evaluation_case, settings)
     for name, dtype in itertools.product(settings.models, DTYPES):
@@ -166,7 +166,7 @@ def measure(command: Command) -> dict[str, dict[str, Any]]:
 
 
 def print_case(name: str, figures: dict[str, Any]) -> None:
-    """Says at once what a case came to: a run that is cut short has told what it had."""
+    """Prints a case as soon as it is done, so that an interrupted run has shown its results."""
     told = ("events_per_s", "step_ms", "matmul_peak_fraction", "paper_hours", "compile_s", "error")
     print(
         name,
@@ -214,13 +214,13 @@ def define_flags() -> None:
     define_bucket_flags()
     flags.FLAGS.set_default("lanes", 512)
     flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=2)
-    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
-    flags.DEFINE_integer("dim", 128, "Widths of items, states and channels.", lower_bound=8)
-    flags.DEFINE_enum("item_mode", "rows", ["dense", "rows"], "Of all models.")
+    flags.DEFINE_integer("negatives", 2048, "Negatives shared by a batch.", lower_bound=1)
+    flags.DEFINE_integer("dim", 128, "Width of items, states and channels.", lower_bound=8)
+    flags.DEFINE_enum("item_mode", "rows", ["dense", "rows"], "Item mode of all models.")
     flags.DEFINE_integer("users", 4000, "Users drawn.", lower_bound=1)
-    flags.DEFINE_integer("batches", 4, "Different batches of a model.", lower_bound=1)
-    flags.DEFINE_float("seconds", 5.0, "What a case runs, about.", lower_bound=0.0)
-    flags.DEFINE_float("minutes", 5.0, "After so many minutes no case starts.", lower_bound=0.0)
+    flags.DEFINE_integer("batches", 4, "Different batches for each model.", lower_bound=1)
+    flags.DEFINE_float("seconds", 5.0, "Approximate duration of a case.", lower_bound=0.0)
+    flags.DEFINE_float("minutes", 5.0, "No case starts after this many.", lower_bound=0.0)
     flags.DEFINE_integer("product_size", 8192, "Size of the peak's matrices.", lower_bound=1)
 
 
@@ -257,7 +257,7 @@ def read_flags() -> Command:
 
 
 def main(command: Command) -> None:
-    """Measures all cases, prints them and writes them down."""
+    """Measures all cases, prints them and writes them to the file."""
     started = time.perf_counter()
     cases = measure(command)
     print_table(cases)

@@ -1,15 +1,15 @@
-"""What a training step would take on accelerators that are not at hand, from published figures."""
+"""Projects a training step's time on accelerators that are not at hand, from published figures."""
 
 from typing import NamedTuple
 
 
 class Accelerator(NamedTuple):
-    """One chip, as its maker describes it.
+    """One chip, by its maker's description.
 
     Attributes:
       bfloat16_flops_per_s: Dense matrix products.
-      bytes_per_s: Of its memory.
-      source: Where that stands.
+      bytes_per_s: Bandwidth of its memory.
+      source: Where the figures are published.
     """
 
     bfloat16_flops_per_s: float
@@ -31,17 +31,17 @@ def projected_hours(
     flops_per_event: float,
     bytes_per_event: float,
 ) -> float:
-    """Hours to train on so many events once, on one chip.
+    """Hours to train once on this many events, on one chip.
 
-    The slower of products and memory sets the pace; both at the same share of the published
-    figure. Left out: the host, transfers, launching kernels.
+    Matrix products or memory, whichever is slower, set the pace; both at the same share of the
+    published figure. Left out: the host, transfers, launching kernels.
 
     Args:
       accelerator: The chip.
-      utilisation: In (0, 1]. The share of its published figures that is reached.
-      events: Trained on.
-      flops_per_event: Of the step.
-      bytes_per_event: That the step reads and writes.
+      utilisation: In (0, 1]. The share of its published figures that it reaches.
+      events: Events to train on.
+      flops_per_event: FLOPs of the step.
+      bytes_per_event: Bytes that the step reads and writes.
     """
     flops_s = flops_per_event / (utilisation * accelerator.bfloat16_flops_per_s)
     bytes_s = bytes_per_event / (utilisation * accelerator.bytes_per_s)

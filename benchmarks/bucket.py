@@ -1,4 +1,4 @@
-"""The flags of the batches that are measured: the same in every benchmark."""
+"""The flags for the shape of a batch, the same in every benchmark."""
 
 from absl import flags
 

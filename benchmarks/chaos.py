@@ -1,19 +1,19 @@
-"""Runs that are killed again and again end as the run that was left alone: bit for bit.
+"""Kills runs again and again, and checks that they end exactly as an undisturbed run: bit for bit.
 
     python -m benchmarks.chaos --kills=200 --json=FILE
 
-Trains a tiny model on a tiny synthetic log by the real command, once in each item mode without a
-kill, and then in chains: the same command is started and killed with SIGKILL until it was killed
-`--kills_per_run` times, and then left to end. Each kill waits for one of the moments of
-`benchmarks.kills`, in a drawn order. Each start is a process of its own, forked with the libraries
-imported: the command itself is what runs from there on. What must be equal in the end: all arrays
-of all checkpoints, the loader's states, metrics.jsonl but for its times, valid.json and test.json.
+Trains a tiny model on a tiny synthetic log by the real command. First once in each item mode
+without a kill, then in chains: the same command starts and is killed with SIGKILL,
+`--kills_per_run` times, and then runs to its end. Each kill waits for one of the moments in
+`benchmarks.kills`, in random order. Each start is a new process, forked with the libraries
+imported; the command itself runs from there on. At the end these must be equal: all arrays of all
+checkpoints, the loader's states, metrics.jsonl except its times, valid.json and test.json.
 
 With `--processes=2` a run is two processes of two simulated devices each, with fresh interpreters.
-Which of the two is killed is drawn; the other ends by itself, at once where it was the first, and
-some 40 s later where it was not.
+Which of the two is killed is random. The other ends by itself: at once if the first was killed,
+otherwise after some 40 s.
 
-Cases: `all`, and each kind of moment, with what was half done when the kill came.
+Cases: `all`, and each kind of moment, with what was half done at the kill.
 """
 
 import functools
@@ -36,8 +36,8 @@ from benchmarks.run_differences import differences, journal
 from data_pipelines.commands.command import run_command
 
 MODES = ("dense", "rows")
-# Some 10 steps an epoch, with a validation at its end; checkpoints, lines and epochs do not fall
-# on the same steps.
+# Some 10 steps an epoch, with a validation at its end; checkpoints, lines and epochs fall on
+# different steps.
 _FLAGS = (
     "--item_dim=4", "--gru_dim=3", "--tcn_channels=3", "--kernel_size=2", "--dropout=0.1",
     "--negatives=popularity:16", "--learning_rate=0.01", "--lanes=16", "--events=16",
@@ -50,8 +50,8 @@ class Chain(NamedTuple):
     """A run that was killed, and how it ended.
 
     Attributes:
-      sights: Of each kill: its kind, and what the workdir showed.
-      differences: What is not as in the run without a kill, by name.
+      sights: For each kill: its kind, and what the workdir contained.
+      differences: Names of what differs from the undisturbed run.
     """
 
     sights: list[tuple[str, Sight]]
@@ -59,7 +59,7 @@ class Chain(NamedTuple):
 
 
 class DifferenceError(Exception):
-    """A run that was killed ended otherwise."""
+    """A run that was killed ended differently."""
 
 
 class Chaos:
@@ -67,8 +67,8 @@ class Chaos:
 
     Args:
       directory: For the log, the runs, and the compiled programs that they share.
-      steps: Of each run.
-      start: How commands of one process are started.
+      steps: Steps of each run.
+      start: Starts a command of one process.
       processes: 1 or 2, that train together.
     """
 
@@ -88,13 +88,13 @@ class Chaos:
         return workdir
 
     def chain(self, mode: str, name: str, kinds: list[str], seed: int) -> Chain:
-        """A run that is killed at moments of these kinds, one after another, and then left alone.
+        """Kills a run at moments of these kinds, one after another, and then lets it end.
 
         Args:
           mode: Item mode.
-          name: Of its workdir.
-          kinds: Of `KINDS`.
-          seed: Draws what the kinds leave open.
+          name: Name of its workdir.
+          kinds: Each from `KINDS`.
+          seed: Seed of the random choices.
         """
         reference, workdir = self.reference(mode), self._directory / name
         validations = {line["step"] for line in journal(reference) if line["kind"] == "valid"}
@@ -113,7 +113,7 @@ class Chaos:
         return Chain(sights, differences(workdir, reference))
 
     def stop(self) -> None:
-        """Chains in other threads end behind the next kill."""
+        """Makes chains in other threads end after their next kill."""
         self._is_stopped = True
 
     def _train(self, mode: str, workdir: Path, log: Path, victim: int = 0) -> Running:
@@ -136,7 +136,7 @@ def _require_success(process: Running, log: Path) -> None:
 
 
 def cached_programs(directory: Path) -> dict[str, str]:
-    """What has to be in the environment so that commands share their compiled programs."""
+    """Environment variables that make commands share their compiled programs."""
     return {
         "JAX_COMPILATION_CACHE_DIR": str(directory),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -154,7 +154,7 @@ def figures(chains: list[Chain], seconds: float) -> dict[str, dict[str, float]]:
 
 
 def _half_done(sights: list[Sight]) -> dict[str, float]:
-    """How many kills, and what stood there behind them."""
+    """The number of kills, and what was half done at them."""
     behind = Counter(
         name
         for s in sights
@@ -169,7 +169,7 @@ def _half_done(sights: list[Sight]) -> dict[str, float]:
 
 
 class Settings(NamedTuple):
-    """What the flags say."""
+    """The command's flags."""
 
     json: str
     kills: int
@@ -196,7 +196,7 @@ def read_settings() -> Settings:
 
 
 def run_chains(chaos: Chaos, settings: Settings) -> list[Chain]:
-    """As many chains as it takes; each is told of when it has ended."""
+    """Runs as many chains as needed, and reports each as it ends."""
     chains: list[Chain] = []
 
     def run_chain(number: int) -> Chain:
@@ -220,15 +220,15 @@ def run_chains(chaos: Chaos, settings: Settings) -> list[Chain]:
 
 
 def main(settings: Settings) -> None:
-    """Kills, compares, prints and writes down.
+    """Kills, compares, prints and writes the file.
 
     Raises:
-      DifferenceError: A run that was killed ended otherwise.
+      DifferenceError: A run that was killed ended differently.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hiertcn_jax_chaos_") as directory:
         os.environ.update(cached_programs(Path(directory) / "programs"))
-        # It says what killed processes have left, and takes it away.
+        # It reports what killed processes left, and removes it.
         os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
         chaos = Chaos(Path(directory), settings.steps, start_forked, settings.processes)
         chains = run_chains(chaos, settings)
@@ -236,15 +236,15 @@ def main(settings: Settings) -> None:
     print_figures(cases)
     write_report(settings.json, "cases", cases)
     if cases["all"]["different"]:
-        raise DifferenceError(f"{cases['all']['different']} runs ended otherwise, see above")
+        raise DifferenceError(f"{cases['all']['different']} runs ended differently, see above")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_integer("kills", 200, "How many, at least.", lower_bound=1)
-    flags.DEFINE_integer("kills_per_run", 20, "Before a run may end.", 2, 25)
+    flags.DEFINE_integer("kills", 200, "Number of kills, at least.", lower_bound=1)
+    flags.DEFINE_integer("kills_per_run", 20, "Kills before a run may end.", 2, 25)
     flags.DEFINE_integer("steps", 200, "Steps of a run.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Draws the moments.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed of the moments.", lower_bound=0)
     flags.DEFINE_integer("jobs", 2, "Runs at a time.", lower_bound=1)
-    flags.DEFINE_integer("processes", 1, "That train together.", 1, 2)
+    flags.DEFINE_integer("processes", 1, "Processes that train together.", 1, 2)
     run_command(read_settings, main, (DifferenceError, OSError, RuntimeError))

@@ -1,7 +1,8 @@
-"""Commands as processes of their own: from a fresh interpreter, or forked with libraries imported.
+"""Runs commands as separate processes: in a fresh interpreter, or forked with libraries imported.
 
-Both do what `python -m MODULE ARGUMENTS` does. What is forked saves the import of the libraries:
-more than a second, and half of what a tiny run takes. Or as several processes that train together.
+Both do the same as `python -m MODULE ARGUMENTS`. Forking saves the import of the libraries: more
+than a second, half the time of a tiny run. A command can also be several processes that train
+together.
 """
 
 import multiprocessing
@@ -18,16 +19,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[1]
-"""Where commands run."""
+"""The working directory of commands."""
 
 _FORKS = multiprocessing.get_context("forkserver")
-# Those that start no thread when they are imported: polars does.
+# Only those that start no thread at their import; polars does.
 _FORKS.set_forkserver_preload(
     ["jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "scipy", "tensorflow_datasets"]
 )
 
 
-# A start looks after all processes before, and two looks at the same time lose an exit code.
+# A start checks all earlier processes, and two checks at the same time lose an exit code.
 _LOCK = threading.Lock()
 
 
@@ -49,11 +50,11 @@ class Running(Protocol):
 
 
 Start = Callable[[list[str], Path], Running]
-"""From the module's name and its arguments, and a file for what it says."""
+"""Starts a command, given the module's name and arguments, and a file for its output."""
 
 
 def start_fresh(command: list[str], log: Path) -> Running:
-    """A fresh interpreter."""
+    """Starts a command in a fresh interpreter."""
     with log.open("a") as said:
         return subprocess.Popen(
             [sys.executable, "-m", *command], cwd=ROOT, stdout=said, stderr=said
@@ -61,14 +62,14 @@ def start_fresh(command: list[str], log: Path) -> Running:
 
 
 def start_together(command: list[str], log: Path, programs: Path, victim: int) -> Running:
-    """Two processes of two simulated devices each, as one command; each a fresh interpreter.
+    """Starts a command as two processes of two simulated devices each, in fresh interpreters.
 
     Args:
       command: The module's name and its arguments.
-      log: For what they say.
-      programs: For the folders of compiled programs, one for each process: JAX would read what
-        another process has half written.
-      victim: Which of them is killed by `kill`. The other ends by itself.
+      log: The file for their output.
+      programs: For a folder of compiled programs for each process: JAX would read what another
+        process has half written.
+      victim: Index of the process that `kill` kills. The other ends by itself.
     """
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -94,14 +95,14 @@ def start_together(command: list[str], log: Path, programs: Path, victim: int) -
 
 
 class Together:
-    """Processes as one.
+    """Several processes as one.
 
     Attributes:
-      processes: They.
+      processes: The processes.
 
     Args:
-      processes: They.
-      victim: Which of them is killed by `kill`.
+      processes: The processes.
+      victim: Index of the process that `kill` kills.
     """
 
     def __init__(self, processes: list[subprocess.Popen[Any]], victim: int) -> None:
@@ -109,25 +110,25 @@ class Together:
 
     @property
     def pid(self) -> int:
-        """That of the first, which holds the workdir's lock."""
+        """The id of the first, which holds the workdir's lock."""
         return self.processes[0].pid
 
     def poll(self) -> int | None:
-        """None as long as one runs, then as `wait`."""
+        """None as long as one runs, then the same as `wait`."""
         return None if None in [process.poll() for process in self.processes] else self.wait()
 
     def kill(self) -> None:
-        """SIGKILL to the victim; the others end by themselves."""
+        """Sends SIGKILL to the victim; the others end by themselves."""
         self.processes[self._victim].kill()
 
     def wait(self) -> int:
-        """The victim's exit code, or, if that is 0, the first that is not; once all have ended."""
+        """Waits for all. Returns the victim's exit code, or if it is 0 the first that is not 0."""
         codes = [process.wait() for process in self.processes]
         return codes[self._victim] or next((code for code in codes if code), 0)
 
 
 def start_forked(command: list[str], log: Path) -> Running:
-    """Forked off a process that has imported the libraries, and has done nothing with them."""
+    """Forks a command from a process that has imported the libraries, and done nothing else."""
     process = _FORKS.Process(target=_run, args=(command, log))
     with _LOCK:
         process.start()

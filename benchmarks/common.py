@@ -1,4 +1,4 @@
-"""What all benchmarks write: the figures, and the machine and commit that they were taken on."""
+"""Writes the reports of all benchmarks: the figures, the machine and the commit."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 from experiments.runs.commit import current_commit
 
 Figures = Mapping[str, Mapping[str, Any]]
-"""{case: {figure: value}}; figures carry their unit in the name. Versions and settings of a case
-may stand beside them."""
+"""{case: {figure: value}}. Names of figures contain their unit. Versions and settings of a case may
+be among them."""
 
 
 def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -> None:
@@ -21,7 +21,7 @@ def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -
       path: The file to write.
       key: "cases" or "models".
       figures: What was measured.
-      **machine: What is worth knowing of the machine besides `describe_machine`.
+      **machine: Facts about the machine to add to `describe_machine`.
     """
     report = {
         "machine": describe_machine() | machine,
@@ -32,26 +32,26 @@ def write_report(path: Path | str, key: str, figures: Figures, **machine: Any) -
 
 
 def print_figures(figures: Figures) -> None:
-    """Prints a line for each case, of numbers."""
+    """Prints one line of numbers for each case."""
     for name, case in figures.items():
         print(name, *(f"{figure}={value:,}" for figure, value in case.items()))
 
 
 def require_directory(path: Path | str) -> None:
-    """Raises a ValueError where `path` cannot be written: better before the minutes than behind."""
+    """Raises a ValueError if `path` cannot be written: before minutes of work, not after."""
     directory = Path(path).absolute().parent
     if not directory.is_dir():
         raise ValueError(f"json={path}: there is no directory {directory}")
 
 
 def process_status(pid: int | str = "self") -> dict[str, int]:
-    """What Linux says of a process in numbers, by its names.
+    """The numbers that Linux reports for a process, by its names.
 
-    Memory is in bytes: VmRSS what is resident now, RssAnon what of it is of no file, VmHWM the most
-    that was resident so far.
+    Memory is in bytes: VmRSS is resident now, RssAnon is the part of it that belongs to no file,
+    VmHWM is the peak of VmRSS so far.
 
     Raises:
-      OSError: It has ended.
+      OSError: The process has ended.
     """
     status = {}
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():

@@ -1,18 +1,18 @@
-"""Bytes of data: for a user that is served, and for an event that is trained on.
+"""Counts bytes of data: for a user in serving, and for an event in training.
 
     python -m benchmarks.data_memory --json=FILE
 
-Nothing is timed: bytes are those of the arrays themselves, made by the loader and the models. All
-models get the same given embeddings; a batch has each of its items once. `hiertcn` and `tcn_user`,
-a TCN over the last 200 events of the user or more, train on our chunks of event streams;
-`tcn_windows` is that TCN as it is commonly trained, each label with the embeddings of the 200
-events before it, and keeps these for a user that is served. `*_float32` is all in float32,
-`*_16bit` has embeddings in float16 and products in bfloat16.
+Nothing is timed. Bytes are those of the arrays that the loader and the models make. All models get
+the same given embeddings; a batch holds each of its items once. `hiertcn` and `tcn_user`, a TCN
+over at least the last 200 events of the user, train on our chunks of event streams. `tcn_windows`
+is that TCN as it is commonly trained: each label has the embeddings of the 200 events before it,
+and serving keeps these for each user. `*_float32` is all in float32; `*_16bit` has embeddings in
+float16 and products in bfloat16.
 
-`bytes_per_user` is what is kept of a user between two events: the carry, or the embeddings.
-`bytes_per_label` is a batch with its embeddings and the carries of its lanes over the events with a
-label. `*_saved` is the share of what `tcn_windows` takes that is not needed. `ids_bytes_per_user`:
-were ids alone kept for the TCN, so much, and 200 embeddings to be looked up for each prediction.
+`bytes_per_user` is stored for a user between two events: the carry, or the embeddings.
+`bytes_per_label` is the size of a batch, with its embeddings and the carries of its lanes, divided
+by its labels. `*_saved` is the saving compared with `tcn_windows`. `ids_bytes_per_user` is what the
+TCN would store if it kept only ids; each prediction would then look up 200 embeddings.
 """
 
 import itertools
@@ -35,21 +35,21 @@ from hiertcn_jax.models import build, model_config
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 
 WINDOW = 200
-"""Events that the flat TCN has to see."""
+"""The least number of events that the flat TCN must see."""
 
 _TYPES: dict[str, tuple[DType, int]] = {"float32": ("float32", 4), "16bit": ("bfloat16", 2)}
-"""By the end of a case's name: type of products, bytes of a value of an embedding."""
+"""By the suffix of a case's name: type of products, bytes of an embedding's value."""
 
 
 class Settings(NamedTuple):
-    """What the flags say.
+    """The command's flags.
 
     Attributes:
-      bucket: Of a batch.
-      events: Of the log, about.
+      bucket: Shape of a batch.
+      events: Approximate number of events in the log.
       items: Size of the catalogue.
-      width: `d`, of embeddings, states and channels alike.
-      batches: Looked at.
+      width: `d`, width of embeddings, states and channels.
+      batches: How many to look at.
       json: The file to write.
     """
 
@@ -65,7 +65,7 @@ class Batches(NamedTuple):
     """Means over batches.
 
     Attributes:
-      bytes: Without embeddings, and without what fills up behind the distinct items.
+      bytes: Without embeddings, and without the padding of the distinct items.
       rows: Distinct items.
       labels: Events that are trained on.
     """
@@ -76,12 +76,12 @@ class Batches(NamedTuple):
 
 
 def tree_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a tree."""
+    """Total bytes of the arrays of a tree."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def config_of_width(name: str, width: int, dtype: DType) -> ModelConfig:
-    """A model of this width; a TCN over the user has as many blocks as its window takes."""
+    """A model of this width; a TCN over the user gets the blocks that its window needs."""
     channels = [width] * 3
     while True:
         config = model_config(
@@ -93,7 +93,7 @@ def config_of_width(name: str, width: int, dtype: DType) -> ModelConfig:
 
 
 def survey(settings: Settings) -> Batches:
-    """Looks at some batches."""
+    """Averages over some batches."""
     users = StreamedUsers(settings.events, settings.items, seed=0)
     rows = ItemRows(settings.items + FIRST_ITEM_ID)
     loader = train_loader(users, settings.bucket, seed=0, item_rows=rows, prefetch=0)
@@ -141,8 +141,8 @@ def define_flags() -> None:
     define_bucket_flags()
     flags.DEFINE_integer("log_events", 10_000_000, "Events of the log.", lower_bound=1)
     flags.DEFINE_integer("items", 1_000_000, "Size of the catalogue.", lower_bound=2)
-    flags.DEFINE_integer("width", 128, "Of embeddings, states and channels.", lower_bound=1)
-    flags.DEFINE_integer("batches", 20, "Batches that are looked at.", lower_bound=1)
+    flags.DEFINE_integer("width", 128, "Width of embeddings, states, channels.", lower_bound=1)
+    flags.DEFINE_integer("batches", 20, "Batches to look at.", lower_bound=1)
 
 
 def read_settings() -> Settings:
@@ -159,7 +159,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Counts, prints and writes down."""
+    """Counts, prints and writes the file."""
     cases = measure(settings)
     print_figures(cases)
     write_report(settings.json, "cases", cases)

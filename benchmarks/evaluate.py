@@ -1,10 +1,10 @@
-"""How long an evaluation takes: all scored events of a split, ranked over the whole catalogue.
+"""Times an evaluation: all scored events of a split, ranked over the whole catalogue.
 
     python -m benchmarks.evaluate --flagfile=experiments/flagfiles/globo.flags --data_dir=D --json=F
 
-The model is fresh from its seed: how well it ranks does not change what ranking costs. Histories
-are in memory and programs compiled behind the first evaluation (`first_s`); `seconds` is the median
-of those after it, from fresh carries to the metrics.
+The model is untrained, because its quality does not change the cost of ranking. After the first
+evaluation (`first_s`) histories are in memory and programs compiled; `seconds` is the median of the
+later ones, from fresh carries to the metrics.
 """
 
 import statistics
@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 
 
 def measure(run: RunConfig, data: Data, split: Split, repeats: int) -> dict[str, float]:
-    """Figures of evaluating one model on one split, so many times after the first."""
+    """Times evaluations of one model on one split, this many after the first."""
     model, rows = build(run.model), data.vocabulary.size
     optimizer = Optimizer(run.optimizer, optax.constant_schedule(0.0), rows=False)
     params = init_train_state(jax.random.key(0), model, run.model, optimizer, 1, rows).params
@@ -78,7 +78,7 @@ def measure(run: RunConfig, data: Data, split: Split, repeats: int) -> dict[str,
 
 
 def _read_events(data: Data, split: Split) -> int:
-    """Events that are gone through: the scored sessions, and all before them."""
+    """How many events an evaluation reads: the scored sessions, and all before them."""
     histories = data.histories.__getitems__(range(len(data.histories)))
     return sum(
         int(np.sum(history.session_lengths[history.session_splits <= split]))
@@ -92,8 +92,8 @@ def define_flags() -> None:
     define_config_flags()
     flags.DEFINE_string("data_dir", None, "Directory that data_pipelines.prepare made.")
     flags.DEFINE_string("json", None, "The file to write.")
-    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
-    flags.DEFINE_integer("repeats", 5, "Evaluations behind the first.", lower_bound=1)
+    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part to score.")
+    flags.DEFINE_integer("repeats", 5, "Evaluations after the first.", lower_bound=1)
     flags.mark_flags_as_required(["data_dir", "json"])
 
 
@@ -115,7 +115,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints and writes down."""
+    """Measures, prints and writes the file."""
     data = open_data(settings.data_dir)
     name = f"{settings.run.model.name}_{settings.split.name.lower()}"
     cases = {name: measure(settings.run, data, settings.split, settings.repeats)}

@@ -1,11 +1,11 @@
-"""Floating-point operations of a training step's matrix products, by formula (docs/performance.md).
+"""Counts floating-point operations of a training step's matrix products, by formula.
 
-A product of [m, k] and [k, n] counts 2 m k n. Going back it is done twice more, once for each
-factor; once only where one factor is data (the one-hot products). What is not a matrix product is
-not counted: it is a few per cent, and a machine's peak is that of products.
+A product of [m, k] and [k, n] counts 2 m k n. The backward pass has two more such products, one for
+each factor; only one if a factor is data (the one-hot products). Other operations are not counted:
+they are a few per cent, and a machine's peak is a peak of products. See docs/performance.md.
 
-XLA's own count takes the body of a loop once, however often it runs. A test holds the formula
-against the products of the traced step, and against XLA's count of a step without loops.
+XLA's own count includes the body of a loop once, however often it runs. A test compares the formula
+with the products of the traced step, and with XLA's count of a step without loops.
 """
 
 import itertools
@@ -23,9 +23,9 @@ from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.models.sasrec import SASRecConfig
 
 _BOTH_WAYS = 3
-"""Forward, and back to either factor."""
+"""Products per factor pair: forward, and backward for both factors."""
 _TO_ONE = 2
-"""Forward, and back to the factor that is not data."""
+"""Forward, and backward for the factor that is not data."""
 
 
 def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: bool) -> int:
@@ -36,21 +36,21 @@ def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: 
         projection.
       bucket: Lanes, slots in a row, and session slots.
       negatives: `k`.
-      grid: hiergru's two loops of `HierGRUGrid` instead of the one of `HierGRU`.
+      grid: True: hiergru's two loops of `HierGRUGrid`. False: the one loop of `HierGRU`.
 
     Raises:
       ValueError: There is no formula for this config.
     """
     has_layers = isinstance(config, GRUConfig) and config.gru_layers != 1
     if has_layers or config.projection_dim:
-        raise ValueError("a formula is there for one GRU layer and no projection alone")
+        raise ValueError("the formula is only for one GRU layer and no projection")
     event, session = _model(config, bucket, grid)
     softmax = _BOTH_WAYS * 2 * (negatives + 1) * config.item_dim
     return bucket.lanes * (bucket.events * (event + softmax) + bucket.sessions * session)
 
 
 def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
-    """FLOPs of the model for an event slot and for a session slot, forward and back."""
+    """FLOPs of the model per event slot and per session slot, forward and backward."""
     if isinstance(config, HierTCNConfig):
         return _hiertcn(config, bucket.sessions)
     if isinstance(config, FlatTCNConfig) and config.whole_history:
@@ -70,7 +70,7 @@ def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
 
 
 def _tcn(config: TCNConfig) -> int:
-    """Joining the item, the convolutions, and the output."""
+    """FLOPs of joining the item, the convolutions, and the output."""
     widths = [config.tcn_channels[0], *config.tcn_channels]
     macs = config.item_dim * widths[0] + widths[-1] * config.item_dim
     for before, after in itertools.pairwise(widths):
@@ -81,7 +81,7 @@ def _tcn(config: TCNConfig) -> int:
 
 def _hiertcn(config: HierTCNConfig, sessions: int) -> tuple[int, int]:
     d, h, c = config.item_dim, config.gru_dim, config.tcn_channels[0]
-    # By one-hot matrices: items into the pools of their sessions, states to the events.
+    # One-hot matrices map items to the pools of their sessions, and states to the events.
     event = _tcn(config) + _TO_ONE * 2 * sessions * (d + c)
     return event, _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * c)
 
@@ -96,17 +96,17 @@ def _hiergru(config: HierGRUConfig, grid: bool) -> tuple[int, int]:
 
 
 def _attention(config: AttentionConfig, events: int, products: int, of_age: bool = True) -> int:
-    """Joining the item, blocks of attention, and the output.
+    """FLOPs of joining the item, the blocks of attention, and the output.
 
     Args:
-      config: The model's.
-      events: In a row.
-      products: Of c by c in a block, those for queries, keys and values among them.
-      of_age: Whether queries meet embeddings of ages.
+      config: The model's config.
+      events: Events in a row.
+      products: Number of c x c products in a block, including those for queries, keys and values.
+      of_age: Whether queries are multiplied with embeddings of ages.
     """
     d, c, window = config.item_dim, config.attention_dim, config.attention_window
     block = block_length(events, window - 1)
-    # Rows are filled up to whole blocks; each query meets the keys of its block and reach.
+    # Rows are padded to whole blocks; each query meets the keys of its block and reach.
     filled = -(-events // block) * block / events
     meetings = filled * c * (2 * (window - 1 + block) + of_age * window)
     macs = d * c + c * d + config.attention_blocks * (products * c * c + meetings)

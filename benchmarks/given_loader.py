@@ -1,13 +1,13 @@
-"""Whether the loader keeps up that reads given embeddings, with 20 negatives of each event's own.
+"""Tests whether the loader of given embeddings keeps up, with 20 own negatives for each event.
 
     python -m benchmarks.given_loader --json=FILE [--items=1000000 --embedding_cache_mb=1024]
 
-The training step of hiertcn in `given` mode, with users whose sessions are as long as Globo's, on a
-file of random float16 rows. Three cases take turns: `step` runs on one batch again and again;
-`step_with_loader` on batches as they come from the loader, prepared ahead by a thread; `loader`
-makes batches alone. `times_step` is the time of a batch over that of `step`, the median of the
-turns; `cpu_*` are likewise by the processor time of all threads of the process: on a single core
-the clock would say so, where nothing of the loader's work is hidden behind the step.
+Runs hiertcn's training step in `given` mode, with sessions as long as Globo's, on a file of random
+float16 rows. Three cases take turns: `step` repeats one batch; `step_with_loader` takes batches
+from the loader, which a thread prepares ahead; `loader` only makes batches. `times_step` is the
+time of a batch divided by that of `step`, the median of the turns. `cpu_*` are the same figures in
+processor time of all threads of the process: the time on a single core, where the step cannot hide
+any of the loader's work.
 """
 
 import functools
@@ -44,17 +44,17 @@ from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 class Settings(NamedTuple):
-    """What the flags say.
+    """The command's flags.
 
     Attributes:
-      bucket: Of a batch.
+      bucket: Shape of a batch.
       items: Size of the catalogue.
       width: `d`.
-      negatives: Of each event.
-      users: Drawn; batches go through them again and again.
-      cache_bytes: Room for embeddings in memory.
-      batches: Of each case in a turn.
-      turns: Of each case.
+      negatives: Negatives of each event.
+      users: How many to draw; batches read them again and again.
+      cache_bytes: Memory for embeddings.
+      batches: Batches of each case in a turn.
+      turns: Turns of each case.
       json: The file to write.
     """
 
@@ -86,14 +86,14 @@ class Trainer:
         self._metrics: list[Any] = []
 
     def run(self, batch: Batch) -> None:
-        """One step; it may still be under way behind this, but none before it."""
+        """Starts one step, after waiting for the previous one; it may still run on return."""
         self._state, metrics = self._step(self._state, batch, self._sources)
         self._metrics.append(metrics)
         jax.block_until_ready(self._metrics[:-1])
         del self._metrics[:-1]
 
     def wait(self) -> None:
-        """For all steps."""
+        """Waits for all steps."""
         jax.block_until_ready(self._state)
 
 
@@ -164,7 +164,7 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
 
 
 def _ratio(values: list[float], steps: list[float]) -> float:
-    """The median of the turns' ratios."""
+    """The median over the turns of the ratio to `step`."""
     return round(statistics.median(a / b for a, b in zip(values, steps, strict=True)), 3)
 
 
@@ -174,7 +174,7 @@ def define_flags() -> None:
     define_bucket_flags()
     flags.DEFINE_integer("items", 1_000_000, "Size of the catalogue.", lower_bound=2)
     flags.DEFINE_integer("width", 128, "Values of an embedding.", lower_bound=1)
-    flags.DEFINE_integer("negatives", 20, "Of each event.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 20, "Negatives of each event.", lower_bound=1)
     flags.DEFINE_integer("users", 20_000, "Users drawn.", lower_bound=1)
     flags.DEFINE_integer("embedding_cache_mb", 1024, "MiB of embeddings in memory.", lower_bound=0)
     flags.DEFINE_integer("batches", 4, "Batches of each case in a turn.", lower_bound=1)
@@ -203,7 +203,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints and writes down."""
+    """Measures, prints and writes the file."""
     cases = measure(settings)
     print_figures(cases)
     write_report(settings.json, "cases", cases)

@@ -1,14 +1,14 @@
-"""Batches on a padded grid of lanes x sessions x events, as the authors' release makes them.
+"""Makes batches on a padded grid of lanes x sessions x events, like the authors' release.
 
-Each lane is a queue of sessions, user after user; a batch takes the next `sessions` of every queue,
-and of each session its first `events`: the rest is cut off. Every session has a slot of its own,
-filled up with padding. A slot is as long as a session may be (`hiertcn_grid`), or, `tight`, as the
-longest session that any lane has in it in this batch (the released loader pads that way too).
+Each lane is a queue of sessions, user after user. A batch takes the next `sessions` of every queue,
+and the first `events` of each session; the rest is cut off. Every session has its own slot, filled
+up with padding. A slot is as long as a session may be (`hiertcn_grid`), or, `tight`, as the longest
+session that any lane has in it in this batch (the released loader pads that way too).
 
-A grid laid out row by row is a `Batch` with padding inside its rows, and HierTCN computes the same
-on it as on rows that are full: nothing it takes from one session to the next depends on places in
-a row. Each batch of a tight grid has a length of its own; lengths are rounded up to a multiple of
-`TIGHT_STEP`, for each length is a compilation.
+A grid laid out row by row is a `Batch` with padding inside its rows. HierTCN computes the same on
+it as on full rows, because nothing that passes from one session to the next depends on positions in
+a row. Each batch of a tight grid has its own length, and each length is a compilation, so lengths
+are rounded up to a multiple of `TIGHT_STEP`.
 
 Reference: `Dataloader_hier_model_xing` in `data_loader.py` of JiaxuanYou/HierTCN.
 """
@@ -30,7 +30,7 @@ TIGHT_STEP = 8
 
 
 class _Session:
-    """A session as it stands in a queue: its first events, and where it stood in its history."""
+    """A session in a queue: its first events, and its place in its user's history."""
 
     def __init__(self, history: History, number: int, start: int, length: int, most: int) -> None:
         kept = min(length, most)
@@ -51,15 +51,15 @@ def grid_batches(
     seed: int,
     tight: bool = False,
 ) -> Iterator[LaneBatch]:
-    """Batches without end; users come in the order in which `train_loader` deals them.
+    """Endless batches; users come in the same order as from `train_loader`.
 
     Args:
       users: All of their sessions are trained on.
-      lanes: Queues.
-      sessions: Sessions that a batch takes of each.
-      events: Events of a session that are kept.
-      seed: Of the order of users.
-      tight: Whether slots are padded to their own longest session.
+      lanes: Number of queues.
+      sessions: Sessions that a batch takes from each.
+      events: The first events of a session to keep.
+      seed: Seed of the order of users.
+      tight: Whether slots are padded only to their longest session.
     """
     queues = [_queue(users, lane, lanes, events, seed) for lane in range(lanes)]
     while True:
@@ -73,7 +73,7 @@ def grid_batches(
 def with_grid_rows(
     batches: Sequence[LaneBatch], items: ItemRows, lanes: int, seed: int
 ) -> list[LaneBatch]:
-    """These batches in `rows` mode, with room for as many distinct items as they have events."""
+    """Converts batches to `rows` mode, with room for as many distinct items as they have events."""
     most = max(np.count_nonzero(batch.info.item_ids_bl) for batch in batches)
     room = Bucket(lanes, -(-int(most) // lanes), 1)
     dataset = grain.MapDataset.source(list(batches)).to_iter_dataset()

@@ -1,8 +1,8 @@
 """The hierarchical GRU on a padded grid: a loop over sessions around a loop over their events.
 
-The equations and parameters are those of `hiertcn_jax.models.hiergru`, fed by `init`. Where every
-lane starts its sessions at the same places, the level of users steps once a session, instead of
-being computed at each event and thrown away at most: this is the cheapest way to use a grid.
+Equations and parameters are those of `hiertcn_jax.models.hiergru`, fed by `init`. In a grid every
+lane starts its sessions at the same positions. So the user level steps once per session; otherwise
+it would be computed at each event and mostly discarded. This is the cheapest way to use a grid.
 """
 
 import flax.linen as nn
@@ -17,14 +17,14 @@ from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.hiergru import HierGRUConfig, StackedStep
 
 GridCarry = tuple[Float[Array, "b h"], Float[Array, "b h"]]
-"""States of both levels: `s` behind the last session's end, and `c` of that session."""
+"""States of both levels: `s` after the last session's end, and `c` of that session."""
 
 
 class SessionStep(nn.Module):
     """One session of both levels.
 
     Attributes:
-      config: As `HierGRUStep` reads it.
+      config: As for `HierGRUStep`.
     """
 
     config: HierGRUConfig
@@ -33,15 +33,15 @@ class SessionStep(nn.Module):
     def __call__(
         self, carry: GridCarry, inputs: tuple[Array, Array, Array, Array]
     ) -> tuple[GridCarry, Array]:
-        """Takes both levels from one session to the next.
+        """Advances both levels by one session.
 
         Args:
-          carry: `s` behind the session before, and `c` of it.
+          carry: `s` after the previous session, and `c` of it.
           inputs: Gates of the items [b, t, 3h], where events are [b, t], whether a user starts
             here [b], and the state of a new user [b, h].
 
         Returns:
-          The same behind this session, and `s` of the last layer as each event reads it [b, t, h].
+          The carry after this session, and `s` of the last layer as each event reads it [b, t, h].
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         session_bh, user_bh = carry
@@ -78,7 +78,7 @@ class SessionStep(nn.Module):
 
 
 class HierGRUGrid(SequenceModel):
-    """Predicts every event of a grid from the running session so far and the sessions before.
+    """Predicts every event of a grid from the current session so far and the sessions before.
 
     Attributes:
       config: See `HierGRU`.
@@ -87,7 +87,7 @@ class HierGRUGrid(SequenceModel):
     config: HierGRUConfig
 
     def init_carry(self, b: int) -> GridCarry:
-        """The state of `b` lanes in front of a user's first session."""
+        """The state of `b` lanes before a user's first session."""
         width = self.config.gru_layers * self.config.gru_dim
         return jnp.zeros((b, width)), jnp.zeros((b, width))
 
@@ -95,12 +95,12 @@ class HierGRUGrid(SequenceModel):
     def __call__(
         self, batch: Batch, carry: GridCarry, train: bool = False
     ) -> tuple[Float[Array, "b l d"], GridCarry]:
-        """Predictions for the events of a grid, whose slots are all of one length.
+        """Predictions for the events of a grid whose slots all have the same length.
 
         Args:
-          batch: Of `grid_batches`, not tight, with `EmbeddedItems`.
-          carry: The state behind the batch before.
-          train: Turns on dropout and unknown replacement.
+          batch: From `grid_batches`, not tight, with `EmbeddedItems`.
+          carry: The state after the previous batch.
+          train: Turns on dropout and replacement by the unknown item.
         """
         config = self.config
         batch = jax.tree.map(jnp.asarray, batch)

@@ -1,11 +1,11 @@
-"""What a catalogue costs: HierTCN's training step in `rows` and in `dense` mode, by its size.
+"""Measures what a catalogue costs: HierTCN's step in `rows` and in `dense` mode, by its size.
 
     python -m benchmarks.item_modes --json=FILE [--items=10000,100000,1000000]
 
-Each case is a mode and a number of items, such as `rows_10000`; all are run in turns, as in
-`benchmarks.train_step`, whose settings are used. `rows_flatness` says how the events a second of
-`rows` mode spread over the catalogues, and `crossover_items` where `dense` mode falls behind, on a
-line between the two sizes around it, both logarithmic.
+Each case is a mode and a number of items, such as `rows_10000`. All run in turns, as in
+`benchmarks.train_step`, with its settings. `rows_flatness` is how much the speed of `rows` mode
+varies with the catalogue. `crossover_items` is where `dense` mode becomes slower, interpolated
+between the two nearest sizes on logarithmic scales.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 
 class Command(NamedTuple):
-    """What the flags say; `settings` hold for all cases but for items and mode."""
+    """The command's flags; `settings` apply to all cases except for items and mode."""
 
     settings: Settings
     items: tuple[int, ...]
@@ -33,10 +33,10 @@ class Command(NamedTuple):
 
 
 def measure(settings: Settings, catalogues: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """The figures of all cases, and a case `all` of what they say together.
+    """The figures of all cases, and a case `all` that compares them.
 
     Args:
-      settings: Of every case, but for items and mode.
+      settings: Settings of every case, except items and mode.
       catalogues: Numbers of items, ascending.
     """
     rows = {}
@@ -76,8 +76,8 @@ def compare(turns: dict[str, list[float]], catalogues: tuple[int, ...]) -> dict[
       catalogues: Numbers of items, ascending.
 
     Returns:
-      `rows_flatness`, largest deviation from the mean over catalogues as a share of it, the median
-      over the turns; `crossover_items`, left out where one mode leads everywhere.
+      `rows_flatness`: the largest deviation from the mean over catalogues, as a share of the mean,
+      median over the turns. `crossover_items`: left out if one mode always leads.
     """
     rows_tc, dense_tc = (
         np.asarray([turns[f"{mode}_{items}"] for items in catalogues]).T
@@ -101,11 +101,11 @@ def define_flags() -> None:
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     flags.DEFINE_list("items", ["10000", "100000", "1000000"], "Catalogues, ascending.")
     define_bucket_flags()
-    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 2048, "Negatives shared by a batch.", lower_bound=1)
     flags.DEFINE_integer("users", 4000, "Users drawn.", lower_bound=1)
     flags.DEFINE_integer("batches", 4, "Different batches of a case.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Turns.", lower_bound=1)
-    flags.DEFINE_float("seconds", 1.0, "What a case runs in each turn, about.", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 1.0, "Approximate time of a case per turn.", lower_bound=0.0)
 
 
 def read_command() -> Command:
@@ -137,7 +137,7 @@ def read_command() -> Command:
 
 
 def main(command: Command) -> None:
-    """Measures all cases, prints them and writes them down."""
+    """Measures all cases, prints them and writes them to the file."""
     cases = measure(command.settings, command.items)
     print_figures(cases)
     write_report(command.json, "cases", cases, settings=command.settings.to_json())

@@ -1,7 +1,7 @@
-"""Kills a training command at moments that it cannot foresee, and looks at what it left.
+"""Kills a training command at moments that it cannot foresee, and reports what it left.
 
-The moments are those at which something is half done: see `KINDS`. Which one, and how far behind
-its first sign, is drawn by who calls; the command knows nothing of it.
+At these moments something is half done: see `KINDS`. The caller draws the kind of moment and the
+delay after its first sign; the command knows nothing of it.
 """
 
 import json
@@ -16,29 +16,29 @@ from typing import Any, NamedTuple
 from benchmarks.commands import Running
 
 KINDS = {
-    "start": "some time behind taking the lock: restoring, tracing, compiling",
-    "bytes": "so many bytes of metrics.jsonl further on",
+    "start": "some time after the lock is taken: restoring, tracing, compiling",
+    "bytes": "metrics.jsonl has grown by a number of bytes",
     "writing": "a checkpoint's temporary folder has appeared",
     "renamed": "a checkpoint has got its name",
-    "evaluation": "the last line of metrics.jsonl is that in front of a validation",
+    "evaluation": "the last line of metrics.jsonl is the one before a validation",
     "epoch": "the line of the validation at an epoch's end is written, and not saved yet",
     "results": "valid.json has appeared: training is over",
 }
-"""What is waited for before the kill, by name."""
+"""The signs to wait for before a kill, by name."""
 
 _LOOK_EVERY_S = 0.01
 _LOOK_FOR_LOCK_EVERY_S = 0.05
 
 
 class Sight(NamedTuple):
-    """What a workdir shows.
+    """The content of a workdir.
 
     Attributes:
       size: Bytes of metrics.jsonl.
-      step, kind: Of its last whole line; 0 and "" without one.
+      step, kind: Of its last complete line; 0 and "" if it has none.
       writing: Whether a checkpoint is being written.
       steps: The checkpoints.
-      results: Whether valid.json is there.
+      results: Whether valid.json exists.
     """
 
     size: int
@@ -53,9 +53,9 @@ class Moment(NamedTuple):
     """When to kill.
 
     Attributes:
-      kind: Of `KINDS`.
+      kind: From `KINDS`.
       size: For `bytes`: how many.
-      seconds: Between the sign and the kill.
+      seconds: Delay between the sign and the kill.
     """
 
     kind: str
@@ -64,13 +64,13 @@ class Moment(NamedTuple):
 
 
 def draw_moment(rng: random.Random, kind: str) -> Moment:
-    """A moment of this kind."""
+    """Draws a moment of this kind."""
     seconds = {"start": rng.uniform(0, 2.0), "writing": rng.uniform(0, 0.04)}
     return Moment(kind, rng.randint(1, 1500), seconds.get(kind, rng.choice([0, 0.001, 0.005])))
 
 
 def look(workdir: Path) -> Sight:
-    """What is there now."""
+    """The current content of a workdir."""
     try:
         with (workdir / "metrics.jsonl").open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -100,12 +100,12 @@ def kill_at(
 
     Args:
       start: Starts training in `workdir`.
-      workdir: Where.
-      moment: When.
-      validations: The steps behind which the run validates.
+      workdir: The workdir of the run.
+      moment: When to kill.
+      validations: The steps after which the run validates.
 
     Returns:
-      What the workdir showed behind the kill; None if the command ended before.
+      The content of the workdir after the kill; None if the command ended before.
 
     Raises:
       RuntimeError: The command failed.
@@ -128,7 +128,7 @@ def kill_at(
 
 
 class _Watch:
-    """Waits for the sign of a moment; one that the kill before has left does not count."""
+    """Waits for the sign of a moment; a sign left from an earlier kill does not count."""
 
     def __init__(
         self, workdir: Path, moment: Moment, validations: set[int], before: Sight, pid: int
@@ -138,16 +138,16 @@ class _Watch:
         self._was_hidden = False
 
     def has_lock(self) -> bool:
-        """Whether the command has begun to work in the workdir."""
+        """Whether the command has started to work in the workdir."""
         try:
             return (self._workdir / "lock").read_text(encoding="utf-8") == f"{self._pid}\n"
         except FileNotFoundError:
             return False
 
     def shows(self) -> bool:
-        """Whether the moment is there, of a command that has the lock."""
+        """Whether the moment has come. The command must have the lock."""
         now = look(self._workdir)
-        # The start cuts off what lies behind the checkpoint.
+        # The start of a run cuts off the lines after its checkpoint.
         self._smallest = min(self._smallest, now.size)
         shown = {
             "bytes": now.size >= self._smallest + self._moment.size,

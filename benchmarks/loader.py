@@ -1,12 +1,12 @@
-"""How fast batches are made, and how full they are.
+"""Measures how fast batches are made, and how full they are.
 
     python -m benchmarks.loader --data_dir=D --json=FILE
 
-Cases: `lanes` from histories that are decoded and in memory (`CachedHistories`); `disk` from the
-files, which are in the system's cache after the first epoch; `disk_rows` likewise in `rows` mode,
-with shared uniform negatives; `evaluation` of the test part from disk. All but `evaluation` are
-the training part. One thread makes the batches, without prefetching; `events_per_s` is by the
-clock, `events_per_cpu_s` by the processor time of the process.
+Cases: `lanes` from decoded histories in memory (`CachedHistories`); `disk` from the files, which
+are in the system's cache after the first epoch; `disk_rows` from the files in `rows` mode, with
+shared uniform negatives; `evaluation` of the test part from disk. All but `evaluation` read the
+training part. One thread makes the batches, without prefetching. `events_per_s` uses the clock,
+`events_per_cpu_s` the processor time of the process.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, LaneBatch
 
 @dataclasses.dataclass
 class Meter:
-    """Counts events and slots of batches, and times how long they take to come."""
+    """Counts events and slots of batches, and times how long they take to arrive."""
 
     events: int = 0
     slots: int = 0
@@ -41,7 +41,7 @@ class Meter:
     cpu_seconds: float = 0.0
 
     def read(self, batches: Iterator[LaneBatch], until_events: float = float("inf")) -> None:
-        """Draws batches until so many events were counted in all, or to the end."""
+        """Reads batches until this many events were counted in all, or to the end."""
         clock, cpu_clock = time.perf_counter(), time.process_time()
         while self.events < until_events and (element := next(batches, None)) is not None:
             item_ids_bl = element.info.item_ids_bl
@@ -64,7 +64,7 @@ class Meter:
 def measure(
     loader: grain.IterDataset[LaneBatch], epoch_events: float = float("inf"), epochs: int = 1
 ) -> dict[str, float]:
-    """Figures of a loader over some epochs, after a first batch that is not counted."""
+    """Figures of a loader over some epochs, after one batch that is not counted."""
     next(iter(loader))
     meter = Meter()
     meter.read(iter(loader), epoch_events * epochs)
@@ -74,14 +74,14 @@ def measure(
 def measure_all(
     source: HistorySource, counts: dict[str, Any], bucket: Bucket, epochs: int, negatives: int
 ) -> dict[str, dict[str, float]]:
-    """All cases, see the top.
+    """All cases, see the module.
 
     Args:
       source: The histories on disk.
       counts: Those of the manifest.
       bucket: The shape of a batch.
       epochs: Training epochs of each case.
-      negatives: How many the case `disk_rows` draws for a batch.
+      negatives: How many the case `disk_rows` draws per batch.
     """
     epoch_events = counts["splits"]["train"]["events"]["all"]
     rows = ItemRows(counts["items"] + FIRST_ITEM_ID, negatives)
@@ -106,11 +106,11 @@ def define_flags() -> None:
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     define_bucket_flags()
     flags.DEFINE_integer("epochs", 5, "Training epochs of each case.", lower_bound=1)
-    flags.DEFINE_integer("negatives", 2048, "Of the case `disk_rows`.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 2048, "Negatives of `disk_rows`.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
-    """Measures all cases, prints them and writes them down."""
+    """Measures all cases, prints them and writes them to the file."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]}")
     values = flags.FLAGS

@@ -1,4 +1,4 @@
-"""What the machine can do: a float32 product of square matrices, on all cores."""
+"""Measures the machine's peak: a float32 product of square matrices, on all cores."""
 
 import time
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 class MatmulPeak:
-    """The product, compiled.
+    """The compiled product.
 
     Args:
       size: Rows and columns.

@@ -1,4 +1,4 @@
-"""What a compiled program moves, keeps and waits for, read off the program."""
+"""Reads from a compiled program how much it moves, stores, and runs one after the other."""
 
 import itertools
 import re
@@ -20,14 +20,14 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 def accessed_bytes(compiled: jax.stages.Compiled) -> float | None:
     """Bytes that the operations of a program read and write, by XLA's cost analysis.
 
-    XLA counts the body of a loop once; here it counts as often as it runs. Caches are not known to
-    it: what one operation has just written, the next one reads again.
+    XLA counts the body of a loop once; here it counts as often as it runs. XLA ignores caches: data
+    that one operation has just written counts again when the next one reads it.
 
     Returns:
-      None where the device's compiler has no such analysis: that of NVIDIA GPUs has none.
+      None if the device's compiler has no such analysis; that of NVIDIA GPUs has none.
 
     Raises:
-      ValueError: A loop runs for a number of times that is not known before.
+      ValueError: A loop's number of iterations is not known in advance.
     """
     try:
         return _Program(compiled.as_text() or "").cost("bytes accessed")
@@ -46,10 +46,10 @@ def temporary_bytes(compiled: jax.stages.Compiled) -> int:
 
 
 def sequential_steps(jaxpr: Any) -> int:
-    """Steps of a traced function's loops, one after the other; those of a loop in a loop multiply.
+    """Steps of a traced function's loops, one after the other; nested loops multiply.
 
     Args:
-      jaxpr: Of `jax.make_jaxpr`. Loops that end by a condition are not counted.
+      jaxpr: From `jax.make_jaxpr`. Loops that end by a condition are not counted.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -62,17 +62,17 @@ def sequential_steps(jaxpr: Any) -> int:
 
 
 def matrix_products(text: str) -> set[str]:
-    """Instructions of an HLO text that are a matrix product, or a fusion around one."""
+    """Instructions of an HLO text that are a matrix product, or a fusion with one."""
     return _Program(text).instructions_around(" dot(")
 
 
 class _Program:
-    """The computations of an HLO text, and what they cost with their loops."""
+    """The computations of an HLO text, and their cost including loops."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[str, list[str]] = {}
         self._entry = ""
-        # Where an operation stands in the source is written in a table that parts do not have.
+        # Positions in the source refer to a table that parts of the program lack.
         for line in re.sub(r"stack_frame_id=\d+", "", text).splitlines():
             if match := _COMPUTATION.match(line):
                 name = match.group(2)
@@ -82,11 +82,11 @@ class _Program:
                 self._lines[name].append(line)
 
     def cost(self, figure: str) -> float:
-        """One figure of XLA's cost analysis, the bodies of loops taken as often as they run."""
+        """One figure of XLA's cost analysis, with bodies of loops counted as often as they run."""
         return self._with_loops(self._entry, figure)
 
     def instructions_around(self, operation: str) -> set[str]:
-        """Instructions that are this operation, or a fusion that holds it."""
+        """Instructions that are this operation, or a fusion that contains it."""
         holders = {
             name for name, lines in self._lines.items() if any(operation in line for line in lines)
         }
@@ -107,7 +107,7 @@ class _Program:
         )
 
     def _loops(self, name: str) -> list[tuple[str, int]]:
-        """Bodies and trips of the loops of a computation and of those it calls."""
+        """Bodies and iterations of the loops of a computation and of those it calls."""
         loops = []
         for line in self._lines[name]:
             if match := _WHILE.search(line):
@@ -124,7 +124,7 @@ class _Program:
         return loops
 
     def _once(self, name: str, figure: str) -> float:
-        """XLA's figure of the computation as a program of its own."""
+        """XLA's figure for the computation as a separate program."""
         needed = self._reachable(name)
         text = ["HloModule part"]
         for computation, lines in self._lines.items():

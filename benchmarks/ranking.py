@@ -1,15 +1,15 @@
-"""Exact ranks over a catalogue of a million items: speed against a matrix product, and memory.
+"""Measures exact ranks over a catalogue of a million items: speed and memory.
 
     python -m benchmarks.ranking --json=FILE [--items=1000000]
 
-`table` ranks over a float32 table on the device, as an evaluation of learned embeddings does;
-`file` over the same rows in a float16 file, which comes by in chunks. Targets follow Zipf's law,
-and events stand in the order of their targets, as in an evaluation. The two and a product of
-matrices take turns; they must find the same ranks.
+`table` ranks over a float32 table on the device, as an evaluation of learned embeddings does.
+`file` ranks over the same rows in a float16 file, read in chunks. Targets follow Zipf's law, and
+events are sorted by target, as in an evaluation. The two and a product of matrices take turns; they
+must find the same ranks.
 
-`matmul_peak_fraction` counts only the product that a ranking is made of, 2 * events * items * width
-FLOPs, and is the median over the turns. `extra_bytes` is by how much the resident memory of the
-process rose in the first ranking, at most; the compiler's work is in it.
+`matmul_peak_fraction` counts only the product in a ranking, 2 * events * items * width FLOPs, and
+is the median over the turns. `extra_bytes` is the largest increase of the process's resident memory
+during the first ranking, including the compiler's.
 """
 
 import statistics
@@ -42,14 +42,14 @@ from hiertcn_jax.scoring.steps import make_rank_step
 
 
 class Settings(NamedTuple):
-    """What the flags say.
+    """The command's flags.
 
     Attributes:
       items: Size of the catalogue.
       width: `d`.
-      events: Ranked in a turn.
-      config: `rank_events` and `rank_chunk` are read.
-      turns: Of each case, behind the first.
+      events: Events ranked in a turn.
+      config: Uses `rank_events` and `rank_chunk`.
+      turns: Turns of each case, after the first.
       json: The file to write.
     """
 
@@ -62,7 +62,7 @@ class Settings(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One way to rank, and what its turns took."""
+    """One way to rank, and the seconds of its turns."""
 
     rank: Callable[[], np.ndarray]
     seconds: list[float]
@@ -74,8 +74,8 @@ class Case(NamedTuple):
         self.seconds.append(time.perf_counter() - clock)
 
     def first(self) -> tuple[np.ndarray, int]:
-        """The ranks, and by how many bytes the process grew meanwhile, at most."""
-        # The highest is counted from now on.
+        """The ranks, and the largest increase of the process's memory meanwhile, in bytes."""
+        # This resets the peak.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = process_status()["VmRSS"]
         return self.rank(), process_status()["VmHWM"] - before
@@ -130,16 +130,16 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
     """Figures of all cases.
 
     Raises:
-      RuntimeError: They do not find the same ranks.
+      RuntimeError: The cases find different ranks.
     """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "rows.npy"
         write_rows(path, settings.items, settings.width)
         cases = make_cases(settings, path)
-        # The memory that the first ranking takes is kept for those behind it.
+        # Memory from the first ranking stays for the later ones.
         first = {name: case.first() for name, case in cases.items()}
         if not np.array_equal(first["table"][0], first["file"][0]):
-            raise RuntimeError("the cases do not find the same ranks")
+            raise RuntimeError("the cases find different ranks")
         peak, speeds = MatmulPeak(), []
         for _ in range(settings.turns):
             speeds.append(peak.run())
@@ -190,7 +190,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints and writes down."""
+    """Measures, prints and writes the file."""
     cases = measure(settings)
     print_figures(cases)
     write_report(settings.json, "cases", cases)

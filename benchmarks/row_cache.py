@@ -1,17 +1,17 @@
-"""Rows of a large file of embeddings by the cache, without it, and by a memory map.
+"""Reads rows of a large file of embeddings with the cache, without it, and by a memory map.
 
     python -m benchmarks.row_cache --file=/tmp/rows.npy --json=FILE
 
-Makes a file of random float16 rows (5 GB; removed at the end) and asks three readers, each a
-process of its own, for the rows of the same draws: `cache`, `no_cache`, and `memory_map`, which is
+Makes a file of random float16 rows (5 GB; removed at the end) and asks three readers, each in its
+own process, for the rows of the same draws: `cache`, `no_cache`, and `memory_map`, which is
 `np.load` of the file and an index. They take turns. The item of rank r is drawn with a probability
-~ 1 / r, so many at a time as a batch has, and asked for once, as the loader does; which row of the
-file is whose has nothing to do with the rank. A turn is `warm`, with the file in the system's cache
-as far as there is memory, or `cold`: the system forgets the file before it. What a reader has
-mapped is not forgotten, so the map is made anew for each cold turn. Then the `cache` reads from a
-file of 10^9 rows that is empty but for its length.
+~ 1 / r, as many at a time as a batch has, and requested once, as the loader does. An item's row in
+the file is unrelated to its rank. A turn is `warm`, with the file in the system's cache as far as
+memory allows, or `cold`: the system drops the file first. It keeps pages that a reader has mapped,
+so the map is made anew for each cold turn. Then `cache` reads from a file of 10^9 rows, a sparse
+file without data.
 
-`peak_resident_bytes` is the highest resident memory of the process, whose imports take
+`peak_resident_bytes` is the peak resident memory of the process, of which its imports take
 `start_resident_bytes`. Rows a second are the median over the turns; batches are drawn beforehand.
 """
 
@@ -38,21 +38,21 @@ from data_pipelines.errors import DataError
 READERS = ("cache", "no_cache", "memory_map")
 _DTYPE = np.dtype("<f2")
 _FINITE = np.uint16(0xBBFF)
-"""Without one bit of the exponent, random bits are a finite number."""
+"""With one bit of the exponent cleared, random bits are a finite number."""
 
 
 class Settings(NamedTuple):
-    """What the flags say.
+    """The command's flags.
 
     Attributes:
-      file: Where the rows are written.
-      items: Rows of the file that is filled.
-      addressed_items: Rows of the one that is not.
+      file: Path of the file of rows.
+      items: Rows of the filled file.
+      addressed_items: Rows of the sparse file.
       width: `d`.
-      cache_bytes: Room of the cache.
+      cache_bytes: Memory of the cache.
       draws: Items drawn for a batch.
       batches: Batches of a turn.
-      turns: Turns of each reader, warm; half as many cold.
+      turns: Warm turns of each reader; half as many are cold.
       json: The file to write.
     """
 
@@ -68,7 +68,7 @@ class Settings(NamedTuple):
 
 
 def file_rows(items: int) -> Callable[[np.ndarray], np.ndarray]:
-    """From items to their rows: all different, spread over the file, and no table of them."""
+    """Maps items to rows: all different, spread over the file, computed without a table."""
     step = int(items * (math.sqrt(5) - 1) / 2)
     while math.gcd(step, items) != 1:
         step += 1
@@ -76,14 +76,14 @@ def file_rows(items: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def drawn_items(generator: np.random.Generator, items: int, draws: int) -> np.ndarray:
-    """int64, ascending. The distinct items of so many draws with probability ~ 1 / rank."""
-    # The integral of 1 / x over [r, r + 1) is what rank r has.
+    """int64, ascending. The distinct items of this many draws with probability ~ 1 / rank."""
+    # Rank r gets the integral of 1 / x over [r, r + 1).
     ranks = np.exp(generator.random(draws) * math.log(items + 1)).astype(np.int64)
     return np.unique(np.minimum(ranks, items) - 1)
 
 
 def write_header(path: Path, items: int, width: int) -> int:
-    """Makes a .npy file of so many rows, empty but for its length; the bytes of its header."""
+    """Makes a sparse .npy file of this many rows; returns the size of its header in bytes."""
     with path.open("wb") as file:
         shape = {"descr": _DTYPE.str, "fortran_order": False, "shape": (items, width)}
         np.lib.format.write_array_header_1_0(file, shape)
@@ -126,11 +126,11 @@ class Reader:
         self.forget_map()
 
     def forget_map(self) -> None:
-        """Lets the memory map go, if that is what is read; the next turn makes it anew."""
+        """Closes the memory map, if there is one; the next turn makes it anew."""
         self._mapped: np.ndarray | None = None
 
     def turn(self, batches: int, draws: int, is_cold: bool) -> dict[str, float]:
-        """Reads some batches; rows, seconds, and how many of the rows were in memory."""
+        """Reads some batches; returns rows, seconds, and how many of the rows were in memory."""
         drawn = [drawn_items(self._generator, self._file.rows, draws) for _ in range(batches)]
         hits = self._cache.hits if self._cache else 0
         if is_cold:
@@ -158,14 +158,14 @@ class Reader:
 
 
 def forget_file(path: Path) -> None:
-    """Asks the system to drop what it has of a file in memory and nobody has mapped."""
+    """Makes the system drop the pages of a file that nobody has mapped."""
     descriptor = os.open(path, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 
 
 def serve(kind: str, path: Path, cache_bytes: int, orders: Connection) -> None:
-    """A reader's process: a turn for each order, until there is None."""
+    """A reader's process: takes a turn for each order, until it gets None."""
     start = process_status()["VmRSS"]
     reader = Reader(kind, path, cache_bytes)
     while (order := orders.recv()) is not None:
@@ -173,7 +173,7 @@ def serve(kind: str, path: Path, cache_bytes: int, orders: Connection) -> None:
 
 
 class Worker:
-    """A reader in a process of its own, and the turns that it took.
+    """A reader in its own process, and the turns that it took.
 
     Args: see `Reader`.
     """
@@ -187,7 +187,7 @@ class Worker:
         self._turns: dict[bool, list[dict[str, float]]] = {False: [], True: []}
 
     def turn(self, batches: int, draws: int, is_cold: bool) -> None:
-        """Has it take a turn."""
+        """Makes it take a turn."""
         self._orders.send((batches, draws, is_cold))
         self._turns[is_cold].append(self._orders.recv())
 
@@ -197,7 +197,7 @@ class Worker:
         self._process.join()
 
     def figures(self) -> dict[str, float]:
-        """Of all turns."""
+        """The figures of all turns."""
         turns = self._turns[False] + self._turns[True]
         figures: dict[str, float] = {}
         for is_cold, name in ((False, "warm"), (True, "cold")):
@@ -231,7 +231,7 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
     try:
         write_rows(settings.file, settings.items, settings.width)
         with workers(settings, READERS) as readers:
-            # The first turn takes what the others find in the system's cache.
+            # The first turn fills the system's cache for the others.
             for turn in range(1 + settings.turns + settings.turns // 2):
                 for worker in reversed(readers.values()):
                     worker.turn(*sizes, turn > settings.turns)
@@ -251,15 +251,15 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("file", None, "Where rows are written, and removed at the end.")
+    flags.DEFINE_string("file", None, "File of rows to write; removed at the end.")
     flags.DEFINE_string("json", None, "The file to write.")
-    flags.DEFINE_integer("items", 20_000_000, "Rows that are filled.", lower_bound=2)
-    flags.DEFINE_integer("addressed_items", 10**9, "Rows that are not.", lower_bound=2)
+    flags.DEFINE_integer("items", 20_000_000, "Rows of the filled file.", lower_bound=2)
+    flags.DEFINE_integer("addressed_items", 10**9, "Rows of the sparse file.", lower_bound=2)
     flags.DEFINE_integer("width", 128, "Values in a row.", lower_bound=1)
     flags.DEFINE_integer("cache_mb", 1024, "MiB of the cache.", lower_bound=0)
     flags.DEFINE_integer("draws", 16_384, "Items drawn for a batch.", lower_bound=1)
     flags.DEFINE_integer("batches", 5, "Batches of a turn.", lower_bound=1)
-    flags.DEFINE_integer("turns", 4, "Turns of each reader; half as many cold.", lower_bound=1)
+    flags.DEFINE_integer("turns", 4, "Warm turns of each reader; half as many cold.", lower_bound=1)
     flags.mark_flags_as_required(["file", "json"])
 
 
@@ -267,12 +267,12 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: A file cannot be written, or is there already.
+      ValueError: A file cannot be written, or exists already.
     """
     values = flags.FLAGS
     require_directory(values.json)
     if Path(values.file).exists():
-        raise ValueError(f"file={values.file}: is there already, and would be overwritten")
+        raise ValueError(f"file={values.file}: exists already, and would be overwritten")
     return Settings(
         Path(values.file),
         values.items,
@@ -287,7 +287,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints and writes down."""
+    """Measures, prints and writes the file."""
     cases = measure(settings)
     print_figures(cases)
     write_report(settings.json, "cases", cases)

@@ -1,4 +1,4 @@
-"""What differs in two runs' workdirs, times apart."""
+"""Compares two runs' workdirs, ignoring times."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 _TIMES = ("events_per_s", "seconds")
-"""Names of what tells the time."""
+"""Names of fields that hold times."""
 
 
 def journal(workdir: Path) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def journal(workdir: Path) -> list[dict[str, Any]]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What differs in two workdirs, by name."""
+    """The names of everything that differs in two workdirs."""
     found = []
     if journal(one) != journal(other):
         found.append("metrics.jsonl")
@@ -49,7 +49,7 @@ def _same_arrays(one: Path, other: Path) -> bool:
 
 
 def _arrays(folder: Path) -> Any:
-    """The tree of a checkpoint's arrays, whatever the devices that they were on."""
+    """The tree of a checkpoint's arrays, whatever devices they were on."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(folder).item_metadata.tree
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)

@@ -1,14 +1,14 @@
-"""What an event costs as the log grows, and what the log of the paper would take.
+"""Measures what an event costs as the log grows, and projects the log of the paper.
 
     python -m benchmarks.scale --json=FILE [--sizes=1000000,10000000,100000000]
 
-Logs of each size, whose histories are drawn as they are read and kept nowhere
-(`benchmarks.streamed_users`), with an item for every 100 events. One thread makes batches in `rows`
-mode from the first event to the last; the compiled training step runs on the first of them. Loaders
-take turns over equal numbers of events, steps over equal seconds, so that a slow moment of the
-machine meets all sizes. Then the figures of the largest log are taken to 1.6 billion events of 6
-million users (You et al. 2019): an epoch at the pace of this machine's loader and of its step, and
-on accelerators by their published figures. docs/scale.md has the assumptions.
+Histories of each log are drawn as they are read, and never stored (`benchmarks.streamed_users`);
+there is one item for every 100 events. One thread makes batches in `rows` mode from the first event
+to the last; the compiled training step runs on the first batches. Loaders take turns over equal
+numbers of events, and steps over equal seconds, so that a slow moment of the machine affects all
+sizes. The figures of the largest log are then scaled to 1.6 billion events of 6 million users (You
+et al. 2019): an epoch at the pace of this machine's loader and step, and on accelerators by their
+published figures. docs/scale.md lists the assumptions.
 """
 
 import importlib.metadata
@@ -40,12 +40,12 @@ EVENTS_PER_ITEM = 100
 
 
 class Command(NamedTuple):
-    """What the flags say.
+    """The command's flags.
 
     Attributes:
       sizes: Events of each log.
-      settings: Of the step; `items` is set by the size.
-      turn_events: Events that a loader makes in a turn.
+      settings: Settings of the step; the size sets `items`.
+      turn_events: Events that a loader reads in a turn.
       json: The file to write.
     """
 
@@ -69,20 +69,20 @@ class Log:
         self._meter = Meter()
 
     def read(self, events: int) -> None:
-        """Makes batches of so many more events, and notes how fast."""
+        """Makes batches of this many more events, and records the speed."""
         before = (self._meter.events, self._meter.seconds)
         self._meter.read(self._batches, self._meter.events + events)
         speed = (self._meter.events - before[0]) / (self._meter.seconds - before[1])
         self._speeds.append(speed)
 
     def read_on(self) -> int:
-        """Makes the batches of the rest of the log; bytes by which the process grew meanwhile."""
+        """Reads the rest of the log; returns by how many bytes the process grew meanwhile."""
         before = process_status()["VmRSS"]
         self._meter.read(self._batches, self.events)
         return process_status()["VmRSS"] - before
 
     def figures(self) -> dict[str, float]:
-        """Of the loader so far."""
+        """Figures of the loader so far."""
         first = next(self._batches).batch
         item_ids = int(np.count_nonzero(first.item_ids_bl))
         return {
@@ -125,10 +125,10 @@ def measure(command: Command) -> dict[str, dict[str, Any]]:
 
 
 def kept_bytes(config: ModelConfig) -> dict[str, int]:
-    """Bytes that a user and an item keep between batches.
+    """Bytes stored for a user and for an item between batches.
 
-    A user: the carry that serving needs. An item: its row where it is learned, with Adam's two
-    moments, and where it is given as float16.
+    A user: the carry for serving. An item: its row with Adam's two moments if it is learned, and
+    its row if it is given as float16.
     """
     carry = jax.eval_shape(lambda: build(config).init_carry(1))
     return {
@@ -181,18 +181,18 @@ def define_flags() -> None:
     flags.DEFINE_list("sizes", ["1000000", "10000000", "100000000"], "Events of each log.")
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     define_bucket_flags()
-    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
-    flags.DEFINE_integer("dim", 128, "Widths of items, states and channels.", lower_bound=8)
+    flags.DEFINE_integer("negatives", 2048, "Negatives shared by a batch.", lower_bound=1)
+    flags.DEFINE_integer("dim", 128, "Width of items, states and channels.", lower_bound=8)
     flags.DEFINE_integer("turn_events", 500_000, "Events of a loader's turn.", lower_bound=1)
     flags.DEFINE_integer("rounds", 7, "Turns.", lower_bound=1)
-    flags.DEFINE_float("seconds", 1.5, "What a step runs in each turn, about.", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 1.5, "Approximate time of a step per turn.", lower_bound=0.0)
 
 
 def read_command() -> Command:
     """The parsed flags.
 
     Raises:
-      ValueError: A size is no positive number, a config is out of range, or the file cannot be
+      ValueError: A size is not a positive number, a config is out of range, or the file cannot be
         written.
     """
     values = flags.FLAGS
@@ -219,7 +219,7 @@ def read_command() -> Command:
 
 
 def main(command: Command) -> None:
-    """Measures all sizes, prints the figures and writes them down."""
+    """Measures all sizes, prints the figures and writes them to the file."""
     cases = measure(command)
     print_figures(cases)
     write_report(

@@ -1,23 +1,22 @@
-"""A long run keeps to what it has: memory, open files, threads, compiled programs.
+"""Checks that a long run does not grow: memory, open files, threads, compiled programs.
 
     python -m benchmarks.soak --json=FILE
 
-Trains on the synthetic log as the quickstart does, but of twenty times the users and without end:
-by the real command, in both item modes at once, with a checkpoint every 500 steps and a validation
-an epoch, so one or the other about every minute. More often would show what each checkpoint leaves
-behind, which is TensorStore's (docs/reliability.md, "Memory"), and nothing else. Each run is looked
-at from outside, every second; after `--minutes` it gets SIGTERM, and has to save and end. What is
-held against it is what comes behind its first pass: the line that follows its first validation.
-Linux only: it reads /proc.
+Trains on the synthetic log like the quickstart, but with twenty times the users and without end. It
+runs the real command, in both item modes at once, with a checkpoint every 500 steps and a
+validation each epoch, so one or the other about every minute. With more frequent ones the figures
+would show only what each checkpoint leaves in memory, which is TensorStore's (docs/reliability.md,
+"Memory"). This process samples each run every second. After `--minutes` it sends SIGTERM; the run
+must save and end. Only samples after the first pass count: after the line that follows the first
+validation. Linux only: it reads /proc.
 
-Cases: the item modes. Memory goes up with each validation and down behind it, so figures are of
-epochs: from the end of one validation to that of the next, however long it takes. Of each,
-`resident_mb` has the most that was resident at any moment, as the system counts it, and
-`resident_least_mb` the least that was seen. One epoch's most differs from the next one's by 3 %, by
-what happens to coincide, so `resident_spread` compares means: of the epochs without the first five,
-in three parts, by how much the highest part's is above the lowest's. `files` and `threads` have
-the least of each epoch: a checkpoint that is being written takes some more. `compilations` counts
-each program that was built or read from a cache.
+Cases: the item modes. Memory rises at each validation and falls after it, so figures are per epoch:
+from the end of one validation to the end of the next, however long it takes. For each epoch
+`resident_mb` is the peak resident memory, as the system counts it, and `resident_least_mb` the
+lowest sample. Peaks of successive epochs differ by 3 %, by chance. So `resident_spread` compares
+means: it drops the first five epochs, divides the others into three parts, and compares the highest
+mean with the lowest. `files` and `threads` are the lowest of each epoch, because writing a
+checkpoint takes some more. `compilations` counts each program that was built or read from a cache.
 """
 
 import contextlib
@@ -42,13 +41,13 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 
 LOSSES = {"dense": "cross_entropy", "rows": "sampled_softmax"}
-"""By item mode."""
+"""The loss of each item mode."""
 MOST_SPREAD = 0.02
-"""Of the most resident memory in an epoch, in the mean over a third of them."""
+"""Allowed spread of an epoch's peak resident memory, averaged over a third of the epochs."""
 LEAST_EPOCHS = 20
-"""Five in which memory may settle, and three times five to compare."""
+"""Five epochs in which memory may settle, and three times five to compare."""
 MOST_STOP_S = 30.0
-"""From SIGTERM to the end."""
+"""Limit from SIGTERM to the end, in seconds."""
 
 _ROOT = Path(__file__).parents[1]
 _EVERY_S = 1.0
@@ -67,19 +66,19 @@ runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
 
 
 class GrowthError(Exception):
-    """A run took more and more."""
+    """A run kept growing."""
 
 
 class Sample(NamedTuple):
-    """What a process holds at a moment.
+    """A process's resources at one moment.
 
     Attributes:
-      monotonic_s: When.
-      epoch: How many validations had ended at the look before.
+      monotonic_s: The time.
+      epoch: How many validations had ended at the previous sample.
       resident_bytes: Resident memory.
-      peak_bytes: The most of it since the look before.
-      files: Open files.
-      threads: Threads.
+      peak_bytes: Its peak since the previous sample.
+      files: Number of open files.
+      threads: Number of threads.
     """
 
     monotonic_s: float
@@ -91,11 +90,11 @@ class Sample(NamedTuple):
 
 
 def look(pid: int, epoch: int) -> Sample:
-    """What a process holds now; its peak begins anew.
+    """Samples a process, and resets its peak.
 
     Args:
       pid: The process.
-      epoch: The one that was under way when the peak began.
+      epoch: The epoch in which the peak began.
 
     Raises:
       OSError: It has ended.
@@ -116,12 +115,12 @@ def figures(samples: list[Sample], compiled_s: list[float]) -> dict[str, Any]:
     """The figures of one run.
 
     Args:
-      samples: From its first pass on.
-      compiled_s: When something was compiled, since ever.
+      samples: From the end of its first pass on.
+      compiled_s: Times of all compilations, since the start.
     """
     began_s = samples[0].monotonic_s
     epochs = [list(epoch) for _, epoch in itertools.groupby(samples, lambda sample: sample.epoch)]
-    # The last has not ended.
+    # The last epoch is incomplete.
     epochs = epochs[:-1] or epochs
     most = [max(_megabytes(sample.peak_bytes for sample in epoch)) for epoch in epochs]
     means = [part.mean() for part in np.array_split(most[_SETTLING:] or most, 3) if part.size]
@@ -142,7 +141,7 @@ def _megabytes(sizes: Iterable[int]) -> list[float]:
 
 
 def growth(case: Mapping[str, Any]) -> list[str]:
-    """The figures of a run that are not as they should be, or too few to tell."""
+    """The figures of a run that grow, or that are too few to tell."""
     wrong = {
         "epochs": case["epochs"] < LEAST_EPOCHS,
         "resident_spread": case["resident_spread"] > MOST_SPREAD,
@@ -155,18 +154,18 @@ def growth(case: Mapping[str, Any]) -> list[str]:
 
 
 def _grows(counts: list[int]) -> bool:
-    """Whether the last third is above the first throughout."""
+    """Whether every value of the last third is above every value of the first."""
     third = max(1, len(counts) // 3)
     return min(counts[-third:]) > max(counts[:third])
 
 
 class Run:
-    """The command under way.
+    """A running command.
 
     Args:
-      directory: Holds `log`; gets the workdir, and what the command says.
-      item_mode: Of `LOSSES`.
-      *arguments: More of the command's.
+      directory: Contains `log`; receives the workdir, and the command's output.
+      item_mode: One of `LOSSES`.
+      *arguments: More arguments of the command.
     """
 
     def __init__(self, directory: Path, item_mode: str, *arguments: str) -> None:
@@ -185,7 +184,7 @@ class Run:
             self.process = subprocess.Popen(command, cwd=_ROOT, stdout=said, stderr=said)
 
     def look(self) -> None:
-        """Takes a sample, once the first pass is over.
+        """Takes a sample, if the first pass is over.
 
         Raises:
           RuntimeError: The run has ended.
@@ -198,10 +197,10 @@ class Run:
         self._epoch = kinds.count("valid")
 
     def stop(self) -> dict[str, Any]:
-        """Asks the run to stop; its figures.
+        """Stops the run; returns its figures.
 
         Raises:
-          RuntimeError: It was not past its first pass, or did not end as it should.
+          RuntimeError: Its first pass was not over, or it did not end properly.
         """
         clock = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -230,7 +229,7 @@ class Run:
 
 
 def soak(minutes: float, *arguments: str) -> dict[str, dict[str, Any]]:
-    """Trains for so long; the figures by item mode.
+    """Trains for this long; returns the figures by item mode.
 
     Raises:
       RuntimeError: A run ended, or did not get past its first pass.
@@ -265,10 +264,10 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Trains, prints and writes down.
+    """Trains, prints and writes the file.
 
     Raises:
-      GrowthError: A run took more and more.
+      GrowthError: A run kept growing.
     """
     cases = soak(settings.minutes)
     for name, case in cases.items():

@@ -1,11 +1,11 @@
-"""How long it takes to begin: imports beside that of jax, and the quickstart's first step.
+"""Measures the start: imports compared with that of jax, and the quickstart's first step.
 
     python -m benchmarks.startup --json=FILE
 
-Each import is a fresh interpreter, from its start to its end, and each turn takes all of them; the
+Each import runs in a fresh interpreter, from its start to its end. Each turn runs all of them; the
 ratio is the median over the turns. `quickstart` is the README's first training run from the start
-of its process, in an empty directory: it makes its synthetic log, compiles, and does one step. What
-is read from disk was read before.
+of its process, in an empty directory: it makes its synthetic log, compiles, and takes one step. All
+files were read before, so they come from the system's cache.
 """
 
 import statistics
@@ -28,7 +28,7 @@ IMPORTS = {
     "training": "hiertcn_jax.models, "
     "hiertcn_jax.learning.train_step, hiertcn_jax.saving.checkpoint",
 }
-"""What is imported, by the name of its case."""
+"""The modules to import, by the name of the case."""
 
 _ROOT = Path(__file__).parents[1]
 _QUICKSTART = "experiments/flagfiles/quickstart.flags"
@@ -71,8 +71,8 @@ def seconds_to_first_step(arguments: list[str], workdir: Path, limit_s: float = 
     """Seconds from the start of a training process to the line of its first step.
 
     Args:
-      arguments: Of experiments.train, besides `--workdir` and how often it writes a line.
-      workdir: Of the run, which is stopped then.
+      arguments: Of experiments.train, besides `--workdir` and the interval of lines.
+      workdir: Of the run; the run is stopped after the line.
       limit_s: When to give up.
 
     Raises:
@@ -114,7 +114,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("json", None, "The file to write.", required=True)
     flags.DEFINE_integer("rounds", 5, "Turns.", lower_bound=1)
-    flags.DEFINE_bool("quickstart", True, "Whether the quickstart is measured as well.")
+    flags.DEFINE_bool("quickstart", True, "Whether to measure the quickstart too.")
 
 
 def read_settings() -> Settings:
@@ -129,7 +129,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints and writes down."""
+    """Measures, prints and writes the file."""
     cases = measure_imports(settings.rounds)
     if settings.quickstart:
         cases["quickstart"] = measure_quickstart()

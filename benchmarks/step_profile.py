@@ -1,12 +1,12 @@
-"""Where a training step of HierTCN spends its time, part by part.
+"""Measures where a training step of HierTCN spends its time, part by part.
 
     export XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
     taskset -c 0 python -m benchmarks.step_profile --json=FILE [--item_mode=rows] [--dropout=0.5]
 
-The profiler times every operation of the compiled step; what an operation belongs to is in its name
-in the program. With several threads operations run beside one another and times do not add up, so
-a profile is taken on one core. Matrix products are told from all else: what they take is near to
-what the machine needs, the rest is what could be saved.
+The profiler times every operation of the compiled step; an operation's name in the program tells
+the part it belongs to. With several threads operations overlap and their times do not add up, so
+the profile uses one core. Matrix products are listed apart: their time is close to the minimum that
+the machine needs, and the rest is what could be saved.
 """
 
 import collections
@@ -40,7 +40,7 @@ PARTS = {
     "loss": r"jvp\(",
     "optimizer_and_rest": r"",
 }
-"""Patterns of an operation's name; the first that is found decides."""
+"""Patterns of an operation's name; the first match decides."""
 
 _NAMED = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', re.MULTILINE)
 
@@ -59,9 +59,9 @@ def part_of(operation: str) -> str:
 
 
 def operation_names(program: str) -> dict[str, str]:
-    """The name of each instruction of an HLO text in the traced function; loops left out.
+    """The name of each instruction of an HLO text in the traced function; loops are left out.
 
-    The time of a loop is that of its body's instructions, which have names of their own.
+    The time of a loop is that of its body's instructions, which have their own names.
     """
     return {
         name: operation
@@ -73,11 +73,11 @@ def operation_names(program: str) -> dict[str, str]:
 def sum_by_part(
     microseconds: Mapping[str, float], operations: Mapping[str, str], products: set[str]
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of each part, and the share of all parts.
+    """Milliseconds of each part, and its share of the total.
 
     Args:
-      microseconds: Of each instruction, a step.
-      operations: Of `operation_names`.
+      microseconds: Of each instruction, per step.
+      operations: From `operation_names`.
       products: Instructions that are matrix products.
     """
     total, of_products = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0.0)
@@ -130,12 +130,12 @@ def _trace_events(directory: Path) -> list[dict[str, Any]]:
 def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_enum("item_mode", "dense", ["dense", "rows"], "Of the item table.")
+    flags.DEFINE_enum("item_mode", "dense", ["dense", "rows"], "How to update the item table.")
     define_bucket_flags()
     flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=1)
-    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
+    flags.DEFINE_integer("negatives", 2048, "Negatives shared by a batch.", lower_bound=1)
     flags.DEFINE_float("dropout", 0.0, "Share of activations dropped.", 0.0, 1.0)
-    flags.DEFINE_integer("steps", 8, "Steps that are looked at.", lower_bound=1)
+    flags.DEFINE_integer("steps", 8, "Steps to profile.", lower_bound=1)
 
 
 def read_command() -> Command:
@@ -162,7 +162,7 @@ def read_command() -> Command:
 
 
 def main(command: Command) -> None:
-    """Measures, prints and writes down."""
+    """Measures, prints and writes the file."""
     cases = measure(command.settings, command.steps)
     print_figures(cases)
     write_report(command.json, "cases", cases, settings=command.settings.to_json())

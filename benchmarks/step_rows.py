@@ -1,4 +1,4 @@
-"""Rows of the training benchmark: a model with its compiled step, its state and its batches."""
+"""Rows of the training benchmark: a model with its compiled step, state and batches."""
 
 import dataclasses
 import functools
@@ -41,29 +41,29 @@ ROWS = {
     "hiergru_grid": "grid",
     "hiertcn_grid_tight": "tight",
 }
-"""Name of each row, and how its batches are laid out. What is before "_grid" is the model."""
+"""The layout of each row's batches. The part of the name before "_grid" is the model."""
 
 GRID_SESSIONS, GRID_EVENTS = 10, 20
-"""What the authors' release has by default."""
+"""The default of the authors' release."""
 
 _LEARNING_RATE = 1e-3
 SEED = 0
 
 
 class Settings(NamedTuple):
-    """What is measured.
+    """What to measure.
 
     Attributes:
-      models: Rows, of `ROWS`.
-      bucket: Of the rows on chunks.
-      grid_lanes: Of the rows on a grid.
+      models: Rows, from `ROWS`.
+      bucket: Shape of batches of rows on chunks.
+      grid_lanes: Lanes of rows on a grid.
       items: Size of the catalogue.
-      negatives: Shared by the events of a batch.
-      config: Of hiertcn; the other models get its widths, scaled to as many parameters.
-      users: Drawn; batches go through them again and again.
+      negatives: Negatives shared by the events of a batch.
+      config: Config of hiertcn; the other models get its widths, scaled to as many parameters.
+      users: How many to draw; batches read them again and again.
       batches: Different batches of each row.
       rounds: Turns.
-      seconds: What a row runs in each turn, about.
+      seconds: Approximate time of a row in each turn.
     """
 
     models: tuple[str, ...]
@@ -84,14 +84,14 @@ class Settings(NamedTuple):
 
 
 class Row:
-    """One model with its step, its state and its batches.
+    """One model with its step, state and batches.
 
     Attributes:
-      config: The model's.
-      layout: Of `ROWS`.
-      batches: Gone through in turns; of several shapes where the grid is tight.
+      config: The model's config.
+      layout: From `ROWS`.
+      batches: Used in turns; of several shapes if the grid is tight.
       step: The jitted step; its arguments are `arguments`.
-      compile_s: Seconds of tracing and compilation, of all shapes together; 0 before `compile`.
+      compile_s: Seconds of tracing and compiling all shapes; 0 before `compile`.
     """
 
     def __init__(self, name: str, settings: Settings, users: UserSource) -> None:
@@ -115,14 +115,14 @@ class Row:
         self._init = functools.partial(
             init_train_state, key, self._model, self.config, optimizer, lanes, rows
         )
-        # Shapes alone, until `compile`: whoever only looks at the step pays for no state.
+        # Only shapes until `compile`, so that looking at the step costs no state.
         self._state: TrainState = jax.eval_shape(self._init)
         self._next = itertools.cycle(range(len(self.batches)))
         self._programs: dict[Bucket, Any] = {}
         self.compile_s = 0.0
 
     def arguments(self, batch: Batch) -> tuple[TrainState, Batch, Any]:
-        """What the step takes; before `compile` the state is shapes alone."""
+        """Arguments of the step; before `compile` the state is only shapes."""
         return self._state, batch, self._sources
 
     def compile(self) -> None:
@@ -136,11 +136,11 @@ class Row:
         self._state = self._init()
 
     def program_texts(self) -> list[str]:
-        """The compiled programs as HLO, one for each shape."""
+        """The compiled programs as HLO, one per shape."""
         return [program.as_text() for program in self._programs.values()]
 
     def run(self, steps: int) -> tuple[int, float]:
-        """Real events of so many steps, and the seconds that they took."""
+        """Real events of this many steps, and the seconds that they took."""
         places = list(itertools.islice(self._next, steps))
         clock = time.perf_counter()
         for place in places:
@@ -150,16 +150,16 @@ class Row:
         return sum(self._events[place] for place in places), time.perf_counter() - clock
 
     def warm_up(self) -> int:
-        """Runs each program once, and says how many steps fill the seconds of a turn."""
+        """Runs each program once, and returns how many steps fill the seconds of a turn."""
         self.run(len(self.batches))
         _, seconds = self.run(len(self.batches))
         return max(1, round(self._settings.seconds * len(self.batches) / seconds))
 
     def figures(self) -> dict[str, float]:
-        """What does not depend on the clock, and the time of compilation."""
+        """Figures that do not depend on the clock, and the compilation time."""
         events, slots, flops = sum(self._events), 0, 0
         cost = {bucket: accessed_bytes(program) for bucket, program in self._programs.items()}
-        # Of no use in part: a device whose compiler counts no bytes has no such figure.
+        # All or nothing: with some compilers XLA counts no bytes.
         moved = [cost[batch.bucket] for batch in self.batches]
         counted = sum(one for one in moved if one is not None) if None not in moved else None
         for batch in self.batches:
@@ -180,7 +180,7 @@ class Row:
         }
 
     def sequential_steps(self) -> int:
-        """Steps of a batch that wait for one another, going forward through the model."""
+        """Steps of a batch's forward pass that have to wait for one another."""
         params, batch = self._state.params, self.batches[0]
         batch = batch.with_embeddings(params["items"].input_vd)
         traced = jax.make_jaxpr(self._model.apply)(
@@ -195,7 +195,7 @@ def model_name(row: str) -> str:
 
 
 def equal_config(name: str, hiertcn: ModelConfig) -> ModelConfig:
-    """The model's config with as many parameters as hiertcn's, beside the item table.
+    """The model's config with as many parameters as hiertcn, not counting the item table.
 
     Raises:
       ValueError: The smallest model of this name has more.
@@ -213,7 +213,7 @@ def equal_config(name: str, hiertcn: ModelConfig) -> ModelConfig:
 
 
 def build_model(config: ModelConfig, layout: str) -> SequenceModel:
-    """The model as it is cheapest on batches of this layout."""
+    """The cheapest form of the model for batches of this layout."""
     if isinstance(config, HierGRUConfig) and layout != "chunks":
         return HierGRUGrid(config)
     return build(config)
@@ -228,7 +228,7 @@ def make_batches(
     if layout == "chunks":
         loader = train_loader(users, settings.bucket, seed=SEED, item_rows=items, prefetch=0)
         return list(itertools.islice(loader, settings.batches))
-    # A grid's batch holds fewer events: more of them, to meet as many sessions.
+    # A grid's batch holds fewer events, so more batches are needed to meet as many sessions.
     endless: Iterator[LaneBatch] = grid_batches(
         users,
         settings.grid_lanes,

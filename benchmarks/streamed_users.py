@@ -1,8 +1,8 @@
-"""Users without end of memory: each history is drawn when it is read, and forgotten behind it.
+"""Any number of users: draws each history when it is read, and forgets it afterwards.
 
-Sessions are as many and as long as Globo's (`benchmarks.users`), items follow Zipf's law with
-exponent 1. A history depends on its index and on the seed alone, so a log of any size can be read
-in any order, again and again, and only the events in hand are in memory.
+The numbers and lengths of sessions are Globo's (`benchmarks.users`); items follow Zipf's law with
+exponent 1. A history depends only on its index and on the seed. So a log of any size can be read in
+any order, again and again, and only the current events are in memory.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class StreamedUsers:
     """A source of histories for the loaders, all sessions to be trained on.
 
     Args:
-      events: About how many events all users have together.
+      events: Approximate number of events of all users together.
       items: Size of the catalogue.
-      seed: Same seed, same histories.
+      seed: The same seed gives the same histories.
     """
 
     def __init__(self, events: int, items: int, seed: int) -> None:
@@ -72,17 +72,17 @@ class StreamedUsers:
 
 
 def _mix(bits_n: np.ndarray) -> np.ndarray:
-    """The generator SplitMix64 (Steele, Lea, Flood 2014) at these counters."""
+    """The SplitMix64 generator (Steele, Lea, Flood 2014) at these counters."""
     return scramble(bits_n * np.uint64(0x9E3779B97F4A7C15))
 
 
 def _uniform(bits_n: np.ndarray) -> np.ndarray:
-    """In [0, 1)."""
+    """Uniform numbers in [0, 1)."""
     return (bits_n >> np.uint64(11)) * 2.0**-53
 
 
 def _draw(lengths: Lengths, bits_n: np.ndarray) -> np.ndarray:
-    """Values of the distribution, int64."""
+    """Draws values from the distribution, int64."""
     ends = np.cumsum(lengths.share_n)
     places = np.searchsorted(ends / ends[-1], _uniform(_mix(bits_n)), side="right")
     return lengths.value_n[places]
@@ -95,7 +95,7 @@ def _places(counts_n: np.ndarray) -> np.ndarray:
 
 
 def _seconds(length_m: np.ndarray, events_n: np.ndarray) -> np.ndarray:
-    """Seconds since the epoch of each event: as far apart in every session, and between two."""
+    """Seconds since the epoch of each event: equal steps in every session, and between two."""
     second_e = np.full(int(length_m.sum()), _SECONDS_BETWEEN_EVENTS)
     second_e[np.cumsum(length_m) - length_m] = _SECONDS_BETWEEN_SESSIONS
     total_e = np.cumsum(second_e)

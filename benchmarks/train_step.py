@@ -1,13 +1,13 @@
-"""Training speed of the models, side by side: the real compiled step, on the same users.
+"""Compares the training speed of the models: the real compiled step, on the same users.
 
     python -m benchmarks.train_step --json=FILE [--models=hiertcn,hiergru_grid] [--item_mode=rows]
 
 Rows: hiertcn, hiergru, gru_user, tcn_user and sasrec on chunks of event streams; hiertcn_grid and
-hiergru_grid on a padded grid of 32 lanes x 10 sessions x 20 events, hiertcn_grid_tight on one whose
-slots are padded to their own longest session (`benchmarks.grid`). All models have as many
-parameters beside the item table as hiertcn has, and are trained with sampled softmax against shared
-uniform negatives. Only real events count. Steps of all rows and a float32 matrix product are run in
-turns, so that what slows the machine down slows all of them; figures are medians over the turns.
+hiergru_grid on a padded grid of 32 lanes x 10 sessions x 20 events; hiertcn_grid_tight on a grid
+with slots padded only to their longest session (`benchmarks.grid`). All models have as many
+parameters as hiertcn, not counting the item table, and train with sampled softmax against shared
+uniform negatives. Only real events count. The steps of all rows and a float32 matrix product run in
+turns, so that a slow moment of the machine affects all; figures are medians over the turns.
 docs/performance.md explains the figures.
 """
 
@@ -56,11 +56,11 @@ def timed_figures(
     peaks: list[float],
     hiertcn: list[float] | None,
 ) -> dict[str, float]:
-    """The figures of the clock in front of the others.
+    """Puts the figures of the clock before the others.
 
     Args:
       speeds: Events a second in each turn.
-      figures: Of `Row.figures`.
+      figures: From `Row.figures`.
       peaks: FLOPs a second of the matrix product in each turn.
       hiertcn: Events a second of hiertcn, if it is among the rows.
     """
@@ -82,18 +82,18 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_list("models", list(ROWS), f"Rows, of {', '.join(ROWS)}.")
     flags.DEFINE_string("json", None, "The file to write.", required=True)
-    flags.DEFINE_enum("item_mode", "dense", ["dense", "rows"], "Of all models.")
+    flags.DEFINE_enum("item_mode", "dense", ["dense", "rows"], "Item mode of all models.")
     define_bucket_flags()
     flags.DEFINE_integer("grid_lanes", 32, "Lanes of a grid.", lower_bound=1)
     flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=1)
-    flags.DEFINE_integer("negatives", 2048, "Negatives that a batch shares.", lower_bound=1)
-    flags.DEFINE_integer("dim", 128, "Widths of items, states and channels.", lower_bound=8)
+    flags.DEFINE_integer("negatives", 2048, "Negatives shared by a batch.", lower_bound=1)
+    flags.DEFINE_integer("dim", 128, "Width of items, states and channels.", lower_bound=8)
     flags.DEFINE_float("dropout", 0.0, "Share of activations dropped.", 0.0, 1.0)
     flags.DEFINE_enum("dtype", "float32", get_args(DType), "Type of matrix products.")
     flags.DEFINE_integer("users", 4000, "Users drawn.", lower_bound=1)
     flags.DEFINE_integer("batches", 8, "Different batches of a row.", lower_bound=1)
     flags.DEFINE_integer("rounds", 7, "Turns.", lower_bound=1)
-    flags.DEFINE_float("seconds", 1.5, "What a row runs in each turn, about.", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 1.5, "Approximate time of a row per turn.", lower_bound=0.0)
 
 
 class Command(NamedTuple):
@@ -142,7 +142,7 @@ def read_command() -> Command:
 
 
 def main(command: Command) -> None:
-    """Measures all rows, prints them and writes them down."""
+    """Measures all rows, prints them and writes them to the file."""
     figures, peak = measure(command.settings)
     print_figures(figures)
     write_report(

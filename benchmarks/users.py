@@ -1,8 +1,8 @@
-"""Users for benchmarks: sessions as long and as many as Globo's, on items of a made-up catalogue.
+"""Users for benchmarks: Globo's numbers and lengths of sessions, on items of an invented catalogue.
 
-What a training step costs depends on how long sessions are, hardly on what is in them. So the two
-lengths are drawn from a histogram of a real log (`globo_sessions.json` says which); items follow
-Zipf's law with exponent 1, and times are made up. Nothing can be learned here.
+The cost of a training step depends on the lengths of sessions, hardly on their content. So the two
+lengths are drawn from a histogram of a real log (`globo_sessions.json` says which), items follow
+Zipf's law with exponent 1, and times are invented. There is nothing to learn here.
 """
 
 import json
@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_EVENTS = 120
 
 
 class Lengths(NamedTuple):
-    """Values and how often each occurs.
+    """Values, and how often each occurs.
 
     Attributes:
       value_n: int64, ascending.
@@ -32,12 +32,12 @@ class Lengths(NamedTuple):
     share_n: np.ndarray
 
     def mean(self) -> float:
-        """Of the distribution."""
+        """The mean of the distribution."""
         return float(self.value_n @ self.share_n)
 
 
 def globo_lengths() -> tuple[Lengths, Lengths]:
-    """Sessions of a user, and events of a session."""
+    """Distributions of the sessions of a user, and of the events of a session."""
     histograms = json.loads(_HISTOGRAMS.read_text(encoding="utf-8"))
 
     def lengths(name: str) -> Lengths:
@@ -49,7 +49,7 @@ def globo_lengths() -> tuple[Lengths, Lengths]:
 
 
 class UserSource(Protocol):
-    """What rows of benchmarks read: histories one by one, or several at once."""
+    """Source of histories for the rows of benchmarks, one at a time or several at once."""
 
     def __len__(self) -> int:
         """Number of users."""
@@ -65,7 +65,7 @@ class UserSource(Protocol):
 
 
 class Users(list[History]):
-    """Histories in memory, as the loaders want them."""
+    """Histories in memory, in the form that loaders need."""
 
     def __getitems__(self, indices: Sequence[int], /) -> list[History]:
         """The histories of these users."""
@@ -73,12 +73,12 @@ class Users(list[History]):
 
 
 def draw_users(users: int, items: int, seed: int) -> Users:
-    """Draws users whose sessions are all to be trained on.
+    """Draws users whose sessions are all trained on.
 
     Args:
       users: How many.
       items: Size of the catalogue.
-      seed: Same seed, same users.
+      seed: The same seed gives the same users.
     """
     generator = np.random.default_rng(seed)
     sessions_of_user, events_of_session = globo_lengths()

@@ -1,1 +1,1 @@
-"""The same training by what users would pick instead, side by side; see README.md here."""
+"""Compares training speed with the alternatives that users have; see README.md here."""

@@ -1,6 +1,6 @@
-"""The train part of a prepared log as flat arrays: what every peer's input is made of.
+"""The train part of a prepared log as flat arrays, the source of every peer's input.
 
-Needs numpy alone, since it is read in the peers' own environments.
+Needs only numpy, because it is read in the peers' own environments.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 FILE_NAME = "events.npz"
 
 RECBOLE_DATASET = "peers"
-"""Name of the dataset for RecBole: its file is `<name>/<name>.inter`."""
+"""Name of the dataset in RecBole; its file is `<name>/<name>.inter`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Events:
       time_n: int64 [n]. Seconds since the epoch, never decreasing within a session.
       session_n: int32 [n]. Index of the event's session, 0.. and ascending.
       user_n: int32 [n]. Index of the event's user, 0.. and ascending.
-      gap_hours_n: float32 [n]. At a session's first event, hours since the user's session before;
+      gap_hours_n: float32 [n]. At a session's first event, hours since the user's previous session;
         0 elsewhere, and at a user's first.
       rows: Rows of the item table: padding, unknown, and every item of the catalogue.
     """
@@ -58,7 +58,7 @@ class Events:
 
 
 def labels_per_epoch(events: Events, grid_events: int) -> dict[str, int]:
-    """How many events are predicted with a loss in one pass over the events, for each worker.
+    """How many events each worker predicts with a loss in one pass over the log.
 
     An event counts once, however often a model reads it as an input.
 
@@ -68,7 +68,7 @@ def labels_per_epoch(events: Events, grid_events: int) -> dict[str, int]:
 
     Returns:
       hiertcn: every event. torch: those among the first `grid_events` of their session. gru4rec:
-      all but each session's first, which only is an input. recbole: all but each user's first; its
+      all but each session's first, which is only an input. recbole: all but each user's first; its
       augmentation makes a row of each, with the items before it as the input and it as the label.
     """
     lengths = events.session_lengths

@@ -1,4 +1,4 @@
-"""From a prepared log to the files that the peers read."""
+"""Exports a prepared log to the files that the peers read."""
 
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def write_recbole(events: Events, directory: Path) -> None:
     """Writes RecBole's atomic file of interactions of its dataset `RECBOLE_DATASET`.
 
     RecBole sorts a user's interactions by a float32 time stamp, which cannot tell seconds since
-    the epoch apart: it gets the event's place in its user's history, and so the order that all
-    others see.
+    the epoch apart. So the file has the event's index in its user's history as its time, which
+    gives the same order that all others see.
     """
     folder = directory / RECBOLE_DATASET
     folder.mkdir()

@@ -1,8 +1,8 @@
-"""Batches on the padded grid: lanes x sessions x events, whatever of it is empty.
+"""Makes batches on the padded grid: lanes x sessions x events, including empty slots.
 
-As the released HierTCN code makes them (`data_loader.py`, github JiaxuanYou/HierTCN): a lane is a
-queue of sessions, user after user; a batch takes the next sessions of every lane; a session keeps
-its first events and loses the rest.
+As in the released HierTCN code (`data_loader.py`, github JiaxuanYou/HierTCN): a lane is a queue of
+sessions, user after user; a batch takes the next sessions of every lane; a session keeps its first
+events and loses the rest.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Grid(NamedTuple):
     Attributes:
       lanes: `b`, users side by side.
       sessions: `s`, sessions of each lane.
-      events: `t`, places of a session.
+      events: `t`, events of each session.
     """
 
     lanes: int = 32
@@ -31,9 +31,9 @@ class GridBatch(NamedTuple):
     """One batch.
 
     Attributes:
-      item_ids_bst: int32. Rows of the item table, 0 behind a session's end.
+      item_ids_bst: int32. Rows of the item table, 0 after a session's end.
       starts_user_bs: bool. True at a user's first session.
-      gap_hours_bs: float32. Hours since the user's session before, 0 at the first.
+      gap_hours_bs: float32. Hours since the user's previous session, 0 at the first.
     """
 
     item_ids_bst: np.ndarray
@@ -42,10 +42,10 @@ class GridBatch(NamedTuple):
 
 
 class CutSessions(NamedTuple):
-    """All sessions, as the grid holds them.
+    """All sessions, cut to the grid.
 
     Attributes:
-      item_ids_mt: int32. Each session's first items, 0 behind its end.
+      item_ids_mt: int32. Each session's first items, 0 after its end.
       starts_user_m: bool. True at its user's first.
       gap_hours_m: float32. As in `GridBatch`.
     """
@@ -56,7 +56,7 @@ class CutSessions(NamedTuple):
 
 
 def cut_sessions(events: Events, places: int) -> CutSessions:
-    """The sessions of the train part, without what stands behind their first `places` events."""
+    """The sessions of the train part, cut after their first `places` events."""
     lengths_m = events.session_lengths
     first_m = np.cumsum(lengths_m) - lengths_m
     position_n = np.arange(len(events.session_n)) - first_m[events.session_n]
@@ -68,12 +68,12 @@ def cut_sessions(events: Events, places: int) -> CutSessions:
 
 
 def grid_batches(sessions: CutSessions, grid: Grid, seed: int) -> Iterator[GridBatch]:
-    """Batches without end: lane i reads the users at places i, i + b, ... of endless permutations.
+    """Endless batches: lane i reads the users at entries i, i + b, ... of endless permutations.
 
     Args:
       sessions: Cut to the grid.
       grid: The shape.
-      seed: Of the permutations.
+      seed: Seed of the permutations.
     """
     starts_user_m = sessions.starts_user_m
     first_of_user = np.append(np.flatnonzero(starts_user_m), len(starts_user_m)).tolist()

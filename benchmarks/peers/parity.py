@@ -1,9 +1,9 @@
-"""Holds the PyTorch HierTCN against the JAX one: same parameters, same log, same numbers.
+"""Compares the PyTorch HierTCN with the JAX one: same parameters, same log, same numbers.
 
     python -m benchmarks.peers.parity --env=torch=PYTHON
 
-Batches that hold the same sessions, one after the other with the carry between them: predictions,
-losses and gradients must agree. Exit code 1 where they do not.
+Feeds both the same sessions, batch after batch with the carry between them. Predictions, losses and
+gradients must agree, otherwise the exit code is 1.
 """
 
 import itertools
@@ -36,7 +36,7 @@ GRID = Grid(lanes=4, sessions=5, events=6)
 ROWS = 30
 BATCHES = 4
 TOLERANCE = 1e-5
-"""Largest difference, as a share of the largest number of its array."""
+"""Largest allowed difference, as a share of the largest number of an array."""
 
 
 class ParityError(Exception):
@@ -44,7 +44,7 @@ class ParityError(Exception):
 
 
 def synthetic_events(seed: int) -> Events:
-    """A log of 40 users, sessions of 1 to 9 events, of which the grid cuts some."""
+    """A log of 40 users with sessions of 1 to 9 events; the grid cuts some."""
     generator = np.random.default_rng(seed)
     sessions_of_user = generator.integers(1, 12, 40)
     lengths = generator.integers(1, 10, sessions_of_user.sum())
@@ -69,7 +69,7 @@ def as_chunks(grid: GridBatch) -> Batch:
     lanes, sessions, places = grid.item_ids_bst.shape
     shape = (lanes, sessions * places)
     real_bl = (grid.item_ids_bst != PADDING_ID).reshape(shape)
-    # Real events first, in order.
+    # Stable: real events first, in order.
     order_bl = np.argsort(~real_bl, axis=1, kind="stable")
     real_bl = np.take_along_axis(real_bl, order_bl, axis=1)
     item_ids_bl = np.take_along_axis(grid.item_ids_bst.reshape(shape), order_bl, axis=1)
@@ -88,7 +88,7 @@ def as_chunks(grid: GridBatch) -> Batch:
 
 
 def torch_parameters(params: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Parameters, or gradients, under the names and in the shapes of `torch_model.HierTCN`."""
+    """Renames and reshapes parameters, or gradients, for `torch_model.HierTCN`."""
     model, items = params["model"], params["items"]
     gru = model["gru"]["layer_0"]
     values = {
@@ -119,7 +119,7 @@ def torch_parameters(params: dict[str, Any]) -> dict[str, np.ndarray]:
 def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict[str, Any]]:
     """For each batch: predictions and targets of its events in order, the loss, the gradients.
 
-    First of all the parameters.
+    Yields the parameters first.
     """
     config = run_config(SETTINGS, "sampled_softmax").model
     model = build(config)
@@ -128,7 +128,7 @@ def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict
     chunks = [as_chunks(batch).with_embeddings(items.input_vd) for batch in batches]
     variables = jax.jit(model.init)(jax.random.key(1), chunks[0], carry)
     params = {"model": variables["params"], "items": items}
-    # Nothing may be 0 that would hide a difference: start states, biases.
+    # Start states and biases of 0 could hide a difference.
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     params = jax.tree.unflatten(
@@ -162,7 +162,7 @@ def jax_side(batches: list[GridBatch], candidate_k: np.ndarray) -> Iterator[dict
 
 
 def compare(python: str) -> dict[str, float]:
-    """The largest difference of every array over all batches, both ways of padding.
+    """The largest difference of every array over all batches, with both ways of padding.
 
     Raises:
       ParityError: One is above `TOLERANCE`.
@@ -199,7 +199,7 @@ def read_settings() -> str:
     """The Python of PyTorch's environment."""
     environments = read_environments()
     if set(environments) != {"torch"}:
-        raise ValueError("flag --env: needs torch=PYTHON alone")
+        raise ValueError("flag --env: needs exactly torch=PYTHON")
     return environments["torch"]
 
 

@@ -1,4 +1,4 @@
-"""The PyTorch side of `parity`: reads parameters and batches, writes what comes of them.
+"""The PyTorch side of `parity`: reads parameters and batches, writes the results.
 
 python -m benchmarks.peers.parity_torch GIVEN.npz ANSWER.npz
 """
@@ -16,7 +16,7 @@ from benchmarks.peers.torch_model import HierTCN
 
 
 def answer(given: dict[str, np.ndarray], tight: bool) -> dict[str, np.ndarray]:
-    """Predictions, loss and gradients of every batch, one after the other."""
+    """Predictions, loss and gradients of every batch, in order."""
     parameters = {
         name.removeprefix("parameter:"): torch.tensor(value)
         for name, value in given.items()
@@ -52,7 +52,7 @@ def answer(given: dict[str, np.ndarray], tight: bool) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Answers for both ways of padding."""
+    """Computes the results for both ways of padding."""
     with np.load(sys.argv[1]) as arrays:
         given = dict(arrays)
     values: dict[str, Any] = {}

@@ -1,9 +1,9 @@
-"""Training speed of HierTCN beside what users would pick instead, in one run on the same log.
+"""Compares the training speed of HierTCN with its alternatives, in one run on the same log.
 
     python -m benchmarks.peers.run --data_dir=D --env=torch=PYTHON --env=recbole=PYTHON \
         --env=gru4rec=PYTHON --gru4rec_dir=CHECKOUT --json=FILE
 
-benchmarks/peers/README.md says how the environments are made and what is counted.
+benchmarks/peers/README.md says how to make the environments and what is counted.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "recbole_sasrec": ("recbole", ("--model=SASRec",)),
     "recbole_nextitnet": ("recbole", ("--model=NextItNet",)),
 }
-"""What is measured: the worker (and environment) of each row, and its arguments."""
+"""The rows to measure: worker (and environment) of each, and its arguments."""
 
 OURS = ("hiertcn", "hiertcn_full_softmax")
 TRIES = 20
@@ -66,8 +66,8 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "other_cores",
         0.2,
-        "Cores that other processes may keep busy: a slice with more is taken again, up to "
-        f"{TRIES} times. What else runs slows the peers more than it slows JAX.",
+        "Most cores that other processes may keep busy. A slice with more is repeated, up to "
+        f"{TRIES} times, because other work slows the peers more than it slows JAX.",
         lower_bound=0.0,
     )
 
@@ -78,15 +78,15 @@ def define_environment_flag() -> None:
         "env",
         [],
         f"name=python, the Python of a peer's environment; names: {', '.join(ENVIRONMENTS)}. "
-        "Peers without one are left out.",
+        "Peers without an environment are left out.",
     )
 
 
 def read_environments() -> dict[str, str]:
-    """The Python of each environment that --env names.
+    """The Python of each environment in --env.
 
     Raises:
-      ValueError: A name is unknown or comes twice, or its Python is no program.
+      ValueError: A name is unknown or occurs twice, or its Python is no program.
     """
     environments: dict[str, str] = {}
     for item in flags.FLAGS.env:
@@ -103,7 +103,7 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: A value makes no sense.
+      ValueError: A value is invalid.
     """
     values = flags.FLAGS
     environments = read_environments()
@@ -125,11 +125,11 @@ def read_settings() -> Settings:
 
 
 def measure(settings: Settings, data: Data) -> dict[str, dict[str, Any]]:
-    """Starts all workers, lets them train in turns, and sums up.
+    """Starts all workers, lets them train in turns, and summarizes.
 
     Raises:
       DataError: The log has no train part.
-      WorkerError: A worker ended, counts other labels than it should, or was always disturbed.
+      WorkerError: A worker ended, counted the wrong labels, or was always disturbed.
     """
     with contextlib.ExitStack() as closing:
         scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="peers_")))
@@ -144,7 +144,7 @@ def measure(settings: Settings, data: Data) -> dict[str, dict[str, Any]]:
             command = [*_program(kind, settings, scratch), *arguments]
             workers[name] = Worker(name, command, directory)
             closing.callback(workers[name].close)
-            # One at a time: a worker that starts would disturb those that warm up.
+            # One at a time, because a starting worker would disturb others that warm up.
             descriptions[name] = workers[name].wait_until_ready()
             _require_labels(name, descriptions[name]["labels_per_epoch"], labels[kind])
             print(f"{name}: ready", flush=True)
@@ -163,10 +163,10 @@ def _require_labels(name: str, counted: int, expected: int) -> None:
 
 
 def train_undisturbed(name: str, worker: Worker, settings: Settings) -> Slice:
-    """A slice during which the machine did little else; prints what came of each.
+    """A slice during which the machine did little else; prints every attempt.
 
     Raises:
-      WorkerError: It ended, or the machine stayed busy.
+      WorkerError: The worker ended, or the machine stayed busy.
     """
     for _ in range(TRIES):
         piece = worker.train(settings.seconds)
@@ -181,7 +181,7 @@ def train_undisturbed(name: str, worker: Worker, settings: Settings) -> Slice:
 
 
 def _export(data: Data, directory: Path) -> dict[str, int]:
-    """Writes what the peers read; the labels of an epoch for each worker."""
+    """Writes the files that the peers read; returns the labels of an epoch for each worker."""
     try:
         events = read_train_part(data.histories, data.vocabulary.size)
     except DataError as error:
@@ -192,7 +192,7 @@ def _export(data: Data, directory: Path) -> dict[str, int]:
 
 
 def _program(kind: str, settings: Settings, exported: Path) -> list[str]:
-    """The command of a worker, without what tells its rows apart."""
+    """The command of a worker, without the arguments of a row."""
     python = settings.environments.get(kind, sys.executable)
     program = [python, "-m", f"benchmarks.peers.worker_{kind}"]
     if kind == "hiertcn":
@@ -211,8 +211,8 @@ def summarise(name: str, rounds: Sequence[Mapping[str, Slice]]) -> dict[str, Any
 
     Returns:
       events_per_s: labels a second, the median over the rounds; its lowest and highest; batches a
-      second; processor time of the worker and of all else a second of the clock (cores); and how
-      many times as fast each of our rows was: the median of the ratios within a round.
+      second; processor time per second of the clock (cores) of the worker, and of everything else;
+      and how many times as fast each of our rows was: the median of the ratios within a round.
     """
     slices = [slices_of_round[name] for slices_of_round in rounds]
     rates = [piece.labels_per_s for piece in slices]
@@ -231,7 +231,7 @@ def summarise(name: str, rounds: Sequence[Mapping[str, Slice]]) -> dict[str, Any
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints, writes."""
+    """Measures, prints and writes the file."""
     data = open_data(settings.data_dir)
     rows = measure(settings, data)
     for name, row in rows.items():

@@ -1,4 +1,4 @@
-"""What the two HierTCNs have in common: the JAX one and the PyTorch one."""
+"""Settings that the two HierTCNs share: the JAX one and the PyTorch one."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ class Settings(NamedTuple):
       gru_dim: Width of the GRU over sessions.
       tcn_channels: Channels of each block of one convolution.
       kernel_size: Taps; block i has dilation 2**i.
-      gap_decay_hours: Where the learned decay over the gap between sessions starts.
-      negatives: Candidates that the events of a batch share.
+      gap_decay_hours: Initial value of the learned decay over the gap between sessions.
+      negatives: Candidates shared by the events of a batch.
       popularity_alpha: They are drawn in proportion to events**alpha, and corrected for it (logQ).
-      learning_rate: Of Adam, constant.
+      learning_rate: Adam's learning rate, constant.
     """
 
     item_dim: int = 128

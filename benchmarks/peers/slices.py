@@ -1,11 +1,11 @@
-"""The worker's side: a training loop that runs as long as it is told to, and says how far it came.
+"""The worker's side: runs a training loop for as long as it is told to, and reports its progress.
 
 A worker trains in its own loop, unchanged. Its batches pass through `Slices.watch`, which counts
-labels and looks at the clock between two batches; when a slice is over it reports, and holds the
-loop until the next command. So what is timed is whatever happens from one batch to the next: making
-the batch, the step, and what a peer does between epochs.
+labels and reads the clock between two batches. At the end of a slice it reports, and holds the loop
+until the next command. So a slice times everything that happens from one batch to the next: making
+the batch, the step, and a peer's work between epochs.
 
-One JSON object a line:
+One JSON object per line:
 
     worker  {"ready": DESCRIPTION}                     after the first, untimed batches
     runner  {"seconds": S}                             train for a slice of that long
@@ -26,11 +26,11 @@ from typing import Any, TextIO, TypeVar
 Element = TypeVar("Element")
 
 FIRST_BATCHES = 2
-"""Batches before a worker is ready: programs are compiled, memory is allocated."""
+"""Batches before a worker is ready, to compile programs and allocate memory."""
 
 
 def open_channel() -> tuple[TextIO, TextIO]:
-    """Standard input, and standard output for messages alone: what others print goes to stderr."""
+    """Standard input, and standard output for messages only: other output goes to stderr."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return sys.stdin, replies
@@ -43,14 +43,14 @@ def installed_versions(*packages: str) -> dict[str, str]:
 
 
 class Slices:
-    """Times the training loop that draws its batches through `watch`.
+    """Times a training loop that draws its batches through `watch`.
 
     Args:
-      commands: Where commands come from.
-      replies: Where messages go.
-      describe: Makes the description, when the first batches are done.
+      commands: The stream of commands.
+      replies: The stream for messages.
+      describe: Makes the description, after the first batches.
       finish: Waits for work that was started but may not be done.
-      clock: Seconds.
+      clock: Returns seconds.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Slices:
     def watch(
         self, batches: Iterable[Element], count_labels: Callable[[Element], int]
     ) -> Iterator[Element]:
-        """The batches, as the training loop draws them. Called once an epoch, or once for all.
+        """Passes on the batches that the training loop draws. Call it per epoch, or once.
 
         Args:
           batches: The peer's own.
-          count_labels: Events that a batch predicts with a loss.
+          count_labels: Number of events that a batch predicts with a loss.
 
         Raises:
           SystemExit: There are no more commands.
@@ -90,7 +90,7 @@ class Slices:
             yield batch
 
     def _run_course(self) -> Iterator[None]:
-        """What happens between batches; stands still at each yield, where a batch comes."""
+        """Runs between batches; pauses at each yield until a batch arrives."""
         yield from self._let_through(FIRST_BATCHES)
         self._finish()
         self._send({"ready": self._describe()})
@@ -113,7 +113,7 @@ class Slices:
             )
 
     def _let_through(self, batches: int) -> Iterator[None]:
-        """Starts to count, and waits for so many; more than one step where an epoch ends."""
+        """Counts this many batches; one step may be several batches at an epoch's end."""
         self._labels, self._batches = 0, 0
         while self._batches < batches:
             yield
@@ -130,7 +130,7 @@ class Slices:
 
 
 def _busy_seconds() -> float:
-    """Processor time of all processes since the machine started; 0 where Linux does not tell."""
+    """Processor time of all processes since the machine started; 0 if Linux does not tell."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0

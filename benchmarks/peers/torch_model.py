@@ -1,8 +1,8 @@
 """HierTCN in PyTorch on the padded grid: the equations of `hiertcn_jax.models.hiertcn`.
 
-Written the way that was found quickest in eager PyTorch on a CPU: the GRU's input product is taken
-for all sessions at once, the convolutions run over many sessions side by side, and behind them only
-real events are carried on, so that no loss is computed for padding.
+Written in the fastest way found for eager PyTorch on a CPU: one product computes the GRU's inputs
+for all sessions, convolutions run over many sessions side by side, and after them only real events
+are kept, so that no loss is computed for padding.
 """
 
 from typing import NamedTuple
@@ -15,20 +15,20 @@ from benchmarks.peers.settings import Settings
 
 
 class Carry(NamedTuple):
-    """What a lane's next session reads: the GRU's state and the last session's mean."""
+    """State that a lane's next session reads: the GRU's, and the last session's mean."""
 
     state_bh: Tensor
     pooled_bd: Tensor
 
 
 class HierTCN(nn.Module):
-    """A GRU over sessions, a TCN within each.
+    """A GRU over sessions, and a TCN within each.
 
     Args:
       settings: Sizes.
       rows: Rows of the item table.
-      tight: Pads each session slot to its own longest session, as the released code does, instead
-        of to the length of the grid. The predictions are the same.
+      tight: True: pads each session slot to its longest session, as the released code does. False:
+        to the length of the grid. The predictions are the same.
     """
 
     def __init__(self, settings: Settings, rows: int, tight: bool) -> None:
@@ -55,7 +55,7 @@ class HierTCN(nn.Module):
         self.output = nn.Linear(channels[-1], d)
 
     def init_carry(self, lanes: int) -> Carry:
-        """The carry in front of the first batch."""
+        """The carry before the first batch."""
         settings = self.settings
         return Carry(torch.zeros(lanes, settings.gru_dim), torch.zeros(lanes, settings.item_dim))
 
@@ -67,8 +67,8 @@ class HierTCN(nn.Module):
         Args:
           item_ids_bst: Rows of the item table, 0 for padding.
           starts_user_bs: Where a user starts.
-          gap_hours_bs: Hours since the session before.
-          carry: Of the batch before.
+          gap_hours_bs: Hours since the previous session.
+          carry: From the previous batch.
 
         Returns:
           u [n, d] of the n real events in order, their items' embeddings [n, d], the next carry.
@@ -91,7 +91,7 @@ class HierTCN(nn.Module):
         return self.output(hidden_bstc[real_bst]), items_bstd[real_bst], carry
 
     def _all_slots(self, inputs_bstc: Tensor) -> Tensor:
-        """The TCN over all sessions at once, each as long as the grid."""
+        """Applies the TCN to all sessions at once, each as long as the grid."""
         hidden_nct = inputs_bstc.flatten(0, 1).transpose(1, 2)
         for convolution in self.convolutions:
             reach = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
@@ -100,9 +100,9 @@ class HierTCN(nn.Module):
         return hidden_nct.transpose(1, 2).view_as(inputs_bstc)
 
     def _slot_by_slot(self, inputs_bstc: Tensor, real_bst: Tensor) -> Tensor:
-        """The TCN over one session slot at a time, as long as the slot's longest session.
+        """Applies the TCN to one session slot at a time, as long as the slot's longest session.
 
-        On short sequences one product of all taps is quicker than a convolution.
+        On short sequences one product of all taps is faster than a convolution.
         """
         places = inputs_bstc.shape[2]
         slots = []
@@ -121,7 +121,7 @@ class HierTCN(nn.Module):
     def _long_term(
         self, pooled_bsd: Tensor, starts_user_bs: Tensor, gap_hours_bs: Tensor, carry: Carry
     ) -> Tensor:
-        """The state that each session's predictions read; b s h."""
+        """The state that each session's predictions read; [b, s, h]."""
         before_bsd = torch.cat([carry.pooled_bd[:, None], pooled_bsd[:, :-1]], 1)
         gates_bsh = self.gru_input(before_bsd)
         decay_bs = torch.exp(-gap_hours_bs * torch.exp(-self.log_tau_hours))
@@ -150,10 +150,10 @@ class HierTCN(nn.Module):
 
         Args:
           u_nd: Predictions.
-          target_nd: Embedding of the item that came.
+          target_nd: Embedding of the target.
           target_n: Its row.
           candidate_k: Rows of the candidates.
-          log_expected_k: Log of how often the candidate set is expected to hold each.
+          log_expected_k: Log of each candidate's expected count in the candidate set.
         """
         target_score_n = (u_nd * target_nd).sum(-1) + self.item_bias[target_n]
         offset_k = self.item_bias[candidate_k] - log_expected_k

@@ -28,8 +28,8 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 0.065,
     "n_epochs": 1_000_000,
 }
-"""As its rees46_xe_shared_best.py, but for the width of the layer, and without dropout and logq
-(which this version cannot compute for item ids that are numbers)."""
+"""As in its rees46_xe_shared_best.py, except the width of the layer, and without dropout and logq
+(which this version cannot compute for numeric item ids)."""
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     model = gru4rec_pytorch.GRU4Rec(**SETTINGS, device=torch.device("cpu"))
 
     def describe() -> dict[str, Any]:
-        # Of a session of n events, n - 1 are predicted.
+        # A session of n events has n - 1 predictions.
         lengths = np.diff(model.data_iterator.offset_sessions)
         command = ["git", "-C", arguments.gru4rec_dir, "describe", "--always", "--dirty"]
         commit = subprocess.run(
@@ -67,7 +67,7 @@ def main() -> None:
     slices = Slices(*channel, describe)
 
     class WatchedIterator(gru4rec_pytorch.SessionDataIterator):
-        """Its batches, which `fit` draws, through `Slices.watch`; a batch has a label a lane."""
+        """Passes the batches that `fit` draws through `Slices.watch`; one label per lane."""
 
         def __call__(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
             return slices.watch(super().__call__(*args, **kwargs), lambda batch: len(batch[0]))

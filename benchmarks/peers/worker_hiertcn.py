@@ -81,7 +81,7 @@ def main() -> None:
         parts.loader, lambda element: int(np.count_nonzero(element.batch.loss_weight_bl))
     ):
         state, metrics = parts.step(state, element.batch, parts.sources)
-        # One step ahead of the device and no more: otherwise a slice goes on long behind its end.
+        # At most one step ahead of the device; otherwise a slice would end late.
         jax.block_until_ready(in_flight)
         in_flight = metrics
 

@@ -20,8 +20,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "SASRec": {"hidden_size": 128, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
     "NextItNet": {"embedding_size": 128, "block_num": 1, "dilations": [1, 2, 4]},
 }
-"""Widths that make about as many parameters as HierTCN has, and no dropout; all else RecBole's
-defaults: softmax over all items, 2,048 rows a batch, the last 50 items of a user."""
+"""Widths with about as many parameters as HierTCN, and no dropout; everything else as in RecBole:
+softmax over all items, 2,048 rows a batch, the last 50 items of a user."""
 
 _RUN: dict[str, Any] = {
     "use_gpu": False,
@@ -29,18 +29,18 @@ _RUN: dict[str, Any] = {
     "epochs": 1_000_000,
     "train_neg_sample_args": None,
     "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-    # All of the log is the train part.
+    # The log holds only the train part.
     "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "TO", "group_by": "user", "mode": "full"},
 }
 _SHOWN = ("train_batch_size", "MAX_ITEM_LIST_LENGTH", "loss_type", "learner", "learning_rate")
 
 
 class WatchedLoader:
-    """RecBole's loader with its batches drawn through `Slices.watch`; a row is a label.
+    """RecBole's loader, with its batches drawn through `Slices.watch`; a row is a label.
 
     Args:
       loader: The loader.
-      slices: What watches.
+      slices: Times the training loop.
     """
 
     def __init__(self, loader: Any, slices: Slices) -> None:
@@ -59,10 +59,10 @@ def main() -> None:
     parser.add_argument("--events", required=True)
     parser.add_argument("--model", required=True, choices=MODELS)
     arguments = parser.parse_args()
-    sys.argv[1:] = []  # RecBole reads it too.
+    sys.argv[1:] = []  # RecBole parses sys.argv too.
     channel = open_channel()
 
-    # Not through recbole.quick_start, which needs ray.
+    # recbole.quick_start needs ray.
     from recbole.config import Config
     from recbole.data import create_dataset, get_dataloader
     from recbole.utils import get_model, get_trainer, init_seed

@@ -22,7 +22,7 @@ class Negatives:
     Args:
       item_id_n: The item of every event.
       rows: Rows of the item table.
-      settings: `negatives` and `popularity_alpha` are read.
+      settings: Uses `negatives` and `popularity_alpha`.
     """
 
     def __init__(self, item_id_n: torch.Tensor, rows: int, settings: Settings) -> None:
@@ -33,17 +33,17 @@ class Negatives:
         self._log_expected_v = (self._count * weight_v / weight_v.sum()).log().float()
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The candidates of one batch, and the log of how often each is expected among them."""
+        """The candidates of one batch, and the log of each one's expected count."""
         draw_k = torch.rand(self._count, dtype=torch.double) * self._ends_v[-1]
         candidate_k = torch.searchsorted(self._ends_v, draw_k, right=True)
         return candidate_k, self._log_expected_v[candidate_k]
 
 
 def train(model: HierTCN, batches: Iterable[GridBatch], lanes: int, negatives: Negatives) -> None:
-    """One Adam step a batch, for as long as there are batches.
+    """Takes one Adam step per batch, as long as there are batches.
 
     Raises:
-      FloatingPointError: The loss is no number.
+      FloatingPointError: The loss is not a number.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=model.settings.learning_rate, fused=True)
     carry = model.init_carry(lanes)

@@ -1,4 +1,4 @@
-"""The runner's side: workers as processes in environments of their own; see `slices`."""
+"""The runner's side: workers as processes in their own environments; see `slices`."""
 
 import json
 import os
@@ -14,19 +14,19 @@ KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
 }
-"""What `data_pipelines.commands.allocator` does for our commands, for all workers alike."""
+"""Environment of all workers: what `data_pipelines.commands.allocator` does for our commands."""
 
 
 class WorkerError(Exception):
-    """A worker ended, or said something that cannot be; the message is one line."""
+    """A worker ended, or reported something impossible; the message is one line."""
 
 
 class Slice(NamedTuple):
-    """What came of a slice of training.
+    """The result of a slice of training.
 
     Attributes:
-      labels: Events that were predicted with a loss.
-      batches: Batches.
+      labels: Events predicted with a loss.
+      batches: Number of batches.
       seconds: By the clock.
       cpu_seconds: Processor time of the worker.
       other_cpu_seconds: Processor time of everything else on the machine meanwhile.
@@ -45,12 +45,12 @@ class Slice(NamedTuple):
 
 
 class Worker:
-    """A process that trains when it is told to. Nothing of it runs otherwise.
+    """A process that trains only when it is told to.
 
     Args:
-      name: For messages.
+      name: Name for messages.
       command: The program and its arguments.
-      directory: An existing directory of its own, where it runs.
+      directory: Its working directory, which exists and is used by no other worker.
 
     Raises:
       WorkerError: It ended before it was ready.
@@ -70,7 +70,7 @@ class Worker:
             )
 
     def wait_until_ready(self) -> dict[str, Any]:
-        """What the worker says of itself, once it has compiled and loaded everything.
+        """The worker's description of itself, once it has compiled and loaded everything.
 
         Raises:
           WorkerError: It ended before.
@@ -78,7 +78,7 @@ class Worker:
         return self._read()["ready"]
 
     def train(self, seconds: float) -> Slice:
-        """Lets it train for so long.
+        """Lets it train for this long.
 
         Raises:
           WorkerError: It ended.
@@ -88,11 +88,11 @@ class Worker:
             self._process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # What it ended with is said by `_read`.
+            pass  # `_read` reports how it ended.
         return Slice(**self._read())
 
     def close(self) -> None:
-        """Ends it, whatever it is doing."""
+        """Ends the process, whatever it is doing."""
         self._process.kill()
         self._process.communicate()
 
