@@ -15,6 +15,7 @@ from hiertcn_jax.batch import PADDING_ID, LaneBatch
 from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.memory import Memory
 
+_OBSERVED_AT_ONCE = 1 << 20
 HOURS = 3600
 DAY = 24 * HOURS
 _MONDAY = 4 * DAY
@@ -52,35 +53,31 @@ def remember(
       frozen: Whether counting ends with the last of these events. A query at any later time then
         gets what was known at that event.
     """
-    items, times, befores, counts, lengths = [], [], [], [], []
+    items, times, positions, counts, lengths = [], [], [], [], []
     for _, histories in blocks_of(source):
         for history in histories:
             starts = np.cumsum(history.session_lengths) - history.session_lengths
-            before = np.arange(-1, len(history.times) - 1)
-            before[starts] = -1
+            positions.append(
+                np.arange(len(history.times)) - np.repeat(starts, history.session_lengths)
+            )
             items.append(history.item_ids)
             times.append(history.times)
-            befores.append(before)
             counts.append(np.repeat(history.session_splits <= last, history.session_lengths))
             lengths.append(len(history.times))
     start_u = np.cumsum(lengths) - lengths
     item_n, time_n, counted_n = map(np.concatenate, (items, times, counts))
-    before_n = np.concatenate(befores)
-    before_n = np.where(before_n >= 0, before_n + np.repeat(start_u, lengths), -1)
     order_n = np.flatnonzero(counted_n)
     order_n = order_n[np.argsort(time_n[order_n], kind="stable")]
-    place_n = np.full(len(item_n), -1, np.int32)
-    place_n[order_n] = np.arange(len(order_n), dtype=np.int32)
+    item_n, position_n = item_n.astype(np.int32), np.concatenate(positions).astype(np.int32)
+    user_n = np.repeat(np.arange(len(lengths)), lengths)
     memory = Memory(rows, len(order_n))
-    counted_before_n = np.where(before_n[order_n] >= 0, place_n[before_n[order_n]], -1)
-    # In logs that an earlier version prepared, times may decrease within a history.
-    counted_before_n[counted_before_n >= np.arange(len(order_n))] = -1
-    memory.observe(
-        item_n[order_n].astype(np.int32), time_n[order_n], counted_before_n.astype(np.int32)
-    )
+    for start in range(0, len(order_n), _OBSERVED_AT_ONCE):
+        part_n = order_n[start : start + _OBSERVED_AT_ONCE]
+        before_nm = items_before(item_n, start_u[user_n[part_n]], part_n, SIZES.distance)
+        memory.observe(item_n[part_n], time_n[part_n], before_nm, position_n[part_n])
     memory.seal()
     ends = int(time_n[order_n[-1]]) + 1 if frozen and len(order_n) else None
-    return Recall(memory, item_n.astype(np.int32), start_u, delay, ends)
+    return Recall(memory, item_n, start_u, delay, ends)
 
 
 def with_lists(
@@ -117,10 +114,24 @@ def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
 
 def own_items(recall: Recall, user_n: np.ndarray, user_position_n: np.ndarray) -> np.ndarray:
     """int32 [n, m]. The items before each event in its user's history, newest first."""
-    event_n1 = (recall.start_u[user_n] + user_position_n)[:, None]
-    before_nm = event_n1 - 1 - np.arange(SIZES.own_events)
-    present_nm = before_nm >= recall.start_u[user_n][:, None]
-    return np.where(present_nm, recall.items_n[np.maximum(before_nm, 0)], PADDING_ID)
+    start_n = recall.start_u[user_n]
+    return items_before(recall.items_n, start_n, start_n + user_position_n, SIZES.own_events)
+
+
+def items_before(
+    items_n: np.ndarray, start_n: np.ndarray, event_n: np.ndarray, most: int
+) -> np.ndarray:
+    """int32 [n, m]. The items before some events of their users, the newest first.
+
+    Args:
+      items_n: int32. Items of all events, user by user.
+      start_n: int64. Where the user of each event starts there.
+      event_n: int64. Where each event is.
+      most: `m`, items to look back.
+    """
+    before_nm = event_n[:, None] - 1 - np.arange(most)
+    present_nm = before_nm >= start_n[:, None]
+    return np.where(present_nm, items_n[np.maximum(before_nm, 0)], PADDING_ID).astype(np.int32)
 
 
 def clock(time_n: np.ndarray | Sequence[int]) -> np.ndarray:

@@ -4,6 +4,9 @@ With half-lives h_k, in seconds, and the events e of item i,
 
     c_k(i, t) = sum over t_e < t of 2^(-(t - t_e) / h_k)
 
+For some of the half-lives, the picks that start a session are counted apart as well: users come
+back for other items than those they go on with.
+
 Events of time t itself are not known at t. Events come in order of time, many at once when a
 prepared log is read, one by one when a service runs: the same function takes them in, so the counts
 are equal bit for bit.
@@ -19,9 +22,14 @@ import numba
 import numpy as np
 
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.memory.config import SIZES, WORLD_HALF_LIVES, MemorySizes
+from hiertcn_jax.memory.config import SIZES, STARTING, WORLD_HALF_LIVES, MemorySizes
 
 HALF_LIVES_K = np.asarray(WORLD_HALF_LIVES)
+HALVES = len(HALF_LIVES_K)
+STARTING_F = np.asarray(STARTING)
+COUNTERS = HALVES + len(STARTING)
+"""Counts of an item: of all its picks by each half-life, then of those that start a session."""
+HALF_LIVES_C = np.concatenate([HALF_LIVES_K, HALF_LIVES_K[STARTING_F]])
 LOG_2 = float(np.log(2.0))
 _RATIO = 4.0
 """Of a half-life to the one before it; `decays` relies on it."""
@@ -32,82 +40,83 @@ njit = numba.njit(cache=True, nogil=True)
 
 
 class LogArrays(NamedTuple):
-    """The arrays of an `EventLog`; n counted events, v items, k half-lives, q snapshots.
+    """The arrays of an `EventLog`; n counted events, v items, c counters, q snapshots.
 
     Attributes:
       item_n: int32. Item of each event.
       time_n: int64. Seconds; never decreases.
-      session_before_n: int32. The event before it in its session, -1 at the first.
+      starts_n: bool. It starts a session.
       item_before_n: int32. The event of the same item before it, -1 at the first.
-      sums_nk: float32. c_k of its item just after it.
+      sums_nc: float32. The counts of its item just after it.
       last_v: int32. Newest event of each item, -1 for none.
       first_time_v: int64. Time of each item's first event.
       top_qm: int32. Items of each snapshot, 0 for none.
-      top_counts_qmk: float32. Their counts at the time of the snapshot's last event.
-      listed_kj: int32. The most picked items by each half-life, now.
-      listed_score_kj: float64. log2 of their counts, plus t / h_k: it does not change with time.
-      rank_kv: int16. Where an item stands in `listed_kj`, -1 where it does not.
+      top_counts_qmc: float32. Their counts at the time of the snapshot's last event.
+      listed_cj: int32. The most picked items by each counter, now.
+      listed_score_cj: float64. log2 of their counts, plus t / h: it does not change with time.
+      rank_cv: int16. Where an item stands in `listed_cj`, -1 where it does not.
     """
 
     item_n: np.ndarray
     time_n: np.ndarray
-    session_before_n: np.ndarray
+    starts_n: np.ndarray
     item_before_n: np.ndarray
-    sums_nk: np.ndarray
+    sums_nc: np.ndarray
     last_v: np.ndarray
     first_time_v: np.ndarray
     top_qm: np.ndarray
-    top_counts_qmk: np.ndarray
-    listed_kj: np.ndarray
-    listed_score_kj: np.ndarray
-    rank_kv: np.ndarray
+    top_counts_qmc: np.ndarray
+    listed_cj: np.ndarray
+    listed_score_cj: np.ndarray
+    rank_cv: np.ndarray
 
 
 @njit
-def decays(seconds: float, decay_k: np.ndarray) -> None:
-    """Writes 2^(-seconds / h_k) for all half-lives: one exponential, then powers of 4."""
-    last = len(decay_k) - 1
-    x = np.exp(-LOG_2 * seconds / HALF_LIVES_K[last])
-    for k in range(last, -1, -1):
-        decay_k[k] = x
+def decays(seconds: float, decay_c: np.ndarray) -> None:
+    """Writes 2^(-seconds / h) for all counters: one exponential, then powers of 4."""
+    x = np.exp(-LOG_2 * seconds / HALF_LIVES_K[HALVES - 1])
+    for k in range(HALVES - 1, -1, -1):
+        decay_c[k] = x
         x = x * x
         x = x * x
+    for f in range(len(STARTING_F)):
+        decay_c[HALVES + f] = decay_c[STARTING_F[f]]
 
 
 @njit
-def _enter(item: int, time: int, sums_k: np.ndarray, log: LogArrays) -> None:
+def _enter(item: int, time: int, counted: int, sums_c: np.ndarray, log: LogArrays) -> None:
     """Puts an item that was just picked where it belongs among the most picked ones."""
-    listed = log.listed_kj.shape[1]
-    for k in range(len(sums_k)):
-        score = np.log2(np.float64(sums_k[k])) + time / HALF_LIVES_K[k]
-        place = log.rank_kv[k, item]
+    listed = log.listed_cj.shape[1]
+    for c in range(counted):
+        score = np.log2(np.float64(sums_c[c])) + time / HALF_LIVES_C[c]
+        place = log.rank_cv[c, item]
         if place < 0:
-            if score <= log.listed_score_kj[k, listed - 1]:
+            if score <= log.listed_score_cj[c, listed - 1]:
                 continue
             place = listed - 1
-            left = log.listed_kj[k, place]
+            left = log.listed_cj[c, place]
             if left > 0:
-                log.rank_kv[k, left] = -1
-        while place > 0 and log.listed_score_kj[k, place - 1] < score:
-            moved = log.listed_kj[k, place - 1]
-            log.listed_kj[k, place] = moved
-            log.listed_score_kj[k, place] = log.listed_score_kj[k, place - 1]
-            log.rank_kv[k, moved] = place
+                log.rank_cv[c, left] = -1
+        while place > 0 and log.listed_score_cj[c, place - 1] < score:
+            moved = log.listed_cj[c, place - 1]
+            log.listed_cj[c, place] = moved
+            log.listed_score_cj[c, place] = log.listed_score_cj[c, place - 1]
+            log.rank_cv[c, moved] = place
             place -= 1
-        log.listed_kj[k, place] = item
-        log.listed_score_kj[k, place] = score
-        log.rank_kv[k, item] = place
+        log.listed_cj[c, place] = item
+        log.listed_score_cj[c, place] = score
+        log.rank_cv[c, item] = place
 
 
 @njit
-def _take_snapshot(number: int, time: int, log: LogArrays, decay_k: np.ndarray) -> None:
-    """Notes the most picked items, those that lead by any half-life first."""
-    halves, listed = log.listed_kj.shape
+def _take_snapshot(number: int, time: int, log: LogArrays, decay_c: np.ndarray) -> None:
+    """Notes the most picked items, those that lead by any counter first."""
+    counts, listed = log.listed_cj.shape
     room = log.top_qm.shape[1]
     taken = 0
     for place in range(listed):
-        for k in range(halves):
-            item = log.listed_kj[k, place]
+        for c in range(counts):
+            item = log.listed_cj[c, place]
             if item == 0 or taken == room:
                 continue
             known = False
@@ -118,31 +127,34 @@ def _take_snapshot(number: int, time: int, log: LogArrays, decay_k: np.ndarray) 
             if known:
                 continue
             event = log.last_v[item]
-            decays(float(time - log.time_n[event]), decay_k)
+            decays(float(time - log.time_n[event]), decay_c)
             log.top_qm[number, taken] = item
-            for j in range(halves):
-                log.top_counts_qmk[number, taken, j] = log.sums_nk[event, j] * decay_k[j]
+            for j in range(counts):
+                log.top_counts_qmc[number, taken, j] = log.sums_nc[event, j] * decay_c[j]
             taken += 1
     for m in range(taken, room):
         log.top_qm[number, m] = 0
 
 
 @njit
-def _count(event: int, item: int, time: int, log: LogArrays, decay_k: np.ndarray) -> None:
+def _count(event: int, item: int, time: int, log: LogArrays, decay_c: np.ndarray) -> None:
     """Adds an event to the sums of its item."""
-    halves = len(decay_k)
+    counts = len(decay_c)
+    counted = counts if log.starts_n[event] else HALVES
     before = log.last_v[item]
     log.item_before_n[event] = before
     if before < 0:
         log.first_time_v[item] = time
-        for k in range(halves):
-            log.sums_nk[event, k] = 1
+        for c in range(counted):
+            log.sums_nc[event, c] = 1
     else:
-        decays(float(time - log.time_n[before]), decay_k)
-        for k in range(halves):
-            log.sums_nk[event, k] = log.sums_nk[before, k] * decay_k[k] + 1
+        decays(float(time - log.time_n[before]), decay_c)
+        for c in range(counts):
+            log.sums_nc[event, c] = log.sums_nc[before, c] * decay_c[c]
+        for c in range(counted):
+            log.sums_nc[event, c] += 1
     log.last_v[item] = event
-    _enter(item, time, log.sums_nk[event], log)
+    _enter(item, time, counted, log.sums_nc[event], log)
 
 
 @njit
@@ -151,22 +163,21 @@ def append_events(
     start: int,
     items: np.ndarray,
     times: np.ndarray,
-    session_before: np.ndarray,
+    starts: np.ndarray,
     snapshot_events: int,
 ) -> None:
     """Takes events in, after the first `start`. The arrays have room for them."""
-    halves = log.sums_nk.shape[1]
-    decay_k = np.empty(halves)
+    decay_c = np.empty(COUNTERS)
     for offset in range(len(items)):
         event, item, time = start + offset, items[offset], times[offset]
         log.item_n[event] = item
         log.time_n[event] = time
-        log.session_before_n[event] = session_before[offset]
+        log.starts_n[event] = starts[offset]
         log.item_before_n[event] = -1
         if item >= FIRST_ITEM_ID:
-            _count(event, item, time, log, decay_k)
+            _count(event, item, time, log, decay_c)
         if (event + 1) % snapshot_events == 0:
-            _take_snapshot(event // snapshot_events, time, log, decay_k)
+            _take_snapshot(event // snapshot_events, time, log, decay_c)
 
 
 def empty_log(rows: int, events: int, sizes: MemorySizes = SIZES) -> LogArrays:
@@ -177,19 +188,18 @@ def empty_log(rows: int, events: int, sizes: MemorySizes = SIZES) -> LogArrays:
       events: Events that there is room for.
       sizes: `top_items` and `snapshot_events` are read.
     """
-    halves = len(HALF_LIVES_K)
     snapshots = events // sizes.snapshot_events
     return LogArrays(
         item_n=np.zeros(events, np.int32),
         time_n=np.zeros(events, np.int64),
-        session_before_n=np.full(events, -1, np.int32),
+        starts_n=np.zeros(events, np.bool_),
         item_before_n=np.full(events, -1, np.int32),
-        sums_nk=np.zeros((events, halves), np.float32),
+        sums_nc=np.zeros((events, COUNTERS), np.float32),
         last_v=np.full(rows, -1, np.int32),
         first_time_v=np.zeros(rows, np.int64),
         top_qm=np.zeros((snapshots, sizes.top_items), np.int32),
-        top_counts_qmk=np.zeros((snapshots, sizes.top_items, halves), np.float32),
-        listed_kj=np.zeros((halves, _LISTED), np.int32),
-        listed_score_kj=np.full((halves, _LISTED), -np.inf),
-        rank_kv=np.full((halves, rows), -1, np.int16),
+        top_counts_qmc=np.zeros((snapshots, sizes.top_items, COUNTERS), np.float32),
+        listed_cj=np.zeros((COUNTERS, _LISTED), np.int32),
+        listed_score_cj=np.full((COUNTERS, _LISTED), -np.inf),
+        rank_cv=np.full((COUNTERS, rows), -1, np.int16),
     )

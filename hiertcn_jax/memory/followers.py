@@ -1,13 +1,14 @@
-"""What is picked soon after an item: its neighbours in sessions, counted with decay, at any time.
+"""What users pick soon after an item: its neighbours, counted with decay, at any time.
 
-When an item x is picked at distance r <= `distance` after an item a in one session, x counts 1 / r
-as a follower of a, and a counts 1 / (2 r) as one of x. With the half-lives h_z
+When a user picks an item x at distance r <= `distance` after an item a, in the same session or
+sessions later, x counts 1 / r as a follower of a, and a counts 1 / (2 r) as one of x. With the
+half-lives h_z
 
     n_z(a -> i, t) = sum over such pairs before t of weight * 2^(-(t - t_pair) / h_z)
 
 The `followers` strongest neighbours of an item are kept. A record is what is known of one item at
-one time. A new one is written when what is known has changed by an eighth, so that young items have
-one after every change, and the records of an old one are few.
+one time. A new one is written when an eighth of an item's changes are new, or 64 of them: young
+items have one after every change, and the records of an old one are few.
 """
 
 from typing import NamedTuple
@@ -15,15 +16,15 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.config import FOLLOWER_HALF_LIVES, SIZES, MemorySizes
 from hiertcn_jax.memory.event_log import LOG_2, LogArrays
 
 HALF_LIVES_Z = np.asarray(FOLLOWER_HALF_LIVES)
 _JUDGED_BY = 1
 """The half-life that says which neighbour is the weakest."""
-_CHANGED = 8
-"""A record is written when one in so many of an item's changes is new."""
+_CHANGED, _CHANGES = 8, 64
+"""A record is written when one in so many of an item's changes is new, or so many are."""
 BACKWARD = 0.5
 """Weight of the direction against time."""
 
@@ -148,7 +149,7 @@ def _change(item: int, neighbour: int, weight: float, time: int, found: Follower
         found.total_rz[opened, z] += weight
     found.changes_v[item] += 1
     found.unwritten_v[item] += 1
-    if found.unwritten_v[item] >= found.changes_v[item] // _CHANGED:
+    if found.unwritten_v[item] >= min(found.changes_v[item] // _CHANGED, _CHANGES):
         _write(item, found)
 
 
@@ -158,12 +159,24 @@ def records_of_an_event(distance: int) -> int:
 
 
 @njit
-def append_pairs(log: LogArrays, start: int, end: int, distance: int, found: FollowerArrays) -> int:
+def append_pairs(
+    log: LogArrays, start: int, end: int, before_nr: np.ndarray, found: FollowerArrays
+) -> int:
     """Counts the pairs that the events start..end-1 of a log complete.
+
+    Args:
+      log: The counted events.
+      start: The first event.
+      end: One after the last.
+      before_nr: int32. For the last n events up to `end`, the items that their users picked before,
+        the newest first; PADDING_ID for none.
+      found: Written to.
 
     Returns:
       The first event that was not counted, for want of room; `end` if all were.
     """
+    distance = before_nr.shape[1]
+    offset = len(before_nr) - end
     room = len(found.owner_r) - (2 * (1 + distance) + 2 * distance)
     for event in range(start, end):
         if found.used[0] > room:
@@ -171,13 +184,11 @@ def append_pairs(log: LogArrays, start: int, end: int, distance: int, found: Fol
         item, time = log.item_n[event], log.time_n[event]
         if item < FIRST_ITEM_ID:
             continue
-        before = log.session_before_n[event]
         for r in range(1, distance + 1):
-            if before < 0:
+            other = before_nr[offset + event, r - 1]
+            if other == PADDING_ID:
                 break
-            other = log.item_n[before]
             if other >= FIRST_ITEM_ID and other != item:
                 _change(other, item, 1.0 / r, time, found)
                 _change(item, other, BACKWARD / r, time, found)
-            before = log.session_before_n[before]
     return end

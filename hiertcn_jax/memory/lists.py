@@ -11,20 +11,20 @@ import numba
 import numpy as np
 
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.memory.config import FOLLOWER_HALF_LIVES, WORLD_HALF_LIVES
-from hiertcn_jax.memory.event_log import LOG_2, LogArrays, decays
+from hiertcn_jax.memory.config import FOLLOWER_HALF_LIVES, STARTING, WORLD_HALF_LIVES
+from hiertcn_jax.memory.event_log import COUNTERS, HALVES, LOG_2, LogArrays, decays
 from hiertcn_jax.memory.followers import HALF_LIVES_Z, FollowerArrays
 
 njit = numba.njit(cache=True, nogil=True)
 
-_WORLD = len(WORLD_HALF_LIVES)
-_HALVES = len(FOLLOWER_HALF_LIVES)
+_FOLLOWER_HALVES = len(FOLLOWER_HALF_LIVES)
 FEATURES = (
-    *(f"world_{k}" for k in range(_WORLD)),
+    *(f"world_{k}" for k in range(len(WORLD_HALF_LIVES))),
+    *(f"world_starting_{k}" for k in STARTING),
     "age_hours",
-    *(f"follows_last_{z}" for z in range(_HALVES)),
+    *(f"follows_last_{z}" for z in range(_FOLLOWER_HALVES)),
     "follows_last_count",
-    *(f"follows_session_{z}" for z in range(_HALVES)),
+    *(f"follows_session_{z}" for z in range(_FOLLOWER_HALVES)),
     "follows_session_count",
     "own_count",
     "own_recency",
@@ -33,17 +33,18 @@ FEATURES = (
 )
 """Names of the f features, in order.
 
-`world_k`: c_k, picks. `age_hours`: hours since the item's first pick; 0 where it has none.
+`world_k`: c_k, picks. `world_starting_k`: those that start a session. `age_hours`: hours since the
+item's first pick; 0 where it has none.
 `follows_last_z`: percent of what follows the user's last item, by each half-life; `_count`: how
 often it did, by the longest. `follows_session_*`: the same summed over the last items, each with
 0.7 of the weight of the one after it. `own_count`: the user's own picks, each worth 0.97 of the one
 after it. `own_recency`: 1 / (1 + 0.2 n) for a last pick with n events after it. `own_seen`: 1 where
 it is among the user's last picks. `own_in_session`: 1 where it is in the running session.
 """
-AGE = _WORLD
+AGE = COUNTERS
 LAST = AGE + 1
-SESSION = LAST + _HALVES + 1
-OWN = SESSION + _HALVES + 1
+SESSION = LAST + _FOLLOWER_HALVES + 1
+OWN = SESSION + _FOLLOWER_HALVES + 1
 
 _SESSION_FADE, _OWN_FADE, _RECENCY = 0.7, 0.97, 0.2
 
@@ -183,7 +184,6 @@ def _add_record(
 def _add_followers(
     taken: int,
     own_m: np.ndarray,
-    position: int,
     time: int,
     most: int,
     sources: int,
@@ -193,10 +193,9 @@ def _add_followers(
     ids_k: np.ndarray,
     features_kf: np.ndarray,
 ) -> int:
-    """Lists what follows the user's last items: of the session, or at its start the last ones."""
+    """Lists what follows the user's last items, of this session and of those before it."""
     weight = 1.0
-    looked_at = min(sources, len(own_m)) if position == 0 else min(sources, position, len(own_m))
-    for m in range(looked_at):
+    for m in range(min(sources, len(own_m))):
         item = own_m[m]
         if item == 0:
             break
@@ -230,23 +229,23 @@ def _count_top(
     slot_v: np.ndarray,
     top_v: np.ndarray,
     features_kf: np.ndarray,
-    decay_k: np.ndarray,
+    decay_c: np.ndarray,
 ) -> None:
     """Counts the listed items of a snapshot: what it says, and the events after it."""
-    halves = len(decay_k)
-    decays(float(time - log.time_n[fresh - 1]), decay_k)
+    counts = len(decay_c)
+    decays(float(time - log.time_n[fresh - 1]), decay_c)
     for m in range(log.top_qm.shape[1]):
         item = log.top_qm[snapshot, m]
         place = slot_v[item] if item > 0 else -1
         if place >= 0:
-            for k in range(halves):
-                features_kf[place, k] = log.top_counts_qmk[snapshot, m, k] * decay_k[k]
+            for c in range(counts):
+                features_kf[place, c] = log.top_counts_qmc[snapshot, m, c] * decay_c[c]
     for event in range(fresh, before):
         item = log.item_n[event]
         if item >= FIRST_ITEM_ID and top_v[item] >= 0 and slot_v[item] >= 0:
-            decays(float(time - log.time_n[event]), decay_k)
-            for k in range(halves):
-                features_kf[slot_v[item], k] += decay_k[k]
+            decays(float(time - log.time_n[event]), decay_c)
+            for c in range(counts if log.starts_n[event] else HALVES):
+                features_kf[slot_v[item], c] += decay_c[c]
 
 
 @njit
@@ -258,7 +257,7 @@ def _count_others(
     top_v: np.ndarray,
     ids_k: np.ndarray,
     features_kf: np.ndarray,
-    decay_k: np.ndarray,
+    decay_c: np.ndarray,
 ) -> None:
     """Counts the listed items that are in no snapshot, each by a search; and the age of all."""
     for place in range(taken):
@@ -266,9 +265,9 @@ def _count_others(
         if top_v[item] < 0:
             event = _newest(item, time, index, log.last_v, log.item_before_n, log.time_n)
             if event >= 0:
-                decays(float(time - log.time_n[event]), decay_k)
-                for k in range(len(decay_k)):
-                    features_kf[place, k] = log.sums_nk[event, k] * decay_k[k]
+                decays(float(time - log.time_n[event]), decay_c)
+                for c in range(len(decay_c)):
+                    features_kf[place, c] = log.sums_nc[event, c] * decay_c[c]
         if log.last_v[item] >= 0 and log.first_time_v[item] < time:
             features_kf[place, AGE] = (time - log.first_time_v[item]) / 3600
 
@@ -285,7 +284,7 @@ def _add_world(
     top_v: np.ndarray,
     ids_k: np.ndarray,
     features_kf: np.ndarray,
-    decay_k: np.ndarray,
+    decay_c: np.ndarray,
 ) -> int:
     """Lists what was picked last and what is picked most, and counts all that is listed."""
     before = count_before(log.time_n, 0, events, time)
@@ -294,14 +293,14 @@ def _add_world(
     for event in range(before - 1, fresh - 1, -1):
         taken = _add_item(taken, log.item_n[event], slot_v, ids_k)
     if snapshot < 0:
-        _count_others(taken, time, log, index, top_v, ids_k, features_kf, decay_k)
+        _count_others(taken, time, log, index, top_v, ids_k, features_kf, decay_c)
         return taken
     for m in range(log.top_qm.shape[1]):
         top_v[log.top_qm[snapshot, m]] = m
         taken = _add_item(taken, log.top_qm[snapshot, m], slot_v, ids_k)
     top_v[0] = -1
-    _count_top(snapshot, fresh, before, time, log, slot_v, top_v, features_kf, decay_k)
-    _count_others(taken, time, log, index, top_v, ids_k, features_kf, decay_k)
+    _count_top(snapshot, fresh, before, time, log, slot_v, top_v, features_kf, decay_c)
+    _count_others(taken, time, log, index, top_v, ids_k, features_kf, decay_c)
     for m in range(log.top_qm.shape[1]):
         top_v[log.top_qm[snapshot, m]] = -1
     return taken
@@ -346,7 +345,7 @@ def fill_lists(
       slot_v: int32, -1: where an item is on the list that is being made. Left as it was.
       top_v: int32, -1: likewise in the snapshot.
     """
-    decay_k = np.empty(log.sums_nk.shape[1])
+    decay_c = np.empty(COUNTERS)
     for n in range(len(time_n)):
         ids_k, features_kf = ids_nk[n], features_nkf[n]
         time, position = time_n[n], position_n[n]
@@ -354,7 +353,6 @@ def fill_lists(
         taken = _add_followers(
             taken,
             own_nm[n],
-            position,
             time,
             taken + follower_most,
             sources,
@@ -375,7 +373,7 @@ def fill_lists(
             top_v,
             ids_k,
             features_kf,
-            decay_k,
+            decay_c,
         )
         for place in range(taken):
             slot_v[ids_k[place]] = -1

@@ -54,18 +54,24 @@ class Memory:
         self._top_v = np.full(rows, -1, np.int32)
 
     def observe(
-        self, item_ids_n: np.ndarray, time_n: np.ndarray, session_before_n: np.ndarray
+        self,
+        item_ids_n: np.ndarray,
+        time_n: np.ndarray,
+        before_nm: np.ndarray,
+        position_n: np.ndarray,
     ) -> None:
         """Counts events, in order of time.
 
         Args:
           item_ids_n: int32. What was picked.
           time_n: int64. When, in seconds.
-          session_before_n: int32. The number of the event before it in its session, counted from
-            the first that was ever observed; -1 where a session starts.
+          before_nm: int32. Its user's own items before it, the newest first, m at least
+            `MemorySizes.distance`; PADDING_ID for none.
+          position_n: int32. How many of them are of its session; 0 where it starts one.
 
         Raises:
-          ValueError: An event is earlier than one that was counted, or an item is no row.
+          ValueError: An event is earlier than one that was counted, or an item is no row, or too
+            few items before an event are given.
         """
         if not len(item_ids_n):
             return
@@ -74,20 +80,25 @@ class Memory:
             raise ValueError(f"time_n: goes back to before {first}")
         if item_ids_n.min() < 0 or item_ids_n.max() >= self.rows:
             raise ValueError(f"item_ids_n: must be from 0 to {self.rows - 1}")
+        distance = self._sizes.distance
+        if before_nm.shape[1] < distance:
+            raise ValueError(f"before_nm: {before_nm.shape[1]} items, must be {distance} or more")
+        before_nr = np.ascontiguousarray(before_nm[:, :distance])
         self._event_index = self._record_index = NO_INDEX
         start, end = self.events, self.events + len(item_ids_n)
         self._log = _with_room(self._log, end, self._sizes)
         append_events(
-            self._log, start, item_ids_n, time_n, session_before_n, self._sizes.snapshot_events
+            self._log, start, item_ids_n, time_n, position_n == 0, self._sizes.snapshot_events
         )
         while start < end:
-            start = append_pairs(self._log, start, end, self._sizes.distance, self._followers)
+            start = append_pairs(self._log, start, end, before_nr, self._followers)
             if start < end:
                 self._followers = _with_records(self._followers, self._sizes)
         self.events = end
 
     def seal(self) -> None:
-        """Sorts by item, for questions about any time; until the next `observe`."""
+        """Sorts by item, to answer about any time until the next `observe`; frees spare room."""
+        self._followers = _without_spare(self._followers)
         log, found = self._log, self._followers
         self._event_index = index_by_item(
             log.item_n[: self.events], log.time_n[: self.events], self.rows
@@ -133,7 +144,7 @@ class Memory:
         return sum(array.nbytes for part in parts for array in part)
 
 
-_BY_EVENT = {name for name in LogArrays._fields if name.endswith(("_n", "_nk", "_qm", "_qmk"))}
+_BY_EVENT = {name for name in LogArrays._fields if name.endswith(("_n", "_nc", "_qm", "_qmc"))}
 _BY_RECORD = {
     name for name in FollowerArrays._fields if name.endswith(("_r", "_rj", "_rjz", "_rz"))
 }
@@ -149,6 +160,12 @@ def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:
 def _with_records(found: FollowerArrays, sizes: MemorySizes) -> FollowerArrays:
     """The records with twice the room."""
     return _copied(found, empty_followers(0, 2 * len(found.owner_r), sizes), _BY_RECORD)
+
+
+def _without_spare(found: FollowerArrays) -> FollowerArrays:
+    """The records that were written, and no room for more."""
+    used = int(found.used[0])
+    return found._replace(**{name: getattr(found, name)[:used].copy() for name in _BY_RECORD})
 
 
 def _copied(old: ArraysT, larger: ArraysT, names: set[str]) -> ArraysT:

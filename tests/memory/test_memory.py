@@ -12,21 +12,32 @@ ROWS = 9
 
 
 def random_log(seed, events=300, rows=ROWS, span=20_000):
-    """Events of few items and users, some at the same instant: (item, time, the one before)."""
+    """Events of few items and users, some at the same instant.
+
+    Each is (item, time, number of the user's event before it or -1, position in its session).
+    """
     rng = np.random.default_rng(seed)
     times = np.sort(rng.integers(0, span, events))
-    before_of, log = {}, []
+    last_of, log = {}, []
     for number, time in enumerate(times.tolist()):
         user = int(rng.integers(0, 6))
-        before = before_of.get(user, -1) if rng.random() < 0.8 else -1
-        before_of[user] = number
-        log.append((int(rng.integers(1, rows)), time, before))
+        before = last_of.get(user, -1)
+        position = log[before][3] + 1 if before >= 0 and rng.random() < 0.8 else 0
+        last_of[user] = number
+        log.append((int(rng.integers(1, rows)), time, before, position))
     return log
 
 
 def columns(log):
-    item_n, time_n, before_n = map(np.asarray, zip(*log, strict=True))
-    return item_n.astype(np.int32), time_n.astype(np.int64), before_n.astype(np.int32)
+    before_nm = np.zeros((len(log), SIZES.distance), np.int32)
+    for n, (_, _, before, _) in enumerate(log):
+        for m in range(SIZES.distance):
+            if before >= 0:
+                before_nm[n, m], _, before, _ = log[before]
+    item_n, time_n, _, position_n = map(np.asarray, zip(*log, strict=True))
+    types = np.int32, np.int64, np.int32, np.int32
+    arrays = item_n, time_n, before_nm, position_n
+    return tuple(array.astype(kind) for array, kind in zip(arrays, types, strict=True))
 
 
 def built(log, rows=ROWS, **sizes):
@@ -58,32 +69,32 @@ def test_the_world_is_counted_as_by_plain_loops(snapshot_events):
     for n, time in enumerate(questions(1)[0].tolist()):
         found = listed(lists, n)
         # Room for the whole catalogue: whoever was picked is on the list.
-        assert {item for item, at, _ in log if at < time and item >= 2} <= found.keys()
+        assert {item for item, at, _, _ in log if at < time and item >= 2} <= found.keys()
         for item, features_f in found.items():
             np.testing.assert_allclose(features_f[:AGE], world(log, item, time), rtol=1e-5)
-            ages = [time - at for other, at, _ in log if other == item and at < time]
+            ages = [time - at for other, at, _, _ in log if other == item and at < time]
             assert features_f[AGE] == pytest.approx(max(ages, default=0) / 3600)
 
 
-def test_followers_are_counted_as_by_plain_loops():
+@pytest.mark.parametrize(("distance", "events"), [(2, 40), (SIZES.distance, 24)])
+def test_followers_are_counted_as_by_plain_loops(distance, events):
     # Few events of many items: every change is written, so nothing is late.
-    rows = 30
-    log = random_log(2, events=40, rows=rows)
+    rows = 60
+    log = random_log(2, events=events, rows=rows)
     time_n, own_nm, position_n = questions(3, rows=rows)
-    lists = built(log, rows).lists(time_n, own_nm, position_n)
+    lists = built(log, rows, distance=distance).lists(time_n, own_nm, position_n)
     for n, time in enumerate(time_n.tolist()):
         found = listed(lists, n)
-        sources = own_nm[n][: min(SIZES.sources, position_n[n] or SIZES.sources)].tolist()
-        expected = {item: np.zeros(8) for item in found}
-        for m, source in enumerate(sources):
-            counts = followers(log, source, time) if source >= 2 else {}
+        expected = {item: np.zeros(10) for item in found}
+        for m, source in enumerate(own_nm[n][: SIZES.sources].tolist()):
+            counts = followers(log, source, time, distance) if source >= 2 else {}
             total_z = np.sum(list(counts.values()), axis=0)
             for item, count_z in counts.items():
                 share_z = 100 * np.asarray(count_z) / total_z
-                expected[item][4:7] += 0.7**m * share_z
-                expected[item][7] += 0.7**m * count_z[-1]
+                expected[item][5:9] += 0.7**m * share_z
+                expected[item][9] += 0.7**m * count_z[-1]
                 if m == 0:
-                    expected[item][:4] = [*share_z, count_z[-1]]
+                    expected[item][:5] = [*share_z, count_z[-1]]
         for item, features_f in found.items():
             np.testing.assert_allclose(features_f[LAST:OWN], expected[item], rtol=1e-4, atol=1e-6)
 
@@ -102,7 +113,7 @@ def test_own_picks_are_counted_by_place():
 
 
 def test_an_instant_is_not_known_to_itself():
-    log = [(2, 100, -1), (3, 100, 0), (4, 200, 1)]
+    log = [(2, 100, -1, 0), (3, 100, 0, 1), (4, 200, 1, 2)]
     own_nm = np.zeros((2, SIZES.own_events), np.int32)
     lists = built(log).lists(np.asarray([100, 101]), own_nm, np.zeros(2, np.int32))
     assert listed(lists, 0) == {}
@@ -129,14 +140,15 @@ def test_event_by_event_gives_the_bits_of_all_at_once(part):
     time_n, own_nm, position_n = questions(5, n=60, span=20_000)
     whole = built(log).lists(time_n, own_nm, position_n)
     live = Memory(ROWS, events=8)
-    item_n, at_n, before_n = columns(log)
+    log_columns = columns(log)
+    at_n = log_columns[1]
     seen = 0
     for n in range(len(time_n)):
         # All that happened before, and at times a few events of later: those are passed over.
         until = int(np.searchsorted(at_n, time_n[n])) + (n % 3)
         while seen < min(until, len(log)):
             end = min(seen + part, until, len(log))
-            live.observe(item_n[seen:end], at_n[seen:end], before_n[seen:end])
+            live.observe(*(column[seen:end] for column in log_columns))
             seen = end
         one = live.lists(time_n[n : n + 1], own_nm[n : n + 1], position_n[n : n + 1])
         np.testing.assert_array_equal(one.item_ids_nk[0], whole.item_ids_nk[n])
@@ -172,7 +184,7 @@ def test_a_weak_neighbour_gives_way():
     rows, kept = 40, SIZES.followers
     log, number = [], 0
     for other in [3] * 5 + list(range(4, 4 + 2 * kept)) + [3] * 5:
-        log += [(2, 10 * number, -1), (other, 10 * number + 1, number)]
+        log += [(2, 10 * number, -1, 0), (other, 10 * number + 1, number, 1)]
         number += 2
     own_nm = np.zeros((1, SIZES.own_events), np.int32)
     own_nm[0, 0] = 2
@@ -186,8 +198,8 @@ def test_a_weak_neighbour_gives_way():
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([(2, 5, -1), (3, 4, -1)], "time_n: goes back to before 5"),
-        ([(2, 5, -1), (ROWS, 6, -1)], f"item_ids_n: must be from 0 to {ROWS - 1}"),
+        ([(2, 5, -1, 0), (3, 4, -1, 0)], "time_n: goes back to before 5"),
+        ([(2, 5, -1, 0), (ROWS, 6, -1, 0)], f"item_ids_n: must be from 0 to {ROWS - 1}"),
     ],
 )
 def test_events_that_cannot_be_counted(events, message):
@@ -197,6 +209,6 @@ def test_events_that_cannot_be_counted(events, message):
 
 def test_time_does_not_go_back_between_observations():
     memory = Memory(ROWS)
-    memory.observe(*columns([(2, 5, -1)]))
+    memory.observe(*columns([(2, 5, -1, 0)]))
     with pytest.raises(ValueError, match="goes back to before 5"):
-        memory.observe(*columns([(2, 4, -1)]))
+        memory.observe(*columns([(2, 4, -1, 0)]))
