@@ -20,6 +20,7 @@ from hiertcn_jax.models.flat_gru import FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRUConfig
 from hiertcn_jax.models.hiertcn import HierTCNConfig
+from hiertcn_jax.models.hstu import HSTUConfig
 from hiertcn_jax.models.sasrec import SASRecConfig
 
 _BOTH_WAYS = 3
@@ -66,6 +67,8 @@ def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
         # Attention and its output, two gates, three inner products.
         products = 4 + 2 + 3 * config.feed_forward_factor
         return _attention(config, bucket.events, products), 0
+    if isinstance(config, HSTUConfig):
+        return _attention(config, bucket.events, 4 + 1, of_age=False), 0
     raise ValueError(f"model={config.name}: there is no formula for it")
 
 

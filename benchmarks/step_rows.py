@@ -37,6 +37,7 @@ ROWS = {
     "tcn_user": "chunks",
     "sasrec": "chunks",
     "esasrec": "chunks",
+    "hstu": "chunks",
     "hiertcn_grid": "grid",
     "hiergru_grid": "grid",
     "hiertcn_grid_tight": "tight",

@@ -79,8 +79,8 @@ def query_blocks(values_blc: Shaped[Array, "b l c"], block: int) -> Shaped[Array
 
 
 def key_blocks(
-    joined_bmc: Float[Array, "b m c"], reach: int, block: int
-) -> Float[Array, "b g m2 c"]:
+    joined_bmc: Shaped[Array, "b m c"], reach: int, block: int
+) -> Shaped[Array, "b g m2 c"]:
     """The keys each block of queries sees: its own, and the `reach` events before its first.
 
     Args:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.dense import Dense
@@ -59,8 +59,8 @@ def receptive_field(config: TCNConfig) -> int:
 
 
 def kept_tail(
-    joined_bmc: Float[Array, "b m c"], events_b: Int[Array, " b"], length: int
-) -> Float[Array, "b t c"]:
+    joined_bmc: Shaped[Array, "b m c"], events_b: Int[Array, " b"], length: int
+) -> Shaped[Array, "b t c"]:
     """The last `length` inputs of each lane, which the next row reads.
 
     Args:

@@ -21,6 +21,7 @@ from hiertcn_jax.models.flat_gru import FlatGRU, FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCN, FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRU, HierGRUConfig
 from hiertcn_jax.models.hiertcn import HierTCN, HierTCNConfig
+from hiertcn_jax.models.hstu import HSTU, HSTUConfig
 from hiertcn_jax.models.memory import MemoryModel, MemoryModelConfig
 from hiertcn_jax.models.sasrec import SASRec, SASRecConfig
 from hiertcn_jax.settings import Field, fields_of, one_of
@@ -64,6 +65,7 @@ MODELS = {
     "tcn_user": Kind(FlatTCN, FlatTCNConfig),
     "sasrec": Kind(SASRec, SASRecConfig),
     "esasrec": Kind(ESASRec, ESASRecConfig),
+    "hstu": Kind(HSTU, HSTUConfig),
     "memory": Kind(MemoryModel, MemoryModelConfig),
 }
 

@@ -63,6 +63,7 @@ def test_the_report_has_every_row_and_figure(report):
         ("tcn_user", 0),
         ("sasrec", 0),
         ("esasrec", 0),
+        ("hstu", 0),
         ("hiertcn_grid", 10),
         ("hiergru_grid", 10 * 20),
         ("hiertcn_grid_tight", 10),
@@ -80,7 +81,7 @@ def test_only_real_events_count(report):
     assert grid["useful_slots"] == pytest.approx(grid["events_per_step"] / slots, abs=0.5 / slots)
 
 
-@pytest.mark.parametrize("name", ["hiergru", "gru_user", "tcn_user", "sasrec", "esasrec"])
+@pytest.mark.parametrize("name", ["hiergru", "gru_user", "tcn_user", "sasrec", "esasrec", "hstu"])
 def test_models_are_as_large_as_hiertcn(name):
     hiertcn = HierTCNConfig()
     config = equal_config(name, hiertcn)

@@ -129,3 +129,32 @@ def esasrec(params, config, table_vd, sequence):
             gate = sigmoid(dense(block["feed_forward_gate"], x))
             layer[t] = x + gate * dense(block["outer"], inner)
     return [prediction(params, config, x) for x in layer]
+
+
+def _plain_norm(x):
+    return (x - x.mean()) / np.sqrt(x.var() + 1e-6)
+
+
+def hstu(params, config, table_vd, sequence, seconds):
+    layer = _inputs(params, config, table_vd, sequence)
+    input_seconds = [0, *seconds[:-1]]
+    heads, window = config.attention_heads, config.attention_window
+    for number in range(config.attention_blocks):
+        block = params[f"block_{number}"]
+        parts = [dense(block["join"], _plain_norm(x)) for x in layer]
+        split = [np.split(part * sigmoid(part), 4) for part in parts]
+        age_bias, span_bias = (np.asarray(block[name], float) for name in ("age_bias", "span_bias"))
+        for t in range(len(layer)):
+            gate, _, _, query = split[t]
+            out = np.zeros((heads, len(query) // heads))
+            for i in range(max(0, t - window + 1), t + 1):
+                span = int(np.log(max(abs(seconds[t] - input_seconds[i]), 1)) / 0.301)
+                bias = age_bias[t - i] + span_bias[min(span, 128)]
+                _, key, value, _ = split[i]
+                for a in range(heads):
+                    own = (np.split(part, heads)[a] for part in (query, key, value))
+                    q, k, v = own
+                    score = q @ k + bias
+                    out[a] += score * sigmoid(score) / window * v
+            layer[t] = layer[t] + dense(block["output"], gate * _plain_norm(out.ravel()))
+    return [prediction(params, config, x) for x in layer]

@@ -15,7 +15,7 @@ from hiertcn_jax.models.sasrec import SASRecConfig
 from hiertcn_jax.settings import fields_of
 from tests.models import plain_hiertcn, plain_models
 from tests.models.options import ITEMS, NEEDED, SMALL
-from tests.packing import pack
+from tests.packing import pack, seconds_of
 
 CHUNK = Bucket(3, 5, 3)
 
@@ -26,6 +26,7 @@ BASELINES = {
     "hiergru": {},
     "sasrec": {},
     "esasrec": {},
+    "hstu": {},
 }
 OPTIONS = {
     "gru_layers": {"name": "gru_user", "gru_layers": 2, "normalize": "prediction"},
@@ -35,6 +36,8 @@ OPTIONS = {
     "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
     "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
     "esasrec_narrow": {"name": "esasrec", "attention_window": 3, "feed_forward_factor": 1},
+    "hstu_narrow": {"name": "hstu", "attention_window": 3, "attention_blocks": 1},
+    "hstu_cosine": {"name": "hstu", "normalize": "both", "temperature": 0.5},
 }
 
 
@@ -100,6 +103,8 @@ def plain(config, user):
         return plain_hiertcn.predictions(params, config, table_vd, [whole], [0.0], long_term=False)
     if config.name == "hiergru":
         return plain_models.hiergru(params, config, table_vd, sessions)
+    if config.name == "hstu":
+        return plain_models.hstu(params, config, table_vd, whole, seconds_of(user))
     return getattr(plain_models, config.name)(params, config, table_vd, whole)
 
 
@@ -262,7 +267,7 @@ def test_a_setting_that_several_models_have_is_the_same_for_all():
 
 def test_a_model_has_its_own_settings_alone():
     assert models_with("pooling") == ("hiertcn",)
-    assert models_with("attention_dim") == ("sasrec", "esasrec")
+    assert models_with("attention_dim") == ("sasrec", "esasrec", "hstu")
     assert models_with("kernel_size") == ("hiertcn", "tcn_session", "tcn_user")
     assert models_with("dropout") == tuple(MODELS)
     assert models_with("gru_colour") == ()

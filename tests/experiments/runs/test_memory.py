@@ -18,8 +18,13 @@ MODES = {
     "dense": ("--loss=cross_entropy",),
     "rows": ("--item_mode=rows",),
     "own": ("--loss=bpr", "--own_negatives", "--negatives=uniform:4"),
+    "hstu": (
+        "--model=hstu", "--attention_dim=4", "--attention_window=3", "--normalize=both",
+        "--temperature=0.05", "--noitem_bias", "--own_negatives", "--negatives=uniform:4",
+        "--nologq", "--item_mode=rows",
+    ),
     "alone": ("--model=memory", "--loss=cross_entropy"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", MODES)
