@@ -40,7 +40,8 @@ from experiments.comparison.tables import (
     rich_table,
 )
 from experiments.flags import run_flags as flags_lib
-from experiments.judging.results import print_table, write_json, write_table
+from experiments.judging.result_tables import LEGEND, print_table
+from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_comparison
 from experiments.runs.bad_steps import NonFiniteError
@@ -213,6 +214,8 @@ def _print(tables: list[TextTable], header: dict[str, Any]) -> None:
     for table in tables:
         print()
         print_table(rich_table(table))
+    print()
+    print(LEGEND)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from experiments.flags.place_flags import (
     read_place,
 )
 from experiments.judging.config import MaskSeen
-from experiments.judging.results import metrics_table, print_table, table_path, write_ranks
+from experiments.judging.result_tables import print_results
+from experiments.judging.results import table_path, write_ranks
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_evaluation
 from experiments.processes.cluster import ClusterError, joined
@@ -123,13 +124,13 @@ def _evaluate(settings: Settings) -> None:
     if not processes.is_first():
         return
     # First of all: whatever cannot be written, the work was not for nothing.
-    title = f"{settings.workdir}, {settings.split.name.lower()}, checkpoint of step {restored.step}"
-    print_table(metrics_table({restored.config.name: evaluation.metrics}, title))
+    title = f"{settings.workdir}, checkpoint of step {restored.step}"
+    print_results(title, settings.split, {restored.config.name: evaluation.metrics})
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)
     path = write_result(settings.workdir, restored, data, settings.split, evaluation)
-    if path.stem != settings.split.name.lower():
-        print(f"not the run's own settings: written to {path}")
+    own = path.stem == settings.split.name.lower()
+    print(f"written to {path}" + ("" if own else ": not the run's own settings"))
     if settings.slices:
         fit_on, mask_seen = restored.configs["train"]["fit_on"], restored.evaluation.mask_seen
         scoring = Scoring(settings.split, fit_on, mask_seen)

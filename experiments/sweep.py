@@ -35,7 +35,8 @@ from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
 from experiments.flags.run_flags import run_lines
 from experiments.judging.rankers import make_ranker
-from experiments.judging.results import print_table, write_json
+from experiments.judging.result_tables import print_table
+from experiments.judging.results import write_json
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir, write_text

@@ -22,7 +22,7 @@ from data_pipelines.synthetic import Variant
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.place_flags import define_cluster_flags, read_cluster
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
-from experiments.judging.results import metrics_table, print_table
+from experiments.judging.result_tables import print_results
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.config import RunConfig, TrainConfig
@@ -125,8 +125,7 @@ def _evaluate(settings: Settings, data: Data) -> None:
         settings.run.model.name: evaluation.metrics,
         "popularity": evaluate_ranker(popularity, data, Split.TEST, mask_seen).metrics,
     }
-    title = f"{settings.workdir}, test, checkpoint of step {restored.step}"
-    print_table(metrics_table(rows, title))
+    print_results(f"{settings.workdir}, checkpoint of step {restored.step}", Split.TEST, rows)
     write_result(settings.workdir, restored, data, Split.TEST, evaluation)
 
 

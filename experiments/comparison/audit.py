@@ -36,7 +36,8 @@ from experiments.comparison.audit_checks import (
 from experiments.comparison.audit_fits import check_batches, check_causal, check_ranker_fit, fit
 from experiments.comparison.cells import Cell, Comparison, cell_config, cell_ranker
 from experiments.comparison.scorers import model_scorer, ranker_scorer
-from experiments.judging.results import print_table, write_json
+from experiments.judging.result_tables import print_table
+from experiments.judging.results import write_json
 from experiments.runs.restore import restore_run
 
 _EVENTS = 32

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import polars as pl
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from experiments.comparison.summary import AVERAGES, Row, best_mean
+from experiments.judging.result_tables import result_table
 from hiertcn_jax.scoring.metric_sums import GROUPS
 from hiertcn_jax.scoring.metrics import METRICS
 
@@ -88,16 +88,12 @@ def _interval(line: dict[str, Any]) -> str:
 
 
 def rich_table(table: TextTable) -> Table:
-    """For a terminal of 120 columns: seven metrics with their deviations fit beside a name."""
-    made = Table(
-        title=table.title, box=box.SIMPLE, padding=0, show_edge=False, title_justify="left"
-    )
-    for place, column in enumerate(table.columns):
-        made.add_column(column, justify="right" if place else "left", overflow="fold")
+    """For a terminal of 80 columns: a deviation stands below its mean."""
+    made = result_table({name: place == 0 for place, name in enumerate(table.columns)}, table.title)
     for at, row in enumerate(table.rows):
         made.add_row(
             *(
-                Text(text.replace(" ± ", "±"), "bold" if (at, place) in table.best else "")
+                Text(text.replace(" ± ", "\n±"), "bold" if (at, place) in table.best else "")
                 for place, text in enumerate(row)
             )
         )

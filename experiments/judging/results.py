@@ -1,4 +1,4 @@
-"""Results as people read them (tables) and as programs do (JSON, Parquet)."""
+"""Results as programs read them: JSON, Parquet, CSV."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.parquet import read_parquet
@@ -17,45 +14,6 @@ from experiments.runs.data import Data
 from experiments.runs.files import whole_file, write_text
 
 _RANKS = ["user_id", "session", "position", "item_id", "rank"]
-
-_COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
-
-
-def metrics_table(rows: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    """One row for each model and group (all, first, next), micro averages over events.
-
-    Where there are impressions, the same once more within what was shown.
-
-    Args:
-      rows: Evaluation JSON by model.
-      title: Above the table.
-    """
-    table = Table(title=title)
-    for column in ("model", "events of", "events", *_COLUMNS):
-        table.add_column(column, justify="left" if column in ("model", "events of") else "right")
-    for model, metrics in _with_shown(rows).items():
-        for group in ("all", "first", "next"):
-            values = metrics[group]
-            cells = ["-" if values[name] is None else f"{values[name]:.4f}" for name in _COLUMNS]
-            table.add_row(model, group, f"{values['events']:,}", *cells)
-        table.add_section()
-    return table
-
-
-def _with_shown(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    shown = {
-        f"{model} (shown)": values["shown"] for model, values in rows.items() if "shown" in values
-    }
-    return {**rows, **shown}
-
-
-def print_table(table: Table) -> None:
-    """Prints a table whole: wider than a narrow or unknown terminal rather than cut off."""
-    # A title holds a path, which may look like markup.
-    table.title = None if table.title is None else Text(str(table.title))
-    console = Console()
-    console.width = max(console.width, 120)
-    console.print(table)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from experiments.flags.place_flags import DataPlace
 from experiments.judging import evaluation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import evaluate_ranker, fitted_histories, rank_of
-from experiments.judging.results import metrics_table
+from experiments.judging.result_tables import metrics_table
 from experiments.judging.shown_lists import ShownRanks
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.baselines.popularity import Popularity
@@ -169,9 +169,9 @@ def test_rankers_are_scored_within_what_was_shown(shown_data):
 
 def test_the_table_has_both(shown_data, trained):
     metrics = json.loads((trained / "test.json").read_text())
-    table = metrics_table({"hiertcn": metrics}, "")
+    table = metrics_table({"hiertcn": metrics})
     names = list(table.columns[0].cells)
-    assert names == ["hiertcn"] * 3 + ["hiertcn (shown)"] * 3
+    assert names == ["hiertcn", "", "", "hiertcn (shown)", "", ""]
     assert list(table.columns[2].cells)[3] == f"{metrics['shown']['all']['events']:,}"
 
 
