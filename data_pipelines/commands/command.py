@@ -14,7 +14,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -51,6 +52,37 @@ class StoppedError(SystemExit):
         self.signal_number = signal_number
         self.by_all = by_all
         self.line = " ".join(["stopped by", signal.Signals(signal_number).name, where]).strip()
+
+
+_signals: list[StoppedError] = []
+"""What the handlers of signals have raised."""
+
+
+def stop_that_caused(error: BaseException) -> StoppedError | None:
+    """The stop that an error comes from; None if it has another cause.
+
+    Libraries catch what a signal raises and raise an error of their own: Orbax does while it reads
+    arrays, and TensorStore's native code keeps nothing of the first. So after a signal every error
+    is taken for its result, except an error of the system, such as a full disk, that does not
+    follow from it.
+    """
+    if isinstance(error, StoppedError):
+        return error
+    causes = list(_causes(error))
+    # Libraries may set their own handler for SIGINT, as Polars does while it reads.
+    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        return StoppedError(signal.SIGINT)
+    follows = any(cause is stopped for cause in causes for stopped in _signals)
+    if not _signals or (any(isinstance(cause, OSError) for cause in causes) and not follows):
+        return None
+    return _signals[0]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it, the last one first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def run_command(
@@ -95,20 +127,27 @@ def run_command(
         end = _StoppedEnd()
         try:
             main(configs[0])
-        except (StoppedError, KeyboardInterrupt) as error:
-            # Libraries may set their own handler for SIGINT, as Polars does while it reads.
-            stopped = error if isinstance(error, StoppedError) else StoppedError(signal.SIGINT)
+        except (Exception, StoppedError, KeyboardInterrupt) as error:
+            stopped = _stop_or_fail(error, mendable)
             again = f"; go on with: {shlex.join(sys.orig_argv)}" if goes_on else ""
             print(f"{stopped.line}{again}", file=sys.stderr)
             end.code = 128 + stopped.signal_number
             sys.exit(end.code)
-        except mendable as error:
-            fail(error, 1)
         for number in _STOPS:
             signal.signal(number, end_at_once)
 
     app.run(guarded, flags_parser=parse)
     sys.exit(0)
+
+
+def _stop_or_fail(error: BaseException, mendable: tuple[type[Exception], ...]) -> StoppedError:
+    """The stop that caused an error; other errors end the command."""
+    stopped = stop_that_caused(error)
+    if stopped is not None:
+        return stopped
+    if isinstance(error, mendable):
+        fail(error, 1)
+    raise error
 
 
 def _answer_questions(arguments: Sequence[str]) -> None:
@@ -154,6 +193,8 @@ def _silence_libraries() -> None:
         if isinstance(unraisable.exc_value, StoppedError):
             _stop_a_moment_later(unraisable.exc_value)
             return
+        if _signals:
+            return  # Something that the signal left half done.
         late = inspect.iscoroutine(unraisable.object)  # A read that failed after the first one.
         if not late and str(unraisable.exc_value) != "Event loop is closed":
             sys.__unraisablehook__(unraisable)
@@ -168,7 +209,7 @@ def _stop_a_moment_later(stopped: StoppedError) -> None:
     """
 
     def stop(number: int, frame: object) -> NoReturn:
-        raise StoppedError(stopped.signal_number)
+        _raise_stop(stopped.signal_number)
 
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -177,7 +218,14 @@ def _stop_a_moment_later(stopped: StoppedError) -> None:
 def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
     # A second signal means that the user doesn't want to wait for the clean-up.
     signal.signal(signal_number, end_at_once)
-    raise StoppedError(signal_number)
+    _raise_stop(signal_number)
+
+
+def _raise_stop(signal_number: int) -> NoReturn:
+    # Such as those about coroutines that nobody awaits any more.
+    warnings.simplefilter("ignore")
+    _signals.append(StoppedError(signal_number))
+    raise _signals[-1]
 
 
 class _StoppedEnd:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 
-from data_pipelines.commands.command import StoppedError, one_line
+from data_pipelines.commands.command import StoppedError, one_line, stop_that_caused
 
 BEAT_SECONDS = 2.0
 """Between two signs of life."""
@@ -85,15 +85,15 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
             closing.enter_context(contextlib.redirect_stdout(nowhere))
         try:
             yield
-        except StoppedError as stopped:
-            if stopped.by_all:
-                # JAX ends its service: no sign of life may be under way then.
-                watch.end()
-                # Here, since a stopped command leaves without what JAX does at its end.
-                jax.distributed.shutdown()
-                raise
-            watch.leave(stopped.line, int(str(stopped.code)))
-        except Exception as error:
+        except (Exception, StoppedError) as error:
+            if stopped := stop_that_caused(error):
+                if stopped.by_all:
+                    # JAX ends its service: no sign of life may be under way then.
+                    watch.end()
+                    # Here, since a stopped command leaves without what JAX does at its end.
+                    jax.distributed.shutdown()
+                    raise stopped
+                watch.leave(stopped.line, int(str(stopped.code)))
             reason = one_line(str(error) or repr(error))
             if isinstance(error, jax.errors.JaxRuntimeError) and not _OWN.search(reason):
                 _wait_for_word(f"{watch.name}: {reason}")

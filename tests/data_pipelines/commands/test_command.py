@@ -159,6 +159,96 @@ def test_an_interrupt_that_a_library_caught_stops_too():
     assert (result.returncode, result.stderr) == (130, "stopped by SIGINT\n")
 
 
+_FAILS_AFTER_A_SIGNAL = """
+import asyncio
+import errno
+import signal
+from data_pipelines.commands.command import run_command
+
+def is_stopped():
+    signal.raise_signal(signal.SIGTERM)
+
+def library_raises_its_own():  # As Orbax does while it reads an array.
+    try:
+        is_stopped()
+    except BaseException as error:
+        raise Exception("cannot be read") from error
+
+def library_forgets_the_first():  # As native code does.
+    try:
+        is_stopped()
+    except BaseException:
+        pass
+    raise RuntimeError("Slice is not concrete")
+
+def we_raise_our_own():
+    try:
+        library_raises_its_own()
+    except Exception as error:
+        raise ValueError("/run/1: state cannot be read") from error
+
+def clean_up_fails():
+    try:
+        is_stopped()
+    finally:
+        raise OSError(errno.ENOENT, "nothing to remove")
+
+def a_task_fails():
+    async def read():
+        library_raises_its_own()
+    asyncio.run(read())
+
+def disk_is_full_later():
+    try:
+        is_stopped()
+    except BaseException:
+        pass
+    raise OSError(errno.ENOSPC, "disk full")
+
+def disk_is_full_too_late():  # Said of a run that stopped by itself, and could not save.
+    from data_pipelines.commands.command import StoppedError
+    try:
+        raise StoppedError(signal.SIGTERM, "at step 3, which is saved")
+    finally:
+        raise ValueError("step 3 cannot be written")
+
+run_command(lambda: None, lambda settings: {case}(), (OSError, ValueError))
+"""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "is_stopped",
+        "library_raises_its_own",
+        "library_forgets_the_first",
+        "we_raise_our_own",
+        "clean_up_fails",
+        "a_task_fails",
+    ],
+)
+def test_errors_that_follow_from_a_signal_are_that_signal(case):
+    result = _run(_FAILS_AFTER_A_SIGNAL.format(case=case))
+    assert (result.returncode, result.stderr) == (143, "stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("disk_is_full_later", "error: [Errno 28] disk full\n"),
+        ("disk_is_full_too_late", "error: step 3 cannot be written\n"),
+    ],
+)
+def test_other_errors_after_a_signal_are_told(case, line):
+    result = _run(_FAILS_AFTER_A_SIGNAL.format(case=case))
+    assert (result.returncode, result.stderr) == (1, line)
+
+
+def _run(script):
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_how_to_go_on_is_said_where_one_can(kind, goes_on):
