@@ -3,10 +3,11 @@
     python -m tests.hostile.fuzz_readers DIRECTORY -runs=100000 -seed=1
 
 Inputs start from odd files that are whole; what reaches new code is kept in DIRECTORY/corpus. The
-other arguments are libFuzzer's. Prints how often each outcome was reached.
+other arguments are libFuzzer's. Prints how often each outcome was reached, and its peak memory.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from random import Random
@@ -32,6 +33,12 @@ def write_corpus(directory: Path) -> None:
             (directory / str(seed)).write_bytes(bytes(kinds) + log.data)
 
 
+def _peak_mb() -> float:
+    """The most memory that this program held."""
+    (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) / 1024
+
+
 def main() -> None:
     """Fuzzes until the runs are done, or an input is neither read right nor refused in one line."""
     program, directory, *arguments = sys.argv
@@ -46,7 +53,8 @@ def main() -> None:
         test_readers.check(Path(directory).absolute() / name, data[1:], separator, outcomes)
         done[0] += 1
         if done[0] == runs:
-            print(json.dumps({"inputs": runs, "outcomes": outcomes.counts}), flush=True)
+            said = {"inputs": runs, "outcomes": outcomes.counts, "peak_mb": _peak_mb()}
+            print(json.dumps(said), flush=True)
 
     atheris.Setup([program, *arguments, str(corpus)], check)
     atheris.Fuzz()
