@@ -92,7 +92,7 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
                     watch.end()
                     # Here, since a stopped command leaves without what JAX does at its end.
                     jax.distributed.shutdown()
-                    raise stopped
+                    raise
                 watch.leave(stopped.line, int(str(stopped.code)))
             reason = one_line(str(error) or repr(error))
             if isinstance(error, jax.errors.JaxRuntimeError) and not _OWN.search(reason):
