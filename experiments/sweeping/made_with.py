@@ -11,8 +11,8 @@ from experiments.runs.data import Data
 from experiments.sweeping.space import Space
 from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.optimizer import OptimizerConfig
-from hiertcn_jax.models import MODELS, fields_of_models, model_config
-from hiertcn_jax.models.earlier_configs import SETTINGS_OF_ALL
+from hiertcn_jax.models import fields_of_models, model_config
+from hiertcn_jax.models.earlier_configs import settings_of_others
 from hiertcn_jax.saving.checkpoint import config_differences, unknown_fields
 from hiertcn_jax.settings import fields_of
 
@@ -58,7 +58,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     default = RunConfig(
         model_config(name), LossConfig(), OptimizerConfig(), TrainConfig(), EvalConfig()
     )
-    others = SETTINGS_OF_ALL - {field.name for field in fields_of(MODELS[name].config)}
+    others = settings_of_others(name, there)
     there = {flag: text for flag, text in there.items() if flag not in others}
     defaults = _by_name(run_lines(default))
     unknown = unknown_fields({"flags": there}, {"flags": defaults | here})

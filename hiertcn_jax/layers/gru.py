@@ -12,7 +12,6 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -129,6 +128,25 @@ def recurrent_weights(module: nn.Module, features: int) -> tuple[Array, Array]:
     )
 
 
+def gap_decay(
+    module: nn.Module, config: SessionGRUConfig, gap_hours_bs: Float[Array, "b s"]
+) -> Float[Array, "b s"]:
+    """What a state over sessions is multiplied by after each gap.
+
+    Args:
+      module: Gets the parameter of a learned tau.
+      config: Uses `gap_decay` and `gap_decay_hours`.
+      gap_hours_bs: Hours since the previous session.
+    """
+    if config.gap_decay == "none":
+        return jnp.ones_like(gap_hours_bs)
+    hours = jnp.float32(config.gap_decay_hours)
+    if config.gap_decay == "learned":
+        # exp keeps tau positive whatever the optimizer does.
+        hours = jnp.exp(module.param("log_tau_hours", lambda _: jnp.log(hours)))
+    return jnp.exp(-gap_hours_bs / hours)
+
+
 class SessionGRU(nn.Module):
     """A stack of GRU layers, with decay over the gap between sessions.
 
@@ -159,7 +177,7 @@ class SessionGRU(nn.Module):
         Returns:
           The state after the row, and the state that each slot's predictions read.
         """
-        decay_bs = self._decay(gap_hours_bs)
+        decay_bs = gap_decay(self, self.config, gap_hours_bs)
         inputs_bsd = pooled_bsd
         last, held = [], []
         for layer, layer_state_bh in enumerate(
@@ -171,12 +189,3 @@ class SessionGRU(nn.Module):
             last.append(layer_state_bh)
             held.append(held_bsh)
         return jnp.concatenate(last, axis=-1), jnp.concatenate(held, axis=-1)
-
-    def _decay(self, gap_hours_bs: jax.Array) -> jax.Array:
-        if self.config.gap_decay == "none":
-            return jnp.ones_like(gap_hours_bs)
-        hours = jnp.float32(self.config.gap_decay_hours)
-        if self.config.gap_decay == "learned":
-            # exp keeps tau positive whatever the optimizer does.
-            hours = jnp.exp(self.param("log_tau_hours", lambda _: jnp.log(hours)))
-        return jnp.exp(-gap_hours_bs / hours)

@@ -3,7 +3,7 @@
 0.1.0    every config had the settings of all models, those of 98b32ca, whichever model it was of
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hiertcn_jax.config import ModelConfig
@@ -32,6 +32,23 @@ SETTINGS_OF_ALL = frozenset(
 """What a config of 0.1.0 had of models besides what all of them share."""
 
 
+_SINCE_0_1_0 = {"hiergru": frozenset({"gap_decay", "gap_decay_hours"})}
+"""Settings that models have got since: 0.1.0 saved them of all, and these models ignored them."""
+
+
+def settings_of_others(name: str, saved: Iterable[str]) -> frozenset[str]:
+    """What is left out of a saved config, because it was of other models when it was saved.
+
+    Args:
+      name: The model's.
+      saved: The names of the settings that were saved.
+    """
+    own = {field.name for field in fields_of(MODELS[name].config)}
+    if set(saved) >= SETTINGS_OF_ALL:
+        own -= _SINCE_0_1_0.get(name, frozenset())
+    return SETTINGS_OF_ALL - own
+
+
 def without_other_models(saved: Mapping[str, Any]) -> dict[str, Any]:
     """A saved config without the settings that 0.1.0 saved of other models.
 
@@ -41,8 +58,7 @@ def without_other_models(saved: Mapping[str, Any]) -> dict[str, Any]:
     name = saved.get("name")
     if not isinstance(name, str) or name not in MODELS:
         return dict(saved)
-    own = {field.name for field in fields_of(MODELS[name].config)}
-    others = SETTINGS_OF_ALL - own
+    others = settings_of_others(name, saved)
     return {setting: value for setting, value in saved.items() if setting not in others}
 
 

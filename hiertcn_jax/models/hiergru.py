@@ -5,10 +5,11 @@ Hierarchical Recurrent Neural Networks (HRNN), RecSys 2017 (arXiv 1706.04148). F
 events x_{m,1..n_m}:
 
     c_0      = learned start state, initialised to 0
-    s_{m,1}  = tanh(W_init c_{m-1} + b_init)
+    s_{m,1}  = tanh(W_init c~_{m-1} + b_init)
     s_{m,t}  = GRU_session(s_{m,t-1}, x_{m,t-1})           hiergru_feed=init
-    s_{m,t}  = GRU_session(s_{m,t-1}, [x_{m,t-1}, c_{m-1}])  hiergru_feed=all
-    c_m      = GRU_user(c_{m-1}, s_{m,n_m + 1})
+    s_{m,t}  = GRU_session(s_{m,t-1}, [x_{m,t-1}, c~_{m-1}])  hiergru_feed=all
+    c_m      = GRU_user(c~_{m-1}, s_{m,n_m + 1})
+    c~_m     = c_m * exp(-gap_{m+1} / tau)                   --gap_decay, as in HierTCN; none: c_m
     u_{m,t}  = W s_{m,t} + b
 
 The paper predicts from the second event of a session on; s_{m,1} predicts the first here. Each
@@ -25,14 +26,14 @@ from jaxtyping import Array, Bool, Float
 
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.layers.gru import GRUConfig, GRUStep
+from hiertcn_jax.layers.gru import GRUStep, SessionGRUConfig, gap_decay
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
 from hiertcn_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class HierGRUConfig(GRUConfig):
+class HierGRUConfig(SessionGRUConfig):
     """The settings of the hierarchical GRU; both levels have `gru_layers` of `gru_dim`."""
 
     name: Literal["hiergru"] = "hiergru"
@@ -110,7 +111,7 @@ class HierGRUStep(nn.Module):
 
     @nn.compact
     def __call__(
-        self, carry: tuple[Array, Array], inputs: tuple[Array, Array, Array, Array, Array]
+        self, carry: tuple[Array, Array], inputs: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], Array]:
         """Takes both levels from one event to the next.
 
@@ -124,7 +125,7 @@ class HierGRUStep(nn.Module):
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         session_bh, user_bh = carry
-        gates_bg, is_event_b, starts_session_b, starts_user_b, start_bh = inputs
+        gates_bg, is_event_b, starts_session_b, starts_user_b, decay_b, start_bh = inputs
         if config.hiergru_feed == "all":
             gates_bg += Dense(gates_bg.shape[-1], use_bias=False, dtype=dtype, name="feed")(
                 user_bh[:, -config.gru_dim :]
@@ -138,6 +139,7 @@ class HierGRUStep(nn.Module):
         user_bh = StackedStep(config, name="user")(
             user_bh, user_gates_bg, starts_session_b, starts_user_b, start_bh
         )
+        user_bh *= decay_b[:, None]
         begun_bh = Dense(session_bh.shape[-1], dtype=dtype, name="session_start")(
             user_bh[:, -config.gru_dim :]
         ).astype(jnp.float32)
@@ -174,6 +176,9 @@ class HierGRU(SequenceModel):
         """The predictions of a row; see `SequenceModel.run`."""
         config = self.config
         is_event_bl = context.is_event_bl
+        starts_session_bl = is_event_bl & (context.position_bl == 0)
+        decay_bs = gap_decay(self, config, context.gap_hours_bs)
+        decay_bl = jnp.take_along_axis(decay_bs, context.session_bl, axis=1)
         inputs_blc = Dropout(config.input_dropout)(previous_blc, train)
 
         # One product for all events: the gates' share of the items does not wait for the states.
@@ -185,7 +190,7 @@ class HierGRU(SequenceModel):
             HierGRUStep,
             variable_broadcast="params",
             split_rngs={"params": False},
-            in_axes=((1, 1, 1, 1, nn.broadcast),),
+            in_axes=((1, 1, 1, 1, 1, nn.broadcast),),
             out_axes=1,
         )
         (session_bh, user_bh), hidden_blh = scan(config, name="step")(
@@ -193,8 +198,9 @@ class HierGRU(SequenceModel):
             (
                 gates_blg,
                 is_event_bl,
-                is_event_bl & (context.position_bl == 0),
+                starts_session_bl,
                 is_event_bl & (context.user_position_bl == 0),
+                jnp.where(starts_session_bl, decay_bl, 1),
                 jnp.broadcast_to(start_h, carry.user_bh.shape),
             ),
         )

@@ -247,5 +247,5 @@ def _meetings(context: Context, seconds_bm: Int[Array, "b m"], window: int) -> M
     seconds_bgm = key_blocks(seconds_bm[..., None], reach, block)[..., 0]
     age_qm = np.arange(block)[:, None] + reach - np.arange(reach + block)
     near_qm = (age_qm >= 0) & (age_qm <= reach)
-    mask_bgqm = near_qm & (age_qm <= position_bgq[..., None])
+    mask_bgqm = jnp.asarray(near_qm) & (age_qm <= position_bgq[..., None])
     return Meetings(mask_bgqm, span_of(now_bgq[..., None] - seconds_bgm[:, :, None]))

@@ -35,6 +35,13 @@ OPTIONS = {
     "hiertcn_normalized": {"normalize": "prediction", "temperature": 0.5},
     "hiergru_layers": {"name": "hiergru", "gru_layers": 2},
     "hiergru_all": {"name": "hiergru", "hiergru_feed": "all", "gru_layers": 2},
+    "hiergru_fixed_decay": {"name": "hiergru", "gap_decay": "fixed", "gap_decay_hours": 50.0},
+    "hiergru_learned_decay": {
+        "name": "hiergru",
+        "gap_decay": "learned",
+        "gap_decay_hours": 50.0,
+        "gru_layers": 2,
+    },
     "hiergru_projection": {"name": "hiergru", "projection_dim": 7, "normalize": "prediction"},
     "gru_layers": {"name": "gru_user", "gru_layers": 2, "normalize": "prediction"},
     "gru_projection": {"name": "gru_session", "projection_dim": 7, "temperature": 0.5},

@@ -56,19 +56,24 @@ def _stack(params, config, gates, states):
         states[i] = gru(params[f"layer_{i}"], gates, states[i])
 
 
-def hiergru(params, config, table_vd, sessions):
+def hiergru(params, config, table_vd, user):
     step = params["step"]
-    user = np.split(np.asarray(params["start_state"], np.float64), config.gru_layers)
+    user_state = np.split(np.asarray(params["start_state"], np.float64), config.gru_layers)
     out = []
-    for session in sessions:
-        state = np.split(np.tanh(dense(step["session_start"], user[-1])), config.gru_layers)
+    tau = config.gap_decay_hours
+    if config.gap_decay == "learned":
+        tau = np.exp(np.float64(params["log_tau_hours"]))
+    for gap_hours, session in user:
+        if config.gap_decay != "none":
+            user_state[:] = [part * np.exp(-gap_hours / tau) for part in user_state]
+        state = np.split(np.tanh(dense(step["session_start"], user_state[-1])), config.gru_layers)
         for item in session:
             out.append(prediction(params, config, state[-1]))
             gates = dense(params["session_input"], embed(params, config, table_vd, item))
             if config.hiergru_feed == "all":
-                gates = gates + dense(step["feed"], user[-1])
+                gates = gates + dense(step["feed"], user_state[-1])
             _stack(step["session"], config, gates, state)
-        _stack(step["user"], config, dense(step["user_input"], state[-1]), user)
+        _stack(step["user"], config, dense(step["user_input"], state[-1]), user_state)
     return out
 
 

@@ -24,6 +24,9 @@ def test_every_model_has_its_own_of_what_was_saved(name):
     config = read_model_config(SAVED | {"name": name})
     assert type(config) is MODELS[name].config
     expected = {**SAVED, "name": name, "tcn_channels": tuple(SAVED["tcn_channels"])}
+    if name == "hiergru":
+        # 0.1.0 saved the flag, but this model had no decay.
+        expected |= {"gap_decay": "none", "gap_decay_hours": 168.0}
     for setting, value in config.to_dict().items():
         assert value == expected.get(setting, value), setting
     # Later models may have none of what 0.1.0 saved for all.
@@ -33,6 +36,8 @@ def test_every_model_has_its_own_of_what_was_saved(name):
 def test_what_0_1_0_saved_of_other_models_is_left_out():
     assert set(SAVED) > SETTINGS_OF_ALL
     assert read_model_config({"name": "hiergru", "pooling": "max"}) == HierGRUConfig()
+    later = {"name": "hiergru", "gap_decay": "fixed"}
+    assert read_model_config(later) == HierGRUConfig(gap_decay="fixed")
     assert read_model_config({"name": "sasrec", "attention_dim": 8}) == SASRecConfig(
         attention_dim=8
     )

@@ -31,6 +31,8 @@ BASELINES = {
 OPTIONS = {
     "gru_layers": {"name": "gru_user", "gru_layers": 2, "normalize": "prediction"},
     "gru_projection": {"name": "gru_session", "projection_dim": 7, "temperature": 0.5},
+    "hiergru_fixed": {"name": "hiergru", "gap_decay": "fixed", "gap_decay_hours": 3.0},
+    "hiergru_learned": {"name": "hiergru", "gap_decay": "learned", "hiergru_feed": "all"},
     "hiergru_all": {"name": "hiergru", "hiergru_feed": "all", "gru_layers": 2},
     # Reaches 2 events back in one block, and by rows of 5 events in blocks of 2.
     "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
@@ -50,8 +52,11 @@ def random_users(rng, users):
     """Users as lists of (gap_hours, item ids); items 1 (unknown) .. ITEMS - 1."""
     return [
         [
-            (0.0, rng.integers(1, ITEMS, rng.integers(1, 6)).tolist())
-            for _ in range(rng.integers(1, 5))
+            (
+                float(np.float32(rng.uniform(0, 9))) if number else 0.0,
+                rng.integers(1, ITEMS, rng.integers(1, 6)).tolist(),
+            )
+            for number in range(rng.integers(1, 5))
         ]
         for _ in range(users)
     ]
@@ -102,7 +107,7 @@ def plain(config, user):
     if config.name == "tcn_user":
         return plain_hiertcn.predictions(params, config, table_vd, [whole], [0.0], long_term=False)
     if config.name == "hiergru":
-        return plain_models.hiergru(params, config, table_vd, sessions)
+        return plain_models.hiergru(params, config, table_vd, user)
     if config.name == "hstu":
         return plain_models.hstu(params, config, table_vd, whole, seconds_of(user))
     return getattr(plain_models, config.name)(params, config, table_vd, whole)
