@@ -9,7 +9,7 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 
 
 def write_embeddings(directory, item_ids, width, seed=0, dtype="f4", ties=False):
-    """E.npy and E.txt: an item's row is a function of its id and the seed, wherever it stands.
+    """Writes E.npy and E.txt: an item's row depends only on its id and the seed.
 
     With ties, every third row is the same.
     """
@@ -22,7 +22,7 @@ def write_embeddings(directory, item_ids, width, seed=0, dtype="f4", ties=False)
 
 
 def given_embeddings(directory, rows, width, seed=0, dtype="f4", cache_bytes=1000, ties=False):
-    """Embeddings of a catalogue that stands in the file in another order, among other items."""
+    """Embeddings of a catalogue, from a file with another order and more items."""
     items = [f"item {row}" for row in range(FIRST_ITEM_ID, rows)]
     shuffled = np.random.default_rng(seed).permutation([*items, "other 1", "other 2"]).tolist()
     paths = write_embeddings(directory, shuffled, width, seed, dtype, ties)

@@ -56,7 +56,7 @@ def context(events, previous_start, session_start, time):
 
 
 def histories(log):
-    """The histories of a log; users without a session are left out."""
+    """The histories of a log, without users who have no session."""
     result = []
     for user in log:
         events = [event for session in user for event in session]

@@ -1,4 +1,4 @@
-"""Rankers that count: popularity in its kinds, item-kNN, Markov; each against a plain count."""
+"""Rankers that count: kinds of popularity, item-kNN, Markov; each compared with a plain count."""
 
 import itertools
 import math

@@ -28,7 +28,7 @@ STEP = {
 
 
 def sessions_of(log, time, causal):
-    """All fitted sessions as (items, end), in the order of their end, of equal ends as fitted."""
+    """All fitted sessions as (items, end), by end; equal ends in the order of fitting."""
     sessions = [([i for i, _ in session], session[-1][1]) for user in log for session in user]
     sessions.sort(key=lambda session: session[1])
     return [session for session in sessions if not causal or session[1] < time]
@@ -44,7 +44,7 @@ def last_position(items):
 
 
 def nearest(sessions, items, weight, time, cosine, recency_days, sample, neighbours):
-    """The most similar sessions as (similarity, items), of equal ones the last to end."""
+    """The most similar sessions as (similarity, items); of equal ones the last to end first."""
     candidates = [session for session in sessions if set(session[0]) & set(items)][-sample:]
     found = []
     for order, (other, end) in enumerate(candidates):

@@ -66,7 +66,7 @@ def test_scores_that_differ_by_less_than_float32_are_equal():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_seen_items_do_not_compete_but_the_target_does(seed):
-    """Against ranking what is left, with ties, infinite scores and the target among the seen."""
+    """Compared with ranking the rest: with ties, infinite scores, and the target among the seen."""
     rng = np.random.default_rng(seed)
     scores_v = rng.choice([-np.inf, 0.0, 1.0, 2.0], 12)
     seen_k = rng.choice(12, 6, replace=False)
@@ -81,14 +81,14 @@ def test_seen_items_do_not_compete_but_the_target_does(seed):
     "mask_seen, ranks", [("none", [3, 1]), ("session", [3, 1]), ("user", [1, 1])]
 )
 def test_what_is_masked_is_what_the_user_saw_before_the_event(mask_seen, ranks):
-    # Item 4 comes behind 2 and 3, which the session before had; then 2 is picked again.
+    # Item 4 comes after 2 and 3, which the previous session had; then 2 is picked again.
     ranker, _ = recorder([0, 0, 5, 4, 3, 2, 1])
     result = evaluate_ranker(ranker, data(HISTORY), Split.VALID, mask_seen)
     assert result.rank_n.tolist() == ranks
-    # Of the last session, item 5: before it 2, 3 and 4, none of them in the session.
+    # Item 5 of the last session: before it 2, 3 and 4, none of them in the session.
     result = evaluate_ranker(ranker, data(HISTORY), Split.TEST, mask_seen)
     assert result.rank_n.tolist() == [1 if mask_seen == "user" else 4]
-    # Within the session, item 2 was seen before 3 here.
+    # Within the session, here 2 was seen before 3.
     one = dataclasses.replace(
         HISTORY, session_lengths=np.array([6], np.int32), session_splits=np.array([1], np.uint8)
     )
@@ -113,7 +113,7 @@ def test_the_fitted_part_ends_before_what_is_held_out(fit_on, events):
 def test_every_known_event_of_the_split_is_ranked_in_its_context():
     ranker, contexts = recorder([0, 0, 5, 4, 3, 2, 1])
     result = evaluate_ranker(ranker, data(HISTORY), Split.VALID)
-    # The session 1, 4, 2: its first event is unknown, and in the context of the others.
+    # The session 1, 4, 2: its first event is unknown, but in the context of the others.
     assert result.events.position_n.tolist() == [1, 2]
     assert result.rank_n.tolist() == [3, 1]
     assert [(c.session_start, c.time, len(c.times_n)) for c in contexts] == [

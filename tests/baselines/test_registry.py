@@ -1,4 +1,4 @@
-"""What holds for every ranker: the protocol, causality, unknown items, empty contexts, settings."""
+"""Properties of every ranker: the protocol, causality, unknown items, empty contexts, settings."""
 
 import numpy as np
 import pytest
@@ -87,13 +87,13 @@ def test_later_events_do_not_move_a_causal_ranker(case, seed):
     full = scores(case, log, contexts)
     rng = np.random.default_rng(seed)
     for before, expected in zip(contexts[::3], full[::3], strict=True):
-        # From its time on, everything is of another item and later by up to a day.
+        # From that time on, all events have another item and are up to a day later.
         changed = [[later(session, before.time, rng) for session in user] for user in log]
         np.testing.assert_array_equal(scores(case, changed, [before])[0], expected)
 
 
 def later(session, time, rng):
-    """The session with other items from `time` on, put off together."""
+    """The session with other items from `time` on, all postponed by the same time."""
     delay = int(rng.integers(0, DAY))
     return [
         (item, at) if at < time else (int(rng.integers(2, ROWS)), at + delay)

@@ -29,6 +29,6 @@ def test_every_figure_of_an_evaluation(tmp_path):
     valid, train = splits["valid"], splits["train"]
     scored = valid["events"]["all"] - valid["unknown_items"]["all"]
     assert figures["scored_events"] == scored
-    # Every user of this log has sessions of every part; those of test lie behind valid.
+    # Every user of this log has sessions of every part; those of test come after valid.
     assert figures["read_events"] == train["events"]["all"] + valid["events"]["all"]
     assert figures["catalogue_items"] == data.manifest["counts"]["items"]

@@ -1,4 +1,4 @@
-"""The formula of FLOPs against the products in the traced step, and against XLA's own count."""
+"""The FLOPs formula compared with the products of the traced step, and with XLA's own count."""
 
 import math
 
@@ -14,7 +14,7 @@ from hiertcn_jax.models import model_config
 from hiertcn_jax.models.hiertcn import HierTCNConfig
 
 BUCKET = Bucket(4, 32, 8)
-"""128 slots are one chunk of the softmax, whose chunks are filled up; so are the grid's 400."""
+"""128 slots are one chunk of the softmax, whose chunks are padded; so are the grid's 400."""
 
 
 def row_of(name, negatives, **config):
@@ -64,7 +64,7 @@ def test_the_formula_counts_every_product_of_the_step(name, config):
 
 @pytest.mark.parametrize("name", ["hiertcn", "hiergru"])
 def test_xla_counts_little_more_in_a_step_without_loops(name, monkeypatch):
-    """What is no product is a few per cent; a step with loops shows their bodies once alone."""
+    """Other operations are a few per cent. XLA counts the body of a loop only once."""
 
     def xla_flops():
         row = row_of(name, negatives=2048)

@@ -1,4 +1,4 @@
-"""The padded grid: which events stand where, and that models compute on it what they do on rows."""
+"""The padded grid: where events are, and that models compute the same on it as on rows."""
 
 import itertools
 
@@ -20,7 +20,7 @@ LANES, SESSIONS, EVENTS = 3, 4, 6
 
 
 def log_of_unique_items(users=11, longest=EVENTS):
-    """Users none of whose events is on an item of another event: an item tells the event."""
+    """Users with a different item at every event, so that an item identifies its event."""
     generator, items = np.random.default_rng(5), itertools.count(FIRST_ITEM_ID)
     histories = Users()
     for user in range(users):
@@ -39,7 +39,7 @@ def log_of_unique_items(users=11, longest=EVENTS):
 
 
 def epoch(users, batches, per_lane):
-    """The batches of a grid until every user was there once."""
+    """The batches of a grid until every user has occurred once."""
     deal = Shuffled(len(users), LANES, 0)
     turns = -(-len(users) // LANES)
     sessions = [
@@ -53,7 +53,7 @@ def epoch(users, batches, per_lane):
 
 
 def predictions(model, params, batches, table_vd, lanes):
-    """The prediction at each event, by its item; that of its first time."""
+    """The prediction at each event, by its item, from its first occurrence."""
     apply, carry = jax.jit(model.apply), model.init_carry(lanes)
     found = {}
     for batch, _ in batches:
@@ -80,7 +80,7 @@ def test_a_model_computes_the_same_on_a_grid_as_on_rows(name, tight):
     params = jax.jit(packed.init)(
         jax.random.key(0), chunks[0].batch.with_embeddings(table_vd), packed.init_carry(2)
     )
-    # Start states and tokens are 0 at first: what is 0 would hide where it is taken.
+    # Start states and tokens begin at 0, which would hide where they are used.
     params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(2), x.shape), params)
     grid = grid_batches(users, LANES, SESSIONS, EVENTS, seed=0, tight=tight)
     expected = predictions(packed, params, chunks, table_vd, 2)
@@ -118,7 +118,7 @@ def test_every_session_has_a_slot_and_is_cut(tight):
             gap = 0 if place == 0 else (user.times[place] - user.times[place - 1]) / 3600
             np.testing.assert_allclose(batch.gap_hours_bs[lane, slot], gap, rtol=1e-6)
         for slot in range(SESSIONS):
-            # All lanes start a slot at one place, behind the longest session of the slot before.
+            # All lanes start a slot at one index, after the longest session of the slot before.
             starts = {start for at, start, _ in slots if at == slot}
             widest = [max(n for at, _, n in slots if at == before) for before in range(slot)]
             assert starts == {sum(widest) if tight else slot * EVENTS}

@@ -45,7 +45,7 @@ def test_rows_are_flat_as_their_worst_catalogue():
     }
     figures = compare(turns, (10, 1000))
     assert figures["rows_flatness"] == pytest.approx(0.05)
-    # Behind by 2 at 10 items, ahead by 2 at 1000: even at their geometric mean.
+    # Slower by 2 at 10 items, faster by 2 at 1000: equal at their geometric mean.
     assert figures["crossover_items"] == 100
 
 

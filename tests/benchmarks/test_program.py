@@ -1,4 +1,4 @@
-"""Costs of programs with loops: each figure is known from the program itself."""
+"""Costs of programs with loops, where each figure is known from the program."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ SQUARE = jnp.ones((32, 32))
 
 
 def products(times, inner=None):
-    """x @ x, so many times over; `inner` times in each of them."""
+    """Computes x @ x this many times; `inner` times in each of them."""
 
     def body(x, _):
         return (products(inner)(x) if inner else x @ SQUARE), None
@@ -30,7 +30,7 @@ def flops(function):
 def test_bodies_count_as_often_as_they_run(times, inner):
     one = 2 * 32**3
     runs = times * (inner or 1)
-    # The counter of a loop counts too, by a few operations each time.
+    # The loop's counter adds a few operations per iteration.
     assert runs * one <= flops(products(times, inner)) < runs * (one + 100)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of ranking: a small run, whose two cases have to agree."""
+"""The ranking benchmark: a small run, whose two cases must agree."""
 
 import json
 

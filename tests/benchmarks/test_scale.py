@@ -1,4 +1,4 @@
-"""The benchmark of scale on tiny sizes, and the log that it draws as it is read."""
+"""The scale benchmark on tiny sizes, and the log that it draws while reading."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The benchmark of long runs: what it sees, and what it holds against a run."""
+"""The benchmark of long runs: what it measures, and what makes it fail."""
 
 import json
 import mmap

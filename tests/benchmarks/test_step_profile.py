@@ -1,4 +1,4 @@
-"""Where the time of a step goes: what belongs to which part."""
+"""The step profile: which operations belong to which part."""
 
 import json
 

@@ -16,22 +16,22 @@ from data_pipelines.raw.times import TimeOptions
 HEADER = "user_id,item_id,timestamp"
 
 SMALL_TIMES = TimeOptions(unit="s", allow_odd=True)
-"""For logs whose times are a few seconds after 1970, which nobody's log has."""
+"""For logs whose times are a few seconds after 1970, which no real log has."""
 
 
 def small_times(columns: Columns | None = None, **changes) -> ReadOptions:
-    """How such a log is read."""
+    """Options that read such a log."""
     columns = dataclasses.replace(columns or Columns(), times=SMALL_TIMES)
     return ReadOptions(columns, **changes)
 
 
 def small_times_config(**changes) -> PrepareConfig:
-    """How such a log is prepared."""
+    """A config that prepares such a log."""
     return PrepareConfig(**{"time_unit": "s", "allow_odd_times": True, **changes})
 
 
 def write_csv(path: Path, *rows: str | bytes, header: str = HEADER) -> str:
-    """Writes a header and rows; gzipped where the name ends in .gz."""
+    """Writes a header and rows; gzipped if the name ends in .gz."""
     lines = [header.encode(), *(row.encode() if isinstance(row, str) else row for row in rows)]
     text = b"".join(line + b"\n" for line in lines)
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)

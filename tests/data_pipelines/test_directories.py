@@ -1,4 +1,4 @@
-"""Whose directory it is: told by what lies in it; another kind is refused, and so is its inside."""
+"""A directory's content tells its kind; other kinds are refused, and so are paths inside them."""
 
 import re
 
@@ -12,7 +12,7 @@ from data_pipelines.prepare import prepare
 KINDS = [
     (["manifest.json", "histories/1.0.0/a"], "", Kind.LOG),
     (["manifest.json", "vocabulary.parquet"], "", Kind.LOG),
-    # Others write files of that name too.
+    # Other programs write files of that name too.
     (["manifest.json"], "", None),
     (["compare.json"], "", Kind.COMPARISON),
     (["flags.txt"], "--data_dir=D\n--models=popularity\n", Kind.COMPARISON),
@@ -26,7 +26,7 @@ KINDS = [
     (["metrics.jsonl"], "", Kind.RUN),
     (["flags.txt"], "--data_dir=D\n--model=hiertcn\n", None),
     (["trial.flags"], "", Kind.RUN),
-    # A directory that is only locked, and what others keep.
+    # A directory that is only locked, and other programs' files.
     (["lock"], "", None),
     (["notes.txt", "data/manifest.json"], "", None),
     ([], "", None),

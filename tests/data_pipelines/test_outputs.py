@@ -1,4 +1,4 @@
-"""Outputs are tried before the work, and the trial leaves nothing behind."""
+"""Outputs are tested before the work, and the test leaves no files."""
 
 import os
 from pathlib import Path

@@ -112,7 +112,7 @@ def test_overlapping_sessions_become_one_are_counted_and_printed(tmp_path):
     for history in open_histories(tmp_path / "D"):
         assert (np.diff(history.times) > 0).all()
         assert history.session_lengths.tolist() == [3, 3, 3]
-    # Without a gap each id lasts for three days, and all of a user's are one session.
+    # Without a gap limit each id lasts for three days, and a user's sessions all merge.
     config = small_times_config(input=(path,), session_column="session_id", output_dir="D")
     with pytest.raises(DataError, match="part is left empty"):
         prepare(config)
@@ -134,7 +134,7 @@ def test_a_user_with_100_000_events(tmp_path):
     manifest = prepare(config_of(tmp_path, input=(str(tmp_path / "log.parquet"),)))
     assert manifest["counts"]["sessions"] == 1000
     (history,) = open_histories(tmp_path / "D")
-    # A hundred events at each moment: in the order of the input.
+    # A hundred events at each moment keep the order of the input.
     np.testing.assert_array_equal(
         Vocabulary.load(tmp_path / "D").encode([str(k % 10) for k in events]), history.item_ids
     )
@@ -161,7 +161,7 @@ def test_drops_are_counted_by_reason(tmp_path):
 
 
 def test_inputs_add_up_in_natural_order_and_none_counts_twice(tmp_path):
-    """As a person types them; of three parts, the second and the tenth have the same moment."""
+    """Inputs as a person types them; the second and tenth part have the same moment."""
     log = tmp_path / "log"
     log.mkdir()
     for number, item in ((1, "a"), (2, "b"), (10, "c")):
@@ -242,7 +242,7 @@ def test_a_log_that_is_there_twice_is_said_to_be(tmp_path, runner, capsys):
 
 @pytest.mark.parametrize("runner", [None, "DirectRunner"])
 def test_users_who_are_nobody(tmp_path, runner):
-    """A public log has 7,681 of its 12,391 events by a user NA, who was all of valid and test."""
+    """A public log has 7,681 of its 12,391 events by a user NA, all of valid and test."""
     nobody = [("NA", 10, seconds(7, day)) for day in range(90)]
     path = write_csv(tmp_path / "log.csv", *rows_of(INTEGERS + nobody))
     common = {"input": (path,), "runner": runner}
@@ -260,7 +260,7 @@ def test_users_who_are_nobody(tmp_path, runner):
 
 @pytest.mark.parametrize("runner", [None, "DirectRunner"])
 def test_ids_keep_their_type_from_file_to_file(tmp_path, runner):
-    """One file has integers, one floats, one text: what holds of all is decided by all."""
+    """One file has integers, one floats, one text: all of them decide the type together."""
     whole = write_csv(tmp_path / "a.csv", *rows_of(INTEGERS[:20]))
     floats = [(float(user), item, time) for user, item, time in INTEGERS[20:]]
     gap = write_csv(tmp_path / "b.csv", *rows_of(floats))
@@ -322,7 +322,7 @@ def test_an_output_that_is_there_stays(tmp_path):
 
 def test_the_program_prints_a_table(tmp_path):
     path = write_csv(tmp_path / "log.csv", *ROWS)
-    # A name that rich would take for markup, without an opening tag.
+    # rich would take this name for markup, without an opening tag.
     result = run(f"--input={path}", f"--output_dir={tmp_path / '[/D]'}", *SMALL_TIMES)
     assert (result.returncode, result.stderr) == (0, "")
     assert "5 users, 4 items, 15 sessions, 30 events" in result.stdout
@@ -461,7 +461,7 @@ def test_a_real_log_with_its_impressions(tmp_path):
     )
     report = manifest["impressions"]
     assert (report["rows"], report["rows_used"], report["drops"]) == (24_817, 22_689, {})
-    # In its last days the log has nothing but clicks in lists.
+    # The last days of the log contain only clicks in lists.
     assert (
         report["splits"]["test"]["matched"] == manifest["counts"]["splits"]["test"]["events"]["all"]
     )

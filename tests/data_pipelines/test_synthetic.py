@@ -36,16 +36,16 @@ def test_an_idle_gap_of_half_an_hour_gives_the_sessions_of_the_column():
         frame["user_id"], frame["item_id"], frame["timestamp"] * 1000, frame["session_id"]
     )
     np.testing.assert_array_equal(by_gap(log, 30).starts_session, by_column(log)[0].starts_session)
-    # It is written user by user, in order of time.
+    # The log is written user by user, in order of time.
     np.testing.assert_array_equal(by_gap(log, 30).items, log.items)
 
 
 def counts_recall(frame):
     """recall@10 of counts on each user's last session: {"first" | "next": (without, with)}.
 
-    Without the user's earlier sessions: popularity at the first event, and the items seen in
-    sessions with the ones before it at the next. With them: that times a vote of the items that
-    users have in common with the user's earlier items.
+    Without the user's earlier sessions: popularity at the first event; at the next events the items
+    seen in sessions with those before it. With them: that, times a vote for the items that users
+    have in common with the user's earlier items.
     """
     sessions, items = frame["session_id"].to_numpy(), frame["item_id"].to_numpy()
     users, size = frame["user_id"].to_numpy(), frame["item_id"].max() + 1

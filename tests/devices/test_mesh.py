@@ -1,4 +1,4 @@
-"""Eight simulated devices: the same numbers as on one, and no table on the wires."""
+"""Eight simulated devices: the same numbers as on one device, and no table is transferred."""
 
 import dataclasses
 import functools
@@ -51,7 +51,7 @@ from hiertcn_jax.scoring.steps import make_rank_step
 from tests.data_pipelines.lanes import walking
 from tests.given_files import given_embeddings
 
-ROWS = 5003  # More than anything else has; not even, so that a row fills the table up.
+ROWS = 5003  # Larger than any other size, and not even, so that padding fills the table up.
 BUCKET = Bucket(8, 5, 3)
 SOURCE = walking.with_shown(walking.log(11))  # Of items 2..8.
 COUNTS = np.ones(ROWS)
@@ -141,7 +141,7 @@ class Run:
         )
 
     def steps(self, batches):
-        """State and metrics behind some steps, on the host; tables without what fills them up."""
+        """State and metrics after some steps, on the host; tables without their padding."""
         state, every = self.fresh(), []
         for batch in batches:
             state, metrics = self.step(state, self.placed(batch), self.sources)
@@ -160,7 +160,7 @@ def of_one_process(run):
 
 
 def of_two_processes(run):
-    """Each draws its part of the batch, and knows nothing of the items of the other."""
+    """Each process draws its part of the batch, and does not know the other's items."""
     loaders = [run.batches(process_index=index, process_count=2) for index in range(2)]
     batches = []
     for parts in itertools.islice(zip(*loaders, strict=True), STEPS):
@@ -173,7 +173,7 @@ def of_two_processes(run):
 
 
 def side_by_side(path, one, other):
-    """Both along the axis of lanes or distinct items; what has neither is the same in both."""
+    """Concatenates along the axis of lanes or distinct items; other arrays are equal in both."""
     axes = path[-1].name.rpartition("_")[2]
     shared = [axis for axis, name in enumerate(axes) if name in "bu"]
     return np.concatenate([one, other], shared[0]) if shared else one
@@ -184,7 +184,7 @@ SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 
 
 def largest_moved(program):
-    """Numbers in the largest array that devices hand each other, but for what they add up."""
+    """Size of the largest array that devices exchange, except for sums."""
     sizes = [
         np.prod([int(n) for n in shape.split(",") if n])
         for moved in MOVED.findall(program)
@@ -244,7 +244,7 @@ def test_rows_that_devices_do_not_share_evenly_are_filled_up():
 
 
 def whole_additions(rows, events=16):
-    """Additions of whole numbers to five items of each event, some of them none."""
+    """Additions of whole numbers to five items of each event, some of them empty."""
     random = np.random.default_rng(1)
     ids = np.stack([random.permutation(rows)[:5] for _ in range(events)])
     values = random.integers(-2, 3, ids.shape)
@@ -252,11 +252,11 @@ def whole_additions(rows, events=16):
 
 
 def listed_queries(model, params, batch, carry, **options):
-    """The queries of a model, and additions that it learns: to the items that come next."""
+    """The queries of a model, with learned additions to the next items."""
     queries, carry = plain_queries(model, params, batch, carry, **options)
     ids = batch.item_ids_bl
     ids_blm = jnp.stack([ids, jnp.roll(ids, 1, 1), jnp.roll(ids, 2, 1), jnp.roll(ids, 3, 0)], -1)
-    # An item at most once an event.
+    # Each item at most once per event.
     again = jnp.tril(ids_blm[..., None] == ids_blm[..., None, :], -1).any(-1)
     ids_blm = jnp.where(again | (ids_blm == UNKNOWN_ID), PADDING_ID, ids_blm)
     return queries._replace(additions=Additions(ids_blm, 3 * queries.vectors[..., :4])), carry
@@ -277,7 +277,7 @@ def test_training_with_additions_is_that_of_one_device_too(case, batches_of, mon
 
 
 def scored(rows, seed=0, events=16):
-    """Vectors on a coarse grid, so that many scores are equal; targets, biases, what was seen."""
+    """Vectors on a coarse grid, so that many scores are equal; targets, biases, seen items."""
     random = np.random.default_rng(seed)
     table = random.integers(-2, 3, (rows, 3)).astype(np.float32)
     u = random.integers(-2, 3, (events, 3)).astype(np.float32)
@@ -303,7 +303,7 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked, liste
         ItemTable(np.pad(table, [*filled, (0, 0)]), None, np.pad(bias, filled)),
         ItemTable(*[jax.NamedSharding(layout.mesh, jax.P("model"))] * 3)._replace(output_vd=None),
     )
-    # Sixteen lanes of an event: a device of `data` has eight of them, by their places among these.
+    # Sixteen lanes of one event: each device of `data` has eight of them, by their index here.
     lanes = place([u[:, None], np.arange(16, dtype=np.int32) % 8, target],
                   lane_shardings([0, 0, 0], layout.mesh))  # fmt: skip
     if masked:

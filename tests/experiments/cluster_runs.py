@@ -1,4 +1,4 @@
-"""Commands as several processes on this machine, and what runs are compared by."""
+"""Runs commands as several processes on this machine, and compares runs."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ def free_port():
 
 
 def start(data, workdir, cache, *more, own=None):
-    """Processes that train.
+    """Several processes that train.
 
     Args:
-      data: To train on.
-      workdir: Theirs.
-      cache: Where the folders of programs are.
-      more: Flags of all.
+      data: The prepared log.
+      workdir: Their common workdir.
+      cache: Directory for each process's folder of programs.
+      more: Flags of all processes.
       own: Flags of single processes.
     """
     place = (f"--data_dir={data.directory}", f"--workdir={workdir}")
@@ -35,15 +35,15 @@ def start(data, workdir, cache, *more, own=None):
 
 
 def start_command(module, cache, *arguments, own=None, processes=2, devices=2):
-    """The processes, started; each with its own simulated devices and folder of programs.
+    """Starts processes; each has its own simulated devices and folder of programs.
 
     Args:
       module: The command.
-      cache: Where the folders of programs are.
-      arguments: Flags of all.
+      cache: Directory for the folders of programs.
+      arguments: Flags of all processes.
       own: Flags of single processes.
-      processes: How many.
-      devices: Of each.
+      processes: Number of processes.
+      devices: Devices of each.
     """
     address = f"--coordinator_address=127.0.0.1:{free_port()}"
     return [
@@ -69,12 +69,12 @@ def start_command(module, cache, *arguments, own=None, processes=2, devices=2):
 
 
 def wait_for_step(workdir, step, processes):
-    """Returns once a checkpoint of this step or a later one is there."""
+    """Waits until a checkpoint of this step or a later one exists."""
     _wait(lambda: max(checkpoint_steps(workdir), default=0) >= step, processes)
 
 
 def wait_for_start(workdir, processes):
-    """Returns once they have found each other, and the first holds the workdir's lock."""
+    """Waits until the processes have found each other, and the first holds the workdir's lock."""
     lock = workdir / "lock"
     _wait(lambda: lock.read_text().strip() == str(processes[0].pid), processes)
 
@@ -87,7 +87,7 @@ def _wait(is_so, processes):
 
 
 def ended(processes):
-    """(exit code, stdout, stderr) of each, once all have ended."""
+    """Waits until all have ended; (exit code, stdout, stderr) of each."""
     outputs = [process.communicate() for process in processes]
     return [
         (process.returncode, *output) for process, output in zip(processes, outputs, strict=True)
@@ -95,7 +95,7 @@ def ended(processes):
 
 
 def results(workdir, split):
-    """The evaluation's JSON, leaves by path: what is counted or named, and what is measured."""
+    """The evaluation's JSON as leaves by path: counts and names, and measurements."""
     values = json.loads((workdir / f"{split}.json").read_text())
     leaves = jax.tree_util.tree_leaves_with_path(values)
     found = {jax.tree_util.keystr(path): value for path, value in leaves}
@@ -110,7 +110,7 @@ def state_of(workdir, step):
 
 
 def assert_close(one, other, tolerance):
-    """Numbers are close, everything else is equal."""
+    """Checks that numbers are close, and everything else is equal."""
 
     def compare(a, b):
         if isinstance(a, str):

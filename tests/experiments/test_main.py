@@ -1,4 +1,4 @@
-"""`hiertcn COMMAND`: the commands by one name, from any folder."""
+"""`hiertcn COMMAND` runs the commands by one name, from any folder."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def test_a_preset_is_found_from_any_folder(tmp_path):
 
 
 def test_a_sweep_without_optuna_names_what_to_install(tmp_path):
-    """In a process where Optuna cannot be found."""
+    """In a process that cannot find Optuna."""
     hidden = "import sys; sys.modules['optuna'] = None; sys.argv = ['sweep']; "
     script = hidden + "import runpy; runpy.run_module('experiments.sweep', run_name='__main__')"
     command = [sys.executable, "-c", script]

@@ -1,4 +1,4 @@
-"""The development logs, where they are at hand: what is known of them comes out of prepare."""
+"""The development logs, if they are available: prepare reproduces their published counts."""
 
 import json
 import subprocess
@@ -93,19 +93,19 @@ def test_all_models_are_compared_on_retailrocket(retailrocket, tmp_path):
     compared = json.loads((workdir / "compare.json").read_text())
     assert list(compared["models"]) == models
     cells = [cell for (cell,) in compared["models"].values()]
-    # The manifest's 683 test events, less the 285 on items that training never saw.
+    # The manifest's 683 test events, minus the 285 on items that training never saw.
     assert {cell["metrics"]["events"] for cell in cells} == {398}
     assert {cell["metrics"]["events_hash"] for cell in cells} == {compared["events_hash"]}
     for model, (cell,) in compared["models"].items():
         assert model in table
         assert (cell["seed"] == 0) == (model in MODELS)
         if model in MODELS:
-            # The terms alone have no widths that could be scaled.
+            # Memory terms alone have no widths to scale.
             assert cell["parameters"] == pytest.approx(10_000, rel=0.2) or model == "memory"
     recall = {name: c["metrics"]["all"]["recall@20"] for name, (c,) in compared["models"].items()}
-    # Shoppers come back to what they saw: whoever looks at the history beats what all look at.
+    # Shoppers return to what they saw, so rankers that use the history beat popularity.
     assert recall["item_knn"] > 5 * recall["popularity"]
-    # Of all, first and next events the best against every other, by two metrics.
+    # For all, first and next events, the best against every other, by two metrics.
     assert len(compared["differences"]) == 3 * 2 * (len(models) - 1)
     slices = json.loads((workdir / "test_slices.json").read_text())
     assert list(slices["models"]) == models and slices["events_hash"] == compared["events_hash"]

@@ -1,4 +1,4 @@
-"""No command works in a directory of another, and no result replaces one of other settings."""
+"""No command works in another's directory; no result replaces one of other settings."""
 
 import json
 import re
@@ -26,7 +26,7 @@ FOREIGN = {
 
 
 def main_of(name, data, workdir, scratch):
-    """The main of a command, in this workdir."""
+    """The main function of a command, in this workdir."""
     settings = {
         "train": lambda: settings_of(data, workdir),
         "compare": lambda: compare.Settings(
@@ -114,7 +114,7 @@ def test_results_of_other_settings_have_names_of_their_own(whole, tmp_path, caps
     best = restore_run(workdir, "best").step
     *_, other = [step for step in (3, 6, 7, 9, 10) if step != best and is_kept(workdir, step)]
 
-    # The run's own, however they are asked for.
+    # The run's own settings, however they are asked for.
     for checkpoint, mask_seen in (("best", None), (str(best), "none")):
         evaluation_of(workdir, checkpoint, mask_seen)
     assert sorted(path.name for path in workdir.glob("test*")) == ["test.json"]

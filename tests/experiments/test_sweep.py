@@ -1,4 +1,4 @@
-"""The sweep's command: trials are runs like others, and what it refuses."""
+"""The sweep command: its trials are ordinary runs, and its refusals."""
 
 import csv
 import dataclasses
@@ -82,7 +82,7 @@ def test_each_trial_is_a_workdir_that_its_flagfile_repeats(swept):
             run = read_run_config()
             assert Path(flags.FLAGS.workdir) == workdir
         drawn = sweep.trial_run(swept, trial["params"])
-        # The flagfile has the item mode that was chosen.
+        # The flagfile contains the chosen item mode.
         assert (drawn.model.item_mode, run.model.item_mode) == ("auto", "dense")
         chosen = dataclasses.replace(drawn.model, item_mode="dense")
         assert run == drawn._replace(model=chosen)
@@ -93,7 +93,7 @@ def test_each_trial_is_a_workdir_that_its_flagfile_repeats(swept):
 
 
 def test_a_trial_tells_at_which_of_its_validations_it_was_best(swept):
-    """A fit on train_valid, which has none, trains all of its epochs."""
+    """A fit on train_valid, which has no validation, trains all of its epochs."""
     board = json.loads((swept.workdir / "leaderboard.json").read_text())
     for trial in board["trials"]:
         found = journal(Path(trial["workdir"]))
@@ -165,7 +165,7 @@ def test_draws_that_do_not_go_together_are_not_emitted_but_named(data, tmp_path,
     emitted = tmp_path / "emitted"
     emitted.mkdir()
     options = ("--sampler=random", "--trials=8", f"--emit_flagfiles={emitted}")
-    for number in range(8):  # Of an emission before.
+    for number in range(8):  # From an earlier emission.
         (emitted / f"trial_{number:04d}.flags").write_text("--of=before")
     sweep.main(settings_of(data, tmp_path / "sweep", space_file(tmp_path, both), *options))
     lines = capsys.readouterr().err.splitlines()
@@ -200,7 +200,7 @@ def test_settings_that_do_not_go_together_fail_their_trial(data, tmp_path, capsy
 
 
 def wait_for_lines(path, process, lines):
-    """Until a running process has written this many lines into a file."""
+    """Waits until a running process has written this many lines into a file."""
     while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < lines):
         threading.Event().wait(0.05)
 
@@ -212,7 +212,7 @@ def wait_for_lines(path, process, lines):
     ids=["stopped with SIGTERM", "killed with SIGKILL"],
 )
 def test_a_stopped_or_killed_sweep_goes_on_with_its_trial(data, tmp_path, number):
-    """Its run ends too, in the midst of it; the same command finishes it."""
+    """The run of the trial ends too, in mid-training; the same command finishes it."""
     space = space_file(tmp_path, {"learning_rate": {"low": 1e-3, "high": 1e-2}})
     workdir = tmp_path / "sweep"
     trial = workdir / "trials" / "0000"
@@ -226,12 +226,12 @@ def test_a_stopped_or_killed_sweep_goes_on_with_its_trial(data, tmp_path, number
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    # A checkpoint is whole before the next but one is begun.
+    # A checkpoint is complete before the next but one begins.
     wait_for_lines(trial / "metrics.jsonl", process, 3)
     run = os.pidfd_open(int((trial / "lock").read_text()))
     process.send_signal(number)
     output, _ = process.communicate()
-    # It is readable once the run has ended.
+    # Reading ends once the run has ended.
     assert select.select([run], [], [], 60)[0]
     os.close(run)
     assert process.returncode == (143 if number == signal.SIGTERM else -number), output.decode()
@@ -256,7 +256,7 @@ def test_a_ranker_is_tuned_over_its_own_arguments(data, tmp_path):
 
 
 def test_two_processes_share_a_postgresql_storage(data, tmp_path, postgresql):
-    """What two machines do: the same command, one storage."""
+    """As on two machines: the same command, one storage."""
     space = space_file(tmp_path, EVENTS)
     arguments = [
         f"--data_dir={data.directory}", f"--space={space}", "--ranker=rolling_popularity",

@@ -1,4 +1,4 @@
-"""The commands, end to end: train, stopped and resumed; evaluate; embed; what they refuse."""
+"""The commands, end to end: train, stop and resume; evaluate; embed; refusals."""
 
 import contextlib
 import itertools
@@ -96,11 +96,11 @@ def test_a_finished_run_started_again_changes_nothing(data, whole):
 
 
 class KilledError(BaseException):
-    """What the tests stop a run with."""
+    """The exception with which the tests stop a run."""
 
 
 def kill_in_step(monkeypatch, number):
-    """The training step of this number is the last one begun."""
+    """Stops the run in the training step of this number."""
     assemble = loop.assemble
 
     def assemble_and_kill(run):
@@ -118,7 +118,7 @@ def kill_in_step(monkeypatch, number):
 
 
 def kill_in_validation(monkeypatch, number):
-    """The validation of this number does not come to its end."""
+    """Stops the run in the validation of this number."""
     evaluate_split, done = loop.Evaluator.__call__, []
 
     def call(self, params, between_batches):
@@ -183,7 +183,7 @@ def test_other_settings_are_refused_and_flags_txt_stays(data, whole):
 
 
 def test_other_run_settings_are_taken(data, whole, tmp_path):
-    """The length of a run and how it is evaluated may differ from one start to the next."""
+    """The length of a run, and how it is evaluated, may differ between starts."""
     shutil.copytree(whole, tmp_path / "run")
     more = ("--steps=11", "--patience=9", "--log_every_steps=1", "--rank_chunk=70000")
     run_train(data, tmp_path / "run", *more)
@@ -210,7 +210,7 @@ def test_evaluate_writes_ranks_from_which_the_metrics_follow(data, whole, tmp_pa
         assert metrics[group]["mrr"] == pytest.approx((1 / rank).mean())
         users = part.group_by("user_id").agg(mrr=(1 / pl.col("rank")).mean())
         assert metrics["per_user"][group]["mrr"] == pytest.approx(users["mrr"].mean())
-    # The ids are those of the log, in their type; each is a known event of its user's last session.
+    # The ids are the log's, in their type; each is a known event of its user's last session.
     assert ranks.schema["user_id"] == ranks.schema["item_id"] == pl.Int64
     histories = data.histories.__getitems__(range(len(data.histories)))
     for history in histories[:5]:
@@ -230,7 +230,7 @@ def test_evaluate_leaves_out_what_was_seen_where_asked(whole, tmp_path):
     assert slices["mask_seen"] == "user"
     assert (workdir / "test.mask_user_slices_position.png").exists()
     masked = json.loads((workdir / "test.mask_user.json").read_text())
-    # What others rely on stays.
+    # Files that others rely on stay unchanged.
     assert json.loads((workdir / "test.json").read_text()) == plain
     assert not (workdir / "test_slices.json").exists()
     assert (plain["mask_seen"], masked["mask_seen"]) == ("none", "user")

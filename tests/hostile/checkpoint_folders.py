@@ -22,12 +22,12 @@ DAMAGE_KINDS = {
     "changed": PATH + r"/\d+/.+: changed since it was written: its SHA-256 differs",
     "checksums": PATH + r"/\d+/checksums\.json: not readable as checksums",
 }
-"""What is said of files that are not as they were written."""
+"""Messages for files that have changed since they were written."""
 
 OTHER_STEP = (
     r"; (name another step \(kept: [\d, ]+\)|no other step is kept|name a step or the last one, .+)"
 )
-"""What one can do where a checkpoint is not as it was written."""
+"""Advice for a damaged checkpoint."""
 
 RENAMED = {"renamed": PATH + r"/\d+: holds step \d+: was it renamed\? Give it that name"}
 RUN = RunConfig(
@@ -40,13 +40,13 @@ RUN = RunConfig(
 
 
 def copy_step(workdir, room, step):
-    """Puts a step's folder in the room, made of links: what is to be changed is written anew."""
+    """Fills the room with a step's folder, made of links; what is to change is written anew."""
     whole = workdir / "checkpoints" / step
     return shutil.copytree(whole, room / "checkpoints" / step, copy_function=os.link)
 
 
 class Target(NamedTuple):
-    """What is damaged: a step's folder, something below it, a file below it; and room beside."""
+    """The place to damage: a step's folder, something below it, a file below it, a spare folder."""
 
     step: Path
     path: Path
@@ -55,7 +55,7 @@ class Target(NamedTuple):
 
 
 def damage(rng, step, aside):
-    """Damages something of a step; what was done."""
+    """Damages something in a step; returns a description."""
     kind, paths = rng.choice(sorted(DAMAGE)), sorted(step.rglob("*"))
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
     if files:
@@ -66,7 +66,7 @@ def damage(rng, step, aside):
 
 
 def rewrite(path, data):
-    """Links to the same file elsewhere keep what it was."""
+    """Replaces a link by a copy, so that the original file keeps its content."""
     path.unlink()
     path.write_bytes(data)
 
@@ -147,13 +147,13 @@ VOUCHED_KINDS = {
     **{name: pattern + OTHER_STEP for name, pattern in DAMAGE_KINDS.items()},
     **RENAMED,
 }
-"""What is said of damage that the checksums vouch for."""
+"""Messages for damage with matching checksums."""
 
 ODD_VALUES = (None, True, 0, 1, -1, 3, 1.5, 2**40, "", "3", "hiertcn", [], {}, [1, "x"], [3])
 
 
 def edit_config(rng, folder):
-    """Changes a value of the saved configs, or takes one away."""
+    """Changes or removes a value of the saved configs."""
     path = folder / "config" / "metadata"
     config = json.loads(path.read_text())
     part = rng.choice(("model", "model", "optimizer", "train", "evaluation", "data", None, None))
@@ -167,7 +167,7 @@ def edit_config(rng, folder):
 
 
 def edit_state(rng, folder):
-    """Damages a file that holds arrays, or says where they are."""
+    """Damages a file that holds arrays, or locates them."""
     file = rng.choice(sorted(path for path in (folder / "state").rglob("*") if path.is_file()))
     if rng.random() < 0.3:
         file.unlink()
@@ -176,7 +176,7 @@ def edit_state(rng, folder):
 
 
 def edit_values(rng, folder, item):
-    """Changes, adds or takes away a value at some depth of a JSON item."""
+    """Changes, adds or removes a value at some depth of a JSON item."""
     path = folder / item / "metadata"
     values = inner = json.loads(path.read_text())
     while True:
@@ -196,23 +196,23 @@ def edit_values(rng, folder, item):
 
 
 def edit_text(rng, folder):
-    """Puts another text in place of a JSON item."""
+    """Replaces a JSON item by another text."""
     item, odd = rng.choice(("config", "loader", "metrics")), "[" * 100_000
     text = rng.choice(("", "[]", "3", "null", odd, '{"a":' * 60 + "1" + "}" * 60))
     rewrite(folder / item / "metadata", text.encode())
 
 
 def edit_loader(rng, folder):
-    """Changes what is saved of the loader, of the progress and of the sums."""
+    """Changes the saved state of the loader, the progress or the sums."""
     edit_values(rng, folder, "loader")
 
 
 def edit_metrics(rng, folder):
-    """Changes what a checkpoint was worth."""
+    """Changes a checkpoint's validation metric."""
     edit_values(rng, folder, "metrics")
 
 
 def reseal(folder):
-    """As if the files had been written like this."""
+    """Rewrites the checksums, as if the files had been written like this."""
     (folder / "checksums.json").unlink()
     write_checksums(folder)

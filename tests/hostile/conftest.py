@@ -1,4 +1,4 @@
-"""A small prepared log and a run on it, to be damaged in copies; an end to a test that hangs."""
+"""A small prepared log and a run on it, to damage in copies; a time limit for each test."""
 
 import gc
 import sys
@@ -14,12 +14,12 @@ from tests.hostile.checkpoint_folders import RUN
 from tests.hostile.limits import limited
 
 _LIMIT_SECONDS = 300.0
-"""For a test, of all its inputs; far above what any takes: only to fail where it would hang."""
+"""Limit in seconds for a test with all its inputs; far above what any takes."""
 
 
 @pytest.fixture(scope="session")
 def prepared_dir(tmp_path_factory):
-    """Its name is not in it, so that damage drawn for it is the same everywhere."""
+    """The log does not contain its path, so that drawn damage is the same everywhere."""
     parent = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(parent)
@@ -29,7 +29,7 @@ def prepared_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def workdir(prepared_dir, tmp_path_factory):
-    """The workdir of a run from beginning to end."""
+    """The workdir of a complete run."""
     directory = tmp_path_factory.mktemp("run") / "W"
     directory.mkdir()
     train(resolve(RUN, open_data(prepared_dir)), directory)
@@ -38,7 +38,7 @@ def workdir(prepared_dir, tmp_path_factory):
 
 @pytest.fixture
 def unheard_late_errors(monkeypatch):
-    """Orbax starts all its reads; where one fails, others fail when nobody waits for them."""
+    """Orbax starts all its reads; after one fails, others fail when nobody waits for them."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "unraisablehook", lambda _: None)
         yield

@@ -9,14 +9,14 @@ _TOKENS = (
 
 
 def damaged(rng: Random, data: bytes) -> bytes:
-    """The bytes after one to three changes: cut, flipped, put in, taken out, doubled, swapped."""
+    """The bytes after one to three changes: cut, flipped, inserted, removed, doubled, swapped."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         data = rng.choice(_CHANGES)(rng, data)
     return data
 
 
 def truncated(rng: Random, data: bytes) -> bytes:
-    """The beginning of the bytes, never all of them, sometimes none."""
+    """The start of the bytes, never all of them, sometimes none."""
     return data[: rng.randrange(len(data))] if data and rng.random() < 0.9 else b""
 
 

@@ -1,10 +1,10 @@
-"""Flags with texts and what they mean, or with texts that mean nothing."""
+"""Flags with valid texts and their values, and with invalid texts."""
 
 from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
-    """A flag: texts with the values that they stand for, and texts that are refused."""
+    """A flag: valid texts with their values, and texts that are refused."""
 
     good: list[tuple[str, Any]]
     bad: list[str]

@@ -2,8 +2,8 @@
 
     python -m tests.hostile.fuzz_readers DIRECTORY -runs=100000 -seed=1
 
-Inputs start from odd files that are whole; what reaches new code is kept in DIRECTORY/corpus. The
-other arguments are libFuzzer's. Prints how often each outcome was reached, and its peak memory.
+Inputs start from odd but valid files; inputs that reach new code are kept in DIRECTORY/corpus. The
+other arguments are libFuzzer's. Prints how often each outcome occurred, and its peak memory.
 """
 
 import json
@@ -19,13 +19,13 @@ with atheris.instrument_imports(include=["data_pipelines"]):
     from tests.hostile.log_files import log_file
     from tests.hostile.outcomes import Outcomes
 
-# By the first byte of an input, the type of the file that the rest is.
+# The first byte of an input selects the type of the file in the rest.
 TYPES = (("log.csv", ","), ("log.tsv", "\t"), ("log.csv.gz", ","))
 CORPUS = 60
 
 
 def write_corpus(directory: Path) -> None:
-    """Whole files to start from."""
+    """Valid files to start from."""
     for seed in range(CORPUS):
         log = log_file(Random(seed), bad_rows=0.2)
         kinds = [kind for kind, (name, _) in enumerate(TYPES) if name == log.name]
@@ -40,7 +40,7 @@ def _peak_mb() -> float:
 
 
 def main() -> None:
-    """Fuzzes until the runs are done, or an input is neither read right nor refused in one line."""
+    """Fuzzes until the runs are done, or an input is neither read correctly nor refused."""
     program, directory, *arguments = sys.argv
     corpus = Path(directory) / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

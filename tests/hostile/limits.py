@@ -1,4 +1,4 @@
-"""A test that hangs fails, and says at which input."""
+"""Makes a test that hangs fail, and name its input."""
 
 import contextlib
 import faulthandler
@@ -10,10 +10,10 @@ import pytest
 
 @contextlib.contextmanager
 def limited(seconds):
-    """In its context a test fails once it takes longer: a FIFO or an endless file is waited for.
+    """Within this context a test fails once it takes longer, for example by waiting for a FIFO.
 
-    What hangs in native code, where no exception gets to, ends the whole process a little later,
-    with a traceback; the test's name is then said by whoever started the process.
+    If native code hangs, where no exception arrives, this ends the whole process a little later,
+    with a traceback; the process that started the tests then reports the test's name.
     """
     before = signal.signal(signal.SIGALRM, _fail)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -27,12 +27,12 @@ def limited(seconds):
 
 
 def _fail(number, frame):
-    """Not by an error, which might be taken for a refusal."""
+    """Fails the test, but not with an error, which might be taken for a refusal."""
     pytest.fail(f"hangs at {_input_of(frame)}")
 
 
 def _input_of(frame):
-    """Which input is worked on: tests number theirs `seed`, or name them `case`."""
+    """The current input: tests number theirs `seed`, or name them `case`."""
     while frame is not None:
         for name in ("seed", "case"):
             if name in frame.f_locals:

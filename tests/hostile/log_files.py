@@ -1,4 +1,4 @@
-"""Delimited logs with every oddity that a good file may have, and rows that are none."""
+"""Delimited logs with every oddity that a valid file may have, and with invalid rows."""
 
 import datetime
 import gzip
@@ -14,7 +14,7 @@ _QUOTED_ONLY = ('"', '""', ",", "\t", "\n", "\r\n", '","')
 
 
 class LogFile(NamedTuple):
-    """A file, and the events that were put into it: (user, item, milliseconds)."""
+    """A file, and the events written into it: (user, item, milliseconds)."""
 
     name: str
     data: bytes
@@ -33,8 +33,8 @@ def log_file(
     Args:
       rng: Decides everything.
       bad_rows: Share of rows that are broken in some way; they are not among the events.
-      damage: What is then done to the bytes: to the text, or to what it is compressed to.
-      rows: At most so many.
+      damage: Then damages the bytes: those of the text, or of the compressed file.
+      rows: The most rows.
     """
     separator, suffix = rng.choice(((",", "csv"), ("\t", "tsv")))
     names = [*NAMES, *("extra", 'of "all"', "a\nb", "")[: rng.randint(0, 4)]]
@@ -101,7 +101,7 @@ def _line(rng: Random, fields: list[tuple[str, bool]], separator: str) -> bytes:
 
 
 def _quoted(rng: Random, text: str, separator: str) -> str:
-    """A field as it may stand in a file: quoted where it has to be, or where it pleases."""
+    """A field as it may occur in a file: quoted if necessary, or at random."""
     plain = not set(text) & {'"', separator, "\n", "\r"}
     if plain and rng.random() < 0.7:
         return text
@@ -115,7 +115,7 @@ _BAD_VALUES = (
 
 
 def _bad_line(rng: Random, fields: list[tuple[str, bool]], separator: str) -> bytes:
-    """A row with one thing wrong, or not wrong after all: the plain reader decides."""
+    """A row with one fault, or none after all: the plain reader decides."""
     kind = rng.choice((0, 1, 2, 2, 2, 2, 3, 4))
     if kind == 0:
         fields = fields[: rng.randrange(len(fields))]

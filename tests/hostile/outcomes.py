@@ -1,4 +1,4 @@
-"""What became of each of many inputs."""
+"""Counts the outcomes of many inputs."""
 
 import collections
 import re
@@ -10,7 +10,7 @@ RIGHT = "right"
 
 
 class Outcomes:
-    """Counts outcomes, and insists that a refusal is one line of a known kind.
+    """Counts outcomes, and requires that a refusal is one line of a known kind.
 
     Args:
       kinds: For each kind of refusal a regular expression of its whole line. The first that
@@ -22,11 +22,11 @@ class Outcomes:
         self.counts: collections.Counter[str] = collections.Counter()
 
     def right(self) -> None:
-        """Counts an input that was accepted, and what came of it checked."""
+        """Counts an accepted input whose result was checked."""
         self.counts[RIGHT] += 1
 
     def refused(self, error: BaseException) -> str:
-        """Counts a refusal; its kind."""
+        """Counts a refusal; returns its kind."""
         message = str(error)
         assert message.strip(), repr(error)
         assert "\n" not in message, message
@@ -38,14 +38,14 @@ class Outcomes:
         raise AssertionError(f"a refusal of no known kind: {message}")
 
     def require(self, inputs: int, least: int = 1, never: Iterable[str] = ()) -> None:
-        """Checks that so many inputs were counted, and that their outcomes are not all alike.
+        """Checks the number of inputs, and that their outcomes are not all alike.
 
-        With `--thorough` each outcome must have come at least `least` times. The few inputs of
-        `make test` do not reach the rare ones: there it is most of them, once, and "right".
+        With `--thorough` each outcome must have occurred at least `least` times. The few inputs of
+        `make test` do not reach the rare ones: there most outcomes must occur once, and "right".
 
         Args:
           inputs: How many outcomes there must be, or more.
-          least: How often each must have come, of all inputs.
+          least: How often each must occur, over all inputs.
           never: Kinds that are known but not for this test.
         """
         assert self.counts.total() >= inputs, self.counts

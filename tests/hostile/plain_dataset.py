@@ -15,7 +15,7 @@ class PlainEvent(NamedTuple):
 
 
 class PlainOptions(NamedTuple):
-    """What is asked for, as the flags have it."""
+    """The settings of a preparation, as the flags have them."""
 
     session_ids: bool
     gap_minutes: float | None
@@ -60,7 +60,7 @@ def _sessions(events: list[PlainEvent], options: PlainOptions) -> Sessions:
     sessions: Sessions = {}
     for user in sorted({event.user for event in events}):
         own = sorted((e for e in events if e.user == user), key=lambda event: event.time_ms)
-        # Sessions as the places of their events in `own`.
+        # Sessions as lists of indices into `own`.
         runs: list[list[int]] = []
         for name in {event.session if options.session_ids else None for event in own}:
             last = None

@@ -1,4 +1,4 @@
-"""A second reader of delimited logs, byte by byte and field by field, to compare with.
+"""A second reader of delimited logs, byte by byte and field by field, as a reference.
 
 It shares no code with the reader: no numpy, no polars, no csv module.
 """
@@ -30,12 +30,12 @@ EARLIEST_MS = 788_918_400_000
 
 
 class PlainRow(NamedTuple):
-    """A row behind the header.
+    """A row after the header.
 
     Attributes:
       row, line: Its numbers, from 1.
-      problem: Why it cannot be used; None where it can.
-      event: (user, item, milliseconds) where it can.
+      problem: Why it cannot be used; None if it can.
+      event: (user, item, milliseconds) if it can.
       rounded: Its time has decimals, so that a reader may be a millisecond off.
     """
 
@@ -47,7 +47,7 @@ class PlainRow(NamedTuple):
 
 
 class PlainFile(NamedTuple):
-    """A file as the plain reader sees it: the kind of what is wrong with all of it, or its rows."""
+    """A file as the plain reader sees it: a fault of the whole file, or its rows."""
 
     problem: str | None
     rows: list[PlainRow]
@@ -181,7 +181,7 @@ def _row(
 
 
 def is_nothing(value: str) -> bool:
-    """Whether a field is blank, or a word for nothing."""
+    """Whether a field is blank, or a null word."""
     return value.strip(BLANKS) in ("", *NULL_WORDS)
 
 

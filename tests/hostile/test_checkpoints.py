@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_refused_or_restored_as_it_was(workdir, params_o
 
 @pytest.mark.usefixtures("unheard_late_errors")
 def test_a_checkpoint_whose_checksums_vouch_for_damage(workdir, params_of, tmp_path):
-    """As one that somebody edited, or wrote on purpose."""
+    """Like a checkpoint that somebody edited, or wrote on purpose."""
     outcomes, inputs = Outcomes(VOUCHED_KINDS), few(20, of=100)
     step = str(restore_run(workdir, "best").step)
     for seed in range(inputs):
@@ -93,7 +93,7 @@ def test_a_checkpoint_whose_checksums_vouch_for_damage(workdir, params_of, tmp_p
         except CheckpointError as error:
             outcomes.refused(error)
         else:
-            # A flipped bit that nothing vouches against is another number.
+            # A flipped bit that no checksum contradicts is another number.
             if edit is not edit_state:
                 assert_equal(restored.params, params_of(int(step)))
             outcomes.right()

@@ -1,4 +1,4 @@
-"""--drop_where: any text is refused or a condition, which holds where a plain loop says so."""
+"""--drop_where: any text is refused or a condition, which agrees with a plain loop."""
 
 import collections
 import fractions
@@ -32,14 +32,14 @@ def number(text):
 
 
 def value_of(text):
-    """The same for a value of a column, which may also be without end."""
+    """The same for a value of a column, which may also be infinite."""
     if text.lower().lstrip("+-") in ("inf", "infinity"):
         return -math.inf if text.startswith("-") else math.inf
     return fractions.Fraction(text) if text == "1e400" else number(text)
 
 
 def plainly_holds(value, sign, constant):
-    """What the documentation says of one row."""
+    """The documented meaning, for one row."""
     if value is None or value == "":
         return False
     wanted, got = number(constant), value_of(value)
@@ -93,7 +93,7 @@ def test_any_text_is_parsed_or_refused():
         except ValueError as error:
             outcomes.refused(error)
             return
-        # They mean what they say, and are said by what they mean.
+        # Such conditions are valid, and named by their meaning.
         assert parse_conditions(",".join(map(str, conditions))) == conditions
         assert len(conditions) == (text.count(",") + 1 if text.strip() else 0)
         for condition in conditions:
@@ -108,7 +108,7 @@ def test_any_text_is_parsed_or_refused():
 
 
 def test_long_text_is_parsed_at_once():
-    """Each character is looked at a few times, however many there are of a kind."""
+    """Reads each character a few times at most, however many there are of a kind."""
     for text in (" " * 200_000, " " * 200_000 + "=", "a " * 100_000, "a" + " " * 200_000 + "= 4"):
         try:
             parse_conditions(text)

@@ -48,7 +48,7 @@ def flag_line(rng, name, text):
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """A flagfile; by a name that is the same everywhere, for it stands in what is damaged."""
+    """A flagfile; its name is always the same, because damage is drawn from its content."""
     monkeypatch.chdir(tmp_path)
     return Path("some.flags")
 
@@ -57,8 +57,8 @@ def write_flagfile(rng, path, cases, breaks):
     """Writes a flagfile of some flags.
 
     Returns:
-      The values that it gives, by flag; and what is to be refused of it, if anything: the name of
-      a flag, or a kind of KINDS.
+      The values that it gives, by flag; and what must be refused, if anything: the name of a flag,
+      or a kind of KINDS.
     """
     values, lines, refused = {}, [], None
     for name in rng.sample(sorted(cases), rng.randint(1, 5)):
@@ -73,7 +73,7 @@ def write_flagfile(rng, path, cases, breaks):
         lines.insert(last if refused == "no value" else rng.randint(0, last), broken)
     elif breaks:
         refused = rng.choice([name for name in sorted(cases) if cases[name].bad])
-        # Behind the others: of a flag that comes twice, the later counts.
+        # After the others: if a flag occurs twice, the later one counts.
         lines.append(f"--{refused}={rng.choice(cases[refused].bad)}")
     if rng.random() < 0.3:
         start, end = sorted((rng.randint(0, len(lines)), rng.randint(0, len(lines))))
@@ -148,7 +148,7 @@ def test_flagfiles_of_train(path):
 
 
 def test_damaged_flagfiles(path):
-    """Bytes changed anywhere: a config, or one line; never anything else."""
+    """Bytes changed anywhere give a config or one line, never anything else."""
     outcomes, inputs = Outcomes(KINDS), few(100, of=400)
     for seed in range(inputs):
         rng = Random(seed)
@@ -159,7 +159,7 @@ def test_damaged_flagfiles(path):
         except (flags.Error, ValueError) as error:
             outcomes.refused(ValueError(one_line(str(error))))
         else:
-            # What was accepted is a config that can be built again of its own values.
+            # An accepted config can be built again from its own values.
             assert PrepareConfig(**dataclasses.asdict(config)) == config
             outcomes.right()
     outcomes.require(inputs, never=("itself",))
@@ -194,7 +194,7 @@ def test_files_that_include_each_other(tmp_path):
     assert expand_flagfiles(["prepare", "--flagfile", str(one), *expected[3:]]) == expected
     two.write_text(f"--flagfile={tmp_path}/../{tmp_path.name}/one\n")
     assert refusal(one).endswith("one: includes itself; remove that line")
-    # Twice is no circle; but twice, and each twice again, has an end.
+    # Including a file twice is no circle; but twice, and each twice again, is limited.
     for depth in range(40):
         inner = f"--flagfile={tmp_path / str(depth + 1)}\n"
         (tmp_path / str(depth)).write_text(inner * 2)
@@ -203,7 +203,7 @@ def test_files_that_include_each_other(tmp_path):
 
 
 def test_a_pipe_is_read_as_a_file(tmp_path):
-    """As the shell gives it for --flagfile=<(command)."""
+    """As the shell passes it for --flagfile=<(command)."""
     reader, writer = os.pipe()
     os.write(writer, b"--a=1\n")
     os.close(writer)

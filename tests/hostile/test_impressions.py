@@ -1,4 +1,4 @@
-"""Files of impressions: odd, bad and damaged ones, against a plain second reader."""
+"""Files of impressions: odd, bad and damaged ones, compared with a plain second reader."""
 
 import collections
 import gzip
@@ -35,13 +35,13 @@ OF_LISTS = {
     "clicked but not shown": ROW + r", column 'clicked': expected items of 'shown', got .+" + SKIP,
 }
 ELSEWHERE = ("nothing left", "header carriage return")
-"""Said of logs alone; and too rare, met in the test of readers."""
+"""Kinds that only logs have, or that are rare here and covered by the test of readers."""
 
 FILES = {name: pattern for name, pattern in WHOLE_FILES.items() if name not in ELSEWHERE}
 ROWS = {name: pattern for name, pattern in BAD_ROWS.items() if name != "null item_id"} | OF_LISTS
 IDS = ("a", "7", "é", "i-1", "日本", "x;y", "(b)", "\x00")
 BETWEEN = {*BLANKS, *",[]'\""}
-"""What no id in a text has: Unicode's white space, commas, brackets and quotes."""
+"""Characters that no id in a text has: Unicode's white space, commas, brackets and quotes."""
 
 
 def list_text(rng, ids):
@@ -85,7 +85,7 @@ def plain_ids(text):
 
 
 def plain_row(fields, problem, columns, places):
-    """(problem, None) or (None, what the row says)."""
+    """(problem, None) or (None, the content of the row)."""
     if problem is None and len(fields) != columns:
         problem = "too few fields" if len(fields) < columns else "too many fields"
     if problem is not None:
@@ -109,7 +109,7 @@ def plain_row(fields, problem, columns, places):
 
 
 def read_plain(data, separator, gzipped):
-    """What is wrong with the file, or None; and its rows: (row, line, problem, values)."""
+    """The fault of the file, or None; and its rows: (row, line, problem, values)."""
     if gzipped:
         try:
             data = gzip.decompress(data)
@@ -256,7 +256,7 @@ def test_parquet_of_every_type_and_damaged(tmp_path):
         ]
         assert kind != "bad", seed
         if got != expected:
-            # Then the bytes are a whole file of something else: another reader sees it too.
+            # Then the bytes are a valid file of something else: another reader agrees.
             assert kind == "damaged" and pl.read_parquet(path).height == len(got), seed
             changed += 1
         outcomes.right()

@@ -1,4 +1,4 @@
-"""Given embeddings and their ids: odd and damaged files, against a plain second reader."""
+"""Given embeddings and their ids: odd and damaged files, compared with a plain second reader."""
 
 import ast
 import io
@@ -52,7 +52,7 @@ HEADERS = (
 
 
 def npy(rng, items):
-    """A file of a row for each item, in some form; or one that is none."""
+    """A file with a row for each item, in some form; or an invalid one."""
     dtype = rng.choice(("<f2", "<f4", "<f4", "<f4", "<f4", "<f8", ">f4", "<i4", "S3", "?"))
     values = np.random.default_rng(rng.randrange(2**32)).normal(size=(len(items), 3))
     matrix = (values > 0 if dtype == "?" else values).astype(dtype)
@@ -157,7 +157,7 @@ def test_odd_and_damaged_files_are_read_as_the_plain_reader_reads_them(tmp_path)
         if harm < 0.25:
             matrix = rng.choice((damaged, flipped))(rng, matrix)
         elif harm < 0.5:
-            # Other damage to Parquet is in test_parquet.py: it is read by the same reader.
+            # test_parquet.py covers other damage to Parquet: the reader is the same.
             ids = (damaged if suffix == ".txt" else truncated)(rng, ids)
         path, ids_path = tmp_path / "E.npy", tmp_path / f"ids{suffix}"
         path.write_bytes(matrix)
@@ -182,7 +182,7 @@ def test_odd_and_damaged_files_are_read_as_the_plain_reader_reads_them(tmp_path)
 
 
 def write(directory, header):
-    """Rows of zeros behind a header, and their ids; opened."""
+    """Rows of zeros after a header, and their ids; opened."""
     octets = header.encode("latin1") + b"\n"
     data = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(octets)) + octets + bytes(24)
     (directory / "E.npy").write_bytes(data)

@@ -38,7 +38,7 @@ KINDS = {
 
 
 def places(value, prefix=()):
-    """The place of every value in a JSON value, but of the whole."""
+    """The path of every value inside a JSON value, except the whole."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items:
         yield (*prefix, key)
@@ -123,7 +123,7 @@ def is_log(manifest):
 
 
 def is_valid(manifest):
-    """Whether a value is a manifest, said once more and in another way."""
+    """Whether a value is a manifest, by an independent second definition."""
     try:
         if type(manifest["schema_version"]) is not int or manifest["schema_version"] != 1:
             return False
@@ -175,7 +175,7 @@ def plain_manifest(data):
 
 
 def what_is_verified(files):
-    """Sizes, and the hashes that are compared: those of what has none of its own."""
+    """Sizes, and the hashes that are compared: those of files without their own hashes."""
     return {
         name: (described["bytes"], "array_record" in name or described["sha256"])
         for name, described in files.items()
@@ -191,7 +191,7 @@ def test_thousands_of_edited_and_damaged_manifests(copied):
     path = copied / "manifest.json"
     original = json.loads(path.read_text())
     original["drops"] = [{"reason": "x", "events": 1, "users": 0, "items": 0}]
-    # It is another for each file that is written, and not compared: records have their own.
+    # It differs for each written file and is not compared: records have their own.
     (records,) = [described for name, described in original["files"].items() if "array" in name]
     records["sha256"] = f"sha256:{'0' * 64}"
     outcomes, inputs = Outcomes(KINDS), few(200, of=2000)
@@ -225,7 +225,7 @@ def test_thousands_of_edited_and_damaged_manifests(copied):
 
 
 def test_what_lies_elsewhere_is_not_opened(copied, tmp_path):
-    """Links that lead out, and what is no file at all, are refused before they are read."""
+    """Links that lead outside, and anything that is no file, are refused before reading."""
     outside = tmp_path / "outside"
     shutil.move(copied / "manifest.json", outside)
     outcomes = Outcomes(KINDS)

@@ -1,4 +1,4 @@
-"""What is read is data: no file, flag or checkpoint becomes code."""
+"""Input is data: no file, flag or checkpoint becomes code."""
 
 import ast
 from pathlib import Path
@@ -26,11 +26,11 @@ METHODS = {
 }  # fmt: skip
 ARGUMENTS = {"allow_pickle", "shell"}
 OWN_CODE = {("benchmarks/commands.py", "runpy"), ("experiments/__main__.py", "runpy")}
-"""Runs modules of this repository by their names, as `python -m` does."""
+"""Runs modules of this repository by name, as `python -m` does."""
 
 
 def executions(source):
-    """What could run what was read: (line, name) of each."""
+    """What could execute what was read: (line, name) of each."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
@@ -41,7 +41,7 @@ def executions(source):
 
 
 def calls(node):
-    """What a call names of that: the function, or an argument that is not plainly off."""
+    """What in a call could execute input: the function, or an argument not plainly off."""
     if isinstance(node.func, ast.Name) and node.func.id in NAMES | METHODS:
         yield node.func.id
     if isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:

@@ -1,4 +1,4 @@
-"""Parquet logs of every type and make, and damaged ones."""
+"""Parquet logs of every type and writer, and damaged ones."""
 
 import collections
 import datetime
@@ -70,7 +70,7 @@ BYTES = (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def time_column(rng, seconds):
-    """An Arrow array of these times in some type that has room for them."""
+    """An Arrow array of these times in some type that can hold them."""
     moments = [datetime.datetime.fromtimestamp(value, datetime.UTC) for value in seconds]
     zone = rng.choice((None, "UTC", "Europe/Berlin", "Nowhere/Land", "+05:30"))
     counts = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
@@ -102,7 +102,7 @@ BAD_COLUMNS = (
 
 
 def parquet_log(rng, bad=False):
-    """The bytes of a Parquet log, and its events, or None for one that is to be refused."""
+    """The bytes of a Parquet log, and its events, or None for one that must be refused."""
     rows = rng.randint(1, 40)
     users = [rng.choice(IDS) for _ in range(rows)]
     items = [rng.choice(IDS) for _ in range(rows)]
@@ -167,7 +167,7 @@ def test_every_type_and_make_is_read_and_what_is_no_log_is_refused(tmp_path):
 
 
 def test_damaged_files(tmp_path):
-    """What is read all the same is what polars reads in the same bytes."""
+    """What is still read equals what polars reads in the same bytes."""
     outcomes, inputs = Outcomes(KINDS), few(150, of=1400)
     changed = collections.Counter()
     for seed in range(inputs):
@@ -190,11 +190,11 @@ def test_damaged_files(tmp_path):
 
 
 def agrees_with_polars(data, got):
-    """Whether polars reads the same: a flipped bit may make another whole file of a file."""
+    """Whether polars reads the same: a flipped bit may give another valid file."""
     try:
         frame = pl.read_parquet(io.BytesIO(data))
     except BaseException as error:
-        # It panics on some files that Arrow reads.
+        # Polars panics on some files that Arrow reads.
         assert isinstance(error, pl.exceptions.PolarsError) or "Panic" in type(error).__name__
         return "unreadable"
     pairs = zip(frame["user_id"], frame["item_id"], got, strict=True)
@@ -203,7 +203,7 @@ def agrees_with_polars(data, got):
 
 
 def forms(value):
-    """What an id may be read as; polars does not tell bytes of a fixed length from others."""
+    """The ids that a value may be read as; polars does not tell fixed-length bytes from others."""
     if isinstance(value, bytes):
         digits = value.hex()
         ids = {digits, value.decode("utf-8", "replace")}

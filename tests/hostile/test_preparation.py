@@ -1,4 +1,4 @@
-"""Sessions, filters, splits and vocabulary against a plain second preparation."""
+"""Sessions, filters, splits and vocabulary compared with a plain second preparation."""
 
 from random import Random
 
@@ -25,7 +25,7 @@ KINDS = {
     "filters": r"the filters leave nothing: \w+=\d+ dropped \d+ events.*",
     "empty part": r"split=\w+: the (train|valid|test) part is left empty \(\d+ sessions of \d+ .+",
 }
-# Ids that sort by bytes other than by letters or numbers; times with ties and at both ends.
+# Ids whose order by bytes differs from letters or numbers; times with ties and at both ends.
 IDS = ("10", "9", "a", "B", "é", "", "\x00", "🎈", "a\nb", *"cdefghijklm")
 TIMES = (0, 1, 60_000, 60_001, 120_000, 86_400_000, 253_402_300_799_999)
 
@@ -64,7 +64,7 @@ def random_options(rng):
 
 
 def dataset_of(events, options):
-    """What the preparation makes of a log."""
+    """The histories that the preparation makes of a log."""
     frame = pl.DataFrame(
         {
             "user_id": [event.user for event in events],
@@ -84,7 +84,7 @@ def dataset_of(events, options):
 
 
 def histories_of(dataset):
-    """The histories as the plain preparation has them."""
+    """The histories from the plain preparation."""
     histories = {}
     for history in dataset:
         pairs = list(zip(history.item_ids.tolist(), history.times.tolist(), strict=True))
@@ -123,7 +123,7 @@ READER_KINDS = {**KINDS, "log": r"/.+/log\.\S+: .+|no rows are left of the log \
 
 
 def test_damaged_logs_become_whole_directories_or_none(tmp_path):
-    """All the way, from bytes to histories on disk, against both plain programs."""
+    """From bytes to histories on disk, compared with both plain programs."""
     outcomes, inputs = Outcomes(READER_KINDS), few(30, of=150)
     for seed in range(inputs):
         rng, room = Random(seed), tmp_path / str(seed)

@@ -45,7 +45,7 @@ def rooms(prepared_dir, tmp_path):
 
 
 def read_all(directory):
-    """All that a prepared directory holds, as plain values."""
+    """The content of a prepared directory, as plain values."""
     data = open_data(directory)
     histories = data.histories.__getitems__(list(range(len(data.histories))))
     plain = [
@@ -58,12 +58,12 @@ def read_all(directory):
 
 
 def damage_a_file(rng, directory):
-    """Damages one file in some way; what was done."""
+    """Damages one file in some way; returns a description."""
     path = rng.choice(sorted(path for path in directory.rglob("*") if path.is_file()))
     if rng.random() < 0.1:
         (path,) = directory.rglob("*.array_record-*")
         data = path.read_bytes()
-        # Most of a small file is padding.
+        # A small file is mostly padding.
         place = rng.choice([place for place, octet in enumerate(data) if octet])
         path.write_bytes(data[:place] + flipped(rng, data[place:][:1]) + data[place + 1 :])
         return f"byte {place} of the records"
@@ -105,7 +105,7 @@ def test_a_damaged_directory_is_refused_or_holds_what_it_held(prepared_dir, room
 
 
 def sign(directory):
-    """Makes the manifest vouch for the files as they now are."""
+    """Updates the manifest's checksums to the files as they now are."""
     manifest = load_manifest(directory)
     (directory / "manifest.json").unlink()
     manifest.pop("schema_version")

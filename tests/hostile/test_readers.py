@@ -1,4 +1,4 @@
-"""Readers against a plain second reader, on thousands of odd, bad and damaged files."""
+"""Readers compared with a plain second reader, on thousands of odd, bad and damaged files."""
 
 import collections
 import dataclasses
@@ -60,7 +60,7 @@ KINDS = {**BAD_ROWS, **WHOLE_FILES}
 
 
 def place_of(message):
-    """Row and line that a message names."""
+    """The row and line in a message."""
     row, _, rest = message.partition(": row ")[2].partition(" (line ")
     return int(row), int(rest.partition(")")[0])
 
@@ -132,7 +132,7 @@ def test_odd_files_and_bad_rows_are_read_as_the_plain_reader_reads_them(tmp_path
 
 
 def test_times_that_no_log_has_are_bad_rows_beside_all_others(tmp_path):
-    """As where no flag says anything of times: numbers have the unit that their size tells."""
+    """Without flags about times: numbers get the unit that their size suggests."""
     outcomes = Outcomes({**KINDS, **ODD_TIMES})
     for seed in range(700):
         rng = Random(seed)
@@ -143,7 +143,7 @@ def test_times_that_no_log_has_are_bad_rows_beside_all_others(tmp_path):
 
 
 def test_what_was_written_is_what_is_read(tmp_path):
-    """Against the events that were put in: the two readers do not err alike."""
+    """Compared with the events that were written, in case both readers make the same mistake."""
     for seed in range(few(50, of=300)):
         log = log_file(Random(seed))
         path = tmp_path / log.name

@@ -1,7 +1,7 @@
-"""Checkpoint folders and journals with anything damaged, as the start of a training run finds them.
+"""Damaged checkpoint folders and journals, as the start of a training run finds them.
 
-Each start goes through what `train` does in front of its first step. No step is done, so nothing is
-compiled but once.
+Each start does everything that `train` does before its first step. No step runs, so each program is
+compiled only once.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ RESEALED_KINDS = {
 
 
 class Starts:
-    """Starts of the run; what each of them does again is done once."""
+    """Starts of the run; the work that all of them share is done once."""
 
     def __init__(self, data):
         self.run = resolve(RUN, data)
@@ -65,7 +65,7 @@ class Starts:
 
     @contextlib.contextmanager
     def start(self, workdir, allow_older=False):
-        """A run in front of its next step."""
+        """A run before its next step."""
         with contextlib.ExitStack() as closing:
             yield begin(self.run, self.parts, workdir, closing, allow_older=allow_older)
 
@@ -85,7 +85,7 @@ def starts(prepared_dir):
 
 
 def found(run):
-    """All that a run takes from a checkpoint."""
+    """Everything that a run takes from a checkpoint."""
     loader = {"batches": run._batches.get_state(), "progress": vars(run.progress)}
     return jax.device_get(run._state), {**loader, "sums": vars(run._sums)}
 
@@ -97,7 +97,7 @@ def assert_same(one, other):
 
 @pytest.fixture(scope="module")
 def undamaged(workdir, starts, tmp_path_factory):
-    """By step: what a run takes from its checkpoint where nothing is damaged."""
+    """By step: what a run takes from its checkpoint if nothing is damaged."""
     states = {}
     for step in (None, "2", "3"):
         room = tmp_path_factory.mktemp("room")
@@ -110,7 +110,7 @@ def undamaged(workdir, starts, tmp_path_factory):
 
 
 def damage_journal(rng, path):
-    """Damages metrics.jsonl, or puts something else in its place."""
+    """Damages metrics.jsonl, or replaces it."""
     content = path.read_bytes()
     path.unlink()
     kind = rng.choice(("removed", "pipe", "folder", "nested", "bytes", "cut"))
@@ -126,7 +126,7 @@ def damage_journal(rng, path):
 
 
 def remove(path):
-    """Whatever is there, if anything is."""
+    """The content of the path, if anything is there."""
     if path.is_dir():
         shutil.rmtree(path)
     elif path.exists():
@@ -148,7 +148,7 @@ def test_a_run_goes_on_from_what_was_saved_or_does_not_start(workdir, starts, un
         try:
             with starts.start(room, allow_older) as run:
                 assert run.step in undamaged, (seed, done)
-                # Without leave an older one serves only where the newer one is not there.
+                # Without permission an older one is used only if the newer one is absent.
                 if not allow_older:
                     assert run.step == 3 or not folders[1].exists(), (seed, done)
                     assert run.step > 0 or not folders[0].exists(), (seed, done)
@@ -192,7 +192,7 @@ def test_a_run_does_not_start_from_what_the_checksums_vouch_for_but_it_cannot_us
             with starts.start(room) as run:
                 assert run.step == 3
                 state, loader = found(run)
-                # What is taken is what it says.
+                # The values taken are those in the file.
                 assert loader == json.loads((folder / "loader" / "metadata").read_text())
                 if edit is not edit_state:
                     assert_same((state, {}), (undamaged[3][0], {}))

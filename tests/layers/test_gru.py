@@ -1,4 +1,4 @@
-"""SessionGRU: flax's GRU cell slot by slot; holds, resets, lanes on their own, and the decay."""
+"""SessionGRU compared with flax's GRU cell; holds, resets, independent lanes, and the decay."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ def apply(config, params, *arrays):
 
 @functools.cache
 def random_params(config):
-    """Parameters away from their initial zeros; tau stays what the config says."""
+    """Parameters moved away from their initial zeros; tau keeps the config's value."""
     shapes = jax.eval_shape(SessionGRU(config).init, jax.random.key(0), *arrays_of().values())
     rng = np.random.default_rng(1)
     params = jax.tree.map(
@@ -37,7 +37,7 @@ def random_params(config):
 
 
 def arrays_of(seed=0, **changes):
-    """Inputs of three lanes: all sessions start; a user starts; nothing starts here and there."""
+    """Inputs of three lanes: all sessions start; a user starts; some slots start nothing."""
     rng = np.random.default_rng(seed)
     starts_bs = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [0, 1, 0, 1, 0]], bool)
     arrays = {
@@ -55,7 +55,7 @@ def arrays_of(seed=0, **changes):
 
 
 def run(config, arrays, params=None):
-    """(state behind the row, state in each slot) as numpy."""
+    """(state after the row, state in each slot) as numpy."""
     params = random_params(config) if params is None else params
     return jax.device_get(apply(config, params, *arrays.values()))
 
@@ -124,7 +124,7 @@ def test_a_user_starts_afresh_whatever_was_before():
         "gap_hours_bs": np.full((LANES, SLOTS), 3.0),
     }
     one, other = arrays_of(0, **changes), arrays_of(1, **changes)
-    # The same user behind other ones: all sessions but the very first read its inputs.
+    # The same user after others: all sessions but the very first read its inputs.
     after = one["pooled_bsd"][:, slot + 1 :]
     other["pooled_bsd"] = other["pooled_bsd"].at[:, slot + 1 :].set(after)
     _, held_bsh = run(LEARNED, one)
@@ -217,7 +217,7 @@ def test_the_scan_and_its_gradient_equal_a_plain_loop():
     gates_bsg, decay_bs = normal(LANES, SLOTS, 3 * FEATURES), jnp.exp(-(normal(LANES, SLOTS) ** 2))
     starts = arrays["starts_session_bs"], arrays["starts_user_bs"]
     weights = Weights(normal(FEATURES, 3 * FEATURES), normal(FEATURES), normal(FEATURES))
-    # Each output counts, and differently in each place, also where no session starts.
+    # Every output counts, with a different weight each, also where no session starts.
     factors = normal(LANES, FEATURES), *(normal(LANES, SLOTS, FEATURES) for _ in range(2))
 
     def total(scan, state_bh, gates_bsg, decay_bs, weights):

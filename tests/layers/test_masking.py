@@ -1,4 +1,4 @@
-"""Masked reductions, normalisation and session pooling against plain loops."""
+"""Masked reductions, normalization and session pooling compared with plain loops."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_normalize_at_zero_has_value_and_gradient_zero():
         masking.safe_l2_normalize(x), [[0, 0], [0.6, 0.8], [0, 0], [1, 0]], rtol=1e-6
     )
     gradient = jax.grad(lambda y: masking.safe_l2_normalize(y)[:, 0].sum())(x)
-    # d(x/|x|)/dx = (I - u u^T) / |x| with u = (0.6, 0.8), |x| = 5; first row of it.
+    # d(x/|x|)/dx = (I - u u^T) / |x| with u = (0.6, 0.8), |x| = 5; its first row.
     np.testing.assert_allclose(gradient[1], [(1 - 0.36) / 5, -0.48 / 5], rtol=1e-5)
     np.testing.assert_array_equal(gradient[jnp.array([0, 2])], 0)
     assert np.all(np.isfinite(gradient))

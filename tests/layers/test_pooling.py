@@ -43,7 +43,7 @@ def plain(kind, vectors):
     cuts=st.lists(st.integers(0, EVENTS), max_size=3).map(sorted),
 )
 def test_parts_combine_to_the_whole_whatever_the_cuts(kind, seed, known, cuts):
-    # All below 0: a maximum that starts from 0 would show.
+    # All are below 0, so a maximum that starts from 0 would show.
     inputs_blc = -np.random.default_rng(seed).uniform(1, 2, (1, EVENTS, WIDTH)).astype(np.float32)
     session_bl = np.zeros((1, EVENTS), np.int32)
     state = pooling.PoolState(jnp.zeros((1, WIDTH)), jnp.zeros(1))

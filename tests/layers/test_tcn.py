@@ -1,4 +1,4 @@
-"""TCN: what an output sees, taps masked at a session's start, rows that continue rows."""
+"""TCN: receptive field, taps masked at a session's start, rows that continue rows."""
 
 import dataclasses
 import functools
@@ -53,7 +53,7 @@ def test_an_output_sees_as_far_back_as_receptive_field_says(
         convs_per_block=convs_per_block,
     )
     length = expected + 3
-    # Everything positive: no ReLU hides a path.
+    # Everything is positive, so that no ReLU hides a path.
     params = jax.tree.map(jnp.abs, random_params(config))
 
     @jax.jit
@@ -79,7 +79,7 @@ def test_a_convolution_by_hand():
     """Ones as weights, 3 taps at dilation 2: y_t = x_t + x_{t-2} + x_{t-4} within the session."""
     conv = CausalConv(1, kernel_size=3, dilation=2, dtype=jnp.dtype("float32"))
     params = {"Dense_0": {"kernel": jnp.ones((3, 1)), "bias": jnp.zeros(1)}}
-    # A session that goes on from the row before (its last inputs: 1, 10, 100, 1000), then another.
+    # A session that continues from the previous row (last inputs: 1, 10, 100, 1000), then another.
     tail_btc = 10.0 ** jnp.arange(4)[None, :, None]
     inputs_blc = jnp.array([2.0, 3, 5, 7, 11, 13])[None, :, None]
     position_bl = jnp.array([[3, 4, 0, 1, 2, 0]])
@@ -88,7 +88,7 @@ def test_a_convolution_by_hand():
     )
     expected = [2 + 100, 3 + 1000 + 10, 5, 7, 11 + 5, 13]
     np.testing.assert_array_equal(out_blf[0, :, 0], expected)
-    # 5 of the 6 places hold events: the tail is the 4 inputs up to there.
+    # 5 of the 6 slots hold events: the tail is the 4 inputs before that.
     np.testing.assert_array_equal(new_tail_btc[0, :, 0], [3, 5, 7, 11])
 
 
@@ -111,7 +111,7 @@ def test_no_tap_reads_over_the_start_of_a_session():
     out_blc, _ = apply(SMALL, params, inputs_blc, tails, position_bl, events_b)
     np.testing.assert_array_equal(out_blc[0, start:], out_blc[1, start:])
     assert (np.asarray(out_blc[0, :start]) != np.asarray(out_blc[1, :start])).any()
-    # What was kept of the row before is not read by sessions that start in this one.
+    # Sessions that start in this row do not read inputs kept from the previous row.
     empty_blc, _ = apply(
         SMALL, params, inputs_blc, list(init_tails(SMALL, 2)), position_bl, events_b
     )

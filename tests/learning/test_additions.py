@@ -1,4 +1,4 @@
-"""Losses with additions to the scores of lists, against plain sums over all scores."""
+"""Losses with additions to the scores of lists, compared with plain sums over all scores."""
 
 import functools
 
@@ -17,7 +17,7 @@ from tests.random_model import dense_scores, random_lists, random_model
 
 ROWS, WIDTH = 14, 5
 _, _, _, TARGETS, WEIGHT = random_model(0, ROWS)
-# Few draws, some of them twice, one none; what was shown: some drawn too, some listed, one none.
+# Few draws, some twice, one empty; shown items: some drawn too, some listed, one empty.
 DRAWN = np.array([2, 5, PADDING_ID, 5, 7, 8, 12, 5, 7], np.int32)
 LOG_EXPECTED_V = jnp.asarray(np.random.default_rng(3).normal(size=ROWS), jnp.float32)
 
@@ -40,7 +40,7 @@ def drawn(ids):
 
 
 def plain_softmax(counts):
-    """The loss of scores [*e, v] where each item counts so many times, beside the target."""
+    """The loss of scores [*e, v] if each item counts this many times, beside the target."""
 
     def loss(scores):
         target = jnp.take_along_axis(scores, TARGETS[..., None], -1)
@@ -52,7 +52,7 @@ def plain_softmax(counts):
 
 
 def softmax_counts(lists, draws, shown, logq):
-    """How often each item counts at each event: certain ones once, draws as often as they came."""
+    """How often each item counts at each event: certain ones once, draws as often as drawn."""
     counts = np.zeros((*TARGETS.shape, ROWS))
     for event in np.ndindex(TARGETS.shape):
         certain = {int(i) for i in np.asarray(lists.item_ids[event])}
@@ -151,7 +151,7 @@ def model(seed):
 
 
 def value_and_gradients(loss, u, table, bias, lists):
-    """Of a loss of queries and keys, by u, table, bias, and the values of the lists."""
+    """Gradients of a loss by u, table, bias, and the values of the lists."""
 
     def total(u, table, bias, values):
         return 0.7 * loss(Queries(u, lists._replace(values=values)), Keys(table, bias))
@@ -176,7 +176,7 @@ def test_value_and_gradients_equal_those_of_dense_scores(name):
             np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=2e-6)
         has_item = np.asarray(lists.item_ids) >= FIRST_ITEM_ID
         assert np.any(np.asarray(grads[3])[has_item] != 0)
-        # Nothing is learned by what is no item's, or an event's of weight 0; and nothing is NaN.
+        # Padding and events of weight 0 get no gradient, and nothing is NaN.
         counts = has_item & (np.asarray(WEIGHT) > 0)[..., None]
         np.testing.assert_array_equal(np.asarray(grads[3])[~counts], 0)
 

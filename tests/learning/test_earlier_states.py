@@ -1,4 +1,4 @@
-"""States as earlier versions saved them are restored, number for number."""
+"""States that earlier versions saved are restored, number for number."""
 
 import dataclasses
 import json

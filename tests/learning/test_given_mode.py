@@ -1,4 +1,4 @@
-"""Given embeddings in the training step: the same step as with a table, and no table anywhere."""
+"""Given embeddings in the training step: the same step as with a table, but without a table."""
 
 import dataclasses
 import itertools
@@ -52,7 +52,7 @@ def batches(given=None, count=3):
 
 
 class Run:
-    """A model in one mode, and its states in front of and behind some steps."""
+    """A model in one mode, and its states before and after some steps."""
 
     def __init__(self, mode, loss, steps, table=None):
         self.config = dataclasses.replace(MODEL, item_mode=mode)
@@ -79,7 +79,7 @@ def run(given):
 
 
 def test_the_first_step_is_that_of_a_table_with_the_same_rows(given, run):
-    """Behind it the table's own rows have moved."""
+    """After it, the table's own rows have changed."""
     learned = run.states[0].params["items"].input_vd
     table = np.concatenate([learned, table_of(given)[FIRST_ITEM_ID:]])
     whole = Run("rows", LOSS, batches(count=1), table)

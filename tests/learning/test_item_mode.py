@@ -1,4 +1,4 @@
-"""Which rows of the item table a step sees, and which losses can do with them."""
+"""Which rows of the item table a step uses, and which losses that allows."""
 
 import pytest
 

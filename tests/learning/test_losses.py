@@ -1,4 +1,4 @@
-"""Losses of scores against plain NumPy, at extreme scores, and with everything masked."""
+"""Losses of scores compared with plain NumPy, at extreme scores, and with everything masked."""
 
 import itertools
 
@@ -189,7 +189,7 @@ def test_golden_values():
 
 
 def test_per_user_weights_give_every_user_one():
-    # Row 0: user A goes on (2 events), then B (1 + 2 events in two sessions), then padding.
+    # Row 0: user A continues (2 events), then B (1 + 2 events in two sessions), then padding.
     # Row 1: user C (3 events, one of them without weight), then D, not trained on.
     session = jnp.array([[0, 0, 1, 2, 2, 0], [0, 0, 0, 1, 1, 1]])
     starts_user = jnp.array([[False, True, False], [True, True, False]])

@@ -1,4 +1,4 @@
-"""The steps as accelerators get them: lowered for TPU and CUDA on this machine, and looked at."""
+"""The steps as accelerators receive them: lowered for TPU and CUDA on this machine."""
 
 import functools
 import re
@@ -108,7 +108,7 @@ def lowered(step, arguments):
 
 
 def host_operations(program):
-    """What a program leaves the device for, or leaves to code outside of it."""
+    """Operations of a program that call the host or foreign code."""
     return [first or second for first, second in HOST_OPERATIONS.findall(program)]
 
 
@@ -175,7 +175,7 @@ def test_a_shape_that_is_not_static_would_be_found():
 
 
 def scans(jaxpr):
-    """(steps, whether backwards) of every loop in a trace."""
+    """(steps, whether backward) of every loop in a trace."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "scan":
@@ -191,7 +191,7 @@ def traced_scans(name):
 
 
 def test_hiertcn_waits_for_its_sessions_alone():
-    """One loop of s steps forward and one back; the softmax's goes over chunks of events."""
+    """One loop of s steps forward and one back; the softmax's loop runs over chunks of events."""
     assert BUCKET.sessions not in {steps for steps, _ in traced_scans("tcn_user")}
     with_length = [scan for scan in traced_scans("hiertcn") if scan[0] == BUCKET.sessions]
     assert sorted(with_length) == [(BUCKET.sessions, False), (BUCKET.sessions, True)]
@@ -213,5 +213,5 @@ def test_the_compiled_step_has_the_same_loops_and_stays_on_the_device():
     assert not re.search(
         r"\b(infeed|outfeed|send|recv)\(|custom_call_target=\"[^\"]*callback", text
     )
-    # A shape that changes is written with its bound.
+    # A dynamic shape is written with its bound.
     assert "<=" not in re.sub(r"metadata=\{[^}]*\}|direction=\w+", "", text)

@@ -33,7 +33,7 @@ def test_draws_come_as_often_as_the_proposal_says(alpha):
     with np.errstate(divide="ignore"):
         np.testing.assert_allclose(proposal.log_q_v, np.log(expected_v), rtol=1e-6)
     drawn_v = frequencies(proposal.sample(jax.random.key(1), (DRAWS,)), len(COUNTS_V))
-    # Five standard deviations of a binomial share; exactly 0 where the probability is 0.
+    # Five standard deviations of a binomial share; exactly 0 if the probability is 0.
     tolerance_v = 5 * np.sqrt(expected_v * (1 - expected_v) / DRAWS)
     assert np.all(np.abs(drawn_v - expected_v) <= tolerance_v)
 
@@ -75,8 +75,8 @@ def test_the_first_and_the_last_word_find_their_owners(monkeypatch):
 
 
 def test_rare_items_of_a_large_catalogue_are_drawn_at_their_rate():
-    # 1,000 rare items hold 2^-20 of the draws together; a float32 CDF near 1 has steps of 2^-24,
-    # which is 16 for all of them: it would leave out 98 in 100.
+    # 1,000 rare items own 2^-20 of the draws together. A float32 CDF has steps of 2^-24 near 1: 16
+    # for all of them, so it would omit 98 in 100.
     counts_v = np.zeros(1_003)
     counts_v[FIRST_ITEM_ID] = 1_000 * (2**20 - 1)
     counts_v[FIRST_ITEM_ID + 1 :] = 1
@@ -142,7 +142,7 @@ def test_candidates_are_masked_where_they_are_no_negatives(shared):
             ids = ids_blk[lane, event]
             expected = (ids != PADDING_ID) & (ids != int(ITEM_IDS_BL[lane, event]))
             np.testing.assert_array_equal(found.mask_blk[lane, event], expected)
-    # The in-batch candidates stand last. Four of six slots are valid, and their items alone come.
+    # The in-batch candidates come last. Four of six slots are valid; only their items occur.
     in_batch = ids_blk[..., 40:]
     assert set(np.unique(in_batch)) <= {PADDING_ID, 2, 5, 6}
     assert abs((in_batch != PADDING_ID).mean() - 4 / 6) < 0.3
@@ -161,7 +161,7 @@ def test_expected_counts_of_drawn_candidates():
 
 
 def test_expected_counts_are_the_mean_over_keys():
-    # All targets the same as often as their popularity, so in-batch is exact too.
+    # All targets occur as often as their popularity, so in-batch is exact too.
     item_ids_bl = jnp.array([[2, 4, 4, 4, 0]])
     weight_bl = jnp.array([[1.0, 1.0, 1.0, 1.0, 0.0]])
     counts_v = np.array([0, 0, 1, 0, 3])

@@ -1,4 +1,4 @@
-"""The objective: each config gives the loss that it names; keys are functions of seed and step."""
+"""The objective: each config gives the configured loss; keys depend on seed and step only."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ COUNTS = np.array([0, 0, 1, 3, 4])
 
 
 def batch_of(targets, weights, negatives=None, own=None):
-    """One lane: a session that goes on, then one that starts, of the same user."""
+    """One lane: a session that continues, then one that starts, of the same user."""
     batch = padding_batch(Bucket(1, len(targets), 2))
     return batch.replace(
         item_ids_bl=np.array([targets], np.int32),
@@ -158,7 +158,7 @@ def test_in_batch_candidates_are_expected_by_popularity_and_the_share_of_targets
     assert seen == set(outcomes)
 
 
-# Target 2 against 3, shown beside it, and of five draws two that count: 4 and 4.
+# Target 2 compared with 3, shown with it, and with five draws of which two count: 4 and 4.
 SHOWN, DRAWN = [3, 0], [4, 3, 4, 2, 0]
 MIXED = {
     "nce": -np.log(sigmoid(1)) - (np.log(sigmoid(-2.5)) + 2 * np.log(sigmoid(0))) / 3,
@@ -166,7 +166,7 @@ MIXED = {
     "hinge_linear": ((2.5 - 1 + 0.1) + 0) / 3,
     "hinge_sigmoid": ((sigmoid(2.5) - sigmoid(1) + 0.1) + 0) / 3,
     "hinge_logsigmoid": ((np.log(sigmoid(2.5)) - np.log(sigmoid(1)) + 0.1) + 0) / 3,
-    # E = 1 for what was shown, n q = 5 * 4 / 8 for what was drawn.
+    # E = 1 for the shown item, n q = 5 * 4 / 8 for the drawn one.
     "sampled_softmax": np.log(np.exp(1) + np.exp(2.5) + 2 * np.exp(0) / (5 * 4 / 8)) - 1,
 }
 
@@ -237,7 +237,7 @@ def test_a_batch_without_the_impressions_is_refused():
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("logq", [True, False])
 def test_the_mixture_is_unbiased_for_the_full_softmax(own, logq):
-    """E[e^loss] = sum_i e^{s_i} / e^{s_target}, whatever was shown; without logq it is far off."""
+    """E[e^loss] = sum_i e^{s_i} / e^{s_target}, whatever was shown; without logq far from it."""
     rng = np.random.default_rng(0)
     items = ItemTable(jnp.asarray(rng.normal(size=(11, 2))), None, jnp.asarray(rng.normal(size=11)))
     counts = np.array([0, 0, 60, 20, 10, 5, 3, 1, 1, 8, 4])
@@ -246,7 +246,7 @@ def test_the_mixture_is_unbiased_for_the_full_softmax(own, logq):
         own_negatives=own,
         logq=logq,
     )
-    # Item 3, which was shown, would be drawn often as well; 8 hardly ever.
+    # Item 3, which was shown, would be drawn often too; 8 hardly ever.
     batch = batch_of([2], [1.0], own=[[3, 8, 0]])
     sources, u_bld = make_sources(config, counts), jnp.array([[[1.0, -0.5]]])
 

@@ -1,4 +1,4 @@
-"""Schedules by arithmetic; the chain beside optax's AdamW; what lazy rows leave alone."""
+"""Schedules by arithmetic; the chain compared with optax's AdamW; what lazy rows leave alone."""
 
 import functools
 import math
@@ -92,7 +92,7 @@ def update(grads, state, params, distinct_u=None, config=CONSTANT, rows=True, fi
 
 def test_with_every_row_touched_each_step_is_adam():
     config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=1)
-    every_u = jnp.arange(ROWS)  # Row 0 stands for padding: it is written nowhere.
+    every_u = jnp.arange(ROWS)  # Row 0 is padding: it is never written.
     params = expected = tree(0)
     state = optimizer(config).init(params)
     adam = optax.adam(learning_rate_schedule(config, 100, 10))
@@ -132,7 +132,7 @@ def test_untouched_rows_and_their_moments_stand_still_bit_for_bit():
     params = tree(0)
     state = optimizer().init(params)
     touched = np.array([1, 3, 7])
-    # Padding fills up distinct_u; what stands there in the gradients must go nowhere.
+    # Padding fills up distinct_u; gradients at those entries must have no effect.
     distinct_u = jnp.array([0, 1, 3, 7, 0, 0])
     others = np.setdiff1d(np.arange(ROWS), touched)
     params, state = update(tree(5), state, params, jnp.arange(ROWS))
@@ -153,7 +153,7 @@ def test_untouched_rows_and_their_moments_stand_still_bit_for_bit():
 @pytest.mark.parametrize("clip_norm, scale", [(1.0, 1 / 13), (26.0, 1), (0.0, 1)])
 @pytest.mark.parametrize("rows", [True, False])
 def test_clipping_counts_the_model_and_the_touched_rows(clip_norm, scale, rows):
-    """Norms 3 and (4, 12): 13 in all. The first moment shows what is left of a gradient."""
+    """Norms 3 and (4, 12): 13 in all. The first moment shows the gradient after clipping."""
     config = OptimizerConfig(schedule="constant", clip_norm=clip_norm)
     params = jax.tree.map(jnp.zeros_like, tree(0))
     grads = jax.tree.map(jnp.zeros_like, tree(0, rows=4 if rows else ROWS))
@@ -215,14 +215,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing_but_the_count(rows, value):
     jax.tree.map(np.testing.assert_array_equal, got, params)
     for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         np.testing.assert_array_equal(now, before + (before.dtype == jnp.int32))
-    # The step behind it is the one that it would be.
+    # The following step is the one that it would have been.
     moved, _ = update(tree(3), after, got, distinct_u, rows=rows)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(moved))
     assert (np.asarray(moved["model"]["w"]) != params["model"]["w"]).any()
 
 
 def decayed(config):
-    """AdamW of optax over parameters and schedule of this file's; biases are not decayed."""
+    """Optax's AdamW, with this file's parameters and schedule; biases are not decayed."""
     decays = {"model": {"w": True}, "items": ItemTable(True, True, False)}
     schedule = learning_rate_schedule(config, 100, 10)
     return optax.adamw(schedule, weight_decay=config.weight_decay, mask=decays)
@@ -276,7 +276,7 @@ def test_weight_decay_leaves_biases_norms_and_starts_alone(name):
 
 
 def test_lazy_rows_take_any_transformation():
-    """optax.trace: a row's trace decays with each step that touches it, and no other."""
+    """optax.trace: a row's trace decays only in steps that touch it."""
     lazy = lazy_rows(optax.trace(decay=0.5))
     table = ItemTable(jnp.zeros((4, 1)), None, None)
     state = lazy.init(table)

@@ -1,4 +1,4 @@
-"""The sampled softmax and its correction: what it tends to, and where its gradient goes."""
+"""The sampled softmax and its correction: its limit, and its gradient."""
 
 import functools
 

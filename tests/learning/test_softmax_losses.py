@@ -1,4 +1,4 @@
-"""The softmax over shared candidates: the same sum and gradients as from kept scores."""
+"""The softmax over shared candidates: the same sum and gradients as with stored scores."""
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def test_own_candidates_come_with_certainty_and_not_a_second_time(logq):
     off = jnp.asarray(weight == 0)[..., None]
 
     def plain(u, table, bias):
-        """Every score kept, and the candidates of each event in one list."""
+        """The loss with every score stored, and the candidates of each event in one list."""
         shown = own.mask_blk
         ids = jnp.concatenate([OWN, jnp.broadcast_to(candidates, (*EVENTS, 6))], -1)
         drawn = (candidates != PADDING_ID) & (candidates != targets[..., None])

@@ -76,7 +76,7 @@ class Run:
         return jax.tree.map(jnp.array, self._fresh)
 
     def steps(self, state, batches, count):
-        """The state behind `count` steps, and the metrics of each."""
+        """The state after `count` steps, and the metrics of each."""
         every = []
         for element in itertools.islice(batches, count):
             state, metrics = self.step(state, element.batch, self.sources)
@@ -100,7 +100,7 @@ def differs(one, other):
 
 @pytest.fixture(scope="module", params=["dense", "rows"])
 def trained(request):
-    """(run, state behind STEPS steps, their metrics, the loader's state): epochs of a tiny log."""
+    """(run, state after STEPS steps, their metrics, the loader's state): epochs of a tiny log."""
     run = run_of(request.param)
     batches = iter(run.loader)
     state, metrics = run.steps(run.fresh(), batches, STEPS)
@@ -176,13 +176,13 @@ def test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on(trained, v
     assert not metrics["finite"]
     assert_same(moving(state), before)
     assert state.step == 2
-    # The next batch begins behind the events of this one.
+    # The next batch begins after the events of this one.
     assert_same(state.carry, good.carry)
     state, (metrics,) = run.steps(state, [third], 1)
     assert metrics["finite"]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert differs(state.params, before[0])
-    # What is trained behind it has the rate of its step, whatever was skipped.
+    # The next step has the learning rate of its number, whatever was skipped.
     counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.dtype == jnp.int32]
     assert counts
     assert all(count == 3 for count in counts)
@@ -203,11 +203,11 @@ spoil.defvjp(
 
 @pytest.mark.parametrize("mode", ["dense", "rows"])
 def test_the_loss_and_the_gradient_must_both_be_finite(mode, monkeypatch):
-    """Each of them is spoiled alone; nothing else of the step is changed."""
+    """Each of them is made infinite alone; the rest of the step does not change."""
 
     def spoiled_loss(queries, batch, *arguments):
         loss_sum, weight = event_loss(queries, batch, *arguments)
-        added, factor = batch.gap_hours_bs[0, :2]  # Which this model does not read.
+        added, factor = batch.gap_hours_bs[0, :2]  # This model does not read gaps.
         return LossSum(spoil(loss_sum, added, factor), weight)
 
     monkeypatch.setattr(train_step, "event_loss", spoiled_loss)
@@ -280,7 +280,7 @@ def test_the_seed_decides_everything():
     run, same, other = run_of("dense"), Run(), Run(seed=1)
     state, _ = run.steps(run.fresh(), run.loader, 2)
     assert_same(same.steps(same.fresh(), same.loader, 2)[0], state)
-    # Each use of the seed alone: parameters, order of users, dropout and negatives.
+    # Each use of the seed separately: parameters, order of users, dropout and negatives.
     assert differs(other.fresh().params, run.fresh().params)
     assert differs(next(iter(other.loader)).batch, next(iter(run.loader)).batch)
     assert differs(other.steps(run.fresh(), run.loader, 2)[0].params, state.params)
@@ -288,7 +288,7 @@ def test_the_seed_decides_everything():
 
 @pytest.mark.parametrize("impressions", [0, 2])
 def test_rows_mode_equals_dense_mode(impressions):
-    # A large epsilon, so that Adam does not blow up what rounding makes of a gradient of 0.
+    # A large epsilon, because Adam would amplify the rounding of a gradient of 0.
     optimizer = OptimizerConfig(learning_rate=0.1, schedule="constant", adam_eps=0.1)
     plain = dataclasses.replace(MODEL, dropout=0.0, unknown_rate=0.0)
     shown = (("impressions", impressions),) if impressions else ()
@@ -323,7 +323,7 @@ def test_rows_mode_equals_dense_mode(impressions):
 
 
 def combinations():
-    """Every loss with every way to take its negatives, and weighted per user."""
+    """Every loss with every source of negatives, and weighted per user."""
     for name in get_args(LossName):
         if not LossConfig(name=name).needs_negatives:
             yield LossConfig(name=name)
@@ -362,7 +362,7 @@ def test_every_loss_goes_down_its_gradient(loss):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
         learned = jax.tree.map(lambda x, g: x - 0.05 * g, learned, gradient)
         values.append(float(value))
-    # The candidates are the same each time, so every step is one down the same slope.
+    # The candidates are the same each time, so every step goes down the same slope.
     assert values == sorted(values, reverse=True)
     assert 0 < values[-1] < values[0]
 

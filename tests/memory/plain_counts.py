@@ -1,4 +1,4 @@
-"""Counts of memory by plain loops over all events, as their definitions say."""
+"""Memory's counts by plain loops over all events, from their definitions."""
 
 from hiertcn_jax.memory.config import FOLLOWER_HALF_LIVES, STARTING, WORLD_HALF_LIVES
 from hiertcn_jax.memory.followers import BACKWARD

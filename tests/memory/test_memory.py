@@ -1,4 +1,4 @@
-"""Counts at any time: plain loops over all events, built at once or one by one, never too early."""
+"""Memory's counts at any time equal plain loops, built at once or one by one, never too early."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_the_world_is_counted_as_by_plain_loops(snapshot_events):
     lists = built(log, snapshot_events=snapshot_events).lists(*questions(1))
     for n, time in enumerate(questions(1)[0].tolist()):
         found = listed(lists, n)
-        # Room for the whole catalogue: whoever was picked is on the list.
+        # Room for the whole catalogue, so every picked item is on the list.
         assert {item for item, at, _, _ in log if at < time and item >= 2} <= found.keys()
         for item, features_f in found.items():
             np.testing.assert_allclose(features_f[:AGE], world(log, item, time), rtol=1e-5)
@@ -78,7 +78,7 @@ def test_the_world_is_counted_as_by_plain_loops(snapshot_events):
 
 @pytest.mark.parametrize(("distance", "events"), [(2, 40), (SIZES.distance, 24)])
 def test_followers_are_counted_as_by_plain_loops(distance, events):
-    # Few events of many items: every change is written, so nothing is late.
+    # Few events of many items: every change is written, so no count lags.
     rows = 60
     log = random_log(2, events=events, rows=rows)
     time_n, own_nm, position_n = questions(3, rows=rows)
@@ -144,7 +144,7 @@ def test_event_by_event_gives_the_bits_of_all_at_once(part):
     at_n = log_columns[1]
     seen = 0
     for n in range(len(time_n)):
-        # All that happened before, and at times a few events of later: those are passed over.
+        # All earlier events, and at times a few later ones, which are ignored.
         until = int(np.searchsorted(at_n, time_n[n])) + (n % 3)
         while seen < min(until, len(log)):
             end = min(seen + part, until, len(log))
@@ -180,7 +180,7 @@ def test_questions_leave_no_trace():
 
 
 def test_a_weak_neighbour_gives_way():
-    """Of more neighbours than there is room for the strong ones stay."""
+    """If there are more neighbours than room, the strong ones stay."""
     rows, kept = 40, SIZES.followers
     log, number = [], 0
     for other in [3] * 5 + list(range(4, 4 + 2 * kept)) + [3] * 5:

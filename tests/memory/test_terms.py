@@ -52,7 +52,7 @@ def test_what_is_not_known_adds_nothing(kinds, units):
     others = [column for column in range(len(FEATURES)) if column not in columns_of(kinds)]
     altered = features.at[..., jnp.asarray(others, int)].add(1.0)
     np.testing.assert_array_equal(terms.apply(params, altered, known, u), values)
-    # Each item by itself: the order of a list means nothing.
+    # Each item separately: the order of a list has no meaning.
     np.testing.assert_allclose(
         terms.apply(params, features[..., ::-1, :], known, u), values[..., ::-1], rtol=1e-5
     )

@@ -18,7 +18,7 @@ SMALL = {
 }
 
 NEEDED = {"memory": {"memory": ("world", "followers", "own")}}
-"""What some models cannot do without, by their name."""
+"""Settings that some models require, by model."""
 
 OPTIONS = {
     **{name: {"name": name, **NEEDED.get(name, {})} for name in MODELS},
@@ -47,7 +47,7 @@ OPTIONS = {
     "gru_projection": {"name": "gru_session", "projection_dim": 7, "temperature": 0.5},
     "tcn_two_convs": {"name": "tcn_user", "convs_per_block": 2, "residual": False},
     "tcn_projection": {"name": "tcn_session", "projection_dim": 7, "kernel_size": 3},
-    # Reaches 2 events back in one block, and by rows of 5 events in blocks of 2.
+    # Reaches 2 events back in one block; with rows of 5 events, in blocks of 2.
     "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
     "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
     "esasrec_normalized": {"name": "esasrec", "normalize": "both", "temperature": 0.5},

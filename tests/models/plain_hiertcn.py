@@ -1,4 +1,4 @@
-"""HierTCN for one user, event by event in float64 NumPy loops: the equations and nothing else."""
+"""HierTCN for one user, event by event in float64 NumPy loops: only the equations."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Configs that 0.1.0 saved: those of the models of now, without what was of other models."""
+"""Configs that 0.1.0 saved become configs of today's models, without other models' settings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""HierTCN: causality, resets, chunks, padding and lanes, against plain NumPy loops."""
+"""HierTCN: causality, resets, chunks, padding and lanes, compared with plain NumPy loops."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ def random_users(rng, users, most_sessions=5, most_events=6):
 
 
 def random_params(config, seed=0):
-    """The model, and parameters that are all away from their initial zeros."""
+    """The model, and parameters that are all moved away from their initial zeros."""
     model = build(config)
     table_vd = jax.random.normal(jax.random.key(seed), (ITEMS, config.item_dim))
     batch = pack([[[(0.0, [2])]]], Bucket(1, 2, 1))[0][0].with_embeddings(table_vd)
@@ -51,7 +51,7 @@ def apply(model, params, batch, carry):
 
 
 def run(model, params, table_vd, batches):
-    """Outputs of each batch, and the carry behind the last."""
+    """Outputs of each batch, and the carry after the last."""
     carry = model.init_carry(batches[0].item_ids_bl.shape[0])
     outputs = []
     for batch in batches:
@@ -127,7 +127,7 @@ def test_what_comes_later_changes_nothing_before_it_bit_for_bit(option):
             changed = [(gap, list(ids)) for gap, ids in user]
             changed[m][1][t] = 2 + (changed[m][1][t] - 1) % (ITEMS - 2)
             after = run_lanes(model, params, table_vd, [[changed]], bucket)[0]
-            # The event itself is predicted from what is before it.
+            # The event itself is predicted from earlier events.
             np.testing.assert_array_equal(after[: event + 1], before[: event + 1])
             seen_later += not np.array_equal(after[event + 1 :], before[event + 1 :])
             event += 1
@@ -175,7 +175,7 @@ def test_a_row_of_padding_alone_leaves_the_carry_as_it_is():
 
 
 def test_ids_outside_the_session_never_reach_a_prediction():
-    """The same session behind two other histories of one user start gives one prediction."""
+    """The same session after two different histories gives one prediction, if a user starts."""
     config = FlatTCNConfig(item_dim=6, tcn_channels=(4, 4), kernel_size=2, unknown_rate=0.0)
     model, params, table_vd = random_params(config)
     bucket = Bucket(1, 6, 4)

@@ -34,7 +34,7 @@ OPTIONS = {
     "hiergru_fixed": {"name": "hiergru", "gap_decay": "fixed", "gap_decay_hours": 3.0},
     "hiergru_learned": {"name": "hiergru", "gap_decay": "learned", "hiergru_feed": "all"},
     "hiergru_all": {"name": "hiergru", "hiergru_feed": "all", "gru_layers": 2},
-    # Reaches 2 events back in one block, and by rows of 5 events in blocks of 2.
+    # Reaches 2 events back in one block; with rows of 5 events, in blocks of 2.
     "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
     "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
     "esasrec_narrow": {"name": "esasrec", "attention_window": 3, "feed_forward_factor": 1},
@@ -83,7 +83,7 @@ def apply(model, params, batch, carry):
 
 
 def run(config, lanes, bucket, padding_rows=0):
-    """For each lane the predictions at its events in order, and the carry behind the last row."""
+    """For each lane the predictions at its events in order, and the carry after the last row."""
     model, params, table_vd = setup(config)
     batches, places = pack(lanes, bucket)
     carry, outputs = jax.tree.map(np.asarray, model.init_carry(bucket.lanes)), []
@@ -149,11 +149,11 @@ def test_what_comes_later_changes_nothing_before_it_bit_for_bit(option):
             changed = [(gap, list(ids)) for gap, ids in user]
             changed[m][1][t] = 10
             after = run(config, [[changed], [], []], CHUNK)[0][0]
-            # The event itself is predicted from what is before it.
+            # The event itself is predicted from earlier events.
             np.testing.assert_array_equal(after[: event + 1], before[: event + 1])
             seen_later += not np.array_equal(after[event + 1 :], before[event + 1 :])
             event += 1
-    # The last events of sessions reach nothing in a model of sessions alone.
+    # In a model of single sessions, the last events of sessions reach nothing.
     assert seen_later == (event - len(user) if config.name == "gru_session" else event - 1)
 
 
@@ -292,7 +292,7 @@ def test_a_carry_can_be_donated(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_operation_of_a_model_reads_the_negatives(name):
-    """What was shown beside an event is no input: it may have been shown because of it."""
+    """Impressions are no input: an item may have been shown because of the event."""
     model, params, table_vd = setup(config_of(name))
     params = jax.tree.map(jnp.asarray, params)
     batch = padding_batch(CHUNK).with_embeddings(table_vd)

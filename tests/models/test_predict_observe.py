@@ -1,4 +1,4 @@
-"""One event at a time: `predict` and `observe` are the batched call, for every model and option."""
+"""Event by event, `predict` and `observe` equal the batched call, for every model and option."""
 
 import functools
 
@@ -54,7 +54,7 @@ def apply(model, method, params, *arguments):
 
 
 def next_event(batch):
-    """What is known of the one event of each lane in a batch of `EVENT`."""
+    """What is known of each lane's event in a batch of `EVENT`."""
     return NextEvent(
         batch.position_bl[:, 0],
         batch.user_position_bl[:, 0],

@@ -1,8 +1,8 @@
 """The planted effect: HierTCN finds the taste that sessions share, and finds none in the control.
 
-Two models of 32 dimensions, which differ in nothing but the GRU, on the same events. In the planted
-log the GRU must be worth 15 % of recall@10 at least, at sessions' first events and at the next
-ones. In the control, whose sessions have nothing in common, it must be worth nothing.
+Compares two models of 32 dimensions, which differ only in the GRU, on the same events. In the
+planted log the GRU must improve recall@10 by at least 15 %, at sessions' first events and at the
+next ones. In the control, whose sessions have nothing in common, it must improve nothing.
 """
 
 import functools
@@ -33,7 +33,7 @@ EVALUATION = EvalConfig(lanes=64, events=64, sessions=32)
 ADAM = OptimizerConfig(learning_rate=1e-2, schedule="cosine")
 OPTIMIZER = Optimizer(ADAM, learning_rate_schedule(ADAM, STEPS, 0), rows=False)
 SEEDS = (0, 1, 2)
-# The suite compiles in haste; here the time goes into running.
+# The suite compiles quickly; here most of the time is spent running.
 OPTIONS = {"xla_backend_optimization_level": 2}
 
 _steps = {}
@@ -44,14 +44,14 @@ def config_of(name):
 
 
 def trained(name, data, seed):
-    """Parameters of a model; the seed decides its start and the order of users."""
+    """Parameters of a model; the seed decides the initial values and the order of users."""
     config, model, rows = config_of(name), build(config_of(name)), data.vocabulary.size
     state = init_train_state(jax.random.key(seed), model, config, OPTIMIZER, BUCKET.lanes, rows)
     batches = iter(train_loader(data.histories, BUCKET, seed=seed))
     for _ in range(STEPS):
         batch = next(batches).batch
         if (name, rows) not in _steps:
-            # Dropout has one seed for all, so that one program serves them.
+            # Dropout has the same seed for all, so that they share one program.
             step = make_train_step(model, config, LossConfig(name="cross_entropy"), OPTIMIZER, 0)
             lowered = step.lower(state, batch, ())
             _steps[name, rows] = lowered.compile(compiler_options=OPTIONS)
@@ -61,7 +61,7 @@ def trained(name, data, seed):
 
 
 def hits(variant, seed, directory):
-    """{model: whether each test event is among the first 10}, and the events' users and places."""
+    """{model: whether each test event is among the first 10}, and events' users and positions."""
     users = USERS[variant]
     prepare(
         PrepareConfig(

@@ -54,9 +54,9 @@ def test_a_lane_is_a_stream_of_whole_users(events):
             if starts:
                 turns.append([])
             turns[-1].append((items, gap))
-        # The last user may go on in a batch that was not drawn.
+        # The last user may continue in a batch that was not drawn.
         seen.append([by_sessions[repr(turn)] for turn in turns[:-1]])
-    # Dealt in turn, the lanes read permutations of all users, end to end.
+    # Read in turn, the lanes give permutations of all users, end to end.
     rounds = min(map(len, seen))
     dealt = [seen[lane][turn] for turn in range(rounds) for lane in range(GRID.lanes)]
     epochs = [dealt[start : start + len(users)] for start in range(0, len(dealt), len(users))]

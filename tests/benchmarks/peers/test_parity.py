@@ -1,4 +1,4 @@
-"""What of the comparison with PyTorch needs no PyTorch."""
+"""The part of the comparison with PyTorch that needs no PyTorch."""
 
 import itertools
 

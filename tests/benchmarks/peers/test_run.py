@@ -11,7 +11,7 @@ from benchmarks.peers.workers import ROOT, Slice, Worker, WorkerError
 from experiments.runs.data import open_data
 from tests.experiments.conftest import prepared
 
-# Speaks as worker_torch does and draws its batches, but trains nothing and needs no PyTorch.
+# Speaks like worker_torch and draws its batches, but trains nothing and needs no PyTorch.
 FAKE = """
 import sys
 import numpy as np
@@ -40,7 +40,7 @@ def data_dir(tmp_path_factory):
 
 
 def fake_python(tmp_path, lie=0):
-    """A program that runs `FAKE` whatever it is told to run."""
+    """A program that runs `FAKE` instead of its arguments."""
     script, program = tmp_path / "fake.py", tmp_path / "python"
     script.write_text(FAKE.replace("LIE", str(lie)))
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')

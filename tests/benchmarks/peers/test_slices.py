@@ -7,7 +7,7 @@ from benchmarks.peers.slices import FIRST_BATCHES, Slices
 
 
 class Watch:
-    """A training loop of batches that take a second each, on a clock of its own."""
+    """A training loop of batches that take a second each, on a simulated clock."""
 
     def __init__(self, *commands):
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Where a log is cut in time without sorting it."""
+"""Finding the cuts of a log in time without sorting it."""
 
 import numpy as np
 from hypothesis import given
@@ -20,7 +20,7 @@ def test_the_value_at_a_place_is_that_of_the_sorted_row(starts, data):
 
 @given(STARTS, st.integers(1, 50), st.data())
 def test_a_span_and_then_what_is_in_it_find_the_same(starts, width, data):
-    """However wide spans are, so also where both cuts lie in one."""
+    """However wide the spans are, even if both cuts are in one."""
     place = data.draw(st.integers(0, len(starts) - 1))
     all_starts = np.array(starts)
     span, left = value_at(place, *np.unique(all_starts // width, return_counts=True))

@@ -1,4 +1,4 @@
-"""A preparation by Apache Beam is that of one machine; byte for byte, made in one process."""
+"""Apache Beam, in one process, prepares byte for byte the same as a single machine."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ def log(tmp_path_factory):
 
 
 def lists_of(frame, random):
-    """Two lists around half of the events, often equally near; doubles, and users of no event."""
+    """Two lists near half of the events, often equally near; duplicates; users without events."""
     times = frame["timestamp"].to_numpy()
     rows = []
     for place in random.integers(0, len(frame), len(frame) // 2).tolist():
@@ -88,7 +88,7 @@ CASES = {
 
 
 def contents(directory):
-    """Every file, and the manifest without the flags."""
+    """Every file, and the manifest without its flags."""
     files = {
         path.relative_to(directory): path.read_bytes()
         for path in sorted(directory.rglob("*"))
@@ -106,7 +106,7 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
     for module in (store, records):
         monkeypatch.setattr(module, "RECORDS_PER_SHARD", 17)
     if "impressions" in CASES[case]:
-        # Some of them are empty.
+        # Some parts are empty.
         monkeypatch.setattr(stages, "_LEAST_PARTS", 40)
     made = {}
     for runner in (None, "DirectRunner"):
@@ -120,7 +120,7 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
     merged = made[None][1]["merged_sessions"]
     assert (merged["sessions"] > 2 * merged["into"] > 50) == ("session_column" in CASES[case])
     if "impressions" in CASES[case]:
-        # What could differ is there.
+        # The log contains everything that could make a difference.
         shown = made[None][1]["impressions"]
         assert len(shown["drops"]) == 3 and shown["rows_of_other_users"] == 20
         assert shown["unknown_items"] > 100 and shown["splits"]["test"]["unmatched"] > 10
@@ -131,7 +131,7 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
 
 
 def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
-    """Of which those of one split are read behind those of another, as on one machine."""
+    """Ranges of one split are read after those of another, as on a single machine."""
     start = 1_000_000_000
     ratings = [
         {"user_id": f"u{place % 7}", "movie_id": place % 5, "timestamp": start + place // 35 * 3600}
@@ -174,7 +174,7 @@ def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
 def test_what_is_wrong_is_said_in_the_line_of_one_machine_and_nothing_is_left(
     log, tmp_path, monkeypatch, changes, message
 ):
-    """Of several bad rows, that of the first file is named, whichever worker was done first."""
+    """Of several bad rows, the one in the first file is named, whichever worker finishes first."""
     monkeypatch.chdir(log)
     said = {}
     for runner in (None, "DirectRunner"):

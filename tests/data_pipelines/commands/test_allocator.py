@@ -1,4 +1,4 @@
-"""Freed memory is used again, without the system, and by all threads."""
+"""Freed memory is reused, without the system, and by all threads."""
 
 import subprocess
 import sys

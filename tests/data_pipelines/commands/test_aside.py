@@ -63,7 +63,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name / "a").write_text("a")
     (tmp_path / ".out.partial-8").write_text("a file")
     (tmp_path / ".out.partial-9").symlink_to(tmp_path / ".other.partial-5")
-    # As a process that is at work on it would.
+    # A process that is writing it holds such a lock.
     lock = os.open(tmp_path / ".out.partial-7", os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     with written_aside(tmp_path / "out") as beside:
@@ -76,6 +76,6 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
 def test_a_process_at_work_holds_its_lock(tmp_path):
     with written_aside(tmp_path / "out") as beside:
         (beside / "a").write_text("a")
-        # A second one, in the same process; the lock is that of the open directory.
+        # A second lock, in the same process; it belongs to the open directory.
         aside._remove_abandoned(tmp_path / "out")
         assert (beside / "a").exists()

@@ -1,4 +1,4 @@
-"""What a command says when it fails: one line, whatever the message and whoever else speaks."""
+"""Errors of a command: one line, whatever the message and whatever else prints."""
 
 import shlex
 import signal
@@ -112,7 +112,7 @@ run_command(lambda: None, main, ())
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_compiles_is_stopped_without_a_crash(kind):
-    """XLA's thread goes on compiling while the process ends: it once crashed in it, or hung."""
+    """XLA's thread continues to compile while the process ends; that once crashed or hung."""
     script = _IS_STOPPED_WHILE_IT_COMPILES.format(number=int(kind))
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

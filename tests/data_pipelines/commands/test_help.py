@@ -1,4 +1,4 @@
-"""Help by topic, the version, and words for flags that are wrong; each by the real command."""
+"""Help by topic, the version, and errors for wrong flags; each by the real command."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def run(*arguments, module=TRAIN):
 @pytest.mark.parametrize("module", [PREPARE, TRAIN])
 @pytest.mark.parametrize("question", ["--help", "--helpfull"])
 def test_help_lists_the_own_flags(module, question):
-    """Also where another flag is wrong or missing, and none of a library."""
+    """Even if another flag is wrong or missing; and no flags of libraries."""
     result = run(question, "--no_such_flag=1", module=module)
     assert (result.returncode, result.stderr) == (0, "")
     own = {PREPARE: ["--output_dir", "--gap_minutes"], TRAIN: ["--learning_rate", "--workdir"]}

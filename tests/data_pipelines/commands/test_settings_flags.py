@@ -1,4 +1,4 @@
-"""Flags from settings and back: whatever the values, a flagfile of them gives them again."""
+"""Flags from settings and back: for any values, a flagfile of them gives the same values."""
 
 import pytest
 from absl import flags

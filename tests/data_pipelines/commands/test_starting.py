@@ -1,4 +1,4 @@
-"""A signal that comes while the libraries are imported: one line, and the exit code of any stop."""
+"""A signal during the imports of the libraries: one line, and the usual exit code of a stop."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Signal())
 
 
 def run(directory, arguments, module="", number=0):
-    """Python, which sends itself a signal when it begins to import a module."""
+    """Runs Python, which sends itself a signal when it begins to import a module."""
     (directory / "sitecustomize.py").write_text(
         _SIGNALS_ITSELF.format(module=module, number=int(number))
     )
@@ -44,7 +44,7 @@ def run(directory, arguments, module="", number=0):
 @pytest.mark.parametrize(
     ("command", "module"),
     [
-        ("experiments.train", "data_pipelines.commands.allocator"),  # The first of all.
+        ("experiments.train", "data_pipelines.commands.allocator"),  # The first import of all.
         ("experiments.sweep", "numpy"),
         ("experiments.compare", "jax"),
         ("data_pipelines.prepare", "polars"),

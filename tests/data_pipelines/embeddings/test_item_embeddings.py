@@ -1,4 +1,4 @@
-"""Given embeddings: which row is whose, whatever the order of the file; files that do not match."""
+"""Given embeddings: rows match items whatever the order of the file; mismatched files."""
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,7 @@ def vocabulary(items):
 
 
 def write(directory, items, dtype="f4", width=3):
-    """A file of embeddings, whose rows start with the number of their item; and its ids."""
+    """A file of embeddings whose rows start with the number of their item; and its ids."""
     matrix = np.random.default_rng(0).normal(size=(len(items), width))
     matrix[:, 0] = [int(item.split()[1]) for item in items]
     np.save(directory / "E.npy", matrix.astype(dtype))

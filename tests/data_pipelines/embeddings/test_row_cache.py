@@ -60,7 +60,7 @@ def test_only_what_is_not_in_memory_is_read_and_that_forward(file, monkeypatch):
 def test_a_billion_rows_are_addressed_without_an_index(tmp_path):
     path, rows = tmp_path / "E.npy", 10**9
     header = {"descr": "<f2", "fortran_order": False, "shape": (rows, 2)}
-    # Nothing is on the disk but the header and one row.
+    # The disk holds only the header and one row.
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()

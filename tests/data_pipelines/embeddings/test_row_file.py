@@ -1,4 +1,4 @@
-"""Rows of a .npy file against numpy's own indexing; files that cannot be used."""
+"""Rows of a .npy file compared with numpy's own indexing; unusable files."""
 
 import os
 

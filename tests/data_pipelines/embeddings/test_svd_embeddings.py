@@ -1,4 +1,4 @@
-"""Embeddings made while a log is prepared: those of the rankers, from train alone."""
+"""Embeddings computed by `prepare`: those of the rankers, from the train part only."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ SYNTHETIC = {"synthetic": "planted", "synthetic_users": 30}
 def test_they_point_where_those_of_the_rankers_do_and_belong_to_the_catalogue(
     tmp_path, monkeypatch, block_events
 ):
-    """However many events are looked at together."""
+    """However many events are in memory at a time."""
     monkeypatch.setattr(svd_embeddings, "_BLOCK_EVENTS", block_events)
     directory = tmp_path / "D"
     listed = tmp_path / "ids.txt"
@@ -40,7 +40,7 @@ def test_they_point_where_those_of_the_rankers_do_and_belong_to_the_catalogue(
     vectors = svd_item_vectors(counts, 5, 50, 0)[FIRST_ITEM_ID:]
     rows = embeddings.rows(np.arange(FIRST_ITEM_ID, data.vocabulary.size))
     norms = np.linalg.norm(rows, axis=1)
-    # The same directions; the square root of the length.
+    # The same directions, with the square root of the length.
     np.testing.assert_allclose(rows * norms[:, None], vectors, rtol=1e-5, atol=1e-9)
     assert data.vocabulary.item_ids[-1] == "new"
     assert norms[-1] == 0 and (norms[:-1] > 0).mean() > 0.9

@@ -1,4 +1,4 @@
-"""Joins of events with what was shown beside them, against loops over all pairs."""
+"""Joins of events with shown lists, compared with loops over all pairs."""
 
 import numpy as np
 import polars as pl
@@ -48,7 +48,7 @@ def impressions_of(lists):
 
 
 def shown_beside(beside):
-    """What stands beside each event: a set of items, or None where nothing matches."""
+    """The items joined with each event: a set, or None if nothing matches."""
     return [
         None if group < 0 else set(beside.item_p[beside.group_p == group].tolist())
         for group in beside.group_n.tolist()

@@ -26,7 +26,7 @@ EVENTS = [
 
 
 def prepared(directory, *impressions, header=HEADER, **changes):
-    """The manifest and, by user, what was shown beside each event: sets of ids."""
+    """The manifest and, by user, the items shown with each event: sets of ids."""
     log = write_csv(directory / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
     shown = write_csv(directory / "shown.csv", *impressions, header=header)
     config = {"output_dir": str(directory / "D"), "input": (log,), "impressions": (shown,)}
@@ -96,7 +96,7 @@ def test_sessions_get_all_that_was_shown_in_them(tmp_path):
         f"u0,{DAY + 161},i0,",
         impression_join="session",
     )
-    # Not i3, which was clicked in a list; nothing on the second day, as its list comes too late.
+    # Not i3, which was clicked in a list. Nothing on the second day: its list comes too late.
     assert shown["u0"] == [{"i2", "i4"}, {"i2", "i4"}, set(), set(), set(), set()]
 
 
@@ -136,7 +136,7 @@ def test_parquet_gives_the_same_as_text(tmp_path, form):
 
 
 def long_lists(directory, **changes):
-    """20 users with 200 events each; beside each event 8 of 9 other items were shown."""
+    """20 users with 200 events each; each event comes with 8 of the 9 other items."""
     rows = [
         (f"u{user}", f"i{event % 10}", 10_000 * event)
         for user, event in itertools.product(range(20), range(200))
@@ -170,8 +170,8 @@ def test_a_cap_keeps_the_first_of_a_fixed_order_that_is_uniform(tmp_path):
         kept = everything.shown_items.reshape(200, 8)[:, :3]
         np.testing.assert_array_equal(some.shown_items.reshape(200, 3), kept)
         counts += np.bincount(kept.ravel() - FIRST_ITEM_ID, minlength=10)
-    # Each item is among the 8 of 3,200 events, and kept in 3/8 of them: 1,200, standard deviation
-    # below sqrt(3200 * 3/8 * 5/8) = 27; six of them.
+    # Each item is among the 8 of 3,200 events, and kept in 3/8 of them: 1,200, with a standard
+    # deviation below sqrt(3200 * 3/8 * 5/8) = 27; the bound is six of them.
     np.testing.assert_allclose(counts, 1200, atol=162)
 
 
@@ -179,7 +179,7 @@ def test_without_impressions_the_hash_is_that_of_before(tmp_path):
     log = write_csv(tmp_path / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
     manifest = prepare(small_times_config(output_dir=str(tmp_path / "D"), input=(log,)))
     assert "impressions" not in manifest
-    # As it was when histories had no impressions: runs on such data go on.
+    # The hash from before histories had impressions: runs on such data resume.
     digest = "a67ce6b5e3f9aa9db9c5358da7d3fae6348bd67c2dca5b991011c9ae33303143"
     assert manifest["content_hash"] == f"sha256:{digest}"
     for history in open_histories(tmp_path / "D"):

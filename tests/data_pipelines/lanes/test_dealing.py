@@ -62,7 +62,7 @@ def test_dealing_by_length_gives_each_user_with_targets_once(source, lanes):
         lengths = [len(walking.walk_user(source, user, TEST)) for user in hand]
         assert lengths == sorted(lengths, reverse=True)
         totals.append((sum(lengths), lengths[-1] if lengths else 0))
-    # The last user of a lane was dealt to it when it was the shortest.
+    # The last user of a lane was assigned to it when it was the shortest.
     assert all(total - last <= min(totals)[0] for total, last in totals)
 
 

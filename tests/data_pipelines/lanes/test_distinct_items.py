@@ -64,7 +64,7 @@ def test_negatives_are_a_function_of_seed_step_and_lane(shared):
     assert not np.array_equal(drawn[0], other[0])
     halves = [batches(items, process_index=index, process_count=2) for index in range(2)]
     for step, expected in enumerate(drawn):
-        # A part of the lanes keeps global ids: the items of the others are not known.
+        # With several processes ids stay global: the items of other lanes are not known.
         assert halves[0][step].batch.items == TableItems()
         own = [
             half[step].batch.negatives_k if shared else half[step].batch.negatives_blk

@@ -1,4 +1,4 @@
-"""The lists of memory beside a batch: those of each event alone, nothing of what comes later."""
+"""Memory's lists in a batch equal those of each event alone, and use nothing later."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def source_of(seed=0):
 
 
 def asked_events(element):
-    """Index in the batch, user, place in the history, and time of each event with a list."""
+    """Index in the batch, user, index in the history, and time of each event with a list."""
     batch, info = element
     asked_bl = (batch.loss_weight_bl > 0) | batch.scored_bl
     user_bl = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)
@@ -35,7 +35,7 @@ def asked_events(element):
 
 
 def expected_lists(source, recall, user, place, time):
-    """What the memory says, asked of one event by hand."""
+    """Memory's counts, queried by hand for one event."""
     items = (
         source[user : user + 1][0] if isinstance(user, slice) else list.__getitem__(source, user)
     )
@@ -73,7 +73,7 @@ def test_each_event_has_the_list_of_its_own(part):
 
 
 def test_counts_end_with_the_fitted_part():
-    """What others do in valid changes nothing where train is fitted."""
+    """Events of others in valid change nothing if only train is fitted."""
     source, altered = source_of(), source_of()
     for user in range(len(source)):
         record = list.__getitem__(source, user)

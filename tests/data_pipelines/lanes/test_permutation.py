@@ -38,5 +38,5 @@ def test_all_orders_come_up():
 
 def test_neighbours_are_torn_apart():
     apart = np.abs(np.diff(whole(10_000)))
-    # Two places drawn at random are 3,333 apart in the mean, with a deviation of 2,357 / 100.
+    # Two random indices are 3,333 apart on average, with a standard error of 2,357 / 100.
     assert abs(apart.mean() - 3_333) < 120

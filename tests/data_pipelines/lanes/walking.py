@@ -1,4 +1,4 @@
-"""Histories and lanes in plain Python, one event at a time: the independent way, for tests."""
+"""Histories and lanes in plain Python, one event at a time: an independent reference for tests."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ EVENT_FIELDS = ("user", "session_in_user", "position", "user_position", "item_id
 
 
 class ListSource(list):
-    """Histories in memory, which counts how often it is asked."""
+    """Histories in memory, which counts its calls."""
 
     fetches = 0
 
@@ -22,13 +22,13 @@ class ListSource(list):
 
 
 def history(lengths, splits, seed=0, items=9):
-    """A history with sessions of these lengths and parts, and other events for another seed."""
+    """A history with sessions of these lengths and parts; another seed gives other events."""
     generator = np.random.default_rng(seed)
     events = sum(lengths)
     return History(
         user_id=f"user-{seed}",
         item_ids=generator.integers(UNKNOWN_ID, items, events, dtype=np.int32),
-        # Back in time now and then, as in logs prepared before overlapping sessions were merged.
+        # Sometimes back in time, as in logs prepared before overlapping sessions were merged.
         times=np.cumsum(generator.integers(-2_000, 9_000, events)) + 1_700_000_000,
         session_lengths=np.asarray(lengths, np.int32),
         session_splits=np.asarray(splits, np.uint8),
@@ -36,7 +36,7 @@ def history(lengths, splits, seed=0, items=9):
 
 
 def with_shown(source, most=6, items=9):
-    """The log with up to `most` catalogue items shown beside each event."""
+    """The log, with up to `most` catalogue items shown with each event."""
     for user, record in enumerate(source):
         generator = np.random.default_rng([1, user])
         counts = generator.integers(0, most + 1, len(record.times), dtype=np.int32)
@@ -46,13 +46,13 @@ def with_shown(source, most=6, items=9):
 
 
 def shown_beside(record, event):
-    """What was shown beside an event of a history; nothing where it has no impressions."""
+    """What was shown with an event of a history; empty if it has no impressions."""
     start = int(record.shown_counts[:event].sum())
     return record.shown_items[start : start + int(record.shown_counts[event : event + 1].sum())]
 
 
 def log(users, seed=0, max_length=5, max_sessions=6):
-    """A log whose users have train, valid and test sessions, last ones out."""
+    """A log whose users have train, valid and test sessions, test last."""
     generator = np.random.default_rng(seed)
     source = ListSource()
     for user in range(users):
@@ -81,7 +81,7 @@ def has_target(source, stream):
 
 
 def walk_user(source, user, stream):
-    """The events of one user that the stream goes through, as dicts."""
+    """The events of one user that the stream keeps, as dicts."""
     if not has_target(source, stream)[user]:
         return []
     events, record, first = [], source[user], 0
@@ -115,7 +115,7 @@ def walk_user(source, user, stream):
 
 
 def walk_rows(events, bucket, one_user=False):
-    """Cuts a lane's events in rows, each of one user if asked for."""
+    """Cuts a lane's events into rows, optionally with one user per row."""
     rows, sessions = [], 0
     for event in events:
         starts = event["position"] == 0
@@ -194,7 +194,7 @@ def as_dict(element):
 
 
 def lane_events(elements):
-    """What each lane of these batches held: lists of dicts of EVENT_FIELDS, padding left out."""
+    """The events of each lane in these batches: lists of dicts of EVENT_FIELDS, without padding."""
     lanes = [[] for _ in range(len(elements[0].batch.item_ids_bl))]
     for element in elements:
         batch, info = element.batch, element.info
@@ -215,5 +215,5 @@ def lane_events(elements):
 
 
 def fields_of(events):
-    """The events as `lane_events` gives them."""
+    """The events in the form of `lane_events`."""
     return [{name: event[name] for name in EVENT_FIELDS} for event in events]

@@ -1,4 +1,4 @@
-"""Files as people have them: packed, without a header, in other encodings, with other names."""
+"""Real-world files: compressed, without a header, in other encodings, with other endings."""
 
 import bz2
 import gzip
@@ -98,7 +98,7 @@ def test_a_zip_holds_one_file(tmp_path):
 
 @pytest.mark.parametrize("block", [1 << 24, 40, 41, 42, 43])
 def test_movielens(tmp_path, monkeypatch, block):
-    """user::item::rating::timestamp, without a header, and a name that says nothing."""
+    """user::item::rating::timestamp, without a header, and with an ending that says nothing."""
     monkeypatch.setattr(delimited, "BLOCK_BYTES", block)
     path = tmp_path / "ratings.dat"
     path.write_text("".join(f"{k}::11{k}::5::{978_300_760 + k}\n" for k in range(30)))

@@ -1,4 +1,4 @@
-"""7, "7" and 7.0 are one id; ids are written out in the type that the log has."""
+"""7, "7" and 7.0 are one id; outputs have ids in the log's type."""
 
 import decimal
 import re
@@ -79,7 +79,7 @@ def test_ids_of_parquet(tmp_path, users, id_type, distinct):
 
 
 def test_files_are_joined_by_what_their_ids_are(tmp_path):
-    """pandas writes integers with a gap among them as floats, in text and in Parquet."""
+    """pandas writes integers with a missing value as floats, in text and in Parquet."""
     whole = csv_of(tmp_path / "a.csv", "7", "8")
     gap = csv_of(tmp_path / "b.csv", "7.0", "", "9.0")
     floats = parquet_of(tmp_path / "c.parquet", pa.array([8.0, None, float("nan"), 9.0]))
@@ -125,7 +125,7 @@ def test_facts_of_pieces_are_those_of_all(one, other, is_text, is_other_text):
     found = facts_of(pl.Series(one), is_text) | facts_of(pl.Series(other), is_other_text)
     if is_text == is_other_text:
         assert found == facts_of(pl.Series(one + other), is_text)
-    # What is merged has the type that the facts tell.
+    # Merged ids have the type that the facts tell.
     ids = merged(pl.Series(one + other), found)
     assert typed_ids(ids, found.id_type).cast(pl.String).to_list() == ids.to_list()
     if found.id_type == "string" and not (is_text or is_other_text):
@@ -165,8 +165,8 @@ def test_the_words_can_be_others(tmp_path):
         "string",
         [Drop("null user_id", 1)],
     )
-    # They are words of whole numbers too, whatever the type.
+    # Whole numbers can be null words too, whatever the type.
     path = parquet_of(tmp_path / "a.parquet", pa.array([7, -1]))
     assert read(path, null_values=("-1",), on_bad_row="skip")[0] == ["7"]
-    # Blanks always stand for nothing.
+    # Blanks always mean a missing value.
     assert read(csv_of(tmp_path / "b.csv", "7", " "), null_values=(), on_bad_row="skip")[0] == ["7"]

@@ -1,4 +1,4 @@
-"""Logs whose times are in another unit than was thought, or are no times."""
+"""Logs whose times have an unexpected unit, or are no times."""
 
 import datetime
 import re
@@ -28,7 +28,7 @@ def options(unit="auto", form=None, allow_odd=False, **changes):
 
 
 def log_of(path, *times):
-    """A log with these times as they stand: by the name of the file text or numbers."""
+    """A log with exactly these times, as text or numbers by the name of the file."""
     if path.suffix == ".parquet":
         frame = {"user_id": "u", "item_id": "i", "timestamp": list(times)}
         pl.DataFrame(frame).write_parquet(path)

@@ -12,7 +12,7 @@ OPTIONS = small_times(Columns(item="movie_id"))
 
 
 class Ratings(tfds.dataset_builders.AdhocBuilder, skip_registration=True):
-    """As it comes, but without asking whether its data are TensorFlow's."""
+    """A dataset as it comes, without asking whether its data are TensorFlow's."""
 
     def _split_generators(self, dl_manager):
         return {name: iter(examples) for name, examples in self._split_datasets.items()}
@@ -118,7 +118,7 @@ def test_classes_from_elsewhere_are_not_imported(tmp_path, monkeypatch):
     )
     message = refusal(tmp_path / "data")
     assert "features.json: 'elsewhere.Text' is no class of tensorflow_datasets; prep" in message
-    # It would have been.
+    # Check that the module could be imported.
     with pytest.raises(SystemExit, match="imported"):
         tfds.builder_from_directory(path.parent)
 

@@ -43,7 +43,7 @@ from data_pipelines.raw.times import (
     ],
 )
 def test_text_in_seconds(value, milliseconds):
-    # One of each kind beside it: the value's own parser must be found.
+    # With one of each other kind beside it, the value's own parser must be found.
     column = pl.Series(["1", value, "0.5", "1970-01-01"])
     expected = [1_000, milliseconds, 500, 0]
     np.testing.assert_array_equal(to_milliseconds(column, "s"), expected)

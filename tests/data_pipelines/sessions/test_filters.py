@@ -23,7 +23,7 @@ OPTIONS = st.builds(
 
 
 def events_of(rows):
-    """Sessions one after the other."""
+    """Sessions laid end to end."""
     users, items, sessions = zip(*rows, strict=True)
     times = [session * len(rows) + place for place, session in enumerate(sessions)]
     events, merged = by_column(codes_log(users, items, times, sessions))
@@ -68,7 +68,7 @@ def test_what_is_left_is_what_a_plain_loop_leaves_and_every_event_is_counted(row
 
 def test_counts_over_rounds():
     # Round 1: item 1 is rare, then user 1 has one event left. Round 2: without user 1, item 2 is
-    # rare, and with it goes all that user 2 had.
+    # rare, and user 2 had only that item.
     rows = [(0, 0, 0), (0, 0, 0), (1, 1, 0), (1, 2, 0), (2, 2, 0), (2, 2, 1), (0, 0, 1)]
     _, drops = apply_filters(events_of(rows), FilterOptions(min_item_events=3, min_user_events=2))
     assert drops == [

@@ -25,7 +25,7 @@ def facts():
 def test_the_report():
     report = LogReport(VOCABULARY)
     lengths = np.array([1, 2, 2, 5], np.int32)
-    # Of ten events one is of an unknown item, and the second user has seven.
+    # Of ten events one has an unknown item, and the second user has seven.
     items = np.array([2, 2, 2, 3, 1, 2, 2, 2, 2, 2], np.int32)
     times = np.arange(10) + 1_500_000_000
     report.add(["7", "8"], np.array([2, 2]), lengths, items, times)
@@ -44,7 +44,7 @@ def test_the_report():
 
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=40))
 def test_users_may_come_in_pieces(users):
-    """Sessions of each user, by their lengths; names in order, as those of a log are."""
+    """Sessions of each user, by their lengths; user ids are sorted, as in a log."""
     names = [f"{place:03d}" for place in range(len(users))]
 
     def of(pieces):

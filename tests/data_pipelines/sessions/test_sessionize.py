@@ -46,7 +46,7 @@ def test_gaps_as_in_a_plain_loop(rows, gap_minutes):
 
 @given(LOGS, st.sampled_from([None, 0, 1, 3]))
 def test_columns_as_in_a_plain_loop(rows, gap_minutes):
-    """Sessions are joined as long as any two of a user share more than a moment."""
+    """Sessions of a user are merged as long as any two share more than a moment."""
     expected, overlapping = [], 0
     for user in sorted({row[0] for row in rows}):
         own = sorted((r for r in rows if r[0] == user), key=lambda r: r[2])
@@ -99,7 +99,7 @@ def test_equal_times_keep_the_order_of_the_input():
 
 
 def sessions_of(*rows):
-    """Of one user, from (session, item, time): the items of each session, and what was merged."""
+    """For one user, from (session, item, time): the items of each session, and merge counts."""
     sessions, items, times = zip(*rows, strict=True)
     events, merged = by_column(codes_log([0] * len(rows), items, times, sessions))
     return [[item for item, _ in session] for _, session in as_lists(events)], merged
@@ -113,7 +113,7 @@ def test_sessions_that_overlap_become_one_in_order_of_time():
 
 
 def test_the_running_end_is_that_of_all_sessions_before():
-    # Session 1 lies within session 0, and session 2 starts after its end, but within session 0.
+    # Session 1 is within session 0; session 2 starts after its end, but within session 0.
     found, merged = sessions_of((0, 0, 0), (1, 1, 1), (1, 2, 2), (2, 3, 5), (0, 4, 9), (2, 5, 20))
     assert found == [[0, 1, 2, 3, 4, 5]]
     assert merged == Merged(users=1, sessions=3, into=1, events=6)
@@ -125,7 +125,7 @@ def test_a_session_that_starts_at_the_running_end_stays_its_own():
 
 @pytest.mark.parametrize("first, second", [(0, 1), (1, 0)])
 def test_sessions_of_a_single_moment(first, second):
-    """An invoice: all of its lines have one time. Two at the same moment stay two."""
+    """An invoice: all its lines have the same time. Two at the same moment stay two."""
     rows = [(first, 0, 5), (second, 1, 5), (first, 2, 5), (second, 3, 5)]
     assert sessions_of(*rows) == ([[0, 2], [1, 3]], Merged())
 
@@ -147,7 +147,7 @@ def test_a_gap_splits_an_id_that_is_used_again():
     events, merged = by_column(log, gap_minutes=30)
     assert as_lists(events) == [(0, [(k, time)]) for k, time in enumerate(log.times_ms.tolist())]
     assert merged == Merged()
-    # A gap counts within an id: what the user does elsewhere meanwhile does not shorten it.
+    # The gap counts within an id; what the user does elsewhere meanwhile does not shorten it.
     assert len(as_lists(by_column(log, gap_minutes=23 * 60)[0])) == 4
     assert len(as_lists(by_column(log, gap_minutes=24 * 60)[0])) == 1
 

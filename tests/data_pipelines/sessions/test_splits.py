@@ -55,7 +55,7 @@ def test_users_are_dealt_whole_by_their_id_alone():
     # 6 standard deviations of a binomial draw around 80 / 10 / 10 per cent.
     shares = np.bincount(splits) / len(splits)
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=6 * np.sqrt(0.1 * 0.9 / 3000))
-    # In other company and order, each user stays where it was.
+    # With other users and in another order, each user stays in the same part.
     reverse, _ = assign_splits(
         sessions_with([[1]] * 3000), user_ids(3000).reverse(), SplitOptions(split="user")
     )

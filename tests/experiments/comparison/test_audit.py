@@ -1,4 +1,4 @@
-"""The leakage audit: honest models pass, and each kind of leak is caught by the check it fails."""
+"""The leakage audit: honest models pass, and the right check catches each kind of leak."""
 
 import dataclasses
 import json
@@ -51,14 +51,14 @@ EVENTS = 8
 
 
 class ReadsLater(Popularity):
-    """Scores by the whole history that the context is cut from."""
+    """A ranker that scores by the whole history from which the context is cut."""
 
     def score(self, context):
         return np.bincount(context.item_ids_n.base, minlength=len(self.counts_v)).astype(float)
 
 
 class ReadsHeldOut(Popularity):
-    """Counts the whole histories that the fitted parts are cut from."""
+    """A ranker that counts the whole histories from which the fitted parts are cut."""
 
     def fit(self, histories):
         whole = [h._replace(item_ids_n=h.item_ids_n.base) for h in histories]
@@ -66,7 +66,7 @@ class ReadsHeldOut(Popularity):
 
 
 class SaysCausal(Popularity):
-    """Counts events whenever they were, and says otherwise."""
+    """A ranker that counts events of any time, and claims to be causal."""
 
     causal = True
 
@@ -76,7 +76,7 @@ def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data") / "log"
     prepare(PrepareConfig(synthetic="planted", synthetic_users=30, output_dir=str(directory)))
     data = open_data(directory)
-    # Arrays of their own, in which the fakes find what lies behind the part they are given.
+    # Separate arrays, in which the fakes find what comes after the part they are given.
     histories = data.histories.__getitems__(range(len(data.histories)))
     own = [dataclasses.replace(h, item_ids=h.item_ids.copy()) for h in histories]
     return data._replace(histories=ListedHistories(own))
@@ -126,7 +126,7 @@ def test_honest_models_pass(data, tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("hiertcn", "memory")])
 def test_no_model_leaks_whatever_its_parameters(data, targets, tmp_path, monkeypatch, name):
-    """Not trained, as that takes long; moved away from where they start, which is often 0."""
+    """Not trained, which takes long, but moved away from its initial values, often 0."""
     run = RUN.with_model(name)
     resolved = resolve(run, data)
     parts, config, rows = assemble(resolved), resolved.config.model, data.vocabulary.size
@@ -140,7 +140,7 @@ def test_no_model_leaks_whatever_its_parameters(data, targets, tmp_path, monkeyp
     results = audit_lib.audit_model(comparison, Cell(name, 0, tmp_path, {}), targets)
     assert set(results) == {*FROZEN_CHECKS, "fit_without_held_out", "start_state"}
     assert all(found.passed and found.events for found in results.values())
-    # Nor are all scores the same: a first event is scored otherwise than the last one of its user.
+    # The scores also differ: a user's first event is scored differently from the last.
     history = targets[0].histories[0]
     places = [Place(0, 0), Place(0, len(history.item_ids) - 1)]
     first_v, last_v = model_scorer(restored, None)([history], places)
@@ -204,7 +204,7 @@ def test_alterations_of_a_history():
     assert shorter.item_ids.tolist() == [3, 5, 2]
     assert shorter.session_lengths.tolist() == [2, 1]
     assert shorter.session_splits.tolist() == [0, 2]
-    # At 20 s the second session is running: its length stays, the last session is not there yet.
+    # At 20 s the second session is running: its length stays; the last session does not exist yet.
     known = as_known_at(history, 20, rows=6, seed=0)
     assert known.session_lengths.tolist() == [1, 3]
     assert known.item_ids[:2].tolist() == [2, 3]

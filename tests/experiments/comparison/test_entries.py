@@ -1,4 +1,4 @@
-"""Names of a comparison: models, variants under names of their own, and what none may change."""
+"""Names in a comparison: models, named variants, and settings that no variant may change."""
 
 import json
 
@@ -83,7 +83,7 @@ def test_what_must_be_equal_for_all_is_refused_for_one():
     assert shared == SHARED_FLAGS & set(values)
     for name, value in values.items():
         if name in shared:
-            # Even the value that all have: it would be no one's when the command's changes.
+            # Even the value that all have: it would differ once the command's value changes.
             with pytest.raises(ValueError, match=f"{name}={value}: must be equal for all"):
                 override_own(RUN, {name: value})
         else:

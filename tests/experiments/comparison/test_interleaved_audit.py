@@ -1,4 +1,4 @@
-"""Two tabs at once: kept whole one after the other they leak, and the audit sees it."""
+"""Two tabs at once: kept whole one after the other they leak, and the audit detects it."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ USERS, ITEMS = 200, 1000
 def interleaved_rows():
     """Random items: 12 in two earlier sessions, then c and, two minutes later, d in tab A.
 
-    Between these two comes d in tab B, which nothing tells but the later event of tab A.
+    Between these two, d occurs in tab B. Only the later event of tab A reveals it.
     """
     rng = np.random.default_rng(0)
     for user in range(USERS):
@@ -49,7 +49,7 @@ def kept_whole(history):
 
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory):
-    """The log as it is prepared."""
+    """The log, prepared correctly."""
     room = tmp_path_factory.mktemp("interleaved")
     header = "user_id,session_id,item_id,timestamp"
     path = write_csv(room / "log.csv", *interleaved_rows(), header=header)
@@ -65,7 +65,7 @@ def merged(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(merged):
-    """The log as it must not be."""
+    """The log, prepared wrongly: sessions kept whole."""
     histories = merged.histories.__getitems__(range(USERS))
     return merged._replace(histories=ListedHistories(map(kept_whole, histories)))
 
@@ -78,7 +78,7 @@ def fitted(name, data):
 
 
 def mean_reciprocal_rank(score, data, event):
-    """Of all users, at the event at this place of their histories, where its item is known."""
+    """Selects, for all users, the event at this index of their history, if its item is known."""
     histories = data.histories.__getitems__(range(USERS))
     known = [history for history in histories if history.item_ids[event] >= FIRST_ITEM_ID]
     assert len(known) > USERS / 2

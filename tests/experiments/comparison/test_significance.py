@@ -1,4 +1,4 @@
-"""The paired bootstrap: signs, certainty, users as what is drawn, columns that share the draws."""
+"""The paired bootstrap: signs, certainty, users as the resampled unit, columns share the draws."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every format of a comparison is whole, and its figures are those computed here from the ranks."""
+"""Every format of a comparison is complete; the figures equal those computed here from ranks."""
 
 import csv
 import io

@@ -33,7 +33,7 @@ WHERE = ("--data_dir=D", "--workdir=W")
 
 @contextlib.contextmanager
 def parsed(*arguments):
-    """The flags of experiments.train, parsed; gone again at the end."""
+    """Parses the flags of experiments.train, and removes them afterwards."""
     with flagsaver.flagsaver():
         flags_lib.define_train_flags()
         define_cluster_flags()
@@ -84,7 +84,7 @@ def test_every_kind_of_flag_reaches_its_field():
         "--rank_chunk=100",
     )  # fmt: skip
     assert run.configs == CHANGED.configs
-    # What the model does not have waits for one that has it.
+    # A setting that this model lacks is kept for a model that has it.
     assert (run.others["gap_decay"], run.others["gap_decay_hours"]) == ("learned", 12.5)
     assert "tcn_channels" not in run.others
 
@@ -192,7 +192,7 @@ def test_a_setting_of_another_model_is_refused_where_it_is_typed(typed, message)
     with pytest.raises(flags.IllegalFlagValueError) as caught:
         flags_lib.require_own_flags(run, typed)
     assert str(caught.value).startswith(message)
-    # A flagfile serves several models.
+    # A flagfile may serve several models.
     flags_lib.require_own_flags(run, ["--flagfile=F", "--model=sasrec", "--lanes=3"])
 
 
@@ -221,7 +221,7 @@ QUICKSTART = "experiments/flagfiles/quickstart.flags"
 
 
 def synthetic_of(*arguments):
-    """What `read_synthetic` says of a command line."""
+    """The message of `read_synthetic` for a command line."""
     expanded = expand_flagfiles(["train", *arguments])[1:]
     with parsed("--workdir=W", *expanded):
         return flags_lib.read_synthetic(arguments)
@@ -241,7 +241,7 @@ def test_a_mistyped_directory_is_not_filled_with_a_synthetic_log(tmp_path, monke
     )
     with pytest.raises(flags.IllegalFlagValueError, match=f"^{re.escape(expected)}$"):
         synthetic_of(flagfile, "--data_dir=mien")
-    # The flags.txt of a run on a log that has been moved.
+    # The flags.txt of a run whose log has been moved.
     (tmp_path / "flags.txt").write_text("--data_dir=mien\n--synthetic=planted\n")
     with pytest.raises(flags.IllegalFlagValueError, match="there is no such directory"):
         synthetic_of("--flagfile=flags.txt")

@@ -1,4 +1,4 @@
-"""Evaluation: every event once whatever the bucket, ranks of plain NumPy, the manifest's counts."""
+"""Evaluation: every event once whatever the bucket; ranks equal plain NumPy; the right counts."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ WIDE = EvalConfig(lanes=16, events=128, sessions=32, rank_events=256)
 
 @pytest.fixture(scope="module")
 def params(data):
-    """Parameters that are nowhere at their initial zeros."""
+    """Parameters that are all moved away from their initial zeros."""
     model = build(MODEL)
     rng = np.random.default_rng(0)
     probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(np.zeros((1, 4), np.float32))
@@ -45,7 +45,7 @@ def params(data):
 
 @pytest.fixture(scope="module")
 def evaluate(data, params):
-    """A function (config, split) -> Evaluation, which does each once."""
+    """A function (config, split) -> Evaluation that caches its results."""
 
     @functools.cache
     def of(config=WIDE, split=Split.TEST):
@@ -165,7 +165,7 @@ def test_ranks_are_those_of_plain_numpy(data, params, evaluate, mask_seen):
             seen = left_out(mask_seen, sessions, len(sessions) - 1, position)
             others = [i for i in range(FIRST_ITEM_ID, len(score_v)) if i != item and i not in seen]
             masked += len(score_v) - FIRST_ITEM_ID - 1 - len(others)
-            # float32 may order scores otherwise that are equal to 1e-4.
+            # float32 may order scores differently that are within 1e-4.
             least = 1 + np.sum(score_v[others] > score_v[item] + 1e-4)
             most = 1 + np.sum(score_v[others] > score_v[item] - 1e-4)
             assert least <= ranks[(user, len(sessions) - 1, position)] <= most

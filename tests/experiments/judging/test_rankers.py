@@ -1,4 +1,4 @@
-"""Rankers: popularity against counting by hand, on the very events of the neural models."""
+"""Rankers: popularity compared with counting by hand, on the same events as neural models."""
 
 import collections
 import json

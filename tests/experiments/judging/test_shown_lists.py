@@ -1,4 +1,4 @@
-"""Training with impressions, and ranks within what was shown, from end to end."""
+"""Training with impressions, and ranks within the shown lists, from end to end."""
 
 import json
 
@@ -29,7 +29,7 @@ NEGATIVES = "--negatives=impressions:3,popularity:16"
 
 @pytest.fixture(scope="module")
 def trained(shown_data, tmp_path_factory):
-    """A run whose loader draws the other negatives; elsewhere below the step does."""
+    """A run whose loader draws the other negatives; in other tests here the step draws them."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
     run_train(shown_data, workdir, NEGATIVES, "--item_mode=rows")
     return workdir
@@ -73,12 +73,12 @@ def test_a_run_is_scored_within_what_was_shown(shown_data, trained):
     found = plain_shown(shown_data, model_scorer(restore_run(trained, "best"), None))
     assert len(found) > 50
     assert_metrics(metrics["shown"], found)
-    # Those without a list are scored over the catalogue alone.
+    # Events without a list are scored only over the catalogue.
     assert metrics["events"] > metrics["shown"]["events"]
 
 
 def additions_by_position(rows):
-    """Queries with additions to items that depend on the event's place in the history."""
+    """Queries with additions to items that depend on the event's index in the history."""
 
     def queries_of(model, params, batch, carry, **options):
         queries, carry = batch_queries(model, params, batch, carry, **options)
@@ -101,7 +101,7 @@ def test_what_is_added_to_scores_is_in_every_rank(
     data = open_run_data(restored, DataPlace())
     without = json.loads((workdir / "test.json").read_text())
     monkeypatch.setattr(eval_step, "batch_queries", additions_by_position(data.vocabulary.size))
-    # Steps are made once a process: one without additions may be there, and this one must not stay.
+    # Steps are cached per process: one without additions may exist, and this one must not stay.
     eval_step.make_eval_step.cache_clear()
     request.addfinalizer(eval_step.make_eval_step.cache_clear)
     metrics = Evaluator(restored.model, restored.config, restored.evaluation, data, Split.TEST)(
@@ -146,7 +146,7 @@ def test_devices_that_share_lanes_and_table_find_the_same_ranks(shown_data, trai
 
 @pytest.mark.parametrize("process, first", [(0, 0), (1, 4)])
 def test_lists_of_several_processes_are_of_their_own_events(monkeypatch, process, first):
-    """The first process has scored 4 events, the second 6; theirs lie one behind the other."""
+    """The first process has scored 4 events, the second 6, which come after them."""
     monkeypatch.setattr(evaluation.processes, "gather_json", lambda events: [4, 6])
     monkeypatch.setattr(evaluation.processes, "gather_rows", lambda rows: rows)
     monkeypatch.setattr(evaluation.jax, "process_index", lambda: process)

@@ -1,4 +1,4 @@
-"""Slices: bins by hand on a tiny log, a partition of the events, and the files they end in."""
+"""Slices: bins by hand on a tiny log, a partition of the events, and the written files."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ def evaluation(data):
 
 
 def test_bins_of_a_tiny_log():
-    # The test session of a: two events, 30 hours behind its second session; all events of b.
+    # The test session of a: two events, 30 hours after its second session; all events of b.
     columns = ([0, 0, 1, 1], [2, 2, 0, 0], [0, 1, 0, 1], [2, 3, 0, 1], [3, 2, 2, 2])
     events = ScoredEvents(np.arange(4), *(np.array(column) for column in columns))
     slices = cut(events, tiny_data(), "train")

@@ -1,4 +1,4 @@
-"""Ranks over a catalogue in a file: those of a table, ties and seen items included."""
+"""Ranks over a catalogue in a file equal those over a table, with ties and seen items."""
 
 import jax
 import jax.numpy as jnp

@@ -29,7 +29,7 @@ signal.pause()
 
 @pytest.fixture
 def environment(tmp_path):
-    """Where the module `forever` can be imported, which says its process and waits."""
+    """A folder with the module `forever`, which prints its process id and waits."""
     (tmp_path / "forever.py").write_text(FOREVER)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
 
@@ -37,7 +37,7 @@ def environment(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it on Linux alone")
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_command_ends_with_a_parent_that_is_killed(environment, stopped):
-    """Whatever it does: one that is stopped, as by a debugger, ends too."""
+    """Whatever it is doing: a command paused by a debugger ends too."""
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -49,7 +49,7 @@ def test_a_command_ends_with_a_parent_that_is_killed(environment, stopped):
         assert not select.select([handle], [], [], 0)[0]
         parent.kill()
         parent.wait()
-        # It is readable once the process has ended.
+        # Reading ends once the process has ended.
         assert select.select([handle], [], [], 60)[0]
     finally:
         parent.stdout.close()
@@ -60,7 +60,7 @@ def test_a_command_ends_with_a_parent_that_is_killed(environment, stopped):
 
 @pytest.fixture
 def says(tmp_path, environment):
-    """A module that says its command line, and ends."""
+    """A module that prints its command line, and ends."""
     (tmp_path / "says.py").write_text("import sys\nprint(sys.orig_argv[1:])\nsys.exit(3)\n")
     return "says"
 

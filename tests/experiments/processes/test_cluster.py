@@ -1,7 +1,7 @@
-"""Several devices, several processes: the run of one device, whoever is killed or stopped.
+"""Several devices and processes give the run of one device, whoever is killed or stopped.
 
-Eight simulated devices in one process begin; from their checkpoint one device goes on, and two
-processes of two devices each, undisturbed and stopped. (Killed: test_kills.py.)
+Eight simulated devices in one process begin. From their checkpoint, one device resumes, and so do
+two processes of two devices each, undisturbed and stopped. (Killed: test_kills.py.)
 """
 
 import os
@@ -42,7 +42,7 @@ MESH = ("--data_parallelism=2", "--model_parallelism=2")
 
 
 def begun(directory, name):
-    """A copy of what eight devices began."""
+    """A copy of the run that eight devices began."""
     workdir = directory / name
     shutil.copytree(directory / "eight", workdir)
     return workdir
@@ -50,7 +50,7 @@ def begun(directory, name):
 
 @pytest.fixture(scope="module")
 def eight(data, tmp_path_factory):
-    """The folder of all workdirs; `eight` is that of six steps on eight devices."""
+    """The folder of all workdirs; `eight` holds six steps on eight devices."""
     directory = tmp_path_factory.mktemp("cluster")
     run_train(data, directory / "eight", *RUN, "--steps=6", "--data_parallelism=4",
               "--model_parallelism=2")  # fmt: skip
@@ -59,7 +59,7 @@ def eight(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(data, eight):
-    """One device goes on."""
+    """One device resumes."""
     workdir = begun(eight, "one")
     run_train(data, workdir, *RUN)
     return workdir
@@ -67,7 +67,7 @@ def one(data, eight):
 
 @pytest.fixture(scope="module")
 def two(data, eight):
-    """Two processes go on, undisturbed: their workdir, and (exit code, stdout, stderr) of each."""
+    """Two processes resume, undisturbed: their workdir, and (exit code, stdout, stderr) of each."""
     workdir = begun(eight, "two")
     return workdir, ended(start(data, workdir, eight, *RUN, *MESH))
 
@@ -108,7 +108,7 @@ def test_one_device_and_two_processes_go_on_from_the_same_checkpoint(data, eight
 def test_two_processes_stopped_end_as_if_nothing_had_been(data, eight, two):
     whole, _ = two
     workdir = begun(eight, "disturbed")
-    # Either is asked to stop: both do, behind the same step.
+    # One of them gets the signal; both stop after the same step.
     processes = start(data, workdir, eight, *RUN, *MESH)
     wait_for_start(workdir, processes)
     processes[1].send_signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits
 
 
 class Notes:
-    """What processes tell each other, of a client of JAX."""
+    """A stand-in for JAX's client, through which processes exchange messages."""
 
     def __init__(self):
         self.values = {}
@@ -210,7 +210,7 @@ class Notes:
     ids=["SIGTERM", "SIGINT", "failure"],
 )
 def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, error, code, line):
-    """Where nothing is agreed on: behind the training, in the evaluations of the end."""
+    """After the training, in the final evaluations, where processes agree on no step."""
     monkeypatch.setattr(cluster, "_meet", lambda _: None)
     monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.001)
     monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", Notes())
@@ -235,7 +235,7 @@ def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, erro
 
 
 def test_a_process_without_a_sign_of_life_for_40_seconds_is_named(monkeypatch):
-    """By the first, which tells the others; the clock is the test's."""
+    """The first process reports it to the others; the test provides the clock."""
     notes = Notes()
     monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", notes)
     monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)

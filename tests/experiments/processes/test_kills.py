@@ -1,4 +1,4 @@
-"""The real command, killed with SIGKILL at moments that it cannot foresee, ends as if never."""
+"""Killed with SIGKILL at unforeseeable moments, the real command ends like a run never killed."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def require_same_end(chaos, mode, name, kinds, seed):
     assert [kind for kind, _ in chain.sights] == kinds
     case = figures([chain], 0.0)["all"]
     assert (case["kills"], case["runs"], case["different"]) == (len(kinds), 1, 0)
-    # The kills did hit something: steps were lost, and done again.
+    # The kills had an effect: steps were lost, and repeated.
     assert case["with_steps_that_were_not_saved"] > len(kinds) // 4
 
 
@@ -47,14 +47,14 @@ def test_a_run_that_was_killed_at_every_kind_of_moment_ends_as_one_that_was_not(
 
 @pytest.mark.thorough
 def test_two_processes_end_as_if_nothing_had_been_whichever_was_killed(chaos, tmp_path):
-    """The second while a checkpoint is written, then the first at an epoch's end."""
+    """The second is killed while a checkpoint is written, then the first at an epoch's end."""
     pair = Chaos(tmp_path, 24, start_fresh, processes=2)
     chain = pair.chain("rows", "killed", ["writing", "epoch"], seed=3)
     assert chain.differences == []
     assert [kind for kind, _ in chain.sights] == ["writing", "epoch"]
     said = (tmp_path / "killed.txt").read_text()
     assert said.count("error: process 1 of 2: no sign of life for ") == 1
-    # With it JAX aborts the other: exit code 134 in a shell.
+    # Without the first process, JAX aborts the other: exit code 134 in a shell.
     assert "the JAX distributed service detected fatal errors" in said
 
 

@@ -22,7 +22,7 @@ COMMANDS = ("evaluate", "embed", "train", "compare", "sweep", "prepare")
 
 @pytest.fixture(scope="module")
 def commands(data, whole, tmp_path_factory):
-    """By name the arguments of a command; it writes into a directory that is given."""
+    """The arguments of each command, by name; they write into a given directory."""
     space = tmp_path_factory.mktemp("space") / "space.json"
     space.write_text('{"events": {"choices": [50, 200, 800]}}')
     data_dir = f"--data_dir={data.directory}"
@@ -35,7 +35,7 @@ def commands(data, whole, tmp_path_factory):
         return {
             "evaluate": ["experiments.evaluate", workdir],
             "embed": ["experiments.embed", workdir, f"--output={directory / 'users.parquet'}"],
-            # Its training is done: it only evaluates.
+            # Its training is done, so it only evaluates.
             "train": ["experiments.train", data_dir, workdir, *FLAGS],
             "compare": ["experiments.compare", data_dir, workdir, *FLAGS, "--steps=3",
                         "--models=item_knn,vsknn,hiertcn"],
@@ -49,7 +49,7 @@ def commands(data, whole, tmp_path_factory):
 
 
 def start(arguments):
-    """A command that compiles all of its programs, and so spends most of its time on that."""
+    """A command that compiles all its programs, and so spends most of its time compiling."""
     environment = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
@@ -62,7 +62,7 @@ def start(arguments):
 
 
 def wait_for_handlers(process):
-    """Until the command catches SIGTERM: before that the interpreter itself is still starting."""
+    """Waits until the command catches SIGTERM; before that the interpreter is still starting."""
     while process.poll() is None:
         (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
         if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
@@ -70,14 +70,14 @@ def wait_for_handlers(process):
 
 
 def stopped_after(seconds, arguments, number):
-    """Exit code and stderr of a command that gets a signal then; None if it ended before."""
+    """Sends a command a signal after a delay: exit code and stderr, or None if it ended before."""
     process = start(arguments)
     try:
         wait_for_handlers(process)
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
-    # A hang fails the test, and leaves no process.
+    # If it hangs, fail the test and leave no process.
     try:
         output, error = process.communicate(timeout=200)
     finally:
@@ -96,7 +96,7 @@ def test_a_command_that_is_stopped_says_so_and_leaves_nothing_half_written(
     seconds, number = rng.uniform(0, LATEST_SECONDS), rng.choice([signal.SIGINT, signal.SIGTERM])
     error, tries = None, 0
     while error is None:
-        # What has ended before the signal comes is stopped earlier the next time.
+        # A command that ended before the signal is stopped earlier next time.
         tries += 1
         error = stopped_after(seconds / tries, commands(name, tmp_path / str(tries)), number)
     assert error.splitlines()[-1].startswith(f"stopped by {number.name}"), error

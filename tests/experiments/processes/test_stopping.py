@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the step is saved, and the run goes on as if nothing had been."""
+"""SIGTERM and SIGINT: the step is saved, and the resumed run ends like an undisturbed one."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.experiments.small_runs import ROOT, checkpoint_steps, journal, signal
 
 
 def signal_in_validation(monkeypatch, number, kind):
-    """The signal comes while the validation of this number is done."""
+    """Sends the signal during the validation of this number."""
     evaluate_split, done = loop.Evaluator.__call__, []
 
     def call(self, params, between_batches):
@@ -33,7 +33,7 @@ def signal_in_validation(monkeypatch, number, kind):
     monkeypatch.setattr(loop.Evaluator, "__call__", call)
 
 
-# Lines at 2, 4, 6, 8, 10 and where it is saved: at 3, 6, 9 and behind the validations at 7 and 10.
+# Lines at 2, 4, 6, 8, 10 and at saved steps: 3, 6, 9 and after the validations at 7 and 10.
 @pytest.mark.parametrize(
     "place, number, kind, step",
     [
@@ -67,11 +67,11 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
 
 
 def note_work(monkeypatch, at, kind):
-    """A list that gets what is done: step, batch (of a validation), save; `signal` where it comes.
+    """A list that records the work done: step, batch (of a validation), save; and `signal`.
 
     Args:
-      monkeypatch: Of the test.
-      at: Work, and its number: the signal comes while it is done.
+      monkeypatch: The test's.
+      at: Work and its number; the signal comes during it.
       kind: The signal.
     """
     done = []
@@ -103,12 +103,12 @@ def note_work(monkeypatch, at, kind):
     return done
 
 
-# Step 5 would not be saved, step 6 is at any rate, step 7 ends with a validation.
+# Step 5 would not be saved otherwise, step 6 always is, step 7 ends with a validation.
 @pytest.mark.parametrize("at", [("step", 5), ("step", 6), ("step", 7), ("batch", 2), ("save", 1)])
 def test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save(
     data, tmp_path, monkeypatch, at
 ):
-    """How long a stop takes is not measured, but bounded: by a step or a batch, and a save."""
+    """The duration of a stop is not measured but bounded: one step or one batch, and one save."""
     done = note_work(monkeypatch, at, signal.SIGTERM)
     with pytest.raises(StoppedError):
         train_in(data, tmp_path)
@@ -126,7 +126,7 @@ def test_a_validation_that_is_due_is_done_once_whatever_comes_between(
                 train_in(data, tmp_path)
         assert {line["kind"] for line in journal(tmp_path)} == {"train"}
         assert checkpoint_steps(tmp_path)[-1] == 7
-    # Killed between its line and the checkpoint that knows of it.
+    # Killed between its line and the checkpoint that records it.
     with monkeypatch.context() as patch:
         patch.setattr(loop.Training, "save", lambda self, monitored: pytest.exit("killed"))
         with pytest.raises(pytest.exit.Exception):
@@ -186,7 +186,7 @@ def test_the_same_signal_again_ends_the_process_at_once():
         [sys.executable, "-c", _WAITS], cwd=ROOT, text=True, stdout=subprocess.PIPE
     )
     assert process.stdout.readline() == "ready\n"
-    for kind in (signal.SIGINT, signal.SIGTERM):  # A terminal's, and that of who started it.
+    for kind in (signal.SIGINT, signal.SIGTERM):  # From the terminal, and from the parent.
         process.send_signal(kind)
         assert process.stdout.readline() == "True\n"
     process.send_signal(signal.SIGTERM)

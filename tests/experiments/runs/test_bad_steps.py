@@ -22,7 +22,7 @@ from tests.experiments.small_runs import command, contents, journal, settings_of
 
 
 def spoil(monkeypatch, *steps, stop_in=None):
-    """The loss of these steps is not finite; in the step `stop_in` a signal asks to stop."""
+    """Makes the loss of these steps not finite; in the step `stop_in` a stop signal comes."""
     assemble = loop.assemble
 
     def assemble_and_spoil(run):
@@ -73,7 +73,7 @@ def test_too_many_in_a_row_end_the_run_with_all_that_is_known(data, tmp_path, mo
         "step 7: loss or gradient not finite in 4 steps in a row (max_bad_steps=4), which moved no "
         "parameter: loss nan, gradient norm nan, parameter norm "
     )
-    # The parameters are those of step 3, which is the newest that was saved without.
+    # The parameters are those of step 3, the newest one saved without bad steps.
     assert float(message.split("parameter norm ")[1].split(",")[0]) == pytest.approx(norm, rel=1e-4)
     assert message.endswith(
         f"; users of the batch: {', '.join(users)}. Lower learning_rate, set clip_norm, or look at "

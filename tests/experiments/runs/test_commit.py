@@ -1,4 +1,4 @@
-"""Which commit a result is of, in a checkout of our own."""
+"""The commit recorded with a result, in a temporary checkout."""
 
 import subprocess
 
@@ -17,7 +17,7 @@ def checkout(tmp_path, monkeypatch):
         return done.stdout.strip()
 
     monkeypatch.setattr(commit, "__file__", str(tmp_path / "commit.py"))
-    # Neither a configuration of the machine's nor a repository around matters.
+    # Ignores the machine's git configuration, and any repository around.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     return git

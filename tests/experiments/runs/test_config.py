@@ -191,8 +191,8 @@ def test_what_is_out_of_range_is_said_with_field_value_and_why(config, changes, 
 
 
 def test_no_field_goes_unchecked():
-    """Each field has a value that is rejected, but for those that take any value."""
-    # Drops may come at any epoch; names are those of the class.
+    """Each field has a value that is rejected, except fields that accept any value."""
+    # The rate may drop at any epoch; names are those of the class.
     free = {"decay_epochs", "name"}
     rejected = {
         (field.owner, name)

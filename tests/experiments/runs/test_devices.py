@@ -1,4 +1,4 @@
-"""A trained run on several devices and of several processes: evaluated and embedded as on one."""
+"""A trained run on several devices and processes: evaluated and embedded as on one device."""
 
 import re
 
@@ -45,7 +45,7 @@ def test_an_evaluation_is_that_of_one_device(whole, tmp_path):
     assert_close(measured, values, 1e-5)
     ranks, alone = pl.read_parquet(several), pl.read_parquet(one)
     assert ranks.select(KEYS).equals(alone.select(KEYS))
-    # Another order of summation may exchange two items of nearly the same score.
+    # Another order of summation may swap two items with nearly the same score.
     np.testing.assert_allclose(ranks["rank"], alone["rank"], atol=1)
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full, or that cannot be written: one line, and what was good stays good."""
+"""A disk that is full or not writable: one line, and good files stay good."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from hiertcn_jax.saving.checkpoint_damage import step_folders, survey
 from tests.experiments.small_runs import ROOT, contents, train_in
 
 MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
-"""A shell that may mount, in a name space of its own; what it mounts is gone with it."""
+"""A shell that may mount in its own name space; its mounts disappear with it."""
 
 
 _LIMITED = """
@@ -55,7 +55,7 @@ def assert_one_line(done, start, *parts):
 
 
 def assert_same_checkpoints(one, other):
-    """What could not be written may have left something aside; the next start removes it."""
+    """A failed write may leave a temporary file; the next start removes it."""
     assert list(step_folders(one / "checkpoints")) == list(step_folders(other / "checkpoints"))
     for step in step_folders(other / "checkpoints"):
         place = Path("checkpoints") / str(step)
@@ -76,7 +76,7 @@ exit $code
 def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay_whole(
     data, whole, tmp_path, may_mount
 ):
-    """The room that is left is less than a checkpoint's."""
+    """The free space is less than a checkpoint's size."""
     mounted, kept = tmp_path / "mounted", tmp_path / "kept"
     mounted.mkdir()
     command = [*MOUNTS, _FULL_DISK, *TRAIN, *flags_of(whole, mounted, "--steps=13")]
@@ -86,20 +86,20 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay_whole(
     )
     assert "; that of step 10 is whole\n" in done.stderr
     assert_same_checkpoints(kept, whole)
-    # On a disk with room it goes on.
+    # On a disk with free space it resumes.
     train_in(data, kept, "--steps=13")
     assert survey(kept / "checkpoints") == (13, {})
 
 
 def test_files_that_may_not_grow_are_one_line_and_what_was_there_stays(data, whole, tmp_path):
-    """As a full disk, without leave to mount one."""
+    """Like a full disk, for a user who may not mount one."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     limit = (workdir / "metrics.jsonl").stat().st_size + 6000
 
     limited = [sys.executable, "-c", _LIMITED, str(limit), "experiments.train"]
     command = [*limited, *flags_of(whole, workdir, "--steps=12")]
-    # JAX warns where a compiled program may not be kept.
+    # JAX warns if it may not write a compiled program.
     done = run(command, PYTHONWARNINGS="ignore")
     assert_one_line(done, f"{workdir}/checkpoints/12: cannot be written: ", "File too large")
     assert "; that of step 10 is whole\n" in done.stderr
@@ -116,7 +116,7 @@ def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
 
 @pytest.fixture
 def obeying():
-    """What stands before a command so that modes of files hold for it: root has to give that up."""
+    """Prefix of a command that makes file modes apply to it: root has to give up its privilege."""
     if os.geteuid():
         return []
     rights = "-dac_override,-dac_read_search"
@@ -131,7 +131,7 @@ def obeying():
 
 
 def test_a_workdir_that_may_not_be_written_is_one_line(whole, tmp_path, obeying):
-    """As on a read-only disk, without leave to mount one."""
+    """Like a read-only disk, for a user who may not mount one."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     before, paths = contents(workdir), [workdir, *workdir.rglob("*")]
@@ -159,7 +159,7 @@ def test_a_run_that_is_read_only_is_scored_and_its_table_printed(whole, may_moun
 
 
 def test_a_result_that_does_not_fit_on_the_disk_has_been_printed(whole, tmp_path):
-    """As on a full disk, without leave to mount one."""
+    """Like a full disk, for a user who may not mount one."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     before = contents(workdir)
@@ -212,7 +212,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, error):
 
 
 def test_two_processes_may_write_the_same_file(tmp_path):
-    """As an evaluation does beside a run in training: each file is whole, the last one stays."""
+    """As an evaluation does beside a training run: each file is whole, and the last one stays."""
     path = tmp_path / "valid.json"
     with whole_file(path) as one, whole_file(path) as other:
         assert one != other
@@ -232,7 +232,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("mine")
     (tmp_path / "valid.json.8-0123abcd.partial").symlink_to(tmp_path / "valid.json.bak")
     with whole_file(path) as outer:
-        # Of a process at work.
+        # A process that is still running wrote this.
         outer.write_text("whole")
         with whole_file(path) as inner:
             inner.write_text("whole")
@@ -242,7 +242,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
 
 
 def test_a_file_that_was_taken_for_abandoned_is_made_again(tmp_path, monkeypatch):
-    """Another process may look between its making and its lock."""
+    """Another process may look between its creation and its lock."""
     path, lock = tmp_path / "a.json", fcntl.flock
     removed = []
 

@@ -55,7 +55,7 @@ def test_whatever_the_log_there_are_enough_steps_and_nothing_is_open(counts, sha
     steps_per_epoch = math.ceil(events / (lanes * row))
     assert epochs >= 10 and epochs * steps_per_epoch >= 500
     assert patience * steps_per_epoch >= 200
-    # As many sessions as so many events have on average fit into a row.
+    # As many sessions as this many events have on average fit into a row.
     assert slots >= min(row, row * sessions / events)
     assert fit_sizes(train, events, sessions, shares) == train
 

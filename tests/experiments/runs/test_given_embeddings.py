@@ -1,4 +1,4 @@
-"""Given embeddings from end to end: train, resume, evaluate, embed; what is refused."""
+"""Given embeddings from end to end: train, resume, evaluate, embed; refusals."""
 
 import dataclasses
 import json
@@ -70,7 +70,7 @@ def test_files_that_changed_are_refused_and_taken_by_name(data, files, given_run
     before = (given_run / "test.json").read_text()
     evaluation_of(given_run, place=DataPlace(None, *map(str, moved)))
     assert (given_run / "test.json").read_text() == before
-    # Other values: the run that is there does not go on with them.
+    # With other values, the existing run does not resume.
     other = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH, seed=1)
     with pytest.raises(CheckpointError, match="embeddings_hash"):
         run_train(data, given_run, *flags_of(other), "--steps=12")
@@ -118,7 +118,7 @@ def events_before_an_unknown_item(data):
 
 
 def test_new_items_are_scored_without_training_again(data, files, given_run, tmp_path):
-    """The same log, when all of its items and 30 more have embeddings."""
+    """The same log; all of its items and 30 more have embeddings."""
     old = ranks_of(given_run, tmp_path / "old.parquet", DataPlace())
     synthetic = SyntheticConfig()
     items = synthetic.topics * synthetic.styles * synthetic.ring_items
@@ -128,14 +128,14 @@ def test_new_items_are_scored_without_training_again(data, files, given_run, tmp
     directory = tmp_path / "D"
     prepared(directory, catalogue=str(later[1]))
     new = ranks_of(given_run, tmp_path / "new.parquet", DataPlace(str(directory), *map(str, later)))
-    # Its own file: another log and other embeddings than the run's.
+    # Its own file, because log and embeddings are not the run's.
     (result,) = given_run.glob("test.data_*.embeddings_*.json")
     values = json.loads(result.read_text())
     evaluation_of(given_run)
     assert (values["unknown_targets"], len(new)) == (0, values["all"]["events"])
     assert old.keys() < new.keys()
     assert max(new.values()) <= items + 30
-    # What the model saw is the same there; only more items compete.
+    # There the model saw the same events; only more items compete.
     same = [key for key in events_before_an_unknown_item(data) if key in old]
     risen = np.array([new[key] - old[key] for key in same])
     assert len(same) > 20

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what stands behind the step that a run goes on from is dropped."""
+"""metrics.jsonl: lines after the step from which a run resumes are dropped."""
 
 import errno
 import functools
@@ -24,7 +24,7 @@ def test_lines_behind_the_step_and_a_line_cut_off_are_dropped(tmp_path):
     path.write_text("\n".join(whole) + '\n{"step": 5, "ki')
     keep_lines_until(path, 10)
     assert path.read_text() == "\n".join(whole[:3]) + "\n"
-    # A line that lacks nothing but its end may lack digits too.
+    # A line without its line end may lack digits too.
     path.write_text("\n".join(whole[:2]))
     keep_lines_until(path, 10)
     assert path.read_text() == whole[0] + "\n"
@@ -40,7 +40,7 @@ def test_a_journal_goes_on_behind_its_step(tmp_path):
     journal = Journal(tmp_path, 0)
     for step in (1, 2, 3):
         journal.write(step, "train", {"loss": 1.0 / step, "note": "text"})
-    # On disk at once: a killed run has lost no line.
+    # Lines are on disk at once, so a killed run loses none.
     assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     journal.close()
 
@@ -120,7 +120,7 @@ def test_the_curves_are_those_of_the_lines_and_go_on_behind_the_step(tmp_path):
         journal.write(start + 1, "train", {"loss": 0.5, "note": "text", "nothing": None})
         journal.sync()
         journal.close()
-    # A file of its own for each start, though both are of one second.
+    # Each start has its own file, even within the same second.
     paths = sorted((tmp_path / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     events = [event for path in paths for event in read_events(path)]
     assert [event.session_log.status for event in events if event.HasField("session_log")]

@@ -1,4 +1,4 @@
-"""Models with terms of memory, from end to end: trained, resumed, evaluated in any bucket."""
+"""Models with memory terms, from end to end: trained, resumed, evaluated in any bucket."""
 
 import json
 import signal
@@ -72,7 +72,7 @@ def test_memory_is_not_left_out_in_silence(data, remembering):
 
 
 def test_terms_are_learned(remembering):
-    """The weights have left where they began."""
+    """The weights have changed from their initial values."""
     terms = restore_run(remembering, "best").params["model"]["terms"]
     assert abs(terms["weights"] - 0.3).max() > 1e-3
     assert abs(terms["by_moment"]["kernel"]).max() > 0

@@ -1,4 +1,4 @@
-"""What a checkpoint says of a run is read field by field, and checked."""
+"""A run's progress in a checkpoint is read field by field, and checked."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def test_a_value_that_does_not_fit_is_named(kind, changes, message):
 
 
 def test_a_field_that_is_missing_has_its_default():
-    """As in a checkpoint of a version that did not have it yet."""
+    """As in a checkpoint of a version that did not have the field yet."""
     assert Progress.from_dict({"best": 0.5}, "it") == Progress(0.5)
     for values in (None, [], 3, "best"):
         with pytest.raises(ValueError, match=r"^it=.*: must be fields with their values$"):

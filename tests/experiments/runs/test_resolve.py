@@ -1,4 +1,4 @@
-"""A run is resolved once: what is saved, written to flags.txt and trained is the same."""
+"""A run is resolved once: the saved settings, flags.txt and the training are the same."""
 
 import pytest
 

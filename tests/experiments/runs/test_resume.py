@@ -1,4 +1,4 @@
-"""Going on: from a whole checkpoint, alone in the workdir; damage is named, never used."""
+"""Resuming: from an intact checkpoint, alone in the workdir; damage is named, never used."""
 
 import fcntl
 import json
@@ -55,7 +55,7 @@ def test_leave_to_use_an_older_one_repeats_what_was_lost(data, whole, damaged, c
         workdir / "checkpoints" / "10")).exists()  # fmt: skip
     assert journal(workdir) == journal(whole)
     assert (workdir / "test.json").read_text() == (whole / "test.json").read_text()
-    # The leave was for one start.
+    # The permission was for one start only.
     assert "allow_older" not in (workdir / "flags.txt").read_text()
 
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_was_renamed_is_not_gone_on_from(data, whole, tmp_path
 
 
 def edit_loader(workdir, change):
-    """Changes what the newest checkpoint has of the loader, as if it had been written like this."""
+    """Changes the loader's state in the newest checkpoint, with valid checksums."""
     folder = workdir / "checkpoints" / "10"
     path = folder / "loader" / "metadata"
     values = json.loads(path.read_text())
@@ -124,7 +124,7 @@ def test_a_loader_that_cannot_be_taken_up_is_named_by_its_field(
 
 
 def test_a_validation_that_nobody_does_is_not_waited_for(data, tmp_path):
-    """Where valid is trained on, none can be due."""
+    """If valid is trained on, no validation can be due."""
     train_in(data, tmp_path, "--fit_on=train_valid")
     edit_loader(tmp_path, lambda values: values["progress"].update(validation_due=True))
     with pytest.raises(CheckpointError, match=r"10: loader: progress.validation_due=True: this "):
@@ -143,7 +143,7 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: {workdir}: process ")
         assert done.stderr.count("\n") == 1
-        # To look at it is no harm.
+        # Reading it is allowed.
         assert restore_run(workdir, "best").step == restore_run(whole, "best").step
     assert contents(workdir) == before
     run_train(data, workdir)
@@ -178,7 +178,7 @@ def test_the_lock_names_who_holds_it_and_goes_with_them(tmp_path):
 
 
 def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_harm(whole, tmp_path, monkeypatch):
-    """A run that trains in the workdir takes the old best away under the reader's hands."""
+    """A run that trains in the workdir deletes the old best one while the reader reads."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     restore, tried = Checkpoints.restore, []
@@ -193,6 +193,6 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_harm(whole, tmp_pat
     first, second = sorted(Checkpoints(workdir / "checkpoints", read_only=True).steps())[-2:]
     assert restore_run(workdir, "last").step == first
     assert tried == [second, first]
-    # One that was asked for by its step and is gone is said.
+    # A step that was asked for and is gone is an error.
     with pytest.raises(CheckpointError, match=f"no checkpoint of step {second}"):
         restore_run(workdir, str(second))

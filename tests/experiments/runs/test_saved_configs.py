@@ -1,4 +1,4 @@
-"""What of a run's saved settings has to be equal to go on, whichever version saved them."""
+"""Which saved settings must be equal to resume a run, whichever version saved them."""
 
 import copy
 import json
@@ -25,12 +25,12 @@ RUN = RunConfig(
 
 @pytest.fixture
 def configs(data):
-    """As a checkpoint gives them back."""
+    """The settings as a checkpoint returns them."""
     return json.loads(json.dumps(saved_configs(RUN, data)))
 
 
 def changed(configs, path, value):
-    """The settings with one of them otherwise."""
+    """The settings with one of them changed."""
     configs, (part, name) = copy.deepcopy(configs), path.split(".")
     configs[part][name] = value
     return configs
@@ -73,7 +73,7 @@ def test_a_setting_that_an_earlier_version_did_not_have_is_at_its_default(config
     del earlier["version"], earlier["model"]["hiergru_feed"], earlier["loss"]["logq"]
     del earlier["optimizer"]["weight_decay"], earlier["evaluation"]["rank_chunk"]
     assert differences(earlier, saved_configs(RUN, data)) == []
-    # Another value than the default's differs, as if it had been saved.
+    # Another value than the default is a difference, as if the default had been saved.
     other = RUN._replace(model=HierGRUConfig(item_mode="dense", hiergru_feed="all"))
     assert differences(earlier, saved_configs(other, data)) == [
         "model.hiergru_feed: checkpoint init, this run all"
@@ -84,7 +84,7 @@ def test_what_0_1_0_saved_of_other_models_does_not_differ(configs, data):
     earlier = copy.deepcopy(configs)
     del earlier["version"]
     earlier["model"] = SAVED | earlier["model"]
-    # What has come since.
+    # Fields added since.
     for name in ("memory", "memory_units"):
         del earlier["model"][name]
     assert len(earlier["model"]) == 27

@@ -1,4 +1,4 @@
-"""The command of a sweep in a process of its own, which meets that of another."""
+"""The command of a sweep in a separate process, which runs beside another one."""
 
 import runpy
 import sys
@@ -7,11 +7,11 @@ from experiments.sweeping import trials
 
 
 def sweep_that_meets_another(barrier, arguments):
-    """`python -m experiments.sweep`; its first trial waits until the other one is in a trial too.
+    """`python -m experiments.sweep`; its first trial waits until the other process has one too.
 
     Args:
-      barrier: Of multiprocessing, for both.
-      arguments: Of the command.
+      barrier: From multiprocessing, shared by both.
+      arguments: Arguments of the command.
     """
     run_ranker, waits = trials.run_ranker, iter([barrier.wait])
 

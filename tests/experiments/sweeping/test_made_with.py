@@ -1,4 +1,4 @@
-"""Sweeps that an earlier version began, and what makes them others."""
+"""Sweeps that an earlier version began, and which flags make a sweep different."""
 
 from experiments.flags.run_flags import run_lines
 from experiments.judging.config import EvalConfig
@@ -19,7 +19,7 @@ WANTED = {"space": "x", "flags": sorted(run_lines(RUN))}
 
 
 def otherwise(*lines, without=()):
-    """The flags with these lines in place of those of the same names."""
+    """The flags, with these lines replacing those of the same names."""
     names = {line.partition("=")[0] for line in (*lines, *without)}
     kept = [line for line in WANTED["flags"] if line.partition("=")[0] not in names]
     return {**WANTED, "flags": [*kept, *lines]}

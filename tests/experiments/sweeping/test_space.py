@@ -1,4 +1,4 @@
-"""Search spaces: what a file may say, and what is drawn from it."""
+"""Search spaces: what a file may contain, and what is drawn from it."""
 
 import json
 
@@ -28,7 +28,7 @@ def space_of(tmp_path, values):
 
 
 def draws(space, kind="random", seed=0, count=60):
-    """The drawn flags of trials, each told a value so that TPE has something to learn from."""
+    """The drawn flags of trials; each gets a value, so that TPE has something to learn from."""
     study = optuna.create_study(sampler=SeededByTrial(kind, seed), direction="maximize")
     drawn = []
     for _ in range(count):
@@ -80,7 +80,7 @@ def test_draws_depend_on_seed_number_and_the_trials_before_alone(tmp_path, kind)
     space = space_of(tmp_path, SPACE)
     assert draws(space, kind, count=12) == draws(space, kind, count=12)
     assert draws(space, kind, count=1) != draws(space, kind, seed=1, count=1)
-    # Two workers with one seed do not draw the same trial.
+    # Two workers with the same seed draw different trials.
     first = draws(space, kind, count=12)
     assert len({flags["learning_rate"] for flags in first}) == 12
 

@@ -1,4 +1,4 @@
-"""Trials in a storage: workers share them, dead workers' trials are gone on with, none is lost."""
+"""Trials in a storage: workers share them, resume those of dead workers, and lose none."""
 
 import contextlib
 import signal
@@ -39,7 +39,7 @@ def config_of(storage, name, trials=6, **changes):
 
 @pytest.fixture
 def opened():
-    """A function that opens a study for as long as the test runs."""
+    """A function that opens a study until the end of the test."""
     with contextlib.ExitStack() as closing:
         yield lambda config, made_with=MADE_WITH: closing.enter_context(
             open_study(config, made_with)
@@ -55,7 +55,7 @@ def place(trial):
 
 
 def in_threads(*workers):
-    """Runs workers side by side, each in a thread; raises what one of them raised."""
+    """Runs workers in parallel, each in a thread; raises what one of them raised."""
     raised = []
 
     def guarded(worker):
@@ -104,7 +104,7 @@ def test_a_dead_workers_trial_is_taken_over_with_its_number_and_parameters(
 ):
     config = config_of(storage, request.node.name, trials=2)
     with open_study(config, MADE_WITH) as dead:
-        # A worker that is killed leaves a trial running, with no heart beating any more.
+        # A killed worker leaves a trial running, without a heartbeat.
         with pytest.warns(UserWarning, match="Study.optimize"):
             trial = dead.ask()
         lost = drawn(trial)
@@ -225,7 +225,7 @@ def test_pruned_trials_show_what_they_last_reported(tmp_path, opened):
 
     work(study, config, objective)
     states = {entry.trial: (entry.state, entry.value) for entry in leaderboard(study)}
-    # Four are let be, and the first validation is: after it, 2 - 4 is below all others.
+    # Four startup trials and the first validation are exempt; then 2 - 4 is below all others.
     assert states[3] == ("done", 0.0)
     assert states[4] == ("pruned", -2.0)
     assert states[5] == ("pruned", -3.0)

@@ -1,4 +1,4 @@
-"""A trial is a process of its own: told of, stopped, waited for, and asked why it failed."""
+"""A trial is a separate process: reported, stopped, waited for, and asked why it failed."""
 
 import contextlib
 import json
@@ -59,12 +59,12 @@ except OSError as error:
 
 @pytest.mark.parametrize("late", [False, True], ids=["from before", "it was faster than our run"])
 def test_another_run_in_the_workdir_is_waited_for(tmp_path, monkeypatch, capsys, late):
-    """Also one that got the lock between our look and our run, which is refused then."""
+    """Also a run that gets the lock between our check and our run, which is then refused."""
     workdir = tmp_path / "w"
     workdir.mkdir()
     waits = contextlib.ExitStack()
     waits.enter_context(locking.lock_workdir(workdir))
-    # The other run ends while it is waited for.
+    # The other run ends during the wait.
     clock = types.SimpleNamespace(sleep=lambda seconds: waits.close())
     monkeypatch.setattr(locking, "time", clock)
     looks = iter([lambda path: None] if late else [])
