@@ -20,11 +20,11 @@ _TRAINING = "experiments/runs/training_run.py::Training"
 _CHECKPOINTS = "hiertcn_jax/saving/checkpoint.py::Checkpoints"
 _KILLED = (
     "tests/experiments/test_train.py::"
-    "test_a_killed_run_goes_on_as_if_nothing_had_been[kill_in_step-9]"
+    "test_a_killed_run_resumes_and_ends_like_an_undisturbed_one[kill_in_step-9]"
 )
 _STOPPED = (
     "tests/experiments/processes/test_stopping.py::"
-    "test_a_stopped_run_goes_on_as_if_nothing_had_been"
+    "test_a_stopped_run_resumes_and_ends_like_an_undisturbed_one"
 )
 _FINITE = "tests/learning/test_train_step.py::test_the_loss_and_the_gradient_must_both_be_finite"
 
@@ -73,25 +73,25 @@ MUTATIONS = {
         "hiertcn_jax/layers/gru_scan.py::gru_scan.step",
         "jnp.where(slot.starts_user_bs[:, None], start_h, new_bh)",
         "new_bh + 0 * start_h",
-        "tests/layers/test_gru.py::test_a_user_starts_afresh_whatever_was_before",
+        "tests/layers/test_gru.py::test_a_user_starts_afresh_whoever_came_before",
     ),
     "a convolution reads over the start of a session": Mutation(
         "hiertcn_jax/layers/tcn.py::CausalConv",
         "jnp.where((position_bl >= offset)[..., None], tap_blc, 0)",
         "tap_blc",
-        "tests/layers/test_tcn.py::test_no_tap_reads_over_the_start_of_a_session",
+        "tests/layers/test_tcn.py::test_no_tap_reads_past_the_start_of_a_session",
     ),
     "lines after the checkpoint's step stay in metrics.jsonl": Mutation(
         "experiments/runs/journal.py::Journal",
         "keep_lines_until(...)",
         "pass",
-        "tests/experiments/runs/test_journal.py::test_a_journal_goes_on_behind_its_step",
+        "tests/experiments/runs/test_journal.py::test_a_journal_continues_after_its_step",
     ),
     "sizes of files are compared instead of hashes": Mutation(
         "hiertcn_jax/saving/checksums.py::_compare",
         "now == written",
         'now["bytes"] == written["bytes"]',
-        "tests/saving/test_checkpoint.py::test_whatever_happens_to_a_file_names_it",
+        "tests/saving/test_checkpoint.py::test_any_damage_to_a_file_names_the_file",
     ),
     "an older checkpoint is used without --allow_older_checkpoint": Mutation(
         "experiments/runs/resume.py::leave_whole",
@@ -131,7 +131,7 @@ MUTATIONS = {
         "_end_with_parent()",
         "pass",
         "tests/experiments/test_sweep.py::"
-        "test_a_stopped_or_killed_sweep_goes_on_with_its_trial[killed with SIGKILL]",
+        "test_a_stopped_or_killed_sweep_resumes_its_trial[killed with SIGKILL]",
     ),
     "a command starts although its parent has ended": Mutation(
         "experiments/processes/child.py::main",
@@ -177,7 +177,7 @@ MUTATIONS = {
         "stop.asked",
         "False",
         "tests/experiments/processes/test_stopping.py::"
-        "test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save",
+        "test_after_a_signal_only_the_current_work_and_one_save_happen",
     ),
     "a repeated signal is left to JAX": Mutation(
         "experiments/processes/stopping.py::StopSignals",
@@ -190,7 +190,7 @@ MUTATIONS = {
         "experiments/processes/cluster.py::_exit",
         "os._exit(int(code))",
         "os._exit(1)",
-        "tests/experiments/processes/test_cluster.py::test_all_end_as_the_one_that_was_stopped_or_failed",
+        "tests/experiments/processes/test_cluster.py::test_all_processes_end_like_the_one_that_was_stopped_or_failed",
     ),
     "numbers of a condition are evaluated": Mutation(
         "data_pipelines/raw/conditions.py::_number",
@@ -209,13 +209,13 @@ MUTATIONS = {
         "not name.startswith(_OWN_CLASSES)",
         "False",
         "tests/hostile/test_prepared_directory.py::"
-        "test_files_that_the_manifest_vouches_for_are_not_believed",
+        "test_wrong_files_with_valid_checksums_are_refused",
     ),
     "links lead out of a prepared directory": Mutation(
         "data_pipelines/histories/prepared_files.py::require_within",
         "not path.resolve().is_relative_to(...)",
         "False",
-        "tests/hostile/test_manifest.py::test_what_lies_elsewhere_is_not_opened",
+        "tests/hostile/test_manifest.py::test_files_outside_the_directory_are_not_opened",
     ),
     "a step whose loss is not finite is taken": Mutation(
         "hiertcn_jax/learning/train_step.py",
@@ -240,14 +240,13 @@ MUTATIONS = {
         f"{_TRAINING}._restore",
         "require_step(...)",
         "pass",
-        "tests/experiments/runs/test_resume.py::test_a_checkpoint_that_was_renamed_is_not_gone_on_from",
+        "tests/experiments/runs/test_resume.py::test_a_renamed_checkpoint_does_not_resume",
     ),
     "the lanes of a loader's state are not checked": Mutation(
         "data_pipelines/lanes/lanes.py::LanesIterator.set_state",
         "_require_counts(...)",
         "pass",
-        "tests/data_pipelines/lanes/test_lanes.py::"
-        "test_states_that_no_lanes_have_are_refused_by_the_field",
+        "tests/data_pipelines/lanes/test_lanes.py::test_impossible_states_are_refused_by_field",
     ),
     "the saved fields of a run are not checked": Mutation(
         "hiertcn_jax/settings.py::Field.check",
@@ -301,13 +300,13 @@ MUTATIONS = {
         "    _train(settings, data)\n"
         "_evaluate(settings, data)\n"
         "processes.wait_for_all('done')",
-        "tests/experiments/runs/test_resume.py::test_nobody_else_comes_until_the_results_are_written",
+        "tests/experiments/runs/test_resume.py::test_the_lock_is_held_until_the_results_are_written",
     ),
     "steps that are not finite are skipped without end": Mutation(
         "experiments/runs/meter.py::Meter.read",
         "sums.skipped_in_row >= self._max_bad_steps",
         "False",
-        "tests/experiments/runs/test_bad_steps.py::test_a_limit_that_was_lowered_is_the_one_that_is_said",
+        "tests/experiments/runs/test_bad_steps.py::test_the_message_has_the_current_limit",
     ),
     "the lanes of other processes are not saved": Mutation(
         "data_pipelines/lanes/loaders.py::merge_states",

@@ -102,7 +102,7 @@ def test_json_gives_back_what_was_saved(values):
         (None, "Every=None: must be fields with their values"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_value(changes, message):
+def test_bad_values_are_named(changes, message):
     with pytest.raises(ValueError) as caught:
         Every.from_dict(changes)
     assert str(caught.value).startswith(message)
@@ -120,12 +120,12 @@ def test_a_config_is_checked_wherever_it_is_built():
     assert Every(share=0) == Every(share=0.0)
 
 
-def test_a_field_that_is_not_there_has_its_default():
+def test_a_missing_field_has_its_default():
     assert Every.from_dict({}) == Every()
     assert Every.from_dict({"count": 4}) == Every(count=4)
 
 
-def test_a_field_keeps_what_its_base_says_of_it():
+def test_a_field_inherits_its_bases_setting():
     fields = {field.name: field for field in fields_of(Every)}
     assert list(fields)[:3] == ["count", "share", "kind"]
     assert fields["kind"].setting.help == "Which."

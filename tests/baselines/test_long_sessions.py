@@ -23,7 +23,7 @@ def events_of(seed):
 
 
 @pytest.mark.parametrize("most", [1, 7, 30, 1 << 21])
-def test_blocks_of_rows_are_the_pairs_and_hold_no_more_than_they_may(monkeypatch, most):
+def test_blocks_contain_all_pairs_and_keep_their_limit(monkeypatch, most):
     monkeypatch.setattr(cooccurrence_lib, "_PAIRS_AT_ONCE", most)
     holds_mv = session_items(events_of(0), ROWS)
     dense_mv = holds_mv.toarray()
@@ -52,7 +52,7 @@ def test_item_knn_is_bit_for_bit_the_same_in_blocks(monkeypatch, seed, neighbour
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("number", [1, 2, 5, 20])
-def test_the_greatest_of_rows_and_of_equal_ones_the_lower_columns(seed, number):
+def test_the_greatest_of_each_row_with_ties_to_lower_columns(seed, number):
     rng = np.random.default_rng(seed)
     dense = rng.integers(0, 4, (6, 12)) * (rng.random((6, 1)) < 0.9).astype(float)
     expected = np.zeros_like(dense)

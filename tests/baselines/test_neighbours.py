@@ -189,7 +189,7 @@ def test_a_causal_neighbour_ended_before_the_event(ranker):
     assert np.flatnonzero(scores.score(context([(2, 0)], 0, 0, 9))).tolist() == [2, 4]
 
 
-def test_a_session_that_is_over_only_with_an_unknown_item_has_not_ended_before_it():
+def test_an_unknown_item_at_a_sessions_end_counts_for_its_end():
     scores = VSKNN(5, causal=True)
     scores.fit(histories([[[(2, 0), (3, 5), (1, 9)]]]))
     assert not scores.score(context([(2, 0)], 0, 0, 9)).any()

@@ -58,7 +58,7 @@ def test_fitting_again_forgets_the_first(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_unknown_items_are_as_if_not_picked(case):
+def test_unknown_items_change_nothing(case):
     log = with_unknown(random_log(2), seed=0)
     bare = known(log)
     assert log != bare
@@ -113,7 +113,7 @@ def test_the_others_are_moved_by_later_events():
 
 
 @pytest.mark.parametrize("name", ["markov", "item_knn", "vsknn", "stan"])
-def test_at_a_sessions_first_event_the_session_before_stands_in(name):
+def test_at_a_sessions_first_event_the_previous_session_is_used(name):
     log = random_log(0)
     events = [(2, 0), (3, 10), (4, DAY), (5, DAY + 10)]
     inside = context(events, 0, 2, 2 * DAY)

@@ -35,7 +35,7 @@ def test_the_report_has_every_case_and_figure(tmp_path):
         assert all(value > 0 for value in case.values())
 
 
-def test_rows_are_flat_as_their_worst_catalogue():
+def test_flatness_is_the_largest_deviation_over_catalogues():
     turns = {
         # Means 100, deviations 0 and 5 %; then mean 50, 20 %. The median over three turns.
         "rows_10": [100.0, 95.0, 40.0],

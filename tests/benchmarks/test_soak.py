@@ -19,7 +19,7 @@ FLAT = {
 }  # fmt: skip
 
 
-def test_what_a_process_holds_is_seen():
+def test_a_sample_shows_what_a_process_holds():
     before, stop = look(os.getpid(), 0), threading.Event()
     thread = threading.Thread(target=stop.wait)
     thread.start()
@@ -34,7 +34,7 @@ def test_what_a_process_holds_is_seen():
     assert now.resident_bytes - before.resident_bytes == pytest.approx(len(kept), rel=0.05)
 
 
-def test_the_peak_is_since_the_look_before():
+def test_the_peak_counts_from_the_previous_sample():
     def growth_of_peak(size):
         before = look(os.getpid(), 0).resident_bytes
         held = mmap.mmap(-1, size)
@@ -46,7 +46,7 @@ def test_the_peak_is_since_the_look_before():
     assert growth_of_peak(1 << 20) < 100 << 20
 
 
-def test_figures_are_of_whole_epochs_however_long_and_memory_may_settle_for_five():
+def test_figures_cover_whole_epochs_after_the_first_five():
     # Five epochs of 100 MB; then means of 250, 255 and 252 MB, reached at one moment of each
     # validation; and an epoch that has not ended.
     peaks = [100] * 5 + [240, 260] + [249, 261] + [250, 254] + [500]
@@ -87,7 +87,7 @@ def test_growth_of_each_kind_fails(tmp_path, monkeypatch, figure, value):
     assert report["cases"]["rows"][figure] == value
 
 
-def test_a_run_compiles_nothing_behind_its_first_pass_and_ends_when_asked_to(tmp_path):
+def test_a_run_compiles_nothing_after_its_first_pass_and_ends_on_request(tmp_path):
     prepared(tmp_path / "log", users=40)
     flags = ("--item_dim=4", "--gru_dim=4", "--tcn_channels=4", "--lanes=8", "--eval_lanes=8")
     run = Run(tmp_path, "rows", *flags)

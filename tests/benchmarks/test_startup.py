@@ -14,7 +14,7 @@ TINY = (
 )
 
 
-def test_every_import_beside_that_of_jax(tmp_path, monkeypatch):
+def test_every_import_is_compared_with_that_of_jax(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "IMPORTS", {"jax": "json", "hiertcn_jax": "hiertcn_jax"})
     main(Settings(1, False, str(tmp_path / "startup.json")))
     report = json.loads((tmp_path / "startup.json").read_text())

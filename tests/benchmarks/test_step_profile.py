@@ -39,11 +39,11 @@ from hiertcn_jax.models.hiertcn import HierTCNConfig
         ("jit(step)/add", "optimizer_and_rest"),
     ],
 )
-def test_parts_by_the_name_of_an_operation(operation, part):
+def test_the_name_of_an_operation_gives_its_part(operation, part):
     assert part_of(operation) == part
 
 
-def test_times_add_up_to_all():
+def test_times_of_parts_add_up_to_the_total():
     operations = {
         "dot.1": "jit(step)/jvp(HierTCN)/HierTCN.run/tcn/dot_general",
         "add.1": "jit(step)/jvp(HierTCN)/HierTCN.run/tcn/add",

@@ -69,7 +69,7 @@ def test_the_report_has_every_row_and_figure(report):
         ("hiertcn_grid_tight", 10),
     ],
 )
-def test_loops_are_as_long_as_the_layout_makes_them(name, steps):
+def test_loops_have_the_length_of_the_layout(name, steps):
     assert Row(name, SETTINGS, draw_users(20, 60, 0)).sequential_steps() == steps
 
 

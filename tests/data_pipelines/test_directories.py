@@ -48,7 +48,7 @@ def test_a_kind_is_told_by_content(tmp_path, names, text, kind):
     assert kind_of(make(tmp_path / "D", names, text)) == kind
 
 
-def test_what_is_no_directory_has_no_kind(tmp_path):
+def test_paths_that_are_no_directory_have_no_kind(tmp_path):
     (tmp_path / "file").write_text("")
     assert kind_of(tmp_path / "file") is None
     assert kind_of(tmp_path / "missing") is None
@@ -111,7 +111,7 @@ def test_no_output_replaces_a_file_of_ours(tmp_path, names, output):
     require_output("output", directory / f"my_{output}")
 
 
-def test_prepare_takes_no_place_in_a_prepared_log_or_in_a_run(tmp_path):
+def test_prepare_refuses_paths_inside_a_prepared_log_or_a_run(tmp_path):
     log, run = tmp_path / "D", make(tmp_path / "W", ["checkpoints/3/a"])
 
     def prepare_into(directory):

@@ -9,7 +9,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.outputs import check_directory, check_file
 
 
-def test_what_can_be_written_is_left_as_it_is(tmp_path, monkeypatch):
+def test_testing_an_output_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").write_text("mine")
     for name in ("new.csv", "there.csv", str(tmp_path / "new.csv")):
@@ -20,7 +20,7 @@ def test_what_can_be_written_is_left_as_it_is(tmp_path, monkeypatch):
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
-def test_what_cannot_be_written_is_said_with_its_flag(tmp_path):
+def test_an_unwritable_output_is_reported_with_its_flag(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "manifest.json").write_text("{}")
     for path, kind, message in (

@@ -223,7 +223,7 @@ def test_what_was_read_is_printed(tmp_path):
 
 
 @pytest.mark.parametrize("runner", [None, "DirectRunner"])
-def test_a_log_that_is_there_twice_is_said_to_be(tmp_path, runner, capsys):
+def test_a_log_given_twice_is_reported(tmp_path, runner, capsys):
     """As CSV and as Parquet, with floats."""
     path = write_csv(tmp_path / "a.csv", *rows_of(INTEGERS))
     other = pl.read_csv(path).with_columns(pl.col("user_id").cast(pl.Float64))
@@ -241,7 +241,7 @@ def test_a_log_that_is_there_twice_is_said_to_be(tmp_path, runner, capsys):
 
 
 @pytest.mark.parametrize("runner", [None, "DirectRunner"])
-def test_users_who_are_nobody(tmp_path, runner):
+def test_null_users_are_no_users(tmp_path, runner):
     """A public log has 7,681 of its 12,391 events by a user NA, all of valid and test."""
     nobody = [("NA", 10, seconds(7, day)) for day in range(90)]
     path = write_csv(tmp_path / "log.csv", *rows_of(INTEGERS + nobody))
@@ -294,7 +294,7 @@ def test_ids_keep_their_type_from_file_to_file(tmp_path, runner):
         ({"input": ("missing.csv",)}, "missing.csv: no such file"),
     ],
 )
-def test_what_cannot_be_used_leaves_nothing(tmp_path, changes, message):
+def test_unusable_input_leaves_nothing(tmp_path, changes, message):
     config = config_of(tmp_path, **changes)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(DataError, match=re.escape(message)):
@@ -313,7 +313,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
-def test_an_output_that_is_there_stays(tmp_path):
+def test_an_existing_output_is_kept(tmp_path):
     config = config_of(tmp_path)
     prepare(config)
     with pytest.raises(DataError, match="is not empty"):
@@ -356,7 +356,7 @@ def test_exit_codes_and_the_one_line(tmp_path, row, arguments, code, message):
         ((100, 160), "--time_unit=s", "--allow_odd_times reads such times too"),
     ],
 )
-def test_times_that_were_misread_before_are_one_line(tmp_path, times, argument, message):
+def test_times_that_were_once_misread_are_one_line(tmp_path, times, argument, message):
     path = write_csv(tmp_path / "log.csv", *(f"u,i,{time}" for time in times))
     for more in ([], ["--on_bad_row=skip"]):
         result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}", argument, *more)

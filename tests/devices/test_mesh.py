@@ -217,7 +217,7 @@ def test_training_is_that_of_one_device_and_gathers_no_table(case, batches_of):
     assert largest_moved(program) < ROWS
 
 
-def test_a_state_lies_where_it_should_and_holds_what_it_holds_on_one_device():
+def test_a_state_is_sharded_and_equals_that_of_one_device():
     run = Run("softmax of shown and drawn", data=4, model=2)
     state, one = run.fresh(), Run("softmax of shown and drawn").fresh()
     table = state.params["items"].input_vd
@@ -349,7 +349,7 @@ def test_the_measure_sees_a_table_that_is_gathered():
     assert largest_moved(program.as_text()) == layout.table_rows * 4
 
 
-def test_devices_that_are_not_there_are_said():
+def test_missing_devices_are_reported():
     assert make_mesh(1, 1) is None
     with pytest.raises(MeshError, match=r"data_parallelism=5, model_parallelism=2: a mesh of 10 d"):
         make_mesh(5, 2)

@@ -104,7 +104,7 @@ def test_the_best_of_each_group_is_compared_with_all_others(compared):
         assert line["low"] <= line["difference"] <= line["high"]
 
 
-def test_every_format_says_what_it_is_made_of(settings, compared):
+def test_every_format_states_its_origin(settings, compared):
     events_hash = compared["events_hash"]
     for name, lines in (("compare.csv", len(MODELS) * 2 * 3), ("compare_differences.csv", 12)):
         with (settings.workdir / name).open() as file:
@@ -181,7 +181,7 @@ def test_cells_that_are_done_are_kept(settings, compared, monkeypatch):
     assert json.loads((settings.workdir / "compare.json").read_text()) == compared
 
 
-def test_a_stopped_comparison_goes_on_with_its_cell(settings, compared, tmp_path, monkeypatch):
+def test_a_stopped_comparison_resumes_its_cell(settings, compared, tmp_path, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     one = settings._replace(workdir=tmp_path, models=["hiertcn"], seeds=[1])
     with monkeypatch.context() as patch:
@@ -195,7 +195,7 @@ def test_a_stopped_comparison_goes_on_with_its_cell(settings, compared, tmp_path
     assert cell["metrics"] == compared["models"]["hiertcn"][1]["metrics"]
 
 
-def test_what_users_saw_is_masked_for_every_model(settings, compared, tmp_path, monkeypatch):
+def test_seen_items_are_masked_for_every_model(settings, compared, tmp_path, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     run = RUN.override({"mask_seen": "user"})
     masked = settings._replace(workdir=tmp_path, seeds=[0], run=run)
@@ -216,7 +216,7 @@ def test_what_users_saw_is_masked_for_every_model(settings, compared, tmp_path, 
             compare.main(settings._replace(models=[model], seeds=[0], workdir=tmp_path))
 
 
-def test_cells_of_before_masks_and_commits_were_kept_are_valid(settings, compared, monkeypatch):
+def test_cells_older_than_masks_and_commits_are_valid(settings, compared, monkeypatch):
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
     monkeypatch.setattr(
         "experiments.comparison.cells.evaluate_ranker", lambda *_: pytest.fail("scored again")

@@ -56,7 +56,7 @@ def main_of(name, data, workdir, scratch):
         if foreign not in own
     ],
 )
-def test_a_directory_of_another_command_is_refused_and_stays(data, tmp_path, name, foreign):
+def test_a_directory_of_another_command_is_refused_and_unchanged(data, tmp_path, name, foreign):
     workdir, scratch = tmp_path / "W", tmp_path / "scratch"
     scratch.mkdir()
     for file in FOREIGN[foreign]:

@@ -157,7 +157,7 @@ def test_emitted_flagfiles_are_the_trials_that_a_random_sweep_runs(data, tmp_pat
     assert ran == emitted
 
 
-def test_draws_that_do_not_go_together_are_not_emitted_but_named(data, tmp_path, capsys):
+def test_contradictory_draws_are_named_and_not_emitted(data, tmp_path, capsys):
     both = {
         "item_mode": {"choices": ["rows", "dense"]},
         "loss": {"choices": ["cross_entropy", "bpr"]},
@@ -179,7 +179,7 @@ def test_draws_that_do_not_go_together_are_not_emitted_but_named(data, tmp_path,
         assert "--item_mode=dense" in text or "--loss=bpr" in text
 
 
-def test_where_no_draw_goes_together_nothing_is_emitted(data, tmp_path):
+def test_if_all_draws_contradict_nothing_is_emitted(data, tmp_path):
     both = {"item_mode": {"choices": ["rows"]}, "loss": {"choices": ["cross_entropy"]}}
     emitted = tmp_path / "emitted"
     options = ("--sampler=random", "--trials=2", f"--emit_flagfiles={emitted}")
@@ -188,7 +188,7 @@ def test_where_no_draw_goes_together_nothing_is_emitted(data, tmp_path):
     assert not emitted.exists()
 
 
-def test_settings_that_do_not_go_together_fail_their_trial(data, tmp_path, capsys):
+def test_contradictory_settings_fail_their_trial(data, tmp_path, capsys):
     both = {"item_mode": {"choices": ["rows"]}, "loss": {"choices": ["cross_entropy"]}}
     settings = settings_of(data, tmp_path / "sweep", space_file(tmp_path, both), "--trials=1")
     with pytest.raises(StudyError, match="no trial has a result"):
@@ -211,7 +211,7 @@ def wait_for_lines(path, process, lines):
     [signal.SIGTERM, signal.SIGKILL],
     ids=["stopped with SIGTERM", "killed with SIGKILL"],
 )
-def test_a_stopped_or_killed_sweep_goes_on_with_its_trial(data, tmp_path, number):
+def test_a_stopped_or_killed_sweep_resumes_its_trial(data, tmp_path, number):
     """The run of the trial ends too, in mid-training; the same command finishes it."""
     space = space_file(tmp_path, {"learning_rate": {"low": 1e-3, "high": 1e-2}})
     workdir = tmp_path / "sweep"
@@ -318,7 +318,7 @@ def test_flags_and_spaces_that_make_no_sense_are_refused(data, tmp_path, space, 
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_the_spaces_that_come_along_are_of_their_model(data, tmp_path, path):
+def test_the_included_spaces_belong_to_their_model(data, tmp_path, path):
     name = path.stem
     what = [f"--ranker={name}" if name in RANKERS else f"--model={name}"]
     what += ["--memory=world"] if name == "memory" else []

@@ -39,7 +39,7 @@ def evaluation_of(workdir, **changes):
     evaluate.main(defaults._replace(**changes))
 
 
-def test_a_run_leaves_what_the_design_says(data, whole):
+def test_a_run_leaves_the_documented_files(data, whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "flags.txt", "checkpoints", "metrics.jsonl", "tensorboard", "valid.json", "test.json",
@@ -133,7 +133,7 @@ def kill_in_validation(monkeypatch, number):
 @pytest.mark.parametrize(
     "kill, number", [(kill_in_step, 3), (kill_in_step, 9), (kill_in_validation, 2)]
 )
-def test_a_killed_run_goes_on_as_if_nothing_had_been(
+def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
     data, whole, tmp_path, monkeypatch, capsys, kill, number
 ):
     with monkeypatch.context() as patch:
@@ -221,7 +221,7 @@ def test_evaluate_writes_ranks_from_which_the_metrics_follow(data, whole, tmp_pa
         assert set(of_user["session"]) <= {len(history.session_lengths) - 1}
 
 
-def test_evaluate_leaves_out_what_was_seen_where_asked(whole, tmp_path):
+def test_evaluate_leaves_out_seen_items_if_asked(whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     plain = json.loads((workdir / "test.json").read_text())
@@ -263,7 +263,7 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
         evaluation_of(workdir, place=DataPlace(str(tmp_path / "missing")))
 
 
-def test_what_was_not_trained_is_not_scored(whole, tmp_path):
+def test_an_untrained_run_is_not_scored(whole, tmp_path):
     with pytest.raises(CheckpointError, match=r"no such directory; was .* trained\?"):
         evaluation_of(tmp_path)
     (tmp_path / "checkpoints").mkdir()
@@ -296,7 +296,7 @@ def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path)
         evaluation_of(workdir, checkpoint="last")
 
 
-def test_an_embedding_is_the_prediction_for_a_session_after_all(data, whole, tmp_path):
+def test_an_embedding_is_the_prediction_after_all_sessions(data, whole, tmp_path):
     output = tmp_path / "users.parquet"
     embed.main(embed.Settings(whole, output, "last", DataPlace()))
     users = pl.read_parquet(output)
@@ -412,7 +412,7 @@ def test_train_and_evaluate_as_processes_say_nothing_on_standard_error(data, who
         (1, ("--workdir=W", "--data_dir=/nowhere"), "/nowhere/manifest.json: no such file"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_an_exit_code(code, arguments, message):
+def test_user_errors_are_one_line_and_an_exit_code(code, arguments, message):
     done = command("experiments.train", *arguments)
     assert done.returncode == code
     assert done.stderr.startswith(f"error: {message}")

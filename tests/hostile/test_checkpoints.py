@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_is_refused_or_restored_as_it_was(workdir, params_o
 
 
 @pytest.mark.usefixtures("unheard_late_errors")
-def test_a_checkpoint_whose_checksums_vouch_for_damage(workdir, params_of, tmp_path):
+def test_a_damaged_checkpoint_with_valid_checksums(workdir, params_of, tmp_path):
     """Like a checkpoint that somebody edited, or wrote on purpose."""
     outcomes, inputs = Outcomes(VOUCHED_KINDS), few(20, of=100)
     step = str(restore_run(workdir, "best").step)
@@ -101,7 +101,7 @@ def test_a_checkpoint_whose_checksums_vouch_for_damage(workdir, params_of, tmp_p
     outcomes.require(inputs, never=(*DAMAGE_KINDS, *RENAMED))
 
 
-def test_what_is_no_run_is_said(workdir, tmp_path):
+def test_a_directory_that_is_no_run_is_reported(workdir, tmp_path):
     outcomes = Outcomes(KINDS)
     for make, asked in (
         (lambda: None, "best"),

@@ -172,7 +172,7 @@ def refusal(path):
     return str(caught.value)
 
 
-def test_what_is_no_flagfile_is_named(tmp_path):
+def test_invalid_flagfiles_are_named(tmp_path):
     path = tmp_path / "a.flags"
     assert refusal(path) == f"flag --flagfile={path}: cannot be read: No such file or directory"
     assert refusal(tmp_path).endswith("cannot be read: Is a directory")
@@ -211,6 +211,6 @@ def test_a_pipe_is_read_as_a_file(tmp_path):
     os.close(reader)
 
 
-def test_no_file_is_named():
+def test_an_empty_flagfile_name_is_refused():
     with pytest.raises(flags.IllegalFlagValueError, match="expected the name of a file"):
         expand_flagfiles(["prepare", "--flagfile"])

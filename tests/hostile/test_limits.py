@@ -11,7 +11,7 @@ import pytest
 from tests.hostile.limits import limited
 
 
-def test_what_waits_for_ever_fails_with_the_number_of_its_input(tmp_path):
+def test_an_endless_wait_fails_with_the_number_of_its_input(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     before = signal.getsignal(signal.SIGALRM)
@@ -37,7 +37,7 @@ with limited(0.05):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is one of glibc or musl")
-def test_what_hangs_in_native_code_ends_the_process():
+def test_hanging_native_code_ends_the_process():
     result = subprocess.run(
         [sys.executable, "-c", _HANGS_IN_NATIVE_CODE],
         cwd=Path(__file__).parents[2],

@@ -224,7 +224,7 @@ def test_thousands_of_edited_and_damaged_manifests(copied):
     outcomes.require(inputs, never=("link", "no file"))
 
 
-def test_what_lies_elsewhere_is_not_opened(copied, tmp_path):
+def test_files_outside_the_directory_are_not_opened(copied, tmp_path):
     """Links that lead outside, and anything that is no file, are refused before reading."""
     outside = tmp_path / "outside"
     shutil.move(copied / "manifest.json", outside)

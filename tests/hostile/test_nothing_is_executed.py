@@ -75,7 +75,7 @@ def test_no_module_can_execute_what_it_reads(package):
         "subprocess.run(command, shell=True)", "pl.Expr.deserialize(text)", "import six.cPickle",
     ],
 )  # fmt: skip
-def test_what_would_execute_is_found(source):
+def test_executing_calls_are_found(source):
     assert list(executions(source))
 
 
@@ -88,5 +88,5 @@ def test_what_would_execute_is_found(source):
         "evaluate(x)",
     ],
 )
-def test_what_does_not_is_left_alone(source):
+def test_harmless_calls_are_accepted(source):
     assert not list(executions(source))

@@ -150,7 +150,7 @@ def read(path, data):
     return events_of(read_files([str(path)], small_times())[0])
 
 
-def test_every_type_and_make_is_read_and_what_is_no_log_is_refused(tmp_path):
+def test_every_type_and_writer_is_read_and_other_files_are_refused(tmp_path):
     outcomes, inputs = Outcomes(KINDS), few(100, of=600)
     for seed in range(inputs):
         rng = Random(seed)

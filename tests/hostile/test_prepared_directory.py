@@ -296,7 +296,7 @@ MISLEADING = {
 
 
 @pytest.mark.parametrize("name", MISLEADING)
-def test_files_that_the_manifest_vouches_for_are_not_believed(rooms, name):
+def test_wrong_files_with_valid_checksums_are_refused(rooms, name):
     change, message = MISLEADING[name]
     directory = rooms("D")
     change(directory)

@@ -142,7 +142,7 @@ def test_times_that_no_log_has_are_bad_rows_beside_all_others(tmp_path):
     assert min(outcomes.counts[kind] for kind in ODD_TIMES) > 40, outcomes.counts
 
 
-def test_what_was_written_is_what_is_read(tmp_path):
+def test_events_read_equal_events_written(tmp_path):
     """Compared with the events that were written, in case both readers make the same mistake."""
     for seed in range(few(50, of=300)):
         log = log_file(Random(seed))

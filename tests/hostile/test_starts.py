@@ -133,7 +133,7 @@ def remove(path):
         path.unlink()
 
 
-def test_a_run_goes_on_from_what_was_saved_or_does_not_start(workdir, starts, undamaged, tmp_path):
+def test_a_run_resumes_from_the_saved_state_or_does_not_start(workdir, starts, undamaged, tmp_path):
     outcomes, room = Outcomes(KINDS), tmp_path / "room"
     inputs = few(50, of=500)
     folders = [copy_step(workdir, room, step) for step in ("2", "3")]
@@ -169,9 +169,7 @@ def test_a_run_goes_on_from_what_was_saved_or_does_not_start(workdir, starts, un
 
 
 @pytest.mark.usefixtures("unheard_late_errors")
-def test_a_run_does_not_start_from_what_the_checksums_vouch_for_but_it_cannot_use(
-    workdir, starts, undamaged, tmp_path
-):
+def test_a_run_refuses_unusable_content_with_valid_checksums(workdir, starts, undamaged, tmp_path):
     outcomes, inputs = Outcomes(RESEALED_KINDS), few(30, of=200)
     edits = (
         edit_loader,

@@ -114,7 +114,7 @@ def test_slots_that_start_nothing_hold_the_state_bit_for_bit():
     np.testing.assert_array_equal((held_bsh == before_bsh).all(-1), ~starts_bs)
 
 
-def test_a_user_starts_afresh_whatever_was_before():
+def test_a_user_starts_afresh_whoever_came_before():
     slot = 2
     starts_user_bs = np.zeros((LANES, SLOTS), bool)
     starts_user_bs[:, slot] = True

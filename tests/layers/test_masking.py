@@ -14,7 +14,7 @@ BAD = [np.nan, np.inf, -np.inf]
 
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("reduce", [masking.masked_sum, masking.masked_mean])
-def test_what_is_masked_never_shows(reduce, bad):
+def test_masked_values_have_no_effect(reduce, bad):
     values = jnp.array([[1.0, bad, 3.0], [bad, bad, bad]])
     mask = jnp.array([[True, False, True], [False, False, False]])
     expected = {masking.masked_sum: [4.0, 0.0], masking.masked_mean: [2.0, 0.0]}[reduce]

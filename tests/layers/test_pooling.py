@@ -71,7 +71,7 @@ def test_slots_by_hand(kind):
 
 
 @pytest.mark.parametrize("kind", get_args(Pooling))
-def test_nothing_leaves_what_it_is_combined_with_bit_for_bit(kind):
+def test_combining_with_nothing_changes_no_bit(kind):
     nothing = pooling.PoolState(jnp.zeros((2, WIDTH)), jnp.zeros(2))
     some = pooling.PoolState(jnp.array([[-1.0, 0.0, 3.0], [0.1, 0.2, 0.3]]), jnp.array([2.0, 7.0]))
     for state in (combine(kind, nothing, some), combine(kind, some, nothing)):

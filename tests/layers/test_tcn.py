@@ -99,7 +99,7 @@ def test_kept_tail_takes_the_last_inputs_of_each_lane():
     assert kept_tail(joined_bmc, jnp.array([0, 2]), 0).shape == (2, 0, 1)
 
 
-def test_no_tap_reads_over_the_start_of_a_session():
+def test_no_tap_reads_past_the_start_of_a_session():
     params = random_params(SMALL)
     rng = np.random.default_rng(0)
     length, start = 9, 4

@@ -94,7 +94,7 @@ def test_losses_equal_plain_numpy(name, scale):
 
 @all_losses
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_masked_adds_nothing(name, bad):
+def test_masked_entries_add_nothing(name, bad):
     target, negative, mask, weight = random_scores(3)
     counts = weight > 0
     bad_target = jnp.where(counts, target, bad)

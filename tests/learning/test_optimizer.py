@@ -55,7 +55,7 @@ def test_cosine_falls_to_its_share_of_the_peak_at_the_last_step():
     assert rates(config, [0, 25, 50, 100, 200]) == pytest.approx([0.1, at_25, 0.06, 0.02, 0.02])
 
 
-def test_cosine_behind_a_warmup_ends_at_the_same_step():
+def test_cosine_after_a_warmup_ends_at_the_same_step():
     config = OptimizerConfig(learning_rate=0.1, schedule="cosine", warmup_steps=20)
     # The half of its way is at 20 + 40.
     assert rates(config, [10, 20, 60, 100]) == pytest.approx([0.05, 0.1, 0.05, 0], abs=1e-8)
@@ -128,7 +128,7 @@ def test_a_first_step_moves_a_row_by_the_learning_rate():
     )
 
 
-def test_untouched_rows_and_their_moments_stand_still_bit_for_bit():
+def test_untouched_rows_and_their_moments_keep_every_bit():
     params = tree(0)
     state = optimizer().init(params)
     touched = np.array([1, 3, 7])
@@ -288,7 +288,7 @@ def test_lazy_rows_take_any_transformation():
     np.testing.assert_array_equal(updates.input_vd[:, 0], [3.5, 3])
 
 
-def test_rows_need_to_know_which():
+def test_lazy_rows_require_distinct_u():
     params = tree(0)
     with pytest.raises(ValueError, match="distinct_u: an optimizer of rows needs the rows"):
         update(tree(1), optimizer().init(params), params, None)

@@ -62,7 +62,7 @@ def test_sampled_partition_function_is_unbiased(alpha):
     assert deviation < 0.02 * exact
 
 
-def test_gradient_of_the_correction_favours_popular_items_less():
+def test_the_correction_reduces_the_push_on_popular_items():
     # Equal scores, so plain sampling would push a candidate down alike whatever its popularity;
     # corrected, the one expected 9 times as often is pushed down 1/9 as much each time it comes.
     mask, weight = jnp.ones((1, 2), bool), jnp.ones(1)

@@ -64,7 +64,7 @@ OWN = jnp.asarray(
 
 
 @pytest.mark.parametrize("logq", [True, False])
-def test_own_candidates_come_with_certainty_and_not_a_second_time(logq):
+def test_own_candidates_are_certain_and_count_once(logq):
     *arrays, log_expected = example(4)
     targets, weight, candidates = arrays[3:]
     own = negatives.given_candidates(OWN, targets)

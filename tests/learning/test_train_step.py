@@ -115,7 +115,7 @@ def test_one_compilation_serves_all_steps_and_epochs(trained):
     assert run.step._cache_size() == 1
 
 
-def test_metrics_stay_on_the_device_and_say_what_was_done(trained):
+def test_metrics_stay_on_the_device_and_describe_the_step(trained):
     run, _, metrics, _ = trained
     batches = [element.batch for element in itertools.islice(run.loader, STEPS)]
     for values in metrics:
@@ -162,7 +162,7 @@ def moving(state):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_loss_that_is_not_finite_skips_the_step_and_the_lanes_go_on(trained, value):
+def test_a_loss_that_is_not_finite_skips_the_step_but_not_the_lanes(trained, value):
     run, _, _, _ = trained
     first, second, third = itertools.islice(run.loader, 3)
     state, _ = run.steps(run.fresh(), [first], 1)
@@ -230,7 +230,7 @@ def test_the_loss_and_the_gradient_must_both_be_finite(mode, monkeypatch):
     assert run.step._cache_size() == 1
 
 
-def test_a_carry_that_is_not_finite_stays_out_of_its_lane():
+def test_a_lane_with_a_carry_that_is_not_finite_keeps_its_old_one():
     run = Run(dataclasses.replace(MODEL, gap_decay="fixed"))
     for element in run.loader:
         starts = element.batch.starts_session_bs & ~element.batch.starts_user_bs
@@ -257,7 +257,7 @@ def test_a_carry_that_is_not_finite_stays_out_of_its_lane():
 
 
 @pytest.mark.parametrize("mode", ["dense", "rows"])
-def test_a_restored_run_goes_on_bit_for_bit(mode, tmp_path):
+def test_a_restored_run_resumes_bit_for_bit(mode, tmp_path):
     run = run_of(mode)
     whole, _ = run.steps(run.fresh(), run.loader, 6)
 

@@ -112,7 +112,7 @@ def test_own_picks_are_counted_by_place():
     assert not lists.features_nkf[..., :OWN].any()
 
 
-def test_an_instant_is_not_known_to_itself():
+def test_events_of_the_same_instant_are_not_counted():
     log = [(2, 100, -1, 0), (3, 100, 0, 1), (4, 200, 1, 2)]
     own_nm = np.zeros((2, SIZES.own_events), np.int32)
     lists = built(log).lists(np.asarray([100, 101]), own_nm, np.zeros(2, np.int32))
@@ -121,7 +121,7 @@ def test_an_instant_is_not_known_to_itself():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_happens_later_changes_no_bit(seed):
+def test_later_events_change_no_bit(seed):
     log = random_log(seed)
     time_n, own_nm, position_n = questions(seed)
     whole = built(log).lists(time_n, own_nm, position_n)
@@ -155,7 +155,7 @@ def test_event_by_event_gives_the_bits_of_all_at_once(part):
         np.testing.assert_array_equal(one.features_nkf[0], whole.features_nkf[n])
 
 
-def test_lists_end_where_their_room_does():
+def test_lists_keep_their_limit():
     rows = 60
     log = random_log(7, rows=rows)
     sizes = {"candidates": 10, "own_items": 3, "follower_items": 4}
@@ -172,14 +172,14 @@ def test_lists_end_where_their_room_does():
     assert np.isfinite(lists.features_nkf).all()
 
 
-def test_questions_leave_no_trace():
+def test_queries_change_nothing():
     memory = built(random_log(8))
     first = memory.lists(*questions(8))
     memory.lists(*questions(9))
     np.testing.assert_array_equal(memory.lists(*questions(8)).features_nkf, first.features_nkf)
 
 
-def test_a_weak_neighbour_gives_way():
+def test_a_weak_neighbour_is_replaced():
     """If there are more neighbours than room, the strong ones stay."""
     rows, kept = 40, SIZES.followers
     log, number = [], 0

@@ -41,7 +41,7 @@ def test_logarithms_by_hand():
 
 @pytest.mark.parametrize("units", [0, 5])
 @pytest.mark.parametrize("kinds", [KINDS, ("world",), ("own", "followers")])
-def test_what_is_not_known_adds_nothing(kinds, units):
+def test_unknown_counts_add_nothing(kinds, units):
     terms = Terms(kinds, units)
     features, known, u = counts(3, 4, 7), normal(3, 4, 8), normal(3, 4, 6)
     params = terms.init(jax.random.key(0), features, known, u)
@@ -58,7 +58,7 @@ def test_what_is_not_known_adds_nothing(kinds, units):
     )
 
 
-def test_weights_begin_without_the_moment():
+def test_weights_start_independent_of_the_time_of_day():
     terms = Terms(KINDS)
     features, known, u = counts(2, 5), normal(2, 8), normal(2, 6)
     params = terms.init(jax.random.key(0), features, known, u)
@@ -66,7 +66,7 @@ def test_weights_begin_without_the_moment():
     np.testing.assert_allclose(values, 0.3 * logarithms(features).sum(-1), rtol=1e-5)
 
 
-def test_the_moment_moves_the_weights():
+def test_the_time_of_day_changes_the_weights():
     terms = Terms(("world",))
     features, known, u = counts(1, 5), jnp.ones((1, 8)), jnp.ones((1, 6))
     params = terms.init(jax.random.key(0), features, known, u)

@@ -20,7 +20,7 @@ SAVED = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_its_own_of_what_was_saved(name):
+def test_every_model_takes_its_own_saved_settings(name):
     config = read_model_config(SAVED | {"name": name})
     assert type(config) is MODELS[name].config
     expected = {**SAVED, "name": name, "tcn_channels": tuple(SAVED["tcn_channels"])}
@@ -33,7 +33,7 @@ def test_every_model_has_its_own_of_what_was_saved(name):
     assert set(config.to_dict()) & SETTINGS_OF_ALL or not config.widths
 
 
-def test_what_0_1_0_saved_of_other_models_is_left_out():
+def test_settings_of_other_models_saved_by_0_1_0_are_left_out():
     assert set(SAVED) > SETTINGS_OF_ALL
     assert read_model_config({"name": "hiergru", "pooling": "max"}) == HierGRUConfig()
     later = {"name": "hiergru", "gap_decay": "fixed"}
@@ -54,6 +54,6 @@ def test_what_0_1_0_saved_of_other_models_is_left_out():
         (3, "ModelConfig=3: must be fields with their values"),
     ],
 )
-def test_what_cannot_be_read_is_named(saved, message):
+def test_unreadable_settings_are_named(saved, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         read_model_config(saved)

@@ -113,7 +113,7 @@ def test_chunks_equal_a_plain_loop_over_events(option, bucket):
 
 
 @pytest.mark.parametrize("option", ["default", "two_layers", "max", "two_convs", "learned_decay"])
-def test_what_comes_later_changes_nothing_before_it_bit_for_bit(option):
+def test_later_events_change_no_earlier_bit(option):
     config = model_config(**(SMALL.to_dict() | OPTIONS[option]))
     model, params, table_vd = random_params(config)
     rng = np.random.default_rng(2)

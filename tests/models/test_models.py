@@ -139,7 +139,7 @@ def test_rows_of_any_length_give_the_same(option, bucket):
 
 
 @pytest.mark.parametrize("option", [*BASELINES, *OPTIONS])
-def test_what_comes_later_changes_nothing_before_it_bit_for_bit(option):
+def test_later_events_change_no_earlier_bit(option):
     config = config_of(option)
     user = [(0.0, [2, 3, 1, 4]), (1.0, [5, 2]), (1.0, [7, 8, 9]), (1.0, [3])]
     before = run(config, [[user], [], []], CHUNK)[0][0]

@@ -74,7 +74,7 @@ def test_a_run_is_evaluated(old, run):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_run_goes_on(old, run, capsys):
+def test_a_run_resumes(old, run, capsys):
     """Each of its next steps has the loss that it had in the version that wrote the checkpoint."""
     workdir, newest = old / run, max(int(p.name) for p in (old / run / "checkpoints").iterdir())
     with parsed(
@@ -93,7 +93,7 @@ def test_a_run_goes_on(old, run, capsys):
     assert_near(read(workdir / "test.json"), read(old / "continued" / run / "test.json"), 1e-3)
 
 
-def test_a_finished_comparison_is_read_and_nothing_is_done_again(old):
+def test_a_finished_comparison_is_read_and_nothing_is_repeated(old):
     before = {
         path: path.read_bytes()
         for path in sorted((old / "comparison").rglob("*.*"))

@@ -142,7 +142,7 @@ def test_an_empty_or_missing_directory_has_no_checkpoint(tmp_path):
     assert not (tmp_path / "missing").exists()
 
 
-def test_what_was_saved_comes_back(tmp_path):
+def test_saved_progress_is_restored(tmp_path):
     save(tmp_path, (1, 0.5), (2, 0.4))
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):
@@ -325,7 +325,7 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_whatever_happens_to_a_file_names_it(whole, tmp_path, harm):
+def test_any_damage_to_a_file_names_the_file(whole, tmp_path, harm):
     """Each file in turn: one line that begins with its path, before anything is restored."""
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert len(files) > 15

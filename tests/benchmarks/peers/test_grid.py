@@ -66,7 +66,7 @@ def test_a_lane_is_a_stream_of_whole_users(events):
     assert epochs[0] != epochs[1]
 
 
-def test_events_behind_the_grid_are_cut_and_not_counted(events):
+def test_events_outside_the_grid_are_cut_and_not_counted(events):
     sessions = cut_sessions(events, GRID.events)
     labels = labels_per_epoch(events, GRID.events)
     assert np.count_nonzero(sessions.item_ids_mt) == labels["torch"] < labels["hiertcn"]

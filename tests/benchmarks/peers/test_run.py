@@ -76,7 +76,7 @@ def test_from_a_log_to_the_report(tmp_path, data_dir, monkeypatch, capsys):
     assert re.search(r"torch_hiertcn_grid +[\d,]+ events/s, 7 parameters; hiertcn is", printed)
 
 
-def test_a_worker_that_counts_otherwise_is_refused(tmp_path, data_dir, monkeypatch):
+def test_a_worker_with_a_wrong_count_is_refused(tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr(run, "ROWS", {"torch_hiertcn_grid": ("torch", ())})
     lying = settings(tmp_path, data_dir, torch=fake_python(tmp_path, lie=1))
     with pytest.raises(WorkerError, match=r"torch_hiertcn_grid: counts [\d,]+ labels an epoch"):
@@ -105,7 +105,7 @@ class BusyMachine:
         return Slice(100, 1, seconds, 2 * seconds, others * seconds)
 
 
-def test_a_disturbed_slice_is_taken_again(tmp_path):
+def test_a_disturbed_slice_is_repeated(tmp_path):
     quiet = settings(tmp_path, tmp_path)._replace(other_cores=0.1)
     worker = BusyMachine(disturbed=3)
     assert run.train_undisturbed("peer", worker, quiet).other_cpu_seconds < 0.1

@@ -67,7 +67,7 @@ def test_a_batch_longer_than_the_slice_is_waited_for():
     assert watch.messages()[1]["batches"] == 1
 
 
-def test_no_work_is_left_to_a_slice_by_what_was_before_it():
+def test_a_slice_inherits_no_work_from_before():
     watch = Watch(3.0)
     with pytest.raises(SystemExit):
         watch.train(range(100))

@@ -10,7 +10,7 @@ STARTS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 
 
 @given(STARTS, st.data())
-def test_the_value_at_a_place_is_that_of_the_sorted_row(starts, data):
+def test_value_at_equals_indexing_the_sorted_values(starts, data):
     place = data.draw(st.integers(0, len(starts) - 1))
     values, counts = np.unique(starts, return_counts=True)
     value, within = value_at(place, values, counts)
@@ -19,7 +19,7 @@ def test_the_value_at_a_place_is_that_of_the_sorted_row(starts, data):
 
 
 @given(STARTS, st.integers(1, 50), st.data())
-def test_a_span_and_then_what_is_in_it_find_the_same(starts, width, data):
+def test_spans_and_then_starts_find_the_exact_cuts(starts, width, data):
     """However wide the spans are, even if both cuts are in one."""
     place = data.draw(st.integers(0, len(starts) - 1))
     all_starts = np.array(starts)

@@ -171,7 +171,7 @@ def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
          r"^impressions: none of the 1 lists of the log's users matches an event by click "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_in_the_line_of_one_machine_and_nothing_is_left(
+def test_errors_equal_those_of_one_machine_and_leave_nothing(
     log, tmp_path, monkeypatch, changes, message
 ):
     """Of several bad rows, the one in the first file is named, whichever worker finishes first."""
@@ -197,7 +197,7 @@ def test_what_is_wrong_is_said_in_the_line_of_one_machine_and_nothing_is_left(
         ({"runner": None, "pipeline_options": "--x"}, "pipeline_options=--x: has no use without"),
     ],
 )
-def test_what_a_pipeline_does_not_do_is_refused(changes, message):
+def test_options_without_use_in_a_pipeline_are_refused(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         PrepareConfig(
             **{"input": ("a.csv",), "output_dir": "D", "runner": "DirectRunner", **changes}

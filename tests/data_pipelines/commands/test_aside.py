@@ -33,7 +33,7 @@ def test_nothing_is_left_of_what_failed(tmp_path, error):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_stays(tmp_path):
+def test_an_existing_directory_is_kept(tmp_path):
     (tmp_path / "a").write_text("a")
     with pytest.raises(DataError, match="is not empty"), written_aside(tmp_path):
         pass
@@ -42,7 +42,7 @@ def test_what_is_there_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_what_came_in_between_stays(tmp_path):
+def test_a_directory_created_meanwhile_is_kept(tmp_path):
     target = tmp_path / "out"
     with pytest.raises(DataError, match="is not empty"), written_aside(target):
         target.mkdir()
@@ -50,7 +50,7 @@ def test_what_came_in_between_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path):
     kept = [
         ".out.partial-",
         ".out.partial-x",

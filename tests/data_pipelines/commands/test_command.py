@@ -48,7 +48,7 @@ run_command(lambda: None, main, (OSError,))
 """
 
 
-def test_what_cannot_be_raised_is_not_said():
+def test_stray_errors_of_libraries_are_not_printed():
     command = [sys.executable, "-c", _FAILS_BESIDE_A_COROUTINE]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (1, "error: first second\n")
@@ -75,7 +75,7 @@ run_command(lambda: None, main, ())
 """
 
 
-def test_a_signal_that_meets_a_garbage_collection_stops_too():
+def test_a_signal_during_a_garbage_collection_stops_too():
     command = [sys.executable, "-c", _IS_STOPPED_WHERE_EXCEPTIONS_END]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 143
@@ -251,7 +251,7 @@ def _run(script):
 
 @pytest.mark.parametrize("goes_on", [True, False])
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_how_to_go_on_is_said_where_one_can(kind, goes_on):
+def test_the_last_line_says_how_to_resume_if_possible(kind, goes_on):
     script = (
         "import signal; from data_pipelines.commands.command import run_command; "
         "run_command(lambda: None, "

@@ -28,7 +28,7 @@ def test_lines_give_the_settings_again(chosen):
     assert parse(*flag_lines(settings)) == settings
 
 
-def test_every_flag_has_the_help_of_its_field_and_stands_under_its_class():
+def test_every_flag_has_its_fields_help_and_is_listed_under_its_class():
     values = flags.FlagValues()
     define_flags(fields_of(Every), values)
     for field in fields_of(Every):
@@ -36,7 +36,7 @@ def test_every_flag_has_the_help_of_its_field_and_stands_under_its_class():
     assert set(values.flags_by_module_dict()) == {Every.__module__}
 
 
-def test_of_a_list_that_is_given_twice_the_last_counts_unless_it_adds_up():
+def test_a_repeated_list_replaces_the_first_unless_it_adds_up():
     settings = parse("--sizes=1,2", "--names=a,b", "--sizes=3", "--names=c")
     assert (settings.sizes, settings.names) == ((3,), ("a", "b", "c"))
 
@@ -57,7 +57,7 @@ def test_of_a_list_that_is_given_twice_the_last_counts_unless_it_adds_up():
         ("--nothing=1", "Unknown command line flag 'nothing'"),
     ],
 )
-def test_what_is_wrong_is_said_of_the_flag(argument, message):
+def test_errors_name_the_flag(argument, message):
     with pytest.raises(flags.Error) as caught:
         parse(argument)
     assert str(caught.value).startswith(message)

@@ -101,5 +101,5 @@ def test_a_program_that_imports_the_packages_keeps_its_handlers(tmp_path):
         ([], [], False),
     ],
 )  # fmt: skip
-def test_a_command_is_told_from_a_program(argv, orig_argv, expected):
+def test_commands_are_distinguished_from_other_programs(argv, orig_argv, expected):
     assert _is_command(argv, orig_argv) == expected

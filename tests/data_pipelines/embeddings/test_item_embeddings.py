@@ -29,7 +29,7 @@ def write(directory, items, dtype="f4", width=3):
 
 @pytest.mark.parametrize("room", [0, 150, 1 << 20])
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
-def test_rows_go_by_the_ids_and_the_file_may_have_more(tmp_path, dtype, room):
+def test_rows_match_ids_and_the_file_may_have_more(tmp_path, dtype, room):
     generator = np.random.default_rng(1)
     catalogue = generator.permutation(ITEMS)[:12].tolist()
     paths = write(tmp_path, generator.permutation(ITEMS).tolist(), dtype)
@@ -58,7 +58,7 @@ def test_places_go_through_the_catalogue_in_the_order_of_the_file(tmp_path):
     )
 
 
-def test_the_hash_is_of_values_and_of_whose_they_are(tmp_path):
+def test_the_hash_covers_values_and_their_items(tmp_path):
     paths = write(tmp_path, ITEMS)
     known = vocabulary(ITEMS[:9])
     before = open_item_embeddings(*paths, known, 0).content_hash

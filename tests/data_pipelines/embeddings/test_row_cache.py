@@ -32,7 +32,7 @@ def rows_of(cache, items):
 @given(
     st.lists(st.integers(0, ITEMS - 1)).map(sorted), st.integers(0, 60 * (ROW_BYTES + FILL_BYTES))
 )
-def test_rows_are_those_of_the_file_whatever_the_room(file, items, room):
+def test_rows_equal_the_files_for_any_cache_size(file, items, room):
     cache = RowCache(file, ITEMS, PLACES.__getitem__, room)
     matrix = np.load(file.path)
     np.testing.assert_array_equal(rows_of(cache, items), matrix[PLACES[items]])
@@ -40,7 +40,7 @@ def test_rows_are_those_of_the_file_whatever_the_room(file, items, room):
     assert (cache.asked, cache.hits) == (len(items), sum(item < cache.hot for item in items))
 
 
-def test_only_what_is_not_in_memory_is_read_and_that_forward(file, monkeypatch):
+def test_only_misses_are_read_and_in_file_order(file, monkeypatch):
     cache = RowCache(file, ITEMS, PLACES.__getitem__, 10 * (ROW_BYTES + FILL_BYTES))
     reads, real = [], os.pread
 

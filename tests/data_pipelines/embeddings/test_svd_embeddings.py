@@ -19,7 +19,7 @@ SYNTHETIC = {"synthetic": "planted", "synthetic_users": 30}
 
 
 @pytest.mark.parametrize("block_events", [1 << 22, 100])
-def test_they_point_where_those_of_the_rankers_do_and_belong_to_the_catalogue(
+def test_embeddings_have_the_rankers_directions_in_the_catalogues_order(
     tmp_path, monkeypatch, block_events
 ):
     """However many events are in memory at a time."""

@@ -24,7 +24,7 @@ def test_each_history_is_read_once():
     assert source.read == [3, 1, 2, 0, 0, 4]
 
 
-def test_what_does_not_fit_is_read_anew():
+def test_histories_that_do_not_fit_are_read_again():
     source = Reads(walking.log(3))
     cached = CachedHistories(source, max_bytes=2_500)
     for _ in range(3):

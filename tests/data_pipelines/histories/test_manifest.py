@@ -69,7 +69,7 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path, text, message):
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )
-def test_what_is_wrong_is_said_by_name(tmp_path, place, value, message):
+def test_errors_name_the_field(tmp_path, place, value, message):
     manifest = copy.deepcopy(MANIFEST)
     inner = manifest
     for key in place[:-1]:

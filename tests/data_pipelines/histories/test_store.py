@@ -72,7 +72,7 @@ class Records(list):
         return [self[index] for index in indices]
 
 
-def test_records_of_before_impressions_have_none(data_dir):
+def test_records_older_than_impressions_have_none(data_dir):
     history = next(make_histories(1))
     example = tf_example_pb2.Example()
     fields = {**vars(history), "user_id": history.user_id.encode()}
@@ -98,7 +98,7 @@ def test_several_shards_keep_the_order(tmp_path, monkeypatch):
         assert_same(read, written)
 
 
-def test_no_server_is_asked_and_nothing_is_left_beside_them(tmp_path, monkeypatch):
+def test_writing_asks_no_server_and_leaves_no_other_files(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(gcs_utils, "gcs_dataset_info_files", asked.append)
     temporary = tmp_path / "temporary"

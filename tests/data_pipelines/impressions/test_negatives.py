@@ -79,7 +79,7 @@ def test_clicks_are_joined_and_counted(tmp_path):
     }
 
 
-def test_what_the_catalogue_lists_is_known_though_nobody_clicked_it(tmp_path):
+def test_listed_items_are_known_even_if_nobody_clicked_them(tmp_path):
     listed = tmp_path / "ids.txt"
     listed.write_text("new\n")
     lists = ["u0,30,i0 i2 new other,i0"]
@@ -175,7 +175,7 @@ def test_a_cap_keeps_the_first_of_a_fixed_order_that_is_uniform(tmp_path):
     np.testing.assert_allclose(counts, 1200, atol=162)
 
 
-def test_without_impressions_the_hash_is_that_of_before(tmp_path):
+def test_without_impressions_the_hash_is_unchanged(tmp_path):
     log = write_csv(tmp_path / "log.csv", *(",".join(map(str, event)) for event in EVENTS))
     manifest = prepare(small_times_config(output_dir=str(tmp_path / "D"), input=(log,)))
     assert "impressions" not in manifest
@@ -300,7 +300,7 @@ def test_flags_out_of_range_are_refused(changes, message):
         (lambda i: i["splits"].pop("test"), "impressions.splits.test is missing"),
     ],
 )
-def test_a_manifest_that_says_something_else_is_refused(tmp_path, change, message):
+def test_a_contradictory_manifest_is_refused(tmp_path, change, message):
     prepared(tmp_path, "u0,0,i0 i1,i0")
     path = tmp_path / "D" / "manifest.json"
     manifest = json.loads(path.read_text())

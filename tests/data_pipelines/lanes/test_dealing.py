@@ -42,7 +42,7 @@ def test_same_seed_same_order_and_other_seeds_and_epochs_other_orders():
     assert len({order(0, 0), order(1, 0), order(0, 1), order(1, 1)}) == 4
 
 
-def test_a_place_that_the_lane_never_comes_to_is_refused():
+def test_a_place_that_the_lane_never_reaches_is_refused():
     with pytest.raises(ValueError, match="lane 1 of 3 never reaches epoch=0, place=2"):
         Shuffled(10, 3, seed=0).turn(1, 0, 2)
     with pytest.raises(ValueError, match="lane 0 never reaches epoch=0, place=3 with 2 users"):

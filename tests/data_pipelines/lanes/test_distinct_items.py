@@ -40,7 +40,7 @@ def test_local_ids_lead_back_to_the_global_ones(shared, shape, weight_v):
         assert set(negatives.ravel()) <= set(allowed)
 
 
-def test_distinct_items_are_sorted_once_each_behind_padding_and_unknown():
+def test_distinct_items_are_sorted_after_padding_and_unknown():
     for element in batches(ItemRows(9, 2)):
         distinct_u = element.batch.items.distinct_u
         used = np.union1d([0, 1], element.info.item_ids_bl)
@@ -122,7 +122,7 @@ def test_items_out_of_range_are_refused(arguments, message):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_impressions_are_among_the_distinct_items_and_stand_before_what_is_drawn(shared):
+def test_impressions_are_distinct_items_and_precede_drawn_negatives(shared):
     source = walking.with_shown(walking.log(11))
 
     def batches_of(impressions, item_rows):

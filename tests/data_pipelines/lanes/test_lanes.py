@@ -63,7 +63,7 @@ def test_training_rows_are_the_plain_walk(source, bucket):
 
 
 @given(walking.logs(), BUCKETS, st.sampled_from([Split.VALID, Split.TEST]))
-def test_evaluation_rows_are_the_plain_walk_padded_until_all_are_dry(source, bucket, split):
+def test_evaluation_rows_are_the_plain_walk_padded_until_all_lanes_end(source, bucket, split):
     stream = Stream(split, split, evaluated=True)
     if not any(walking.has_target(source, stream)):
         return
@@ -138,7 +138,7 @@ def test_evaluation_goes_through_every_event_once(source, lanes, shape):
     assert sorted(events, key=str) == sorted(expected, key=str)
 
 
-def test_fewer_users_than_lanes_go_on_in_the_next_epochs():
+def test_with_fewer_users_than_lanes_the_next_epochs_follow():
     source = walking.log(2)
     elements = first(training(source, Bucket(5, 4, 3)), 6)
     assert all((element.info.item_ids_bl[:, 0] > 0).all() for element in elements)
@@ -156,7 +156,7 @@ def test_users_with_nothing_to_train_on_are_skipped():
     assert users == {0, 1, 3, 4, 5}
 
 
-def test_a_session_goes_on_in_slot_0_of_the_next_row():
+def test_a_session_continues_in_slot_0_of_the_next_row():
     source = walking.ListSource([walking.history([1, 7, 2], [0, 0, 0])])
     rows = first(training(source, Bucket(1, 4, 2)), 3)
     # 1 + 3 of the second session; its next 4; the third, and the first of the next epoch.
@@ -214,7 +214,7 @@ def test_states_of_other_lanes_are_refused():
         iter(training(source, Bucket(4, 4, 3))).set_state(half)
 
 
-def test_states_that_no_lanes_have_are_refused_by_the_field():
+def test_impossible_states_are_refused_by_field():
     source, bucket = walking.log(8), Bucket(2, 4, 3)
     state = iter(training(source, bucket)).get_state()
     assert state["event"] == [0, 0]
@@ -254,7 +254,7 @@ def test_processes_out_of_range_are_refused(index, count, message):
 
 
 @given(walking.logs(), BUCKETS, st.integers(1, 4), st.booleans())
-def test_events_carry_the_first_items_that_were_shown_beside_them(source, bucket, k, has_shown):
+def test_events_carry_the_first_items_that_were_shown_with_them(source, bucket, k, has_shown):
     if not any(walking.has_target(source, TRAIN)):
         return
     if has_shown:

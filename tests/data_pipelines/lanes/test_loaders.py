@@ -79,7 +79,7 @@ def test_states_of_different_steps_do_not_merge():
 
 
 @pytest.mark.parametrize("rows", [None, ITEMS])
-def test_a_state_that_is_not_that_of_the_stages_is_named(rows):
+def test_a_state_of_other_stages_is_refused_by_field(rows):
     iterator = iter(loader_of("train", item_rows=rows))
     like = iterator.get_state()
     list(itertools.islice(iterator, 2))
@@ -175,7 +175,7 @@ def test_useful_slots_is_the_share_of_events():
     assert useful_slots(train_loader(source, Bucket(3, 5, 2), seed=0), 4) == pytest.approx(0.4)
 
 
-def test_what_is_missing_or_misspelt_is_an_error():
+def test_missing_or_misspelt_arguments_are_errors():
     source = walking.ListSource([walking.history([2], [Split.TEST])])
     with pytest.raises(ValueError, match="none of the 1 users has a session in the part train"):
         train_loader(source, BUCKET, seed=0)

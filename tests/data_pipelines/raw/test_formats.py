@@ -67,7 +67,7 @@ def test_packed_files(tmp_path, monkeypatch, suffix, block):
 @pytest.mark.parametrize(
     "damage", [lambda d: d[:-9], lambda d: b"no" + d[2:], lambda d: d[:3], lambda d: d[:100_000]]
 )
-def test_what_cannot_be_unpacked_is_one_line(tmp_path, suffix, damage):
+def test_errors_of_unpacking_are_one_line(tmp_path, suffix, damage):
     path = tmp_path / f"a.csv{suffix}"
     rows = "".join(f"u{k * k},{k % 9},{1_600_000_000 + k}\n" for k in range(50_000))
     data = f"user_id,item_id,timestamp\n{rows}".encode()
@@ -163,7 +163,7 @@ def test_other_encodings_say_what_reads_them(tmp_path):
         ("a,b,c", "found a, b, c"),
     ],
 )
-def test_a_missing_column_says_what_may_be_meant(tmp_path, header, hint):
+def test_a_missing_column_suggests_names(tmp_path, header, hint):
     path = tmp_path / "a.csv"
     path.write_text(f"{header}\n1,2,3\n")
     assert refusal(path).endswith(hint)

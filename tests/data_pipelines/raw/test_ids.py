@@ -78,7 +78,7 @@ def test_ids_of_parquet(tmp_path, users, id_type, distinct):
     assert read(parquet_of(tmp_path / "a.parquet", users)) == (distinct, id_type, [])
 
 
-def test_files_are_joined_by_what_their_ids_are(tmp_path):
+def test_files_with_ids_of_different_types_are_joined(tmp_path):
     """pandas writes integers with a missing value as floats, in text and in Parquet."""
     whole = csv_of(tmp_path / "a.csv", "7", "8")
     gap = csv_of(tmp_path / "b.csv", "7.0", "", "9.0")
@@ -142,14 +142,14 @@ WORDS = ["NA", "NULL", "nan", "None", "null", "N/A", "\\N", "<NA>", " NA ", "  "
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_words_for_nothing_are_nobody(tmp_path, word):
+def test_null_words_are_no_users(tmp_path, word):
     path = csv_of(tmp_path / "a.csv", "7", word, "8", word)
     with pytest.raises(DataError, match=r"row 2 \(line 3\), column 'user_id': expected a value"):
         read(path)
     assert read(path, on_bad_row="skip") == (["7", "8"], "int64", [Drop("null user_id", 2)])
 
 
-def test_a_word_says_what_to_do(tmp_path):
+def test_a_null_word_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"column 'user_id': expected a value, got 'NA', which sta"):
         read(csv_of(tmp_path / "a.csv", "NA"))
     users = pa.array(["NA", "a"])
@@ -157,7 +157,7 @@ def test_a_word_says_what_to_do(tmp_path):
         read(parquet_of(tmp_path / "a.parquet", users))
 
 
-def test_the_words_can_be_others(tmp_path):
+def test_null_words_can_be_changed(tmp_path):
     path = csv_of(tmp_path / "a.csv", "7", "NA", "-1")
     assert read(path, null_values=()) == (["-1", "7", "NA"], "string", [])
     assert read(path, null_values=("-1",), on_bad_row="skip") == (

@@ -77,7 +77,7 @@ def test_a_file_is_named_once(parts, tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_set_of_parts_is_refused(tmp_path):
+def test_folders_that_hold_no_parts_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     touch(tmp_path / "empty" / "_SUCCESS")
     touch(tmp_path / "two" / "log.csv", tmp_path / "two" / "log.parquet")
@@ -99,7 +99,7 @@ def test_what_is_no_set_of_parts_is_refused(tmp_path):
     assert len(expand_paths([str(tmp_path / "two" / "*.csv")])) == 1
 
 
-def test_the_type_is_that_of_what_is_compressed():
+def test_the_type_is_that_of_the_compressed_file():
     names = ("a.csv", "A.CSV.gz", "b.x.tsv.zst", "c.zip", "part-0", "d.parquet", "e.csv.BZ2")
     types = [".csv", ".csv", ".tsv", "", "", ".parquet", ".csv"]
     assert [file_type(Path(name)) for name in names] == types

@@ -220,7 +220,7 @@ def test_missing_file_directory_and_empty_parquet(tmp_path):
         read_files([str(tmp_path / "a.parquet")], small_times())
 
 
-def test_nothing_left_says_what_was_skipped(tmp_path):
+def test_an_empty_log_reports_what_was_skipped(tmp_path):
     path = write_csv(tmp_path / "a.csv", "1,2,x", "1,,3")
     with pytest.raises(DataError, match=r"no rows are left of the log .*null item_id: 1 rows"):
         read_files([path], small_times(on_bad_row="skip"))

@@ -49,7 +49,7 @@ def plain(rows, options):
 
 
 @given(ROWS, OPTIONS)
-def test_what_is_left_is_what_a_plain_loop_leaves_and_every_event_is_counted(rows, options):
+def test_filters_equal_a_plain_loop_and_count_every_event(rows, options):
     expected = plain(rows, options)
     events = events_of(rows)
     if not expected:

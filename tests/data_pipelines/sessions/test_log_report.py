@@ -43,7 +43,7 @@ def test_the_report():
 
 
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=40))
-def test_users_may_come_in_pieces(users):
+def test_users_may_arrive_in_pieces(users):
     """Sessions of each user, by their lengths; user ids are sorted, as in a log."""
     names = [f"{place:03d}" for place in range(len(users))]
 

@@ -82,7 +82,7 @@ def test_columns_as_in_a_plain_loop(rows, gap_minutes):
 
 
 @given(LOGS, st.sampled_from([None, 1]), st.booleans(), st.booleans(), st.data())
-def test_nothing_in_the_context_of_an_event_is_later(rows, gap_minutes, by_ids, collapses, data):
+def test_no_context_contains_later_events(rows, gap_minutes, by_ids, collapses, data):
     users, items, times, sessions = zip(*rows, strict=True)
     log = codes_log(users, items, times, sessions if by_ids else None)
     events = to_sessions(log, gap_minutes, collapses).events
@@ -112,7 +112,7 @@ def test_sessions_that_overlap_become_one_in_order_of_time():
     assert merged == Merged(users=1, sessions=2, into=1, events=3)
 
 
-def test_the_running_end_is_that_of_all_sessions_before():
+def test_the_running_end_covers_all_earlier_sessions():
     # Session 1 is within session 0; session 2 starts after its end, but within session 0.
     found, merged = sessions_of((0, 0, 0), (1, 1, 1), (1, 2, 2), (2, 3, 5), (0, 4, 9), (2, 5, 20))
     assert found == [[0, 1, 2, 3, 4, 5]]
@@ -139,7 +139,7 @@ def test_a_moment_at_the_start_of_a_session_comes_before_it_and_one_within_it_is
     assert (found, merged.sessions) == ([[0, 2, 1]], 2)
 
 
-def test_a_gap_splits_an_id_that_is_used_again():
+def test_a_gap_splits_a_reused_id():
     hour = 3_600_000
     log = codes_log([0] * 4, [0, 1, 2, 3], [0, hour, 24 * hour, 25 * hour], [7, 3, 7, 3])
     events, merged = by_column(log)

@@ -55,7 +55,7 @@ def test_saved_and_loaded(built, tmp_path):
     assert pl.read_parquet(tmp_path / "vocabulary.parquet")["index"].to_list() == [2, 3, 4]
 
 
-def test_what_is_no_vocabulary_is_refused(tmp_path):
+def test_invalid_vocabularies_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         Vocabulary.load(tmp_path)
     path = tmp_path / "vocabulary.parquet"

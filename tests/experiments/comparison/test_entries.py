@@ -69,7 +69,7 @@ def test_a_variant_that_makes_no_sense_is_named(name, entry, message):
         check_entries(RUN, ["popularity"], [0], {name: entry}, 0)
 
 
-def test_what_must_be_equal_for_all_is_refused_for_one():
+def test_common_settings_are_refused_for_one_model():
     values = {
         field.flag: getattr(config, field.name)
         for config in RUN.configs

@@ -87,9 +87,7 @@ def mean_reciprocal_rank(score, data, event):
 
 
 @pytest.mark.parametrize("name", ["stan", "vsknn"])
-def test_an_event_of_tab_b_is_predicted_by_chance_and_with_later_events_by_looking(
-    merged, whole, name
-):
+def test_an_event_of_tab_b_is_predicted_by_chance_unless_later_events_leak(merged, whole, name):
     size = merged.vocabulary.size
     chance = np.mean(1 / np.arange(1, size - FIRST_ITEM_ID + 1))
     for data, event in ((merged, 13), (whole, 14)):

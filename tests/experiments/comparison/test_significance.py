@@ -41,7 +41,7 @@ def test_events_of_one_user_are_no_independent_evidence():
     assert many == pytest.approx(one)
 
 
-def test_an_interval_is_the_same_whatever_stands_beside_it():
+def test_an_interval_does_not_depend_on_other_columns():
     rng = np.random.default_rng(4)
     difference_nm, users = rng.normal(size=(80, 3)), rng.integers(0, 20, 80)
     together = paired_bootstrap(difference_nm, users, samples=250)

@@ -210,5 +210,5 @@ def test_the_best_of_each_group_is_compared_with_every_other(differences):
             assert line["low"] < line["difference"] < line["high"]
 
 
-def test_one_model_alone_has_nobody_to_be_compared_with(cells):
+def test_a_single_model_has_no_differences(cells):
     assert best_differences(cells[:3]) == []

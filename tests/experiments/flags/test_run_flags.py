@@ -167,13 +167,13 @@ def test_saved_flags_repeat_the_run(tmp_path, run):
         ("--monitor=mrr", "flag --monitor=mrr: must be group/metric"),
     ],
 )
-def test_what_is_no_flag_or_out_of_range_is_said(argument, message):
+def test_unknown_or_out_of_range_flags_are_reported(argument, message):
     with pytest.raises(flags.Error) as caught:
         run_of(argument)
     assert message in str(caught.value)
 
 
-def test_a_value_is_checked_whichever_model_it_is_for():
+def test_values_are_checked_for_every_model():
     with pytest.raises(flags.IllegalFlagValueError, match="flag --kernel_size=0: must be >= 1"):
         run_of("--model=sasrec", "--kernel_size=0")
 

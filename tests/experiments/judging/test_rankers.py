@@ -39,7 +39,7 @@ def popular(data):
 
 
 @pytest.mark.parametrize("fit_on, last", [("train", Split.TRAIN), ("train_valid", Split.VALID)])
-def test_what_is_fitted_on_is_each_event_of_the_parts(data, fit_on, last):
+def test_fitting_uses_each_event_of_the_parts(data, fit_on, last):
     fitted = list(fitted_histories(data, fit_on))
     expected = [item for *_, item in events_of(data, last)]
     assert np.concatenate([history.item_ids_n for history in fitted]).tolist() == expected

@@ -175,11 +175,11 @@ def test_the_table_has_both(shown_data, trained):
     assert list(table.columns[2].cells)[3] == f"{metrics['shown']['all']['events']:,}"
 
 
-def test_data_without_impressions_says_nothing_of_them(data, whole):
+def test_without_impressions_the_results_do_not_mention_them(data, whole):
     assert "shown" not in json.loads((whole / "test.json").read_text())
 
 
-def test_a_run_with_impressions_goes_on_where_it_stopped(shown_data, tmp_path):
+def test_a_run_with_impressions_resumes_where_it_stopped(shown_data, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()

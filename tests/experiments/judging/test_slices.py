@@ -137,7 +137,7 @@ def test_a_comparison_has_the_slices_of_each_evaluation(data, evaluation, tmp_pa
         }
 
 
-def test_no_two_models_look_the_same_and_equal_ones_stand_beside_each_other(tmp_path, monkeypatch):
+def test_models_look_different_and_equal_values_are_drawn_side_by_side(tmp_path, monkeypatch):
     looks = {tuple(sorted(slice_plots.line_of(number).items())) for number in range(130)}
     assert len(looks) == 130
     figures = []

@@ -91,7 +91,7 @@ def test_each_chunk_is_read_once_and_those_with_a_target_twice(tmp_path, monkeyp
     assert reads == [(12, 10), (2, 10), (12, 10), (22, 10), (32, 10), (42, 10), (50, 10)]
 
 
-def test_no_event_is_no_rank(tmp_path):
+def test_without_events_there_are_no_ranks(tmp_path):
     embeddings = given_embeddings(tmp_path, ROWS, WIDTH)
     ranks = StreamedRanks(embeddings, ModelConfig(), EvalConfig(), jax.devices()[:2])
     assert ranks(Queries(np.zeros((0, WIDTH), np.float32)), np.zeros(0, np.int32), None) == []

@@ -86,7 +86,7 @@ def test_eight_devices_begin_as_one_does(data, eight, tmp_path):
     assert_close(shared.params, alone.params, 1e-5)
 
 
-def test_one_device_and_two_processes_go_on_from_the_same_checkpoint(data, eight, one, two):
+def test_one_device_and_two_processes_resume_the_same_checkpoint(data, eight, one, two):
     workdir, processes = two
     assert [code for code, _, _ in processes] == [0, 0]
     first, second = (re.sub(r"\[Gloo\].*\n", "", output) for _, output, _ in processes)
@@ -105,7 +105,7 @@ def test_one_device_and_two_processes_go_on_from_the_same_checkpoint(data, eight
     assert_close([line["loss"] for line in lines], [line["loss"] for line in alone], 1e-3)
 
 
-def test_two_processes_stopped_end_as_if_nothing_had_been(data, eight, two):
+def test_two_stopped_processes_end_like_undisturbed_ones(data, eight, two):
     whole, _ = two
     workdir = begun(eight, "disturbed")
     # One of them gets the signal; both stop after the same step.
@@ -166,7 +166,7 @@ def test_flags_that_do_not_go_together_are_refused(data, tmp_path, given, messag
         ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer", True),
     ],
 )
-def test_an_error_of_its_own_is_told_at_once(monkeypatch, capsys, message, waits):
+def test_a_processs_own_error_is_reported_at_once(monkeypatch, capsys, message, waits):
     class Watch:
         name = "process 1 of 2"
 
@@ -209,7 +209,9 @@ class Notes:
     ],
     ids=["SIGTERM", "SIGINT", "failure"],
 )
-def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, error, code, line):
+def test_all_processes_end_like_the_one_that_was_stopped_or_failed(
+    monkeypatch, capsys, error, code, line
+):
     """After the training, in the final evaluations, where processes agree on no step."""
     monkeypatch.setattr(cluster, "_meet", lambda _: None)
     monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.001)
@@ -234,7 +236,7 @@ def test_all_end_as_the_one_that_was_stopped_or_failed(monkeypatch, capsys, erro
     assert capsys.readouterr().err == 2 * line
 
 
-def test_a_process_without_a_sign_of_life_for_40_seconds_is_named(monkeypatch):
+def test_a_process_silent_for_40_seconds_is_named(monkeypatch):
     """The first process reports it to the others; the test provides the clock."""
     notes = Notes()
     monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", notes)
@@ -258,7 +260,7 @@ def test_a_process_without_a_sign_of_life_for_40_seconds_is_named(monkeypatch):
     assert notes.key_value_dir_get("hiertcn_jax/failed/") == [("hiertcn_jax/failed/silent", word)]
 
 
-def test_a_first_process_that_is_not_there_is_said(monkeypatch):
+def test_a_missing_first_process_is_reported(monkeypatch):
     monkeypatch.setattr(cluster, "MEETING_SECONDS", 0.0)
     address = f"127.0.0.1:{free_port()}"
     with (

@@ -46,7 +46,7 @@ def test_a_run_that_was_killed_at_every_kind_of_moment_ends_as_one_that_was_not(
 
 
 @pytest.mark.thorough
-def test_two_processes_end_as_if_nothing_had_been_whichever_was_killed(chaos, tmp_path):
+def test_two_processes_end_like_undisturbed_ones_whichever_was_killed(chaos, tmp_path):
     """The second is killed while a checkpoint is written, then the first at an epoch's end."""
     pair = Chaos(tmp_path, 24, start_fresh, processes=2)
     chain = pair.chain("rows", "killed", ["writing", "epoch"], seed=3)
@@ -99,7 +99,7 @@ def spoil_results(workdir):
         (spoil_config, "config"),
     ],
 )  # fmt: skip
-def test_the_comparison_sees_what_it_is_there_to_see(whole, tmp_path, spoil, name):
+def test_the_comparison_detects_differences(whole, tmp_path, spoil, name):
     other = tmp_path / "other"
     shutil.copytree(whole, other)
     assert differences(other, whole) == []

@@ -43,7 +43,7 @@ def signal_in_validation(monkeypatch, number, kind):
         (signal_in_validation, 2, signal.SIGTERM, 10),
     ],
 )
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+def test_a_stopped_run_resumes_and_ends_like_an_undisturbed_one(
     data, whole, tmp_path, monkeypatch, capsys, place, number, kind, step
 ):
     before = signal.getsignal(kind)
@@ -105,9 +105,7 @@ def note_work(monkeypatch, at, kind):
 
 # Step 5 would not be saved otherwise, step 6 always is, step 7 ends with a validation.
 @pytest.mark.parametrize("at", [("step", 5), ("step", 6), ("step", 7), ("batch", 2), ("save", 1)])
-def test_behind_a_signal_nothing_is_done_but_what_is_under_way_and_one_save(
-    data, tmp_path, monkeypatch, at
-):
+def test_after_a_signal_only_the_current_work_and_one_save_happen(data, tmp_path, monkeypatch, at):
     """The duration of a stop is not measured but bounded: one step or one batch, and one save."""
     done = note_work(monkeypatch, at, signal.SIGTERM)
     with pytest.raises(StoppedError):
@@ -136,7 +134,7 @@ def test_a_validation_that_is_due_is_done_once_whatever_comes_between(
     assert journal(tmp_path) == journal(whole)
 
 
-def test_the_line_of_a_stopped_command_is_the_command_that_goes_on(data, whole, tmp_path):
+def test_the_line_of_a_stopped_command_is_the_command_that_resumes(data, whole, tmp_path):
     command = [
         sys.executable, "-m", "experiments.train", f"--flagfile={whole}/flags.txt",
         f"--workdir={tmp_path / 'a run'}", "--steps=100000",
@@ -223,7 +221,7 @@ with StopSignals():
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="elsewhere the end of native code is waited for"
 )
-def test_the_same_signal_again_ends_what_native_code_does():
+def test_the_same_signal_again_ends_native_code():
     done = subprocess.run([sys.executable, "-c", _HANGS_IN_NATIVE_CODE], cwd=ROOT, timeout=60)
     assert done.returncode == -signal.SIGTERM
 

@@ -92,7 +92,7 @@ def test_norms_do_not_overflow_where_no_number_does():
     assert np.isnan(finite_norm({"a": jnp.asarray([1.0, jnp.nan])}))
 
 
-def test_a_limit_that_was_lowered_is_the_one_that_is_said():
+def test_the_message_has_the_current_limit():
     sums = Sums(skipped_steps=4, skipped_in_row=4)
     meter = Meter(NoJournal(), tqdm(disable=True), 10, sums, max_bad_steps=2)
     values = {"finite": False, "events": 8, "loss_sum": np.nan, "weight": 1.0, "grad_norm": np.inf}
@@ -102,7 +102,7 @@ def test_a_limit_that_was_lowered_is_the_one_that_is_said():
     assert (caught.value.in_row, caught.value.most) == (5, 2)
 
 
-def test_it_does_not_matter_where_a_run_is_stopped_in_between(data, tmp_path, monkeypatch):
+def test_bad_steps_count_across_a_stop(data, tmp_path, monkeypatch):
     messages = []
     for name, stop_in in (("one", None), ("other", 6)):
         workdir = tmp_path / name
@@ -122,7 +122,7 @@ def test_it_does_not_matter_where_a_run_is_stopped_in_between(data, tmp_path, mo
     assert journal(tmp_path / "one") == journal(tmp_path / "other")
 
 
-def test_the_command_says_it_in_one_line(whole, tmp_path):
+def test_too_many_bad_steps_are_one_line(whole, tmp_path):
     done = command(
         "experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={tmp_path}",
         "--learning_rate=1e38", "--max_bad_steps=3", "--log_every_steps=1",

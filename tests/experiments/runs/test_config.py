@@ -185,7 +185,7 @@ def test_json_of_another_type_is_said_by_field(config, values, message):
 
 
 @pytest.mark.parametrize("config, changes, message", REJECTED)
-def test_what_is_out_of_range_is_said_with_field_value_and_why(config, changes, message):
+def test_errors_of_range_have_field_value_and_reason(config, changes, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         config(**changes)
 

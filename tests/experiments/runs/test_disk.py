@@ -73,7 +73,7 @@ exit $code
 """
 
 
-def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay_whole(
+def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay_whole(
     data, whole, tmp_path, may_mount
 ):
     """The free space is less than a checkpoint's size."""
@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_before_stay_whole(
     assert survey(kept / "checkpoints") == (13, {})
 
 
-def test_files_that_may_not_grow_are_one_line_and_what_was_there_stays(data, whole, tmp_path):
+def test_files_that_may_not_grow_are_one_line_and_earlier_files_stay(data, whole, tmp_path):
     """Like a full disk, for a user who may not mount one."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
@@ -198,7 +198,7 @@ def test_a_workdir_that_is_a_file_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_file_is_whole_or_as_it_was(tmp_path, error):
+def test_a_file_is_complete_or_unchanged(tmp_path, error):
     path = tmp_path / "results.json"
     with whole_file(path) as aside:
         aside.write_text("one")
@@ -223,7 +223,7 @@ def test_two_processes_may_write_the_same_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path):
     path = tmp_path / "valid.json"
     for name in ("valid.json.partial", "valid.json.7-0123abcd.partial"):
         (tmp_path / name).write_text("half")

@@ -61,13 +61,13 @@ def test_whatever_the_log_there_are_enough_steps_and_nothing_is_open(counts, sha
 
 
 @given(COUNTS, st.fixed_dictionaries({}, optional=dict.fromkeys(OPEN, st.integers(1, 40))))
-def test_what_is_given_stays(counts, given):
+def test_given_sizes_stay(counts, given):
     train = fit_sizes(TrainConfig(**given), *counts)
     assert {name: getattr(train, name) for name in given} == given
 
 
 @pytest.mark.parametrize("given", [{"epochs": 3}, {"steps": 70}, {"epochs": 3, "steps": 70}])
-def test_who_says_how_long_to_train_is_not_stopped_early(given):
+def test_with_a_given_length_training_is_not_stopped_early(given):
     assert fit_sizes(TrainConfig(**given), 10_000, 3_000).patience == 0
     assert fit_sizes(TrainConfig(**given, patience=4), 10_000, 3_000).patience == 4
 

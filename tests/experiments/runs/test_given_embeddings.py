@@ -143,7 +143,7 @@ def test_new_items_are_scored_without_training_again(data, files, given_run, tmp
     assert risen.max() > 30
 
 
-def test_items_that_nothing_is_known_of_need_embeddings(data, tmp_path):
+def test_unseen_items_need_embeddings(data, tmp_path):
     listed = tmp_path / "ids.txt"
     listed.write_text("new\n")
     later = prepared(tmp_path / "D", catalogue=str(listed))

@@ -32,7 +32,7 @@ def given(shown_data, tmp_path_factory):
 
 
 @pytest.mark.thorough
-def test_two_processes_that_are_killed_go_on_as_if_on_one_device(shown_data, given, tmp_path):
+def test_two_killed_processes_resume_like_one_device(shown_data, given, tmp_path):
     """They train, validate and are killed; eight devices of one process resume from there."""
     one, several = tmp_path / "one", tmp_path / "several"
     run_train(shown_data, one, *RUN, *given)

@@ -18,7 +18,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_lines_behind_the_step_and_a_line_cut_off_are_dropped(tmp_path):
+def test_lines_after_the_step_and_a_cut_off_line_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     whole = [json.dumps({"step": step, "kind": "train", "loss": 0.5}) for step in (5, 10, 10, 15)]
     path.write_text("\n".join(whole) + '\n{"step": 5, "ki')
@@ -31,12 +31,12 @@ def test_lines_behind_the_step_and_a_line_cut_off_are_dropped(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_nothing_is_made_of_a_journal_that_is_missing(tmp_path):
+def test_a_missing_journal_is_not_created(tmp_path):
     keep_lines_until(tmp_path / "metrics.jsonl", 10)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_journal_goes_on_behind_its_step(tmp_path):
+def test_a_journal_continues_after_its_step(tmp_path):
     journal = Journal(tmp_path, 0)
     for step in (1, 2, 3):
         journal.write(step, "train", {"loss": 1.0 / step, "note": "text"})
@@ -72,7 +72,7 @@ def test_a_validation_that_is_still_to_come_has_no_line_yet(tmp_path):
     assert path.read_text() == "\n".join(text[:2]) + "\n"
 
 
-def test_lines_that_are_none_of_ours_are_dropped(tmp_path):
+def test_foreign_lines_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(
         b'7\n[]\n{"kind": "train"}\n{"step": "x", "kind": 1}\n\xff\x00\n{"step": 1, "kind": "a"}\n'
@@ -89,7 +89,7 @@ def test_a_line_that_is_nested_without_end_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_journal_is_said(tmp_path, make):
+def test_an_invalid_journal_is_reported(tmp_path, make):
     path = tmp_path / "metrics.jsonl"
     make(path)
     with pytest.raises(OSError, match=f"^{path}: is no file; remove it$"):
@@ -114,7 +114,7 @@ def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
         journal.close()
 
 
-def test_the_curves_are_those_of_the_lines_and_go_on_behind_the_step(tmp_path):
+def test_curves_equal_the_lines_and_continue_after_the_step(tmp_path):
     for start in (0, 2):
         journal = Journal(tmp_path, start)
         journal.write(start + 1, "train", {"loss": 0.5, "note": "text", "nothing": None})

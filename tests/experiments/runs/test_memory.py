@@ -65,7 +65,7 @@ def test_the_terms_alone_need_memories(data, tmp_path):
         run_train(data, tmp_path / "run", "--model=memory")
 
 
-def test_memory_is_not_left_out_in_silence(data, remembering):
+def test_memory_is_never_ignored_silently(data, remembering):
     restored = restore_run(remembering, "best")
     with pytest.raises(ValueError, match="memory=world,followers,own: needs the log's memory"):
         Evaluator(restored.model, restored.config, restored.evaluation, data, Split.TEST)

@@ -14,7 +14,7 @@ SUMS = Sums(7, 2, 1, 3, 5, 0.25, 1.5, 2.0, 2, None, 0.1)
 
 
 @pytest.mark.parametrize("value", [PROGRESS, Progress(), SUMS, Sums(grad_norm=1.0, seconds=3)])
-def test_what_was_saved_comes_back(value):
+def test_saved_progress_is_restored(value):
     saved = json.loads(json.dumps(dataclasses.asdict(value)))
     assert type(value).from_dict(saved, "it") == value
 

@@ -21,7 +21,7 @@ RUN = RunConfig(
 )
 
 
-def test_what_is_saved_is_what_runs(data):
+def test_the_saved_settings_are_those_that_run(data):
     run = resolve(RUN, data)
     assert RUN.model.item_mode == "auto"
     assert run.config.model.item_mode == run.saved["model"]["item_mode"] == "dense"
@@ -29,7 +29,7 @@ def test_what_is_saved_is_what_runs(data):
     assert run.config.others == {}
 
 
-def test_what_is_resolved_stays_as_it_is(data):
+def test_resolved_settings_stay_unchanged(data):
     config = resolve_config(RUN, data)
     assert resolve_config(config, data) == config
     assert resolve(config, data).plan == resolve(RUN, data).plan
@@ -49,7 +49,7 @@ def test_the_loader_draws_in_rows_mode_alone(data):
     assert resolve(rows, data).item_rows is not None
 
 
-def test_what_the_data_lacks_is_said_before_anything_runs(data):
+def test_missing_data_is_reported_before_anything_runs(data):
     shown = RUN.override({"negatives": "impressions:5"})
     with pytest.raises(DataError, match="has no impressions for negatives=impressions:5"):
         resolve(shown, data)

@@ -44,7 +44,9 @@ def test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes(data, dam
     assert contents(workdir) == before
 
 
-def test_leave_to_use_an_older_one_repeats_what_was_lost(data, whole, damaged, capsys):
+def test_with_permission_an_older_checkpoint_resumes_and_repeats_the_lost_steps(
+    data, whole, damaged, capsys
+):
     workdir, path = damaged
     run_train(data, workdir, "--allow_older_checkpoint")
     said = capsys.readouterr().out
@@ -59,7 +61,7 @@ def test_leave_to_use_an_older_one_repeats_what_was_lost(data, whole, damaged, c
     assert "allow_older" not in (workdir / "flags.txt").read_text()
 
 
-def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(data, damaged):
+def test_without_an_intact_checkpoint_a_run_does_not_resume(data, damaged):
     workdir, _ = damaged
     for folder in (workdir / "checkpoints").iterdir():
         (folder / "checksums.json").unlink()
@@ -70,7 +72,7 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_from(data, damaged
     assert contents(workdir) == before
 
 
-def test_a_checkpoint_that_was_renamed_is_not_gone_on_from(data, whole, tmp_path, capsys):
+def test_a_renamed_checkpoint_does_not_resume(data, whole, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     (workdir / "checkpoints" / "9").rename(workdir / "checkpoints" / "60")
@@ -110,9 +112,7 @@ def edit_loader(workdir, change):
         (lambda v: v["batches"].update(step=9), "batches.step=9: must be 10"),
     ],
 )
-def test_a_loader_that_cannot_be_taken_up_is_named_by_its_field(
-    data, whole, tmp_path, change, line
-):
+def test_an_invalid_loader_state_is_named_by_field(data, whole, tmp_path, change, line):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     edit_loader(workdir, change)
@@ -123,7 +123,7 @@ def test_a_loader_that_cannot_be_taken_up_is_named_by_its_field(
     assert contents(workdir) == before
 
 
-def test_a_validation_that_nobody_does_is_not_waited_for(data, tmp_path):
+def test_a_validation_that_never_runs_is_not_awaited(data, tmp_path):
     """If valid is trained on, no validation can be due."""
     train_in(data, tmp_path, "--fit_on=train_valid")
     edit_loader(tmp_path, lambda values: values["progress"].update(validation_due=True))
@@ -149,7 +149,7 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
     run_train(data, workdir)
 
 
-def test_nobody_else_comes_until_the_results_are_written(data, whole, tmp_path, monkeypatch):
+def test_the_lock_is_held_until_the_results_are_written(data, whole, tmp_path, monkeypatch):
     workdir, splits = tmp_path / "run", []
     shutil.copytree(whole, workdir)
     score = train.score
@@ -177,7 +177,7 @@ def test_the_lock_names_who_holds_it_and_goes_with_them(tmp_path):
             pass
 
 
-def test_a_checkpoint_that_is_removed_while_it_is_read_is_no_harm(whole, tmp_path, monkeypatch):
+def test_a_checkpoint_may_be_removed_while_it_is_read(whole, tmp_path, monkeypatch):
     """A run that trains in the workdir deletes the old best one while the reader reads."""
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)

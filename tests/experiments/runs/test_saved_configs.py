@@ -36,7 +36,7 @@ def changed(configs, path, value):
     return configs
 
 
-def test_the_same_run_goes_on(configs, data):
+def test_the_same_run_resumes(configs, data):
     assert differences(configs, saved_configs(RUN, data)) == []
 
 
@@ -52,7 +52,7 @@ def test_the_same_run_goes_on(configs, data):
         ("data.embeddings_hash", "x", "x, this run None"),
     ],
 )
-def test_what_gives_arrays_their_meaning_has_to_be_equal(configs, data, path, value, shown):
+def test_settings_that_give_arrays_their_meaning_must_be_equal(configs, data, path, value, shown):
     wanted = saved_configs(RUN, data)
     assert differences(changed(configs, path, value), wanted) == [f"{path}: checkpoint {shown}"]
 
@@ -64,7 +64,7 @@ def test_what_gives_arrays_their_meaning_has_to_be_equal(configs, data, path, va
         ("data.directory", "/elsewhere"),
     ],
 )  # fmt: skip
-def test_how_a_run_is_run_may_differ(configs, data, path, value):
+def test_settings_of_execution_may_differ(configs, data, path, value):
     assert differences(changed(configs, path, value), saved_configs(RUN, data)) == []
 
 
@@ -80,7 +80,7 @@ def test_a_setting_that_an_earlier_version_did_not_have_is_at_its_default(config
     ]
 
 
-def test_what_0_1_0_saved_of_other_models_does_not_differ(configs, data):
+def test_settings_of_other_models_saved_by_0_1_0_are_ignored(configs, data):
     earlier = copy.deepcopy(configs)
     del earlier["version"]
     earlier["model"] = SAVED | earlier["model"]

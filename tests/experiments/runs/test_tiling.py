@@ -16,7 +16,7 @@ def run_of(lanes=128, **model):
     return RunConfig(model_config(**model), *configs)
 
 
-def test_full_tiles_are_passed_over_in_silence():
+def test_full_tiles_give_no_warning():
     assert tiling_warning(run_of(), "tpu") is None
     assert tiling_warning(run_of(lanes=8, tcn_channels=(256, 128)), "tpu") is None
 
@@ -48,7 +48,7 @@ def test_widths_that_the_model_does_not_read_do_not_matter():
 
 
 @pytest.mark.parametrize(("backend", "lines"), [("tpu", 1), ("cpu", 0)])
-def test_a_training_run_says_it_at_its_start(backend, lines, tmp_path, monkeypatch, capsys):
+def test_a_training_run_warns_at_its_start(backend, lines, tmp_path, monkeypatch, capsys):
     class StartedError(Exception):
         pass
 

@@ -43,7 +43,7 @@ def test_a_flag_that_an_earlier_version_did_not_have_is_at_its_default():
     ]
 
 
-def test_what_differs_is_named():
+def test_differences_are_named():
     assert differences({**WANTED, "space": "y"}, WANTED) == ["space: checkpoint y, this run x"]
     assert differences(otherwise("--negatives=uniform:4"), WANTED) == [
         "flags.negatives: checkpoint uniform:4, this run uniform:3,in_batch:2"

@@ -54,7 +54,7 @@ def test_each_kind_of_entry_becomes_its_distribution(tmp_path):
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
-def test_what_is_drawn_is_in_the_space_and_fits_its_conditions(tmp_path, kind):
+def test_draws_are_in_the_space_and_meet_its_conditions(tmp_path, kind):
     drawn = draws(space_of(tmp_path, SPACE), kind)
     always = {"learning_rate", "epochs", "lanes", "dropout", "gap_decay"}
     for flags in drawn:
@@ -76,7 +76,7 @@ def test_what_is_drawn_is_in_the_space_and_fits_its_conditions(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
-def test_draws_depend_on_seed_number_and_the_trials_before_alone(tmp_path, kind):
+def test_draws_depend_only_on_seed_number_and_earlier_trials(tmp_path, kind):
     space = space_of(tmp_path, SPACE)
     assert draws(space, kind, count=12) == draws(space, kind, count=12)
     assert draws(space, kind, count=1) != draws(space, kind, seed=1, count=1)

@@ -149,7 +149,7 @@ def test_failed_trials_are_tried_again_as_often_as_allowed(tmp_path, opened):
     assert leaderboard(study)[-1].trial == 1
 
 
-def test_an_error_of_ours_is_not_swallowed(tmp_path, opened):
+def test_a_programming_error_is_not_swallowed(tmp_path, opened):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "broken")
     with pytest.raises(ZeroDivisionError):
         work(opened(config), config, lambda trial: 1 / 0)
@@ -159,7 +159,7 @@ def test_an_error_of_ours_is_not_swallowed(tmp_path, opened):
     ("error", "number"),
     [(KeyboardInterrupt(), signal.SIGINT), (StoppedError(signal.SIGTERM), signal.SIGTERM)],
 )
-def test_a_stopped_worker_leaves_its_trial_to_be_gone_on_with(tmp_path, opened, error, number):
+def test_a_stopped_workers_trial_can_be_resumed(tmp_path, opened, error, number):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "stopped", trials=2, retries=0)
     study = opened(config)
 
@@ -232,7 +232,7 @@ def test_pruned_trials_show_what_they_last_reported(tmp_path, opened):
     assert [entry.trial for entry in leaderboard(study)] == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_decides_is_more_important_than_what_does_not(tmp_path, opened):
+def test_parameters_that_decide_are_more_important(tmp_path, opened):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "important", trials=30)
     study = opened(config)
     assert importances(study, ["x", "idle"]) == {}

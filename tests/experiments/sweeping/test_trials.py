@@ -36,7 +36,7 @@ def test_a_trial_that_is_worse_is_pruned_and_its_run_told_to_stop(data, tmp_path
     assert [validation.value for validation in seen] == reported[:2]
 
 
-def test_a_trial_that_fails_tells_its_last_word(data, tmp_path):
+def test_a_failed_trial_reports_its_last_line(data, tmp_path):
     lines = [*FLAGS, "--data_dir=/nowhere", f"--workdir={tmp_path / 'w'}"]
     with pytest.raises(TrialError, match=r"exit code 1: error: /nowhere/manifest\.json"):
         run_training(tmp_path / "w", lines, "all/mrr", lambda validation: False)
@@ -79,7 +79,7 @@ def test_another_run_in_the_workdir_is_waited_for(tmp_path, monkeypatch, capsys,
     assert ("trains here" in (workdir / "log.txt").read_text()) == late
 
 
-def test_what_an_attempt_before_has_said_is_not_the_reason_now(tmp_path, monkeypatch):
+def test_an_earlier_attempts_output_is_not_the_reason(tmp_path, monkeypatch):
     workdir = tmp_path / "w"
     workdir.mkdir()
     (workdir / "log.txt").write_text("error: W: process 7 trains here, and a workdir takes one\n")
