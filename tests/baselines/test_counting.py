@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from hiertcn_jax.baselines import rolling_popularity
 from hiertcn_jax.baselines.item_knn import ItemKNN
 from hiertcn_jax.baselines.markov import Markov
 from hiertcn_jax.baselines.popularity import Popularity
@@ -62,6 +63,36 @@ def test_rolling_popularity_leaves_out_events_at_the_very_time():
     ranker.fit(histories([[[(2, 100), (3, 101)]]]))
     assert ranker.score(context([], 0, 0, 101)).tolist() == [0, 0, 1, 0]
     assert ranker.score(context([], 0, 0, 102)).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_decayed_popularity_is_the_sum_over_all_events_before_the_time(seed, monkeypatch):
+    # Snapshots every 14 events: some contexts are between, some at one.
+    monkeypatch.setattr(rolling_popularity, "_BLOCK", 14)
+    log, half_life = random_log(seed), 0.3
+    ranker = fit(RollingPopularity(ROWS, weighting="decay", half_life_hours=half_life), log)
+    events = [event for user in fitted(log) for session in user for event in session]
+    for before in held_out(log):
+        sums = Counter()
+        for item, time in events:
+            if time < before.time:
+                sums[item] += 2.0 ** ((time - before.time) / (3600 * half_life))
+        expected = [math.log2(sums[item]) if sums[item] else -1100 for item in range(ROWS)]
+        np.testing.assert_allclose(ranker.score(before), expected, rtol=1e-9)
+
+
+def test_decayed_popularity_by_hand():
+    ranker = RollingPopularity(5, weighting="decay", half_life_hours=1)
+    ranker.fit(histories([[[(2, 0), (2, 3600), (3, 7200)]], [[(3, 7200), (4, 7201)]]]))
+    # At 2 hours: 1/4 + 1/2 for item 2; what happens in that second is not known.
+    scores = ranker.score(context([], 0, 0, 7200))
+    np.testing.assert_allclose(scores, [-1100, -1100, math.log2(0.75), -1100, -1100])
+    # An hour later: 3/8, and twice 1/2.
+    scores = ranker.score(context([], 0, 0, 10800))
+    np.testing.assert_allclose(scores[2:4], [math.log2(0.375), 0])
+    # Long after, the order is still there, when float32 would have no numbers for the sums.
+    scores = ranker.score(context([], 0, 0, 10800 + 3600 * 500)).astype(np.float32)
+    assert scores[4] < scores[3] and scores[2] < scores[4]
 
 
 def test_session_popularity_counts_the_session_and_breaks_ties_by_popularity():

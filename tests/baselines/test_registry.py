@@ -23,6 +23,7 @@ CASES += [
     (name, {"causal": True, "neighbours": 4, "sample": 6, "recency_days": 0.5})
     for name in ("vsknn", "stan")
 ]
+CASES += [("rolling_popularity", {"weighting": "decay", "half_life_hours": 9.0})]
 CAUSAL = [case for case in CASES if RANKERS[case[0]](ROWS, **case[1]).causal]
 
 
@@ -131,6 +132,8 @@ def test_at_a_sessions_first_event_the_previous_session_is_used(name):
     "name, settings, message",
     [
         ("rolling_popularity", {"events": 0}, "events=0: must be >= 1"),
+        ("rolling_popularity", {"weighting": "x"}, "weighting=x: must be one of window, decay"),
+        ("rolling_popularity", {"half_life_hours": 0.0}, "half_life_hours=0.0: must be > 0"),
         ("moving_average", {"weighting": "none"}, "weighting=none: must be one of uniform, expo"),
         ("max_item", {"gap_hours": 0}, "gap_hours=0: must be > 0"),
         ("max_item", {"last": 0}, "last=0: must be >= 1"),

@@ -305,7 +305,11 @@ def test_two_processes_share_a_postgresql_storage(data, tmp_path, postgresql):
         (SPACE, ("--fit_on=train_valid",), "fit_on=train_valid: a sweep chooses on valid"),
         (SPACE, ("--emit_flagfiles=X",), "needs --sampler=random"),
         (EVENTS, ("--emit_flagfiles=X", "--ranker=rolling_popularity"), "has no flagfile"),
-        (SPACE, ("--ranker=rolling_popularity",), "no such argument of rolling_popularity: events"),
+        (
+            SPACE,
+            ("--ranker=rolling_popularity",),
+            "no such argument of rolling_popularity: weighting, events",
+        ),
         (SPACE, ("--ranker=popularity",), "it has none"),
         ({"events": {"low": 0, "high": 9}}, ("--ranker=rolling_popularity",), "events=0"),
     ],
