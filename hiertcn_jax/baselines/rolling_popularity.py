@@ -48,7 +48,7 @@ class RollingPopularity:
         at_least(1, events=events)
         above(0, half_life_hours=half_life_hours)
         self._rows, self._events = rows, events
-        self._half_life = 3600 * half_life_hours if weighting == "decay" else None
+        self._decays, self._half_life = weighting == "decay", 3600 * half_life_hours
         self.fit(())
 
     def fit(self, histories: Iterable[FittedHistory]) -> None:
@@ -56,7 +56,7 @@ class RollingPopularity:
         events = fitted_events(histories)
         order_n = np.argsort(events.time_n, kind="stable")
         self._item_n, self._time_n = events.item_n[order_n], events.time_n[order_n]
-        if self._half_life is None:
+        if not self._decays:
             return
         # As many numbers as events, whatever the catalogue.
         self._block = max(_BLOCK, self._rows)
@@ -71,7 +71,7 @@ class RollingPopularity:
     def score(self, context: Context) -> np.ndarray:
         """The counts at the event's time."""
         end = int(np.searchsorted(self._time_n, context.time, side="left"))
-        if self._half_life is None:
+        if not self._decays:
             window = self._item_n[max(end - self._events, 0) : end]
             return np.bincount(window, minlength=self._rows).astype(np.float64)
         number = end // self._block
