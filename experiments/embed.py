@@ -76,10 +76,10 @@ def embed_users(restored: Restored, data: Data) -> tuple[np.ndarray, np.ndarray]
     for batch, info in loader:
         carry = steps.observe(restored.params, place_batch(batch, layout), carry)
         event = place_lanes(_next_session(batch), layout)
-        queries = steps.predict(restored.params, event, carry)
+        u_bd = steps.predict(restored.params, event, carry)
         lane_n, place_n = np.nonzero(info.ends_user_bl)
         users.append(info.user_bs[lane_n, batch.session_bl[lane_n, place_n]])
-        embeddings.append(own_part(queries.vectors)[lane_n])
+        embeddings.append(own_part(u_bd)[lane_n])
     user_n, embedding_nd = np.concatenate(users), np.concatenate(embeddings)
     return processes.gather_rows(user_n), processes.gather_rows(embedding_nd)
 

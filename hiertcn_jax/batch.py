@@ -231,12 +231,18 @@ class NextEvent:
       seconds_b: int32. From the first event of its user to this one, as `Batch.seconds_bl`.
       gap_hours_b: float32. If it starts a session, the hours since the last event of the previous
         session; 0 at a user's first. Ignored otherwise.
+      memory_ids_bk: int32 or None. Items that memory lists for it; see `Batch.memory_ids_blk`.
+      memory_counts_bkf: float32 or None. Memory's counts of each.
+      clock_bg: float32 or None. Hour of the day and of the week, each as sine and cosine.
     """
 
     position_b: Array
     user_position_b: Array
     seconds_b: Array
     gap_hours_b: Array
+    memory_ids_bk: Array | None = None
+    memory_counts_bkf: Array | None = None
+    clock_bg: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

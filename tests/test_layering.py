@@ -10,7 +10,7 @@ PACKAGES = ("hiertcn_jax", "data_pipelines", "experiments", "benchmarks")
 
 SVD = {f"hiertcn_jax.baselines.{name}" for name in ("cooccurrence", "events", "item_vectors")}
 
-MEMORY = {"hiertcn_jax.memory.config", "hiertcn_jax.memory.memory"}
+MEMORY = {f"hiertcn_jax.memory.{name}" for name in ("clock", "config", "memory")}
 
 ALLOWED = {
     "hiertcn_jax": {"hiertcn_jax"},

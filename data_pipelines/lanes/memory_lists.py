@@ -3,7 +3,6 @@
 Only targets get lists, because no other event is scored.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import grain
@@ -12,14 +11,11 @@ import numpy as np
 from data_pipelines.histories.events import HistorySource, blocks_of
 from data_pipelines.histories.record import Split
 from hiertcn_jax.batch import PADDING_ID, LaneBatch
+from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.memory import Memory
 
 _OBSERVED_AT_ONCE = 1 << 20
-HOURS = 3600
-DAY = 24 * HOURS
-_MONDAY = 4 * DAY
-"""Seconds from the epoch (a Thursday) to a Monday."""
 
 
 class Recall(NamedTuple):
@@ -132,11 +128,3 @@ def items_before(
     before_nm = event_n[:, None] - 1 - np.arange(most)
     present_nm = before_nm >= start_n[:, None]
     return np.where(present_nm, items_n[np.maximum(before_nm, 0)], PADDING_ID).astype(np.int32)
-
-
-def clock(time_n: np.ndarray | Sequence[int]) -> np.ndarray:
-    """float32 [n, 4]. Hour of the day and hour of the week, each as sine and cosine, in UTC."""
-    time_n = np.asarray(time_n)
-    turns = [(time_n % DAY) / DAY, ((time_n - _MONDAY) % (7 * DAY)) / (7 * DAY)]
-    waves = [wave(2 * np.pi * turn) for turn in turns for wave in (np.sin, np.cos)]
-    return np.stack(waves, axis=-1).astype(np.float32)

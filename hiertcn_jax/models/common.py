@@ -122,18 +122,36 @@ class SequenceModel(nn.Module):
         Raises:
           ValueError: The batch has no lists, and the model needs them.
         """
+        lists = batch.memory_ids_blk, batch.memory_counts_blkf, batch.clock_blg
+        return self._terms_at(Context.of_batch(batch), lists, u_bld)
+
+    def next_additions(self, event: NextEvent, u_bd: Float[Array, "b d"]) -> Additions | None:
+        """What memory adds to the scores of each lane's next event; see `additions`.
+
+        Args:
+          event: With lists, see `NextEvent.memory_ids_bk`.
+          u_bd: The predictions.
+
+        Raises:
+          ValueError: The event has no lists, and the model needs them.
+        """
+        lists = jax.tree.map(
+            lambda x: x[:, None], (event.memory_ids_bk, event.memory_counts_bkf, event.clock_bg)
+        )
+        additions = self._terms_at(Context.of_next_event(event), lists, u_bd[:, None])
+        return jax.tree.map(lambda x: x[:, 0], additions)
+
+    def _terms_at(
+        self, context: Context, lists: tuple[Any, Any, Any], u_bld: Float[Array, "b l d"]
+    ) -> Additions | None:
+        """The additions of events, from what memory lists for them."""
         if not self.config.memory:
             return None
-        ids_blk, counts_blkf, clock_blg = (
-            batch.memory_ids_blk,
-            batch.memory_counts_blkf,
-            batch.clock_blg,
-        )
+        ids_blk, counts_blkf, clock_blg = lists
         if ids_blk is None or counts_blkf is None or clock_blg is None:
             raise ValueError("memory_ids_blk: must be set for a model with terms of memory")
-        context = Context.of_batch(jax.tree.map(jnp.asarray, batch))
-        values = self.terms(counts_blkf, moments(context, clock_blg), self.known(u_bld))
-        return Additions(ids_blk, values)
+        known_blg = moments(jax.tree.map(jnp.asarray, context), clock_blg)
+        return Additions(ids_blk, self.terms(counts_blkf, known_blg, self.known(u_bld)))
 
     def known(self, u_bld: Float[Array, "b l d"]) -> Float[Array, "b l z"]:
         """What the weights of memory's terms learn from, beside the moment: the predictions."""

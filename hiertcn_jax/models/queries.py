@@ -31,7 +31,7 @@ def batch_queries(
 
 
 def next_queries(model: Model, params: Any, event: NextEvent, carry: Any) -> Queries:
-    """The queries [b, ..] at events that have not happened.
+    """The queries [b, ..] at events that have not happened, with the additions of their lists.
 
     Args:
       model: The model.
@@ -39,4 +39,5 @@ def next_queries(model: Model, params: Any, event: NextEvent, carry: Any) -> Que
       event: When and where they would happen, one a lane.
       carry: The state of the lanes.
     """
-    return Queries(model.apply({"params": params}, event, carry, method="predict"))
+    u_bd = model.apply({"params": params}, event, carry, method="predict")
+    return Queries(u_bd, model.apply({"params": params}, event, u_bd, method="next_additions"))

@@ -14,15 +14,17 @@ from hiertcn_jax.scoring.scores import Queries
 
 
 class StateSteps(NamedTuple):
-    """Both steps, jitted once per bucket.
+    """The steps, each jitted once per bucket.
 
     Attributes:
       observe: `(params, batch, carry) -> carry`; the old carry is donated.
-      predict: `(params, next_event, carry) -> queries` of the lanes; the carry stays.
+      predict: `(params, next_event, carry) -> u_bd`, the embeddings of the users; the carry stays.
+      ask: `(params, next_event, carry) -> queries`: with what memory adds to the scores.
     """
 
     observe: Callable[[dict[str, Any], Batch, Any], Any]
-    predict: Callable[[dict[str, Any], NextEvent, Any], Queries]
+    predict: Callable[[dict[str, Any], NextEvent, Any], Any]
+    ask: Callable[[dict[str, Any], NextEvent, Any], Queries]
 
 
 def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
@@ -45,7 +47,11 @@ def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
         variables = {"params": params["model"]}
         return over_lanes(model.apply(variables, batch, carry, method="observe"))
 
-    def predict(params: dict[str, Any], event: NextEvent, carry: Any) -> Queries:
+    def predict(params: dict[str, Any], event: NextEvent, carry: Any) -> Any:
+        variables = {"params": params["model"]}
+        return over_lanes(model.apply(variables, event, carry, method="predict"))
+
+    def ask(params: dict[str, Any], event: NextEvent, carry: Any) -> Queries:
         return over_lanes(next_queries(model, params["model"], event, carry))
 
-    return StateSteps(jax.jit(observe, donate_argnums=2), jax.jit(predict))
+    return StateSteps(jax.jit(observe, donate_argnums=2), jax.jit(predict), jax.jit(ask))

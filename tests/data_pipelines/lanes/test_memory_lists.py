@@ -5,8 +5,9 @@ import pytest
 
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import eval_loader, train_loader
-from data_pipelines.lanes.memory_lists import clock, own_items, remember
+from data_pipelines.lanes.memory_lists import own_items, remember
 from hiertcn_jax.batch import Bucket
+from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.config import SIZES
 from tests.data_pipelines.lanes.walking import ListSource, history
 

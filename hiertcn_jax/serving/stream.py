@@ -1,0 +1,184 @@
+"""A model that follows users event by event: states in, states out.
+
+The same functions as in training and evaluation, on batches of fixed shapes: as many users as come
+are filled up to the next of a few sizes, and a longer history is read in several rows. Each shape
+compiles once.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hiertcn_jax.batch import NextEvent
+from hiertcn_jax.memory.clock import clock
+from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.memory import Memory
+from hiertcn_jax.models import Model
+from hiertcn_jax.models.state_steps import make_state_steps
+from hiertcn_jax.scoring.scores import Queries
+from hiertcn_jax.serving.event_rows import event_rows, next_event, padded
+from hiertcn_jax.serving.user_states import UserStates, fresh_states
+
+USERS = (1, 8, 64, 256)
+"""Users of a batch; more are taken in turns."""
+EVENTS = (1, 16, 128)
+"""Events of a row; more are taken in turns."""
+
+
+class Events(NamedTuple):
+    """Events of one user, in order.
+
+    Attributes:
+      item_rows: int32. Rows of the item table; UNKNOWN_ID for an item that is not in it.
+      times: int64. Seconds.
+      starts: bool or None. Where sessions start; None: where the pause is longer than the gap.
+    """
+
+    item_rows: np.ndarray
+    times: np.ndarray
+    starts: np.ndarray | None = None
+
+
+class Stream:
+    """The states of users, as a model makes them.
+
+    Attributes:
+      gap_seconds: A pause longer than this ends a session.
+    """
+
+    def __init__(self, model: Model, params: dict[str, Any], gap_seconds: float) -> None:
+        """A model with its weights.
+
+        Args:
+          model: The model.
+          params: Its parameters; `items` holds the rows of the whole table, given ones too.
+          gap_seconds: See the class.
+        """
+        self.gap_seconds = gap_seconds
+        self._model, self._params = model, params
+        self._steps = make_state_steps(model)
+
+    @functools.cached_property
+    def _fresh(self) -> UserStates:
+        return fresh_states(self._model.init_carry(1), 1)
+
+    def start(self, users: int = 1) -> UserStates:
+        """The states of users without any event."""
+        return self._fresh.take(np.zeros(users, np.int64))
+
+    def observe(self, states: UserStates, events: Sequence[Events]) -> UserStates:
+        """The states after events of each user, any number of them.
+
+        Raises:
+          ValueError: There are not as many users as states, or some say where sessions start and
+            others do not.
+        """
+        if len(events) != states.users:
+            raise ValueError(f"events: of {len(events)} users, but there are {states.users} states")
+        said = {one.starts is not None for one in events}
+        if len(said) > 1:
+            raise ValueError("events: either all or none say where sessions start")
+        parts = [
+            self._observe(states.take(part), [events[user] for user in part])
+            for part in _parts(states.users, USERS[-1])
+        ]
+        return _joined(parts) if parts else states
+
+    def _observe(self, states: UserStates, events: Sequence[Events]) -> UserStates:
+        """`observe` of the users of one batch."""
+        users, size = states.users, _size(states.users, USERS)
+        states = jax.tree.map(lambda array: padded(array, size), states)
+        counts_n = np.zeros(size, np.int64)
+        counts_n[:users] = [len(one.item_rows) for one in events]
+        done = 0
+        while done < counts_n.max(initial=0):
+            width = _size(int(counts_n.max()) - done, EVENTS)
+            now_n = np.clip(counts_n - done, 0, width)
+
+            def filled(name: str, kind: Any, start: int, width: int = width) -> np.ndarray:
+                values_nl = np.zeros((size, width), kind)
+                for user, one in enumerate(events):
+                    part = getattr(one, name)[start : start + width]
+                    values_nl[user, : len(part)] = part
+                return values_nl
+
+            said = events[0].starts is not None
+            batch, after = event_rows(
+                states,
+                filled("item_rows", np.int32, done),
+                filled("times", np.int64, done),
+                now_n,
+                self.gap_seconds,
+                filled("starts", np.bool_, done) if said else None,
+            )
+            carry = self._steps.observe(self._params, batch, states.carry)
+            states = after._replace(carry=jax.tree.map(np.asarray, carry))
+            done += width
+        return states.take(np.arange(users))
+
+    def ask(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        memory: Memory | None = None,
+        starts_n: np.ndarray | None = None,
+    ) -> Queries:
+        """The queries for the users' next events.
+
+        Args:
+          states: Of n users, as many as a batch has at most.
+          time_n: int64. When the events would happen, seconds.
+          memory: What everybody did so far, for a model with terms of it.
+          starts_n: bool. Whether each starts a session, if the caller knows.
+
+        Raises:
+          ValueError: There are too many users, or the model needs a memory and has none.
+        """
+        users = states.users
+        if not 0 < users <= USERS[-1]:
+            raise ValueError(f"states: {users} users, must be 1 to {USERS[-1]} at a time")
+        size = _size(users, USERS)
+        event = self._next_event(states, time_n, memory, starts_n)
+        event = jax.tree.map(lambda array: padded(array, size), event)
+        carry = jax.tree.map(lambda array: padded(array, size), states.carry)
+        queries = self._steps.ask(self._params, event, carry)
+        return jax.tree.map(lambda array: array[:users], queries)
+
+    def _next_event(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        memory: Memory | None,
+        starts_n: np.ndarray | None,
+    ) -> NextEvent:
+        event = next_event(states, time_n, self.gap_seconds, starts_n)
+        if memory is None:
+            return event
+        time_n = np.maximum(time_n, states.last_time_n)
+        position_n = np.minimum(event.position_b, SIZES.own_events).astype(np.int32)
+        lists = memory.lists(time_n, states.own_nm, position_n)
+        return NextEvent(
+            event.position_b,
+            event.user_position_b,
+            event.seconds_b,
+            event.gap_hours_b,
+            lists.item_ids_nk,
+            lists.features_nkf,
+            clock(time_n),
+        )
+
+
+def _size(wanted: int, sizes: tuple[int, ...]) -> int:
+    """The first size that has room, or the largest."""
+    return next((size for size in sizes if size >= wanted), sizes[-1])
+
+
+def _parts(number: int, most: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + most, number)) for start in range(0, number, most)]
+
+
+def _joined(parts: Sequence[UserStates]) -> UserStates:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -1,0 +1,117 @@
+"""The states of users between their events: the model's carry, and what the host has to know.
+
+A state is all that a model needs of a user's past, of one size however long that is.
+"""
+
+import json
+import struct
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hiertcn_jax.batch import PADDING_ID
+from hiertcn_jax.memory.config import SIZES
+
+_MAGIC = b"HTCN"
+SCHEMA = 1
+"""Of the bytes of a state; another one means that they are laid out otherwise."""
+
+
+class UserStates(NamedTuple):
+    """The states of n users.
+
+    Attributes:
+      carry: The model's carry, numpy arrays with the users as first axis.
+      position_n: int32. Events of the running session.
+      events_n: int32. Events of the user in all.
+      first_time_n: int64. Time of the user's first event, seconds; 0 where there is none.
+      last_time_n: int64. Time of the newest.
+      own_nm: int32. Rows of the user's last items, the newest first; PADDING_ID for none.
+    """
+
+    carry: Any
+    position_n: np.ndarray
+    events_n: np.ndarray
+    first_time_n: np.ndarray
+    last_time_n: np.ndarray
+    own_nm: np.ndarray
+
+    @property
+    def users(self) -> int:
+        """How many."""
+        return len(self.position_n)
+
+    def take(self, index_n: np.ndarray) -> "UserStates":
+        """Some of the users; one may be named several times."""
+        return jax.tree.map(lambda array: array[index_n], self)
+
+    def to_bytes(self, model_id: str) -> bytes:
+        """The state of one user, for a store; `from_bytes` reads it.
+
+        Args:
+          model_id: Which model's carry it holds.
+
+        Raises:
+          ValueError: There are several users.
+        """
+        if self.users != 1:
+            raise ValueError(f"states: {self.users} users, must be 1 to become bytes")
+        header = json.dumps({"model": model_id, "schema": SCHEMA}).encode()
+        arrays = [np.ascontiguousarray(array) for array in jax.tree.leaves(self)]
+        body = b"".join(array.tobytes() for array in arrays)
+        return _MAGIC + struct.pack("<I", len(header)) + header + body
+
+
+def fresh_states(carry: Any, users: int) -> UserStates:
+    """The states of users without any event.
+
+    Args:
+      carry: The model's carry of as many lanes, at the start.
+      users: How many.
+    """
+    carry = jax.tree.map(np.asarray, carry)
+    return UserStates(
+        carry,
+        np.zeros(users, np.int32),
+        np.zeros(users, np.int32),
+        np.zeros(users, np.int64),
+        np.zeros(users, np.int64),
+        np.full((users, SIZES.own_events), PADDING_ID, np.int32),
+    )
+
+
+def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
+    """The state of a user that `to_bytes` wrote.
+
+    Args:
+      data: The bytes.
+      like: A state of one user of the same model.
+      model_id: Which model it must be of.
+
+    Raises:
+      ValueError: It is no state, of another model or schema, or not whole.
+    """
+    if len(data) < 8 or data[:4] != _MAGIC:
+        raise ValueError("state: these bytes are no state of a user")
+    (length,) = struct.unpack("<I", data[4:8])
+    try:
+        header = json.loads(data[8 : 8 + length])
+        found = {name: header[name] for name in ("model", "schema")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("state: its header is damaged") from error
+    if found["schema"] != SCHEMA:
+        raise ValueError(f"state: schema {found['schema']}, this version reads {SCHEMA}")
+    if found["model"] != model_id:
+        raise ValueError(f"state: of model {found['model']}, not {model_id}; observe its events")
+    leaves, structure = jax.tree.flatten(like)
+    body = memoryview(data)[8 + length :]
+    expected = sum(leaf.nbytes for leaf in leaves)
+    if len(body) != expected:
+        raise ValueError(f"state: {len(body)} bytes, must be {expected}")
+    arrays, start = [], 0
+    for leaf in leaves:
+        part = body[start : start + leaf.nbytes]
+        arrays.append(np.frombuffer(part, leaf.dtype).reshape(leaf.shape).copy())
+        start += leaf.nbytes
+    return jax.tree.unflatten(structure, arrays)
