@@ -32,7 +32,9 @@ from benchmarks.common import require_directory, write_report
 from benchmarks.step_rows import ROWS, SEED, Row, Settings
 from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
+from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import train_loader
+from data_pipelines.lanes.memory_lists import remember
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.config import DType
 from hiertcn_jax.models.hiertcn import HierTCNConfig
@@ -40,7 +42,7 @@ from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 
-MODELS = ("hiertcn", "hiergru", "sasrec", "gru_user", "tcn_user")
+MODELS = ("hiertcn", "hiertcn_memory", "hiergru", "sasrec", "hstu", "gru_user", "tcn_user")
 DTYPES: tuple[DType, ...] = ("float32", "bfloat16")
 PAPER_EVENTS = 1_600_000_000
 """Interactions that the paper trains on within 24 hours, on one GPU."""
@@ -109,9 +111,11 @@ def train_case(name: str, settings: Settings, users: Any, peak: float) -> dict[s
     }
 
 
-def loader_case(settings: Settings, users: Any) -> dict[str, Any]:
-    """Events a second of the loader alone, histories in memory."""
-    loader = iter(train_loader(users, settings.bucket, seed=SEED, prefetch=0))
+def loader_case(settings: Settings, users: Any, memory: bool) -> dict[str, Any]:
+    """Events a second of the loader alone, histories in memory; with the lists of memory or not."""
+    rows = settings.items + FIRST_ITEM_ID
+    recall = remember(users, rows, Split.TRAIN) if memory else None
+    loader = iter(train_loader(users, settings.bucket, seed=SEED, recall=recall, prefetch=0))
     next(loader)
     events, started = 0, time.perf_counter()
     for element in itertools.islice(loader, 10_000):
@@ -157,7 +161,8 @@ def measure(command: Command) -> dict[str, dict[str, Any]]:
         jax.clear_caches()
 
     # The fast cases come first.
-    attempt("loader", loader_case, settings, users)
+    attempt("loader", loader_case, settings, users, False)
+    attempt("loader_memory", loader_case, settings, users, True)
     attempt("evaluation", evaluation_case, settings)
     for name, dtype in itertools.product(settings.models, DTYPES):
         one = settings._replace(config=dataclasses.replace(settings.config, dtype=dtype))

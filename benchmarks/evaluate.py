@@ -4,7 +4,8 @@
 
 The model is untrained, because its quality does not change the cost of ranking. After the first
 evaluation (`first_s`) histories are in memory and programs compiled; `seconds` is the median of the
-later ones, from fresh carries to the metrics.
+later ones, from fresh carries to the metrics. `--memory=world,followers,own` times the same with
+the terms of memory; their counts are built before the clock starts.
 """
 
 import statistics
@@ -117,7 +118,9 @@ def read_settings() -> Settings:
 def main(settings: Settings) -> None:
     """Measures, prints and writes the file."""
     data = open_data(settings.data_dir)
-    name = f"{settings.run.model.name}_{settings.split.name.lower()}"
+    model = settings.run.model
+    memory = "_memory" if model.memory else ""
+    name = f"{model.name}{memory}_{settings.split.name.lower()}"
     cases = {name: measure(settings.run, data, settings.split, settings.repeats)}
     print(name, *(f"{figure}={value:,}" for figure, value in cases[name].items()))
     write_report(settings.json, "cases", cases, data_hash=data.content_hash)

@@ -15,6 +15,9 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers.attention import AttentionConfig, block_length
 from hiertcn_jax.layers.gru import GRUConfig
 from hiertcn_jax.layers.tcn import TCNConfig
+from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.terms import columns_of
+from hiertcn_jax.models.context import MOMENTS
 from hiertcn_jax.models.esasrec import ESASRecConfig
 from hiertcn_jax.models.flat_gru import FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
@@ -42,10 +45,13 @@ def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: 
     Raises:
       ValueError: There is no formula for this config.
     """
+    if config.memory_units:
+        raise ValueError(f"memory_units={config.memory_units}: there is no formula for it")
     has_layers = isinstance(config, GRUConfig) and config.gru_layers != 1
     if has_layers or config.projection_dim:
         raise ValueError("the formula is only for one GRU layer and no projection")
     event, session = _model(config, bucket, grid)
+    event += _memory(config) if config.memory else 0
     softmax = _BOTH_WAYS * 2 * (negatives + 1) * config.item_dim
     return bucket.lanes * (bucket.events * (event + softmax) + bucket.sessions * session)
 
@@ -70,6 +76,14 @@ def _model(config: ModelConfig, bucket: Bucket, grid: bool) -> tuple[int, int]:
     if isinstance(config, HSTUConfig):
         return _attention(config, bucket.events, 4 + 1, of_age=False), 0
     raise ValueError(f"model={config.name}: there is no formula for it")
+
+
+def _memory(config: ModelConfig) -> int:
+    """The weights of its terms, their sum for each item of a list, and the scores of the list."""
+    listed, terms = SIZES.candidates, len(columns_of(config.memory))
+    weights = _BOTH_WAYS * 2 * (MOMENTS + config.item_dim) * terms
+    # Counts are data; gradients of the listed items' rows are no matrix products.
+    return weights + _TO_ONE * 2 * listed * (terms + config.item_dim)
 
 
 def _tcn(config: TCNConfig) -> int:

@@ -4,9 +4,10 @@
 
 Cases: `lanes` from decoded histories in memory (`CachedHistories`); `disk` from the files, which
 are in the system's cache after the first epoch; `disk_rows` from the files in `rows` mode, with
-shared uniform negatives; `evaluation` of the test part from disk. All but `evaluation` read the
-training part. One thread makes the batches, without prefetching. `events_per_s` uses the clock,
-`events_per_cpu_s` the processor time of the process.
+shared uniform negatives; `evaluation` of the test part from disk. `lanes_memory` and
+`evaluation_memory` also make the lists of memory. All but the evaluations read the training part.
+One thread makes the batches, without prefetching. `events_per_s` uses the clock, `events_per_cpu_s`
+the processor time of the process.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from data_pipelines.histories.record import Split
 from data_pipelines.histories.store import open_histories
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import eval_loader, train_loader
+from data_pipelines.lanes.memory_lists import remember
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, LaneBatch
 
 
@@ -88,15 +90,22 @@ def measure_all(
     in_memory = CachedHistories(source, max_bytes=1 << 40)
     in_memory.__getitems__(range(len(source)))
 
-    def training(histories: HistorySource, item_rows: ItemRows | None = None) -> dict[str, float]:
-        loader = train_loader(histories, bucket, seed=0, item_rows=item_rows, prefetch=0)
+    recall = remember(in_memory, rows.table_rows, Split.TRAIN)
+
+    def training(histories: HistorySource, **options: Any) -> dict[str, float]:
+        loader = train_loader(histories, bucket, seed=0, prefetch=0, **options)
         return measure(loader, epoch_events, epochs)
+
+    def evaluation(**options: Any) -> dict[str, float]:
+        return measure(eval_loader(source, bucket, split=Split.TEST, prefetch=0, **options))
 
     return {
         "lanes": training(in_memory),
         "disk": training(source),
-        "disk_rows": training(source, rows),
-        "evaluation": measure(eval_loader(source, bucket, split=Split.TEST, prefetch=0)),
+        "disk_rows": training(source, item_rows=rows),
+        "evaluation": evaluation(),
+        "lanes_memory": training(in_memory, recall=recall),
+        "evaluation_memory": evaluation(recall=recall),
     }
 
 

@@ -16,8 +16,10 @@ from benchmarks.grid import grid_batches, with_grid_rows
 from benchmarks.hiergru_grid import HierGRUGrid
 from benchmarks.program import accessed_bytes, sequential_steps, temporary_bytes
 from benchmarks.users import UserSource
+from data_pipelines.histories.record import Split
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
+from data_pipelines.lanes.memory_lists import remember
 from hiertcn_jax.batch import FIRST_ITEM_ID, Batch, Bucket, LaneBatch
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.learning.loss_config import LossConfig
@@ -25,6 +27,7 @@ from hiertcn_jax.learning.objective import make_sources
 from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig
 from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.learning.train_step import make_train_step
+from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.models import build, model_config
 from hiertcn_jax.models.budget import count_parameters, fit_to_budget
 from hiertcn_jax.models.common import SequenceModel
@@ -38,11 +41,17 @@ ROWS = {
     "sasrec": "chunks",
     "esasrec": "chunks",
     "hstu": "chunks",
+    "hiertcn_memory": "chunks",
+    "esasrec_memory": "chunks",
+    "hstu_memory": "chunks",
     "hiertcn_grid": "grid",
     "hiergru_grid": "grid",
     "hiertcn_grid_tight": "tight",
 }
 """The layout of each row's batches. The part of the name before "_grid" is the model."""
+
+_MEMORY = "_memory"
+"""Ends the name of a row with terms of memory of all kinds."""
 
 GRID_SESSIONS, GRID_EVENTS = 10, 20
 """The default of the authors' release."""
@@ -98,8 +107,8 @@ class Row:
     def __init__(self, name: str, settings: Settings, users: UserSource) -> None:
         self.layout = ROWS[name]
         self._settings = settings
-        self.config = equal_config(model_name(name), settings.config)
-        elements = make_batches(self.layout, self.config.item_mode, settings, users)
+        self.config = row_config(name, settings.config)
+        elements = make_batches(self.layout, self.config, settings, users)
         self.batches = [element.batch for element in elements]
         self._events = [np.count_nonzero(element.info.item_ids_bl) for element in elements]
         self._model = build_model(self.config, self.layout)
@@ -192,7 +201,17 @@ class Row:
 
 def model_name(row: str) -> str:
     """The model of a row."""
-    return row.partition("_grid")[0]
+    return row.partition("_grid")[0].removesuffix(_MEMORY)
+
+
+def row_config(row: str, hiertcn: ModelConfig) -> ModelConfig:
+    """The config of a row's model; terms of memory come on top of its equal number of parameters.
+
+    Raises:
+      ValueError: As `equal_config`.
+    """
+    config = equal_config(model_name(row), hiertcn)
+    return dataclasses.replace(config, memory=KINDS) if row.endswith(_MEMORY) else config
 
 
 def equal_config(name: str, hiertcn: ModelConfig) -> ModelConfig:
@@ -221,13 +240,16 @@ def build_model(config: ModelConfig, layout: str) -> SequenceModel:
 
 
 def make_batches(
-    layout: str, item_mode: str, settings: Settings, users: UserSource
+    layout: str, config: ModelConfig, settings: Settings, users: UserSource
 ) -> Sequence[LaneBatch]:
     """The batches of a row."""
     rows = settings.items + FIRST_ITEM_ID
-    items = ItemRows(rows, settings.negatives) if item_mode == "rows" else None
+    items = ItemRows(rows, settings.negatives) if config.item_mode == "rows" else None
     if layout == "chunks":
-        loader = train_loader(users, settings.bucket, seed=SEED, item_rows=items, prefetch=0)
+        recall = remember(users, rows, Split.TRAIN) if config.memory else None
+        loader = train_loader(
+            users, settings.bucket, seed=SEED, item_rows=items, recall=recall, prefetch=0
+        )
         return list(itertools.islice(loader, settings.batches))
     # A grid's batch holds fewer events, so more batches are needed to meet as many sessions.
     endless: Iterator[LaneBatch] = grid_batches(

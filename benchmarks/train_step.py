@@ -2,13 +2,14 @@
 
     python -m benchmarks.train_step --json=FILE [--models=hiertcn,hiergru_grid] [--item_mode=rows]
 
-Rows: hiertcn, hiergru, gru_user, tcn_user and sasrec on chunks of event streams; hiertcn_grid and
+Rows: hiertcn, hiergru, gru_user, tcn_user, sasrec, esasrec and hstu on chunks of event streams;
+hiertcn_memory, esasrec_memory and hstu_memory with all terms of memory; hiertcn_grid and
 hiergru_grid on a padded grid of 32 lanes x 10 sessions x 20 events; hiertcn_grid_tight on a grid
 with slots padded only to their longest session (`benchmarks.grid`). All models have as many
-parameters as hiertcn, not counting the item table, and train with sampled softmax against shared
-uniform negatives. Only real events count. The steps of all rows and a float32 matrix product run in
-turns, so that a slow moment of the machine affects all; figures are medians over the turns.
-docs/performance.md explains the figures.
+parameters as hiertcn, not counting the item table and the terms, and train with sampled softmax
+against shared uniform negatives. Only real events count. The steps of all rows and a float32 matrix
+product run in turns, so that a slow moment of the machine affects all; figures are medians over the
+turns. docs/performance.md explains the figures.
 """
 
 import importlib.metadata
@@ -21,7 +22,7 @@ from absl import flags
 from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, require_directory, write_report
 from benchmarks.matmul import MatmulPeak
-from benchmarks.step_rows import ROWS, SEED, Row, Settings, equal_config, model_name
+from benchmarks.step_rows import ROWS, SEED, Row, Settings, row_config
 from benchmarks.users import draw_users
 from data_pipelines.commands.command import run_command
 from hiertcn_jax.config import DType
@@ -137,7 +138,7 @@ def read_command() -> Command:
         values.seconds,
     )
     for name in settings.models:
-        equal_config(model_name(name), config)
+        row_config(name, config)
     return Command(settings, values.json)
 
 

@@ -10,14 +10,21 @@ def test_every_case_has_figures(tmp_path):
     command = [sys.executable, "-m", "benchmarks.accelerator", f"--json={report}"]
     command += ["--lanes=2", "--events=8", "--sessions=4", "--items=300", "--negatives=16"]
     command += ["--dim=8", "--users=20", "--batches=1", "--seconds=0", "--product_size=8"]
-    command += ["--models=hiertcn,gru_user"]
+    command += ["--models=hiertcn_memory,hstu"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     cases = json.loads(report.read_text())["cases"]
-    trained = [f"{m} {d}" for m in ("hiertcn", "gru_user") for d in ("float32", "bfloat16")]
-    assert list(cases) == ["matmul float32", "matmul bfloat16", "loader", "evaluation", *trained]
+    trained = [f"{m} {d}" for m in ("hiertcn_memory", "hstu") for d in ("float32", "bfloat16")]
+    assert list(cases) == [
+        "matmul float32",
+        "matmul bfloat16",
+        "loader",
+        "loader_memory",
+        "evaluation",
+        *trained,
+    ]
     assert not [case for case, figures in cases.items() if "error" in figures]
-    for case in (*trained, "loader", "evaluation"):
+    for case in (*trained, "loader", "loader_memory", "evaluation"):
         assert cases[case]["events_per_s"] > 0
         assert case in result.stdout
 

@@ -30,4 +30,6 @@ def test_the_report_names_machine_commit_and_cases(tmp_path):
     assert list(report) == ["machine", "commit", "cases"]
     assert report["machine"]["cores"] >= 1
     assert report["machine"]["note"] == "here"
-    assert set(report["cases"]) == {"lanes", "disk", "disk_rows", "evaluation"}
+    assert set(report["cases"]) == {
+        *("lanes", "disk", "disk_rows", "evaluation", "lanes_memory", "evaluation_memory")
+    }

@@ -64,6 +64,7 @@ def test_the_report_has_every_row_and_figure(report):
         ("sasrec", 0),
         ("esasrec", 0),
         ("hstu", 0),
+        ("hiertcn_memory", 4),
         ("hiertcn_grid", 10),
         ("hiergru_grid", 10 * 20),
         ("hiertcn_grid_tight", 10),
