@@ -1,9 +1,9 @@
-"""All commands by one name.
+"""Runs all commands under one name.
 
     hiertcn COMMAND [--flags]        python -m experiments COMMAND [--flags]
 
-does what `python -m experiments.COMMAND` does (`prepare`: `python -m data_pipelines.prepare`), from
-any folder.
+is the same as `python -m experiments.COMMAND` (for `prepare`: `python -m data_pipelines.prepare`),
+and works in any folder.
 """
 
 import runpy
@@ -31,7 +31,7 @@ _SAYS = {
 
 
 def usage() -> str:
-    """What `hiertcn --help` prints."""
+    """The text of `hiertcn --help`."""
     lines = [f"  {name:10} {text}" for name, text in _SAYS.items()]
     return "\n".join(
         [

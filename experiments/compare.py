@@ -1,17 +1,16 @@
-"""Trains or fits several models and scores them on the very same events.
+"""Trains or fits several models, scores them on the very same events, and compares them.
 
     python -m experiments.compare --data_dir=D --models=popularity,item_knn,hiertcn --seeds=0,1,2 \
         --workdir=W
 
-Neural models take all flags of experiments.train; --settings=A.json,B.json sets flags (of a neural
-model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as the best.json of
-experiments.sweep does, and defines variants, {"stan_causal": {"ranker": "stan", "causal": true}},
-which --models then takes by their names (experiments.comparison.entries).
+Neural models take all flags of experiments.train. --settings=A.json,B.json sets flags (of a neural
+model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as in the best.json
+of experiments.sweep. It also defines variants, {"stan_causal": {"ranker": "stan", "causal": true}},
+which --models then takes by name (experiments.comparison.entries).
 
-Writes W/compare.json, W/compare.md, W/compare.csv and W/compare_differences.csv; with --slices also
-W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png; with --audit also
-W/audit.json, see experiments.comparison.audit. Cells that are done are kept: started again, the
-command goes on.
+Writes W/compare.json, W/compare.md, W/compare.csv and W/compare_differences.csv. --slices adds
+W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. --audit adds
+W/audit.json, see experiments.comparison.audit. Finished cells are kept: the same command resumes.
 """
 
 import sys
@@ -70,29 +69,36 @@ class Settings(NamedTuple):
 
 
 def define_flags() -> None:
-    """The flags of this command: those of training, and its own."""
+    """Defines the flags of this command: those of training, and its own."""
     flags_lib.define_train_flags()
-    flags.DEFINE_list("models", ["popularity", "hiertcn"], "Names of models and rankers.")
-    flags.DEFINE_list("seeds", ["0"], "Seeds of the neural models, in place of --seed.")
-    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
+    flags.DEFINE_list(
+        "models", ["popularity", "hiertcn"], "Names of the models and rankers to compare."
+    )
+    flags.DEFINE_list("seeds", ["0"], "Seeds of the neural models; replaces --seed.")
+    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part to score.")
     flags.DEFINE_integer(
         "parameter_budget",
         0,
-        "Non-embedding parameters that each neural model's widths are fitted to; 0 leaves them.",
+        "Scale each neural model's widths to this number of parameters, not counting item "
+        "embeddings. 0: keep the widths.",
         lower_bound=0,
     )
     flags.DEFINE_list(
-        "settings", [], "JSON files of flags or arguments by model, and of variants of models."
+        "settings",
+        [],
+        "JSON files with flags or arguments for single models, and with variants of models.",
     )
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
-    flags.DEFINE_bool("audit", False, "Also check that no score moves with what it must not know.")
+    flags.DEFINE_bool(
+        "audit", False, "Also check that no score depends on data that the model must not know."
+    )
 
 
 def read_settings() -> Settings:
-    """The settings of the parsed flags.
+    """The settings that the parsed flags give.
 
     Raises:
-      ValueError: A model, a seed or a setting makes no sense, or plots cannot be made.
+      ValueError: A model, a seed or a setting is invalid, or plots cannot be made.
     """
     values = flags.FLAGS
     if not all(seed.isdecimal() for seed in values.seeds):
@@ -173,7 +179,7 @@ def main(settings: Settings) -> None:
 
 
 def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash: str) -> None:
-    """The comparison as JSON, CSV and Markdown, and on the terminal."""
+    """Writes the comparison as JSON, CSV and Markdown, and prints it."""
     rows, differences = summarize(cells), best_differences(cells)
     header = {
         "split": settings.split.name.lower(),
@@ -221,4 +227,4 @@ def _print(tables: list[TextTable], header: dict[str, Any]) -> None:
 if __name__ == "__main__":
     define_flags()
     errors = (DataError, CheckpointError, NonFiniteError, AuditError, OSError)
-    run_command(read_settings, main, errors, goes_on=True)
+    run_command(read_settings, main, errors, resumes=True)

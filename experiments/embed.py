@@ -2,10 +2,10 @@
 
     python -m experiments.embed --workdir=W --output=users.parquet
 
-One row a user: user_id, and embedding (float32 [d]): the prediction for the first event of a
-session that would start right after the user's last one. The items of the highest inner product
-with it, plus their bias, are what the model recommends then. The suffix says the format: .parquet,
-.csv (a column a dimension) or .jsonl. Devices share the work as in training.
+Each row has a user_id and an embedding (float32 [d]): the prediction for the first event of a
+session that starts right after the user's last one. The model recommends the items with the highest
+inner product with it, plus their bias. The suffix of --output decides the format: .parquet, .csv (a
+column per dimension) or .jsonl. Devices share the work as in training.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ from hiertcn_jax.saving.checkpoint import CheckpointError
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)
 
 _ROW_EVENTS = 16
-"""Events in a row, which holds one user's: what a user's last row has left of them is padding."""
+"""Events in a row. A row holds one user; padding fills up a user's last row."""
 
 
 class Settings(NamedTuple):
@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 def embed_users(restored: Restored, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Index of each user's history, int64 [users], and its embedding, float32 [users, d].
 
-    Of several processes each gets the users of all.
+    With several processes, each gets the users of all.
     """
     lanes, layout = restored.evaluation.lanes, restored.layout
     steps = make_state_steps(restored.model, layout)
@@ -96,10 +96,10 @@ def _next_session(batch: Batch) -> NextEvent:
 
 
 def define_flags() -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+    """Defines the flags of this command."""
+    flags.DEFINE_string("workdir", None, "Directory of the trained run.", required=True)
     flags.DEFINE_string("output", None, "File to write: .parquet, .csv or .jsonl.", required=True)
-    flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
+    flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
     define_place_flags()
     define_device_flags()
 
@@ -108,7 +108,7 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: The output is of no known format.
+      ValueError: The output has no known format.
     """
     values = flags.FLAGS
     output = table_path("output", values.output)
@@ -116,7 +116,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Restores, goes through all users, writes."""
+    """Restores the run, reads all users, and writes their embeddings."""
     with joined(settings.devices.cluster, MENDABLE):
         if processes.is_first():
             require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)

@@ -2,10 +2,10 @@
 
     python -m experiments.evaluate --workdir=W [--split=test] [--checkpoint=best]
 
-Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; with
---slices also W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. Where a
-setting is not the run's own (another --mask_seen, checkpoint or data), the files have it in their
-names: W/test.mask_user.json. Devices share the work as in training, whatever the run was trained
+Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; --slices
+adds W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. With settings
+that are not the run's own (another --mask_seen, checkpoint or data), names of files contain them:
+W/test.mask_user.json. Devices share the work as in training, whatever devices the run was trained
 on.
 """
 
@@ -58,16 +58,22 @@ class Settings(NamedTuple):
 
 
 def define_flags() -> None:
-    """The flags of this command."""
-    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
-    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part that is scored.")
-    flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
+    """Defines the flags of this command."""
+    flags.DEFINE_string("workdir", None, "Directory of the trained run.", required=True)
+    flags.DEFINE_enum("split", "test", ["test", "valid"], "The part to score.")
+    flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
     flags.DEFINE_string(
-        "ranks_out", None, "File for the rank of each scored event: .parquet, .csv or .jsonl."
+        "ranks_out",
+        None,
+        "File to write with the rank of each scored event: .parquet, .csv or .jsonl.",
     )
     define_place_flags()
     flags.DEFINE_enum(
-        "mask_seen", None, get_args(MaskSeen), "Items left out; default: as the run has it."
+        "mask_seen",
+        None,
+        get_args(MaskSeen),
+        "Seen items to leave out of the ranking: none, those of the session so far, or of the "
+        "user so far. Default: as in the run.",
     )
     define_device_flags()
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
@@ -77,7 +83,7 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: Plots are asked for, but cannot be made, or a file is of no known format.
+      ValueError: Plots are asked for but cannot be made, or a file has no known format.
     """
     values = flags.FLAGS
     if values.slices:
@@ -95,14 +101,14 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Restores, scores, prints, writes."""
+    """Restores the run, scores it, prints and writes the result."""
     with joined(settings.devices.cluster, MENDABLE):
         _evaluate(settings)
         processes.wait_for_all("done")
 
 
 def _check_outputs(settings: Settings) -> None:
-    """Refuses what cannot be written; a run that is read-only is scored, and its result printed."""
+    """Refuses unwritable outputs; but a read-only run is scored, and its result only printed."""
     require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
     if settings.ranks_out is not None:
         check_file("ranks_out", settings.ranks_out)
@@ -123,7 +129,7 @@ def _evaluate(settings: Settings) -> None:
     evaluation = score(restored, data, settings.split)
     if not processes.is_first():
         return
-    # First of all: whatever cannot be written, the work was not for nothing.
+    # Print before writing: if writing fails, the work is not lost.
     title = f"{settings.workdir}, checkpoint of step {restored.step}"
     print_results(title, settings.split, {restored.config.name: evaluation.metrics})
     if settings.ranks_out is not None:

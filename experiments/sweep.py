@@ -1,16 +1,16 @@
-"""Searches hyperparameters on valid.
+"""Searches hyperparameters; valid decides.
 
     python -m experiments.sweep --flagfile=F --data_dir=D --space=S.json --trials=20 --workdir=W
 
-All flags of experiments.train are what the trials share; S.json says which of them are drawn and
-from what (experiments.sweeping.space). Each trial is a training run in W/trials/NNNN. With
---ranker=stan the space is over that ranker's arguments instead. Trials are kept in --storage, by
-default W/sweep.db; started again, the command goes on. Any number of machines may run the same
-command against one PostgreSQL: --storage=postgresql://user@host/database.
+All trials share the flags of experiments.train; S.json says which of them are drawn, and from what
+(experiments.sweeping.space). Each trial is a training run in W/trials/NNNN. With --ranker=stan the
+space covers that ranker's arguments instead. --storage keeps the trials, by default W/sweep.db; the
+same command resumes a sweep. Any number of machines may run the same command with one PostgreSQL:
+--storage=postgresql://user@host/database.
 
-At the end: a leaderboard, the parameters' importance, W/leaderboard.json and .csv, W/best.flags for
-experiments.train and W/best.json for --settings of experiments.compare. --emit_flagfiles=DIR writes
-the trials as flagfiles for a cluster's scheduler, and runs nothing.
+At the end it writes a leaderboard with the parameters' importance, W/leaderboard.json and .csv,
+W/best.flags for experiments.train, and W/best.json for --settings of experiments.compare.
+--emit_flagfiles=DIR only writes the trials as flagfiles, for a cluster's scheduler.
 """
 
 import importlib.util
@@ -82,46 +82,55 @@ class Settings(NamedTuple):
 
 
 def define_flags() -> None:
-    """The flags of this command: those of training, and its own."""
+    """Defines the flags of this command: those of training, and its own."""
     flags_lib.define_train_flags()
     flags.DEFINE_string("space", None, "JSON file of the search space.", required=True)
-    flags.DEFINE_integer("trials", 20, "Trials in all, over all workers.", lower_bound=1)
-    flags.DEFINE_string("storage", None, "Database URL of the trials; default W/sweep.db (SQLite).")
-    flags.DEFINE_string("study", None, "Name of the sweep in its storage; default: the workdir's.")
-    flags.DEFINE_enum("sampler", "tpe", SAMPLERS, "How trials are drawn.")
+    flags.DEFINE_integer("trials", 20, "Trials in total, over all workers.", lower_bound=1)
+    flags.DEFINE_string(
+        "storage", None, "Database URL for the trials. Default: W/sweep.db (SQLite)."
+    )
+    flags.DEFINE_string(
+        "study", None, "Name of the sweep in --storage. Default: the workdir's name."
+    )
+    flags.DEFINE_enum(
+        "sampler", "tpe", SAMPLERS, "How to draw trials: tpe learns from results, random does not."
+    )
     flags.DEFINE_enum(
         "pruner",
         "median",
         PRUNERS,
-        "median stops a trial whose best validation so far is below the median of the others at "
-        "that validation; leave --epochs out of the space, or it compares unlike with unlike.",
+        "Whether to stop trials early. median: a trial whose best validation so far is below the "
+        "others' median at that validation; then keep --epochs out of the space.",
     )
     flags.DEFINE_integer(
-        "retries", 2, "How often a trial is tried again that failed or was killed.", lower_bound=0
+        "retries", 2, "How often to retry a trial that failed or was killed.", lower_bound=0
     )
     flags.DEFINE_integer(
         "heartbeat_seconds",
         60,
-        "A trial whose worker is silent for twice as long is taken over.",
+        "Another worker takes over a trial if its worker was silent for twice as many seconds.",
         lower_bound=1,
     )
-    flags.DEFINE_enum("ranker", None, sorted(RANKERS), "Tune this ranker instead of --model.")
+    flags.DEFINE_enum(
+        "ranker", None, sorted(RANKERS), "Tune the arguments of this ranker instead of --model."
+    )
     flags.DEFINE_integer(
         "parameter_budget",
         0,
-        "Non-embedding parameters that each trial's widths are fitted to; 0 leaves them.",
+        "Scale each trial's widths to this number of parameters, not counting item embeddings. "
+        "0: keep the widths.",
         lower_bound=0,
     )
     flags.DEFINE_string(
-        "emit_flagfiles", None, "Write the trials as flagfiles here, and run nothing."
+        "emit_flagfiles", None, "Only write the trials as flagfiles into this directory."
     )
 
 
 def read_settings() -> Settings:
-    """The settings of the parsed flags.
+    """The settings that the parsed flags give.
 
     Raises:
-      ValueError: A value makes no sense, or two do not go together.
+      ValueError: A value is invalid, or two contradict each other.
     """
     values = flags.FLAGS
     workdir = Path(values.workdir)
@@ -186,7 +195,7 @@ def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:
     """The configs of a trial.
 
     Raises:
-      ValueError: What was drawn does not go together, or cannot be fitted to the budget.
+      ValueError: Drawn values contradict each other, or cannot be fitted to the budget.
     """
     run = settings.run.override(drawn)
     if settings.parameter_budget:
@@ -205,7 +214,7 @@ def trial_lines(settings: Settings, run: RunConfig, workdir: Path) -> list[str]:
 
 
 def main(settings: Settings) -> None:
-    """Runs this worker's share of the trials, then shows what all of them gave.
+    """Runs this worker's share of the trials, then shows the results of all.
 
     Raises:
       StudyError: The storage cannot be used, or every trial failed.
@@ -265,7 +274,7 @@ def _run(
 
     Raises:
       TrialError: It has none.
-      optuna.TrialPruned: It was not worth going on.
+      optuna.TrialPruned: It was stopped as hopeless.
     """
     if settings.ranker is not None:
         mask_seen = settings.run.evaluation.mask_seen
@@ -289,7 +298,7 @@ def _run(
 def _emit(settings: Settings, directory: Path) -> None:
     """Writes the trials that --sampler=random will draw, one flagfile each.
 
-    Draws that do not go together are left out and named: a sweep that runs records them as failed.
+    Leaves out and names draws that contradict each other; a sweep records them as failed.
 
     Raises:
       StudyError: All of them are left out; nothing is written then.
@@ -309,7 +318,7 @@ def _emit(settings: Settings, directory: Path) -> None:
     if not texts:
         raise StudyError(
             f"flag --emit_flagfiles={directory}: no trial is left; "
-            "change the space, or the flags that its values do not go with"
+            "change the space, or the flags that its values contradict"
         )
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(settings.study.trials):
@@ -346,7 +355,7 @@ def _conclude(settings: Settings, data: Data, study: optuna.Study) -> None:
 
 
 def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:
-    """W/best.json and, of a training run, W/best.flags."""
+    """Writes W/best.json and, for a training run, W/best.flags."""
     if settings.ranker is not None:
         write_json(settings.workdir / "best.json", {settings.ranker: drawn})
         return
@@ -358,4 +367,4 @@ def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, StudyError, OSError), goes_on=True)
+    run_command(read_settings, main, (DataError, StudyError, OSError), resumes=True)

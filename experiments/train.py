@@ -2,9 +2,9 @@
 
     python -m experiments.train --flagfile=F --data_dir=D --workdir=W
 
-W gets flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboard/, valid.json and
-test.json. The same command goes on where a killed run stopped. With --coordinator_address it is
-one of several processes that train together.
+Writes to W: flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboard/,
+valid.json and test.json. The same command resumes a run that was killed or stopped. With
+--coordinator_address it is one of several processes that train together.
 """
 
 import sys
@@ -70,7 +70,7 @@ def read_settings() -> Settings:
 
 
 def main(settings: Settings) -> None:
-    """Prepares synthetic data if asked to, trains, evaluates, prints the tables."""
+    """Prepares synthetic data if asked to, trains, evaluates, and prints the tables."""
     with joined(settings.cluster, MENDABLE):
         _prepare(settings)
         data = with_embeddings(open_data(settings.data_dir), settings.run.train)
@@ -110,7 +110,7 @@ def _evaluate(settings: Settings, data: Data) -> None:
     restored = restore_run(
         settings.workdir, "best", config.data_parallelism, config.model_parallelism
     )
-    # The flags may have been changed since the checkpoint; popularity is scored by them too.
+    # Evaluation flags may have changed since the checkpoint; popularity is scored by them too.
     restored = restored._replace(evaluation=settings.run.evaluation)
     valid = score(restored, data, Split.VALID)
     if processes.is_first():
@@ -132,4 +132,4 @@ def _evaluate(settings: Settings, data: Data) -> None:
 if __name__ == "__main__":
     flags_lib.define_train_flags()
     define_cluster_flags()
-    run_command(read_settings, main, MENDABLE, goes_on=True)
+    run_command(read_settings, main, MENDABLE, resumes=True)

@@ -90,7 +90,7 @@ def run_command(
     main: Callable[[Config], None],
     mendable: tuple[type[Exception], ...],
     *,
-    goes_on: bool = False,
+    resumes: bool = False,
 ) -> NoReturn:
     """Parses the command line, runs `main`, and exits.
 
@@ -99,7 +99,7 @@ def run_command(
         ValueError if they make no sense.
       main: The command.
       mendable: Errors of `main` whose cause the user can fix.
-      goes_on: Whether the same command line resumes stopped work; then the last line says so.
+      resumes: Whether the same command line resumes stopped work; then the last line says so.
     """
     configs: list[Config] = []
 
@@ -129,7 +129,7 @@ def run_command(
             main(configs[0])
         except (Exception, StoppedError, KeyboardInterrupt) as error:
             stopped = _stop_or_fail(error, mendable)
-            again = f"; go on with: {shlex.join(sys.orig_argv)}" if goes_on else ""
+            again = f"; resume with: {shlex.join(sys.orig_argv)}" if resumes else ""
             print(f"{stopped.line}{again}", file=sys.stderr)
             end.code = 128 + stopped.signal_number
             sys.exit(end.code)

@@ -54,7 +54,10 @@ _MEANT = {
 
 
 def help_text(values: flags.FlagValues = flags.FLAGS) -> str:
-    """The description of the command, and all its own flags by topic."""
+    """The description of the command, and all its own flags by topic.
+
+    A topic is the flags of one module; its `HELP_TOPIC` is the title.
+    """
     lines = [inspect.cleandoc(sys.modules["__main__"].__doc__ or ""), ""]
     for topic, own in _topics(values):
         lines += [f"{topic}:", ""]
@@ -64,7 +67,7 @@ def help_text(values: flags.FlagValues = flags.FLAGS) -> str:
     lines += [
         "Every command takes:",
         "",
-        "  --flagfile=FILE  Reads flags from a file, one a line.",
+        "  --flagfile=FILE  Reads flags from a file, one per line.",
         "  --preset=NAME    Reads a flagfile that comes with the program, such as globo.",
         "  --version        Prints the version.",
     ]
@@ -85,8 +88,8 @@ def _topics(values: flags.FlagValues) -> Iterator[tuple[str, Sequence[flags.Flag
     main = sys.argv[0]
     names = [name for name in by_module if name == main or name.startswith(_OURS)]
     for name in sorted(names, key=lambda name: (name != main, list(by_module).index(name))):
-        title = "this command" if name == main else name.rpartition(".")[2].replace("_", " ")
-        yield title, by_module[name]
+        title = getattr(sys.modules.get(name), "HELP_TOPIC", name.rpartition(".")[2])
+        yield "this command" if name == main else title, by_module[name]
 
 
 def _flag_lines(flag: flags.Flag) -> list[str]:
@@ -94,9 +97,9 @@ def _flag_lines(flag: flags.Flag) -> list[str]:
     shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
     known = [] if shown is None or shown == "" else [f"default {shown}"]
     if isinstance(flag, flags.EnumFlag):
-        choices = "|".join(flag.parser.enum_values)
-        text = text.removeprefix(f"<{choices}>: ")
-        known.insert(0, choices)
+        choices = flag.parser.enum_values
+        text = text.removeprefix(f"<{'|'.join(choices)}>: ")
+        known.insert(0, f"one of {', '.join(choices)}")
     text = " ".join([*text.split(), *([f"({'; '.join(known)})"] if known else [])])
     indent = " " * 6
     return [

@@ -1,4 +1,4 @@
-"""Flags from settings, and settings from flags.
+"""Makes flags from settings, and settings from flags.
 
 Imports: data_pipelines.commands, data_pipelines.synthetic, hiertcn_jax.learning,
 hiertcn_jax.models, hiertcn_jax.settings, judging, processes, runs.

@@ -1,7 +1,7 @@
-"""Which flags one model of a comparison, or one trial of a sweep, may have otherwise than the rest.
+"""Decides which flags a single model of a comparison, or a single trial of a sweep, may change.
 
-What decides which events are scored and how, what may be fitted on and where the work is done has
-to be equal, or figures that stand side by side say nothing of the models.
+Flags that decide which events are scored and how, what may be fitted on, and where the work runs
+must be equal for all. Otherwise figures side by side would not compare the models.
 """
 
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from hiertcn_jax.settings import fields_of
 
 SHARED_FLAGS = frozenset(
     {
-        # What stands in a row.
+        # The identity of a row of the table.
         "model",
         "seed",
         "parameter_budget",
-        # What is fitted on, and which checkpoint is taken.
+        # The fitted part, and the checkpoint to use.
         "fit_on",
         "monitor",
         "eval_every_epochs",
-        # What is scored, and how.
+        # The scored part, and how it is scored.
         "split",
         *(field.flag for field in fields_of(EvalConfig)),
-        # Where things lie.
+        # Locations.
         "data_dir",
         "workdir",
         "synthetic",
@@ -35,20 +35,20 @@ SHARED_FLAGS = frozenset(
         "model_parallelism",
     }
 )
-"""Flags that are equal for all models of a comparison and for all trials of a sweep."""
+"""Flags that must be equal for all models of a comparison and all trials of a sweep."""
 
 
 def override_own(run: RunConfig, values: Mapping[str, Any], **row: Any) -> RunConfig:
     """The run with the flags of one model or trial, see `RunConfig.override`.
 
     Args:
-      run: What all have.
+      run: The settings that all share.
       values: The flags of this one.
-      **row: What stands in a row, such as its model: set at once with the flags, as one may need
-        the other.
+      **row: Identity of the row, such as its model; set together with the flags, because one may
+        need the other.
 
     Raises:
-      ValueError: One is of SHARED_FLAGS, there is no such flag, or a value cannot be used.
+      ValueError: A flag is one of SHARED_FLAGS or does not exist, or a value cannot be used.
     """
     for name, value in values.items():
         if name in SHARED_FLAGS:

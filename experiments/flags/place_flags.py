@@ -1,4 +1,4 @@
-"""The flags that say where a run is used: its data, its devices, its processes."""
+"""Flags that say where a run is used: its data, its devices, its processes."""
 
 from typing import NamedTuple
 
@@ -18,9 +18,9 @@ class DataPlace(NamedTuple):
     """Where the data of a trained run is now.
 
     Attributes:
-      data_dir: The prepared directory; None: where it was.
-      item_embeddings: File of given embeddings; None: that of the run, which has not changed.
-      item_embedding_ids: The ids of its rows; None: those of the run.
+      data_dir: The prepared directory; None: the same as in training.
+      item_embeddings: File of given embeddings; None: the run's file, which must be unchanged.
+      item_embedding_ids: The ids of its rows; None: the run's.
     """
 
     data_dir: str | None = None
@@ -29,19 +29,26 @@ class DataPlace(NamedTuple):
 
 
 def define_place_flags() -> None:
-    """The flags of `DataPlace`."""
-    flags.DEFINE_string("data_dir", None, "Where the run's data is now; default: where it was.")
+    """Defines the flags of `DataPlace`."""
+    flags.DEFINE_string(
+        "data_dir", None, "Prepared directory, if it is not where the run was trained on it."
+    )
     flags.DEFINE_string(
         "item_embeddings",
         None,
-        "Given embeddings to use instead of the run's: they may have more items, and with them "
+        "File of given embeddings to use instead of the run's. It may have more items; with it "
         "--data_dir may hold other data.",
     )
-    flags.DEFINE_string("item_embedding_ids", None, "The ids of their rows; default: the run's.")
+    flags.DEFINE_string(
+        "item_embedding_ids",
+        None,
+        "Ids of the rows of --item_embeddings: .txt, one per line, or .parquet with a column "
+        "item_id. Default: the run's.",
+    )
 
 
 def read_place() -> DataPlace:
-    """What the parsed flags of `DataPlace` say.
+    """The `DataPlace` that the parsed flags give.
 
     Raises:
       ValueError: There are ids without embeddings.
@@ -54,12 +61,12 @@ def read_place() -> DataPlace:
 
 
 class Devices(NamedTuple):
-    """What a trained run is used on.
+    """The devices on which to use a trained run.
 
     Attributes:
       data_parallelism: Devices that share the lanes, over all processes.
       model_parallelism: Devices that share the item table, for each of these.
-      cluster: Where the processes meet; None: there is one.
+      cluster: Where the processes meet; None: there is only one.
     """
 
     data_parallelism: int = 1
@@ -68,12 +75,12 @@ class Devices(NamedTuple):
 
     @property
     def parallelism(self) -> tuple[int, int]:
-        """The devices on `data` and on `model`."""
+        """The numbers of devices on `data` and on `model`."""
         return self.data_parallelism, self.model_parallelism
 
 
 def define_device_flags() -> None:
-    """The flags of `Devices`, those of training under the same names."""
+    """Defines the flags of `Devices`, with the same names as in training."""
     for name, shared in (
         (
             "data_parallelism",
@@ -87,7 +94,7 @@ def define_device_flags() -> None:
 
 
 def read_devices() -> Devices:
-    """What the parsed flags of `Devices` say.
+    """The `Devices` that the parsed flags give.
 
     Raises:
       flags.IllegalFlagValueError: They do not say where processes meet.
@@ -96,19 +103,23 @@ def read_devices() -> Devices:
 
 
 def define_cluster_flags() -> None:
-    """The flags of a command that runs as several processes."""
+    """Defines the flags of a command that can run as several processes."""
     flags.DEFINE_string(
         "coordinator_address",
         None,
-        "Run as one of several processes, which meet at this host:port of the first of them. "
-        f"{_AUTO}: as the cluster's environment says (Cloud TPU, Slurm, Open MPI).",
+        "Run as one of several processes. host:port of the first process, where all meet. "
+        f"{_AUTO}: from the cluster's environment (Cloud TPU, Slurm, Open MPI).",
     )
-    flags.DEFINE_integer("num_processes", None, "How many they are.", lower_bound=1)
-    flags.DEFINE_integer("process_id", None, "Which one this is, from 0 on.", lower_bound=0)
+    flags.DEFINE_integer(
+        "num_processes", None, "Number of processes that run together.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Number of this process among --num_processes, from 0.", lower_bound=0
+    )
 
 
 def read_cluster() -> Cluster | None:
-    """Where the processes of this run meet; None for a run of one.
+    """Where the processes of this run meet; None for a single process.
 
     Raises:
       flags.IllegalFlagValueError: The flags do not say it.

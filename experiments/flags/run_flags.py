@@ -1,4 +1,4 @@
-"""The flags of the runners, made from the fields of the frozen configs."""
+"""Flags of the commands that train, made from the fields of the frozen configs."""
 
 import dataclasses
 import re
@@ -46,7 +46,7 @@ _SETTINGS = frozenset(
 def define_config_flags() -> None:
     """Defines a flag for every setting of a run, of whichever model."""
     for field in fields_of_models():
-        # Which models there are is known where all of them are.
+        # Only here are all models known.
         choices = tuple(MODELS) if field.name == "name" else field.choices
         default = "hiertcn" if field.name == "name" else field.default
         define_flags([dataclasses.replace(field, choices=choices, default=default)])
@@ -58,7 +58,7 @@ def read_run_config() -> RunConfig:
     """All settings of a training run.
 
     Raises:
-      flags.IllegalFlagValueError: A value is out of range, or two do not go together.
+      flags.IllegalFlagValueError: A value is out of range, or two contradict each other.
     """
     kind = MODELS[FLAGS.model].config
     own = {field.name for field in fields_of(kind)}
@@ -82,14 +82,14 @@ def read_run_config() -> RunConfig:
 
 
 def require_own_flags(run: RunConfig, arguments: Sequence[str]) -> None:
-    """Checks that what is typed is meant for the run's model.
+    """Checks that the flags on the command line apply to the run's model.
 
-    Files of flags serve several models, and comparisons give all of theirs the same flags: there
-    each model takes what it has.
+    Flagfiles serve several models, and comparisons give all models the same flags; there each model
+    takes those that it has.
 
     Args:
       run: The run.
-      arguments: The command line, flagfiles by their names.
+      arguments: The command line, with flagfiles by name.
 
     Raises:
       flags.IllegalFlagValueError: A setting that the model does not have is changed.
@@ -104,19 +104,19 @@ def require_own_flags(run: RunConfig, arguments: Sequence[str]) -> None:
 
 
 def read_synthetic(arguments: Sequence[str]) -> Variant | None:
-    """The synthetic log to make, where --data_dir does not exist yet.
+    """The synthetic log to make if --data_dir does not exist yet.
 
-    Flagfiles may name one too. That makes it in the quickstart's own directory alone: in another
-    one a mistyped --data_dir would train on a log that nobody asked for.
+    Flagfiles may name one too, but only for the quickstart's own directory. Elsewhere a mistyped
+    --data_dir would train on a log that nobody asked for.
 
     Args:
-      arguments: The command line, flagfiles by their names.
+      arguments: The command line, with flagfiles by name.
 
     Returns:
-      Its variant; None: nothing is to be made.
+      Its variant; None: do not make one.
 
     Raises:
-      flags.IllegalFlagValueError: There is no such directory, and nobody asks for a log there.
+      flags.IllegalFlagValueError: There is no such directory, and no log was asked for.
     """
     variant, directory = FLAGS.synthetic, Path(FLAGS.data_dir)
     if variant is None or directory.exists():
@@ -135,39 +135,40 @@ def _typed(arguments: Sequence[str]) -> set[str]:
 
 
 def define_train_flags() -> None:
-    """The flags of `experiments.train`."""
+    """Defines the flags of `experiments.train`."""
     define_config_flags()
-    flags.DEFINE_string("data_dir", None, "Directory that data_pipelines.prepare made.")
-    flags.DEFINE_string("workdir", None, "Directory of the run; a run that is there goes on.")
+    flags.DEFINE_string("data_dir", None, "Prepared directory, from data_pipelines.prepare.")
+    flags.DEFINE_string(
+        "workdir", None, "Directory of the run. If it already holds a run, the run resumes."
+    )
     flags.DEFINE_enum(
         "synthetic",
         None,
         ["planted", "control"],
-        "Where --data_dir does not exist yet, make this synthetic log there first. In a flagfile "
-        f"this holds for {QUICKSTART_DATA} alone.",
+        "If --data_dir does not exist yet, make this synthetic log there first. In a flagfile "
+        f"this applies only to {QUICKSTART_DATA}.",
     )
     flags.DEFINE_bool(
         _ALLOW_OLDER,
         False,
-        "Where the newest checkpoint is damaged, move it aside and go on from the one before.",
+        "If the newest checkpoint is damaged, move it aside and resume from the one before it.",
     )
     flags.mark_flags_as_required(["data_dir", "workdir"])
 
 
 def save_flags(path: Path, run: RunConfig | None = None) -> None:
-    """Writes the flags of a runner as a flagfile, with which the run can be repeated.
+    """Writes the flags of a command as a flagfile that repeats the run.
 
-    Leave to use an older checkpoint is given for one start, and not written; nor is where processes
-    meet.
+    Leaves out --allow_older_checkpoint, which is for one start, and the flags of processes.
 
     Args:
       path: The file.
-      run: The settings of the one run that there is; None: those of the flags, for all models.
+      run: The settings of the run, if there is only one; None: those of the flags, for all models.
     """
     own = [
         flag
         for module, module_flags in FLAGS.flags_by_module_dict().items()
-        # Flags of the command itself are those of its file, under which absl has what is run.
+        # absl lists a command's own flags under the path of its file.
         if module.startswith(("experiments", "hiertcn_jax")) or module == sys.argv[0]
         for flag in module_flags
         if flag.value is not None and flag.name not in (_ALLOW_OLDER, *CLUSTER_FLAGS)
@@ -179,5 +180,5 @@ def save_flags(path: Path, run: RunConfig | None = None) -> None:
 
 
 def run_lines(run: RunConfig) -> list[str]:
-    """A flagfile's lines that say all settings of a run."""
+    """Lines of a flagfile with all settings of a run."""
     return [line for config in run.configs for line in flag_lines(config)]

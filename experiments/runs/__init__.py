@@ -1,4 +1,4 @@
-"""One training run: data, settings, loop, journal, checkpoints, results.
+"""A single training run: data, settings, loop, journal, checkpoints, results.
 
 Imports: data_pipelines.commands, data_pipelines.config, data_pipelines.embeddings,
 data_pipelines.errors, data_pipelines.histories, data_pipelines.lanes, data_pipelines.prepare,

@@ -1,4 +1,4 @@
-"""What a training run is made of."""
+"""Builds the parts of a training run: loader, model, optimizer, step."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Parts(NamedTuple):
     """The parts of a training run.
 
     Attributes:
-      loader: Batches without end, this process's lanes of them.
+      loader: Endless batches, this process's lanes of them.
       model: The model.
       optimizer: Its optimizer.
       step: The jitted training step.
@@ -36,7 +36,7 @@ class Parts(NamedTuple):
 
 
 def assemble(run: ResolvedRun) -> Parts:
-    """All parts."""
+    """Builds all parts."""
     config, data, plan = run.config, run.data, run.plan
     recall = recall_of(data, config.model, config.train.fit_on)
     loader = run_loader(

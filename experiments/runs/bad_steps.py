@@ -1,4 +1,4 @@
-"""Steps with a loss or gradient that is not finite: too many, and what is known of the last."""
+"""Handles steps whose loss or gradient is not finite: stops a run after too many."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from experiments.runs.data import Data
 from hiertcn_jax.learning.train_step import StepMetrics
 
 _NAMED_USERS = 20
-"""Users that the message names; the others are counted."""
+"""How many users the message names; the others are counted."""
 
 
 class NonFiniteError(ValueError):
-    """The run does not go on, since its steps were skipped; the message is one line."""
+    """The run stops, because too many steps were skipped; the message is one line."""
 
 
 class BadStepsError(Exception):
@@ -23,10 +23,10 @@ class BadStepsError(Exception):
 
     Args:
       step: The last of them.
-      in_row: How many they were; more than `most` where a start asked for less than the one before.
+      in_row: How many; more than `most` if this start set a lower limit than the previous one.
       most: `max_bad_steps`.
       metrics: Metrics of the last.
-      user_bs: The users of its batch, as in `BatchInfo`; of several processes, this one's.
+      user_bs: The users of its batch, as in `BatchInfo`; with several processes, this one's.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class BadStepsError(Exception):
         self.metrics, self.user_bs = metrics, user_bs
 
     def explain(self, data: Data, params: Any) -> NonFiniteError:
-        """What there is to say about it.
+        """Builds the error message.
 
         Args:
-          data: Of the batch.
-          params: The parameters, which the skipped steps did not move.
+          data: The data of the batch.
+          params: The parameters, which the skipped steps did not change.
         """
         metrics = self.metrics
         loss = float(metrics["loss_sum"]) / max(float(metrics["weight"]), 1e-6)
@@ -61,14 +61,14 @@ class BadStepsError(Exception):
 
 @jax.jit
 def _scaled_norm(tree: Any) -> tuple[jax.Array, jax.Array]:
-    """The largest absolute value, and the L2 norm of all in units of it."""
+    """The largest absolute value, and the L2 norm of all values divided by it."""
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]))
     unit = jnp.where(largest > 0, largest, 1)
     return largest, optax.tree.norm(jax.tree.map(lambda leaf: leaf / unit, tree))
 
 
 def finite_norm(tree: Any) -> float:
-    """The L2 norm over all arrays; no square overflows, so it is finite where they are.
+    """The L2 norm over all arrays. No square overflows, so it is finite if the values are.
 
     Args:
       tree: Arrays of floats.

@@ -1,13 +1,13 @@
-"""Which code made a result."""
+"""The commit of the code that made a result."""
 
 import subprocess
 from pathlib import Path
 
 
 def current_commit() -> str | None:
-    """The commit of this checkout, "-dirty" behind it if tracked files differ.
+    """The commit of this checkout, with "-dirty" appended if tracked files differ.
 
-    None where it is not known: this is no git checkout, or there is no git.
+    None if it is unknown: this is no git checkout, or there is no git.
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

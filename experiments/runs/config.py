@@ -1,4 +1,4 @@
-"""How a training run is run, and all settings of one."""
+"""All settings of a training run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,29 +16,29 @@ from hiertcn_jax.settings import Settings, fields_of, setting
 
 FitOn = Literal["train", "train_valid"]
 OrAuto = int | Literal["auto"]
-"""A number, or that of `experiments.runs.fitted_sizes`, from the log's counts."""
+"""A number, or `auto`: `experiments.runs.fitted_sizes` computes it from the log's counts."""
 MONITOR_GROUPS = ("all", "first", "next")
 MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Settings):
-    """How a training run is run."""
+    """Settings of the training itself."""
 
     epochs: OrAuto = setting(
         "auto",
-        "Passes over the training events. auto: 10, or more on a small log, and training stops "
-        "early (patience).",
+        "Passes over the training events. auto: 10, or more on a small log, with early stopping "
+        "(--patience).",
         at_least=1,
     )
     steps: int = setting(
         0,
-        "Optimizer steps; 0 leaves it to epochs, otherwise it overrides them.",
+        "Optimizer steps. Overrides --epochs; 0: --epochs decides.",
         at_least=0,
     )
     lanes: OrAuto = setting(
         "auto",
-        "Lanes of a training batch: users that it reads side by side. auto: so many that an epoch "
+        "Lanes of a training batch, each reading one user at a time. auto: so many that an epoch "
         "has enough steps.",
         at_least=1,
     )
@@ -55,54 +55,56 @@ class TrainConfig(Settings):
     )
     data_parallelism: int = setting(
         1,
-        "Devices that share the lanes, over all processes; it divides them. 1 of several "
-        "processes: all of their devices do.",
+        "Devices that share the lanes, over all processes; must divide --lanes. With several "
+        "processes, 1 means all of their devices.",
         at_least=1,
     )
     model_parallelism: int = setting(
         1,
-        "Devices that share the rows of the item table, for each of these.",
+        "Devices that share the rows of the item table, for each device of --data_parallelism.",
         at_least=1,
     )
-    seed: int = setting(0, "One seed for parameters, order, dropout and negatives.", at_least=0)
-    fit_on: FitOn = setting("train", "What is learned from; train_valid is for final tables.")
+    seed: int = setting(0, "Seed of parameters, order of users, dropout and negatives.", at_least=0)
+    fit_on: FitOn = setting(
+        "train", "Parts to train on. train_valid has no validation, and is for final tables."
+    )
     monitor: str = setting(
         "all/mrr",
-        "Validation metric that picks the best checkpoint, as group/metric.",
+        "Validation metric that selects the best checkpoint, as group/metric.",
     )
     patience: OrAuto = setting(
         "auto",
-        "Evaluations without a better monitor before the run stops; 0 never stops early. auto: 0 "
-        "where epochs or steps are given.",
+        "Validations without improvement of --monitor before training stops. 0: never stop early. "
+        "auto: 0 if --epochs or --steps is given.",
         at_least=0,
     )
     eval_every_epochs: float = setting(1.0, "Epochs between validations.", above=0)
     checkpoint_every_steps: int = setting(
         0,
-        "Steps between checkpoints besides those at validations; 0 for none.",
+        "Steps between checkpoints, besides those at validations. 0: only at validations.",
         at_least=0,
     )
     log_every_steps: int = setting(20, "Steps between lines of metrics.jsonl.", at_least=1)
     item_embeddings: str = setting(
         "",
-        "File of given item embeddings (.npy, float16 or float32, a row an item), which are then "
-        "read from there and not learned; empty: they are learned.",
+        "File of item embeddings (.npy, float16 or float32, one row per item), which are then used "
+        "as they are and not learned. Empty: they are learned.",
     )
     item_embedding_ids: str = setting(
         "",
-        "Which item each of its rows is of: .txt, one id a line, or .parquet with a column "
-        "item_id.",
+        "The item of each row of --item_embeddings: .txt with one id per line, or .parquet with a "
+        "column item_id.",
     )
     embedding_cache_mb: int = setting(
         1024,
-        "MiB of memory for the rows of the most frequent items; the others are read from the file"
-        " each time.",
+        "MiB of memory for the rows of --item_embeddings of the most frequent items. Other rows "
+        "are read from the file each time.",
         at_least=0,
     )
     max_bad_steps: int = setting(
         10,
-        "Steps in a row with a loss or gradient that is not finite before the run stops, as soon "
-        "as its metrics are read. Each of them is skipped.",
+        "Stop after this many steps in a row whose loss or gradient is not finite. Such steps are "
+        "skipped. The run stops when it next reads metrics from the device.",
         at_least=1,
     )
 
@@ -149,10 +151,10 @@ class RunConfig(NamedTuple):
     """The settings of one training run.
 
     Attributes:
-      model: Of its model.
-      loss: What is minimised.
-      optimizer: How.
-      train: How it is run.
+      model: The model's settings.
+      loss: The loss and its negatives.
+      optimizer: The optimizer's settings.
+      train: The training's settings.
       evaluation: How it is scored.
       others: Settings that its model does not have, by name: a comparison gives all of its models
         the same flags, and each takes those that it has.
@@ -184,14 +186,14 @@ class RunConfig(NamedTuple):
         return self._replace(model=model, others=others)
 
     def override(self, values: Mapping[str, Any]) -> "RunConfig":
-        """The run with some settings otherwise.
+        """The run with some settings changed.
 
         Args:
-          values: By flag; values as JSON has them, or as typed on a command line.
+          values: By flag; values as in JSON, or as typed on a command line.
 
         Raises:
           ValueError: There is no such flag, the model has no such setting, a value is out of range,
-            or two do not go together.
+            or two contradict each other.
         """
         left = dict(values)
         run = self.with_model(left.pop("model")) if "model" in left else self
@@ -210,7 +212,7 @@ class RunConfig(NamedTuple):
         return run
 
     def require_together(self) -> None:
-        """Raises a ValueError where settings do not go together, whatever the catalogue."""
+        """Raises a ValueError if settings contradict each other, for any catalogue."""
         self.model.require_complete()
         given, shards = bool(self.train.item_embeddings), self.train.data_parallelism
         choose_item_mode(self.model, self.loss, rows=0, given=given)
@@ -221,7 +223,7 @@ class RunConfig(NamedTuple):
 
 
 def absent_setting(name: str, model: str) -> str:
-    """What there is to say of a setting that a model does not have."""
+    """The error message for a setting that a model does not have."""
     models = models_with(name)
     if not models:
         return "there is no such flag"

@@ -1,7 +1,7 @@
-"""Curves for TensorBoard, written in the caller's thread.
+"""Writes curves for TensorBoard in the caller's thread.
 
-tensorboardX's SummaryWriter hands events to a thread through a queue of ten. Where that thread
-ends, on a full disk say, the queue fills up and the run waits for ever. Here the caller gets the
+tensorboardX's SummaryWriter passes events to a thread through a queue of ten. If that thread ends,
+for example on a full disk, the queue fills up and the run waits forever. Here the caller gets the
 OSError.
 """
 
@@ -13,38 +13,38 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 _FLUSH_SECONDS = 30.0
-"""What a curve may lag behind."""
+"""Seconds that a curve may lag."""
 
 
 class Curves:
-    """One event file; each start of a run makes one of its own.
+    """One event file; each start of a run makes its own.
 
     Args:
-      directory: Of all the run's event files; made where it is missing.
-      step: The step that the run starts from: what stands behind it in other files is not shown.
+      directory: Holds all the run's event files; created if it is missing.
+      step: The step from which the run starts; later points in other files are not shown.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
         directory.mkdir(exist_ok=True)
-        # Names carry the second, and a run may be started twice in one.
+        # File names contain the second, and a run may be started twice within one.
         self._writer = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
         start = SessionLog(status=SessionLog.START)
         self._write(Event(step=step + 1, session_log=start))
         self._flushed = 0.0
 
     def add(self, name: str, value: float, step: int) -> None:
-        """One point of the curve `name`."""
+        """Adds a point to the curve `name`."""
         self._write(Event(step=step, summary=scalar(name, value)))
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Everything so far is on the disk."""
+        """Writes everything so far to disk."""
         self._writer.flush()
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """The end."""
+        """Writes the rest, and closes the file."""
         self._writer.close()
 
     def _write(self, event: Event) -> None:

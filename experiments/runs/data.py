@@ -1,4 +1,4 @@
-"""A prepared directory, opened."""
+"""Opens a prepared directory."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 
 
 class Data(NamedTuple):
-    """What `data_pipelines.prepare` made.
+    """The output of `data_pipelines.prepare`.
 
     Attributes:
-      directory: Where it lies.
-      histories: One history a user.
+      directory: Its path.
+      histories: One history per user.
       vocabulary: The catalogue.
       manifest: See `data_pipelines.histories.manifest.load_manifest`.
       embeddings: Given embeddings of the catalogue; None: they are learned.
@@ -41,7 +41,7 @@ class Data(NamedTuple):
 
     @property
     def content_hash(self) -> str:
-        """Same content, same hash."""
+        """The same for the same content."""
         return self.manifest["content_hash"]
 
     def user_ids(self, user_n: np.ndarray) -> list[str]:
@@ -51,10 +51,10 @@ class Data(NamedTuple):
         return [ids[place] for place in inverse_n]
 
     def logged_user_ids(self, user_n: np.ndarray) -> pl.Series:
-        """The ids of users by the index of their history, in the type that the raw log has.
+        """The ids of users by the index of their history, in the type of the raw log.
 
         Raises:
-          DataError: One is not of the type that the manifest says.
+          DataError: An id does not have the type in the manifest.
         """
         id_type = self.manifest.get("ids", {"user": "string"})["user"]
         ids = pl.Series(self.user_ids(user_n), dtype=pl.String)
@@ -67,12 +67,12 @@ class Data(NamedTuple):
             ) from error
 
     def fitted_events(self, fit_on: str) -> int:
-        """Events of the parts that are fitted on."""
+        """Number of events in the fitted parts."""
         splits = self.manifest["counts"]["splits"]
         return sum(splits[part]["events"]["all"] for part in fit_on.split("_"))
 
     def fitted_sessions(self, fit_on: str) -> int:
-        """Sessions of the parts that are fitted on."""
+        """Number of sessions in the fitted parts."""
         splits = self.manifest["counts"]["splits"]
         return sum(splits[part]["sessions"] for part in fit_on.split("_"))
 
@@ -83,7 +83,7 @@ class Data(NamedTuple):
 
 
 def make_synthetic(directory: Path, variant: Variant | None) -> None:
-    """Prepares a synthetic log, if one is asked for, and says so.
+    """Prepares a synthetic log if one is asked for, and prints that.
 
     Raises:
       OSError: The directory cannot be written.
@@ -97,7 +97,7 @@ def open_data(directory: str | Path) -> Data:
     """Opens a prepared directory.
 
     Raises:
-      DataError: It is missing, incomplete, changed, or of another schema version.
+      DataError: It is missing, incomplete, changed, or has another schema version.
     """
     directory = Path(directory)
     manifest = load_manifest(directory)
@@ -115,7 +115,7 @@ def open_data(directory: str | Path) -> Data:
 
 
 def with_embeddings(data: Data, config: TrainConfig) -> Data:
-    """The data with the given embeddings that a run asks for, if it does.
+    """Adds the given embeddings that a run asks for, if any.
 
     Raises:
       DataError: The files cannot be used, see `open_item_embeddings`.
@@ -132,10 +132,10 @@ def with_embeddings(data: Data, config: TrainConfig) -> Data:
 
 
 def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
-    """Checks that given embeddings, if there are any, are as wide as a model's items.
+    """Checks that given embeddings, if there are any, have the width of a model's items.
 
     Raises:
-      DataError: They are not.
+      DataError: They do not.
     """
     if embeddings is not None and embeddings.width != item_dim:
         raise DataError(
@@ -147,7 +147,7 @@ def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
 def _require_counts(
     directory: Path, counts: dict[str, Any], vocabulary: Vocabulary, histories: int
 ) -> None:
-    """Checks that a directory holds what its manifest counts."""
+    """Checks that a directory contains what its manifest counts."""
     parts = counts["splits"]
     known = {
         name: part["events"]["all"] - part["unknown_items"]["all"] for name, part in parts.items()

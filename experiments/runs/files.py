@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors of writing that say where."""
+"""Writes files that are complete or absent, and names the file in errors."""
 
 import contextlib
 import fcntl
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PARTIAL = r"(\.\d+-[0-9a-f]{8})?\.partial"
-"""After a file's name, in that of a file that becomes it; the first part was missing once."""
+"""Suffix of a temporary file; files of earlier versions lack the first part."""
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path`, whose file becomes `path` at once where the block ends well.
+    """Yields a temporary path beside `path`, and renames it to `path` on success.
 
-    Its content is on the disk before it gets the name: otherwise a power loss could leave `path`
-    empty, and lose what was there before. Several processes may write `path` at the same time: each
-    writes a file of its own, and the last one stays. What killed processes left is removed.
+    The content is on disk before the file gets its name: otherwise a power loss could leave `path`
+    empty, and lose the old content. Several processes may write `path` at the same time: each
+    writes its own file, and the last one stays. Leftovers of killed processes are removed.
 
     Raises:
-      OSError: It cannot be written; `path` is named, and what was there stays.
+      OSError: It cannot be written; the error names `path`, whose old content stays.
     """
     with naming(path):
         _remove_abandoned(path)
@@ -41,7 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file that is whole or not there.
+    """Writes a text file that is complete or absent.
 
     Raises:
       OSError: As for `whole_file`.
@@ -51,21 +51,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _open_aside(path: Path) -> tuple[Path, int]:
-    """A new file beside `path`, and its descriptor, which is locked as long as it is open."""
+    """A new file beside `path`, and its descriptor, which is locked while it is open."""
     while True:
         aside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
         lock = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        # Some network disks have no locks: there nobody removes what he could not lock.
+        # Some network disks have no locks. There nobody can lock a leftover, so nobody removes it.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        # Another process may have taken it for abandoned before it was locked.
+        # Another process may have removed it as abandoned, before it was locked.
         if aside.exists():
             return aside, lock
         os.close(lock)
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Removes files beside `path` that killed processes left: those that no process has locked."""
+    """Removes leftovers of killed processes beside `path`: files that no process has locked."""
     for name in os.listdir(path.parent):
         if not re.fullmatch(re.escape(path.name) + _PARTIAL, name):
             continue
@@ -81,7 +81,7 @@ def _remove_abandoned(path: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError in the block names `path`: that of a full disk names none by itself."""
+    """Adds `path` to an OSError in the block; that of a full disk has no file name."""
     try:
         yield
     except OSError as error:
@@ -89,10 +89,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def make_workdir(path: Path) -> None:
-    """Makes a directory to work in, where there is none.
+    """Creates a directory to work in, if it does not exist.
 
     Raises:
-      OSError: It cannot be made, or is a file.
+      OSError: It cannot be created, or is a file.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path}: is a file, not a directory to work in; give another")

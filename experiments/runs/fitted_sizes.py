@@ -1,12 +1,12 @@
-"""Sizes of a batch, epochs and patience that fit a log, where flags leave them open (`auto`).
+"""Computes sizes of a batch, epochs and patience from the log, for flags that are `auto`.
 
 Only counts of the manifest decide, so the same log gives the same sizes on every machine, in every
 process, and when a run resumes.
 
-    lanes x events   at least 100 steps an epoch, but batches of 512 to 8,192 slots for events
-    sessions         1.5 times the sessions that so many events have on average
+    lanes x events   at least 100 steps an epoch, but batches of 512 to 8,192 event slots
+    sessions         1.5 times the sessions that this many events have on average
     epochs           10, or as many as make 500 steps
-    patience         so many evaluations as make 2 epochs and 200 steps
+    patience         as many evaluations as make 2 epochs and 200 steps
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ import math
 from experiments.runs.config import TrainConfig
 
 _STEPS_PER_EPOCH = 100
-"""A small log in large batches is learned in too few steps: RetailRocket in batches of 8,192 has
-one step an epoch."""
+"""With large batches a small log gives too few steps to learn from: RetailRocket in batches of
+8,192 has one step an epoch."""
 
 _LEAST_SLOTS, _MOST_SLOTS = 512, 8192
-"""Smaller batches cost time and gain nothing, larger ones need a higher learning rate."""
+"""Smaller batches cost time without a gain; larger ones need a higher learning rate."""
 
 _SHORT_ROW, _LONG_ROW = 32, 64
-"""Events of a row. A short one where batches are small: lanes see different users."""
+"""Events of a row. Small batches get short rows, so that more lanes see different users."""
 
 _SESSIONS_TO_SPARE = 1.5
-"""Sessions differ in length. With so many of the average, 97 % of the slots of EB-NeRD hold an
-event, the least of five logs; with as many as the average, 85 %."""
+"""Room for variation in the length of sessions. With 1.5 times the average, 97 % of the slots of
+EB-NeRD hold an event, the least of five logs; with exactly the average, 85 %."""
 
 _SESSIONS_STEP = 8
 
@@ -36,13 +36,13 @@ _PATIENT_EPOCHS, _PATIENT_STEPS = 2, 200
 
 
 def fit_sizes(train: TrainConfig, events: int, sessions: int, shares: int = 1) -> TrainConfig:
-    """The settings with a number for each `auto`; numbers stay as they are.
+    """Replaces each `auto` by a number; numbers do not change.
 
     Args:
       train: The settings.
-      events: Events of the parts that are fitted on.
+      events: Events of the fitted parts.
       sessions: Their sessions.
-      shares: Devices that share the lanes: it divides them.
+      shares: Devices that share the lanes; it will divide them.
     """
     number_of_epochs_is_open = train.epochs == "auto" and not train.steps
     train = _fit_batch(train, events, sessions, shares)

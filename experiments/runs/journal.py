@@ -1,4 +1,4 @@
-"""What a run says while it runs: metrics.jsonl, TensorBoard, a progress bar."""
+"""Reports a run's progress: metrics.jsonl, TensorBoard, a progress bar."""
 
 import json
 import os
@@ -12,23 +12,23 @@ from hiertcn_jax.saving.json_files import parse_json
 
 
 def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> None:
-    """Drops what a killed run wrote behind the checkpoint that it goes on from.
+    """Drops the lines that a killed run wrote after the checkpoint from which it resumes.
 
-    Lines of later steps would stand there twice; a last line that was cut off is dropped too. The
-    file is replaced at once, so a kill in between leaves the old or the new one.
+    Otherwise lines of later steps would occur twice. Also drops a last line that was cut off. The
+    file is replaced at once, so a kill leaves the old file or the new one.
 
     Args:
-      path: metrics.jsonl; nothing happens where it is missing.
+      path: metrics.jsonl; nothing happens if it is missing.
       step: The last step to keep.
-      validation_due: Whether the validation of that step is still to come: then a line of it, which
-        was written behind the checkpoint, is dropped too.
+      validation_due: Whether the validation of that step will be repeated; then its line, which was
+        written after the checkpoint, is dropped too.
 
     Raises:
       OSError: It cannot be read or written.
     """
     if not path.exists():
         return
-    if not path.is_file():  # A pipe in its place would never end.
+    if not path.is_file():  # Reading from a pipe would never end.
         raise OSError(f"{path}: is no file; remove it")
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
@@ -44,7 +44,7 @@ def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> Non
 
 
 class NoJournal:
-    """The journal of a process that writes none: that of another is the run's."""
+    """The journal of a process that writes none, because another process does."""
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """See `Journal`."""
@@ -61,8 +61,8 @@ class Journal:
 
     Args:
       workdir: The run's directory.
-      step: The step that the run starts from.
-      validation_due: Whether its validation is still to come.
+      step: The step from which the run starts.
+      validation_due: Whether the validation of that step will be repeated.
 
     Raises:
       OSError: As for `write`.
@@ -73,13 +73,13 @@ class Journal:
         keep_lines_until(path, step, validation_due)
         self._path, self._curves_path = path, workdir / "tensorboard"
         with naming(path):
-            # Unbuffered: closing has nothing left to write that may fail.
+            # Unbuffered, so that closing has nothing left to write that may fail.
             self._file = path.open("ab", buffering=0)
         with naming(self._curves_path):
             self._curves = Curves(self._curves_path, step)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """One line {"step", "kind", values}; numbers go to TensorBoard as kind/name.
+        """Writes one line {"step", "kind", values}; numbers go to TensorBoard as kind/name.
 
         Args:
           step: Steps done.
@@ -87,7 +87,7 @@ class Journal:
           values: JSON values by name.
 
         Raises:
-          OSError: It cannot be written; the file, or TensorBoard's directory, is named.
+          OSError: Writing failed; the error names the file, or TensorBoard's directory.
         """
         rest = (json.dumps({"step": step, "kind": kind, **values}) + "\n").encode()
         with naming(self._path):
@@ -99,7 +99,7 @@ class Journal:
                     self._curves.add(f"{kind}/{name}", value, step)
 
     def sync(self) -> None:
-        """Every line so far is on the disk: a checkpoint never knows of one that is not.
+        """Writes all lines to disk; call it before a checkpoint, which must not be ahead of them.
 
         Raises:
           OSError: As for `write`.
@@ -110,7 +110,7 @@ class Journal:
             self._curves.flush()
 
     def close(self) -> None:
-        """Writes what is still held back.
+        """Writes the rest, and closes.
 
         Raises:
           OSError: As for `write`.

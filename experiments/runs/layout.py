@@ -1,4 +1,4 @@
-"""Where a run lies, on one device or several."""
+"""Places a run on one device or several."""
 
 from hiertcn_jax.devices.mesh import DATA, Layout, MeshError, make_mesh
 
@@ -6,7 +6,7 @@ from hiertcn_jax.devices.mesh import DATA, Layout, MeshError, make_mesh
 def make_layout(
     parallelism: tuple[int, int], rows: int, given: bool, **lanes: int
 ) -> Layout | None:
-    """Where a run lies; None on one device.
+    """The layout of a run; None on one device.
 
     Args:
       parallelism: Devices on `data` and on `model`, see `make_mesh`.
@@ -15,7 +15,7 @@ def make_layout(
       **lanes: Numbers of lanes that the devices on `data` share, by the names of their flags.
 
     Raises:
-      MeshError: There are no such devices, they do not share the lanes evenly, or there is no
+      MeshError: There are not enough devices, they cannot share the lanes evenly, or there is no
         table for them to share.
     """
     data_parallelism, model_parallelism = parallelism

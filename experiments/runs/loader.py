@@ -1,4 +1,4 @@
-"""The batches of a run."""
+"""Makes the training batches of a run."""
 
 import grain
 
@@ -18,15 +18,15 @@ def run_loader(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.IterDataset[LaneBatch]:
-    """Batches without end; see `train_loader`.
+    """Endless batches; see `train_loader`.
 
     Args:
       run: Its settings.
-      data: What it is trained on.
-      item_rows: What stands beside the events of a batch.
+      data: The data to train on.
+      item_rows: Settings of `rows` or `given` mode.
       recall: The log's memory, for a model with terms of it.
-      process_index: Of `process_count` that share the lanes.
-      process_count: How many do.
+      process_index: This process, of `process_count` that share the lanes.
+      process_count: Number of processes.
     """
     config = run.train
     return train_loader(

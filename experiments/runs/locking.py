@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""Allows only one run at a time in a workdir."""
 
 import contextlib
 import fcntl
@@ -10,17 +10,17 @@ from pathlib import Path
 from hiertcn_jax.devices import processes
 
 REFUSAL = "trains here, and a workdir takes one run at a time"
-"""Stands in what is said where the lock is another process's."""
+"""Part of the error when another process holds the lock."""
 
 _POLL_SECONDS = 1.0
-"""Between two looks at a lock that is waited for."""
+"""Seconds between two attempts to get a lock."""
 
 
 @contextlib.contextmanager
 def lock_workdir(workdir: Path) -> Iterator[None]:
-    """Holds the lock of a workdir. The system takes it back however the process ends.
+    """Holds the lock of a workdir. The system releases it however the process ends.
 
-    Of several processes of a run the first holds it for all.
+    With several processes, the first holds it for all.
 
     Raises:
       BlockingIOError: Another process holds it.
@@ -43,7 +43,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
 
 
 def wait_until_free(workdir: Path) -> None:
-    """Waits until no process holds the lock of a workdir; says once whom it waits for.
+    """Waits until no process holds the lock of a workdir; prints once which process holds it.
 
     Raises:
       OSError: W/lock cannot be written.

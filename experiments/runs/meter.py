@@ -1,4 +1,4 @@
-"""Sums over the steps between two lines of the journal."""
+"""Sums metrics over the steps between two lines of the journal."""
 
 import dataclasses
 import time
@@ -19,33 +19,33 @@ def _count(text: str) -> int:
 
 
 def _sum(text: str) -> float:
-    # Sums of such numbers are numbers still.
+    # Sums within these bounds cannot become infinite.
     return setting(0.0, text, at_least=-1e300, at_most=1e300)
 
 
 @dataclasses.dataclass
 class Sums(Settings):
-    """What was gathered; saved with a checkpoint, so that no line depends on where a run stopped.
+    """The sums so far; saved with a checkpoint, so that no line depends on where a run stopped.
 
-    The first three go on through the run, the others begin anew after each line of the journal.
+    The first three cover the whole run; the others restart after each line of the journal.
     """
 
-    events: int = _count("Training events seen in all.")
-    skipped_steps: int = _count("Steps in all whose loss or gradient was not finite.")
-    skipped_in_row: int = _count("Such steps since the last that was not one.")
+    events: int = _count("Training events seen in total.")
+    skipped_steps: int = _count("Steps in total whose loss or gradient was not finite.")
+    skipped_in_row: int = _count("Such steps since the last good one.")
     steps: int = _count("Steps.")
     line_events: int = _count("Training events.")
-    seconds: float = _sum("Time that they took.")
+    seconds: float = _sum("Their duration.")
     loss_sum: float = _sum("Sum of the loss, without skipped steps.")
-    weight: float = _sum("Sum of its weights, likewise.")
+    weight: float = _sum("Sum of its weights, without skipped steps.")
     loss_steps: int = _count("Steps in these sums.")
     grad_norm: float | None = setting(
-        None, "Of the last step that was not skipped; None where all were.", at_most=1e300
+        None, "Of the last step that was not skipped; None if all were.", at_most=1e300
     )
     learning_rate: float = _sum("Of the last step.")
 
     def add(self, values: StepMetrics) -> None:
-        """Takes in a step whose metrics are on the host."""
+        """Adds a step whose metrics are on the host."""
         self.steps += 1
         self.events += int(values["events"])
         self.line_events += int(values["events"])
@@ -61,12 +61,12 @@ class Sums(Settings):
             self.skipped_in_row += 1
 
     def next_line(self) -> "Sums":
-        """The sums behind a line."""
+        """The sums after a line."""
         return Sums(self.events, self.skipped_steps, self.skipped_in_row)
 
     @property
     def loss(self) -> float | None:
-        """Mean loss of the line; None where all its steps were skipped."""
+        """Mean loss of the line; None if all its steps were skipped."""
         return self.loss_sum / max(self.weight, 1e-6) if self.loss_steps else None
 
 
@@ -77,13 +77,13 @@ class _Step(NamedTuple):
 
 
 class Meter:
-    """Gathers the metrics of steps, and reads them from the device only to write or to save.
+    """Collects the metrics of steps, and reads them from the device only to write or to save.
 
     Args:
-      journal: Where the lines go.
+      journal: Where to write lines.
       bar: The progress bar, which shows the newest.
-      steps_per_epoch: Steps of one pass.
-      sums: What was gathered before.
+      steps_per_epoch: Steps per epoch.
+      sums: The sums so far.
       max_bad_steps: See `TrainConfig`.
     """
 
@@ -102,12 +102,12 @@ class Meter:
         self._resumed = time.perf_counter()
 
     def add(self, step: int, metrics: StepMetrics, user_bs: np.ndarray) -> None:
-        """Takes in one step, with the users of its batch."""
+        """Adds one step, with the users of its batch."""
         self._unread.append(_Step(step, metrics, user_bs))
         self._bar.update()
 
     def resume(self) -> None:
-        """Starts the clock anew: validation and saving do not count as training time."""
+        """Restarts the clock, so that validation and saving do not count as training time."""
         self._resumed = time.perf_counter()
 
     def read(self) -> Sums:
@@ -131,7 +131,7 @@ class Meter:
         return sums
 
     def write(self, step: int) -> None:
-        """One line for the steps since the line before; none if there were none.
+        """Writes a line for the steps since the last line, if there were any.
 
         Raises:
           BadStepsError: As for `read`.

@@ -1,4 +1,4 @@
-"""Where the negatives of a run come from: which the loader draws, and which the step."""
+"""Decides which negatives of a run the loader draws, and which the step."""
 
 import dataclasses
 
@@ -12,10 +12,10 @@ from hiertcn_jax.learning.loss_config import LossConfig
 
 
 def require_impressions(run: RunConfig, data: Data) -> None:
-    """Checks that there are the impressions that the loss asks for.
+    """Checks that the data has the impressions that the loss asks for.
 
     Raises:
-      DataError: There are none, or fewer of an event.
+      DataError: It has none, or fewer per event.
     """
     asked, kept = run.loss.impressions, data.manifest.get("impressions", {}).get("cap", 0)
     if asked and not kept:
@@ -32,7 +32,7 @@ def require_impressions(run: RunConfig, data: Data) -> None:
 
 
 def item_rows(run: RunConfig, data: Data) -> ItemRows | None:
-    """What the loader draws in `rows` and `given` mode; None in `dense` mode: the step draws."""
+    """Settings of the loader in `rows` and `given` mode; None in `dense` mode: the step draws."""
     if run.model.item_mode == "dense":
         return None
     counts_v = data.counts_v(run.train.fit_on)
@@ -41,7 +41,7 @@ def item_rows(run: RunConfig, data: Data) -> ItemRows | None:
     rows = ItemRows(len(counts_v), impressions=own)
     if drawn:
         total = sum(count for _, count in drawn)
-        # Draws from the mixture of the sources are in expectation draws from each by its share.
+        # Drawing from the mixture has the same expectation as drawing from each by its share.
         weight_v = np.zeros(len(counts_v))
         for source, count in drawn:
             weight_v += count / total * _source_share(run.loss, source, counts_v)
@@ -57,7 +57,7 @@ def item_rows(run: RunConfig, data: Data) -> ItemRows | None:
 
 
 def _source_share(loss: LossConfig, source: str, counts_v: np.ndarray) -> np.ndarray:
-    """float64 [v]. The probability of each row of the item table under a source of negatives."""
+    """float64 [v]. The probability of each item table row under a source of negatives."""
     alpha = {"uniform": 0.0, "in_batch": 1.0}.get(source, loss.popularity_alpha)
     share_v = (counts_v > 0) * counts_v**alpha
     return share_v / share_v.sum()

@@ -1,4 +1,4 @@
-"""Epochs as steps: how many there are depends on how full the batches of a log are."""
+"""Converts epochs to steps; how many depends on how full the batches of a log are."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from experiments.runs.data import Data
 from experiments.runs.loader import run_loader
 
 _SURVEYED_BATCHES = 50
-"""Batches that are looked at to turn epochs into steps."""
+"""Batches to look at for this."""
 
 
 class Plan(NamedTuple):

@@ -1,4 +1,4 @@
-"""The memory of a prepared log, for models whose score has terms of it."""
+"""The memory of a prepared log, for models with memory terms in their score."""
 
 import functools
 
@@ -9,7 +9,7 @@ from hiertcn_jax.config import ModelConfig
 
 
 def recall_of(data: Data, model: ModelConfig, fit_on: str) -> Recall | None:
-    """What a model remembers at any time of a log: events of the fitted part count.
+    """A log's memory for a model: the events of the fitted part count.
 
     Args:
       data: The log.
@@ -23,7 +23,7 @@ def recall_of(data: Data, model: ModelConfig, fit_on: str) -> Recall | None:
 
 
 class _ByIdentity:
-    """Data as a key: the same object is the same log."""
+    """Wraps data as a cache key: the same object is the same log."""
 
     def __init__(self, data: Data) -> None:
         self.data = data
@@ -37,6 +37,6 @@ class _ByIdentity:
 
 @functools.lru_cache(maxsize=2)
 def _remembered(key: _ByIdentity, last: Split) -> Recall:
-    """Built once: a run asks for it in training, in validation and at the end."""
+    """Cached, because a run needs it in training, in validation and at the end."""
     data = key.data
     return remember(data.histories, data.vocabulary.size, last)

@@ -1,4 +1,4 @@
-"""What flags leave open is decided once, by the data of a run: what is saved is what runs."""
+"""Resolves a run once: the data decides what flags leave open, and the result is what is saved."""
 
 from typing import Any, NamedTuple
 
@@ -19,14 +19,14 @@ from hiertcn_jax.learning.item_mode import choose_item_mode
 
 
 class ResolvedRun(NamedTuple):
-    """A training run of which nothing is open.
+    """A training run with everything decided.
 
     Attributes:
-      config: Its settings, the item mode chosen and sizes fitted to the log.
-      data: What it is trained on.
+      config: Its settings, with the item mode chosen and sizes fitted to the log.
+      data: The data to train on.
       plan: Epochs as steps.
-      layout: Where it lies; None: on one device.
-      item_rows: What the loader draws and puts beside the events; None: the step draws.
+      layout: Its layout on devices; None: on one device.
+      item_rows: Settings of the loader in `rows` and `given` mode; None: the step draws.
     """
 
     config: RunConfig
@@ -37,17 +37,17 @@ class ResolvedRun(NamedTuple):
 
     @property
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it, JSON values."""
+        """The JSON values that a checkpoint keeps of it."""
         return saved_configs(self.config, self.data)
 
 
 def resolve(run: RunConfig, data: Data) -> ResolvedRun:
-    """Decides all that the flags leave to the data.
+    """Decides everything that the flags leave to the data.
 
     Raises:
-      DataError: The data lacks what the run asks for: impressions, embeddings, or their width.
-      MeshError: There are no such devices, or they do not share what they should.
-      ValueError: Settings do not go together, or the data has nothing to train on.
+      DataError: The data lacks what the run needs: impressions, embeddings, or their width.
+      MeshError: There are not enough devices, or they cannot share lanes or table.
+      ValueError: Settings contradict each other, or the data has nothing to train on.
     """
     run = resolve_config(run, data)
     layout = make_layout(
@@ -61,11 +61,11 @@ def resolve(run: RunConfig, data: Data) -> ResolvedRun:
 
 
 def resolve_config(run: RunConfig, data: Data) -> RunConfig:
-    """The settings with the item mode chosen and sizes fitted, and without those of other models.
+    """The settings with the item mode chosen and sizes fitted, and without other models' settings.
 
     Raises:
       DataError: As `resolve`.
-      ValueError: The mode does not go with the rest.
+      ValueError: The mode contradicts the other settings.
     """
     require_impressions(run, data)
     require_width(data.embeddings, run.model.item_dim)

@@ -1,4 +1,4 @@
-"""A trained model, from the checkpoints of a workdir."""
+"""Restores a trained model from the checkpoints of a workdir."""
 
 import contextlib
 import dataclasses
@@ -31,11 +31,11 @@ class Restored(NamedTuple):
     Attributes:
       model: The module.
       config: Its config.
-      evaluation: How the run was evaluated.
+      evaluation: The run's evaluation settings.
       params: Its parameters.
       step: The checkpoint's step.
       configs: All configs of the checkpoint, JSON values.
-      layout: Where the parameters lie, if on several devices.
+      layout: Where the parameters are, if on several devices.
       is_best: Whether the checkpoint is the run's best.
     """
 
@@ -52,16 +52,16 @@ class Restored(NamedTuple):
 def restore_run(
     workdir: Path, checkpoint: str, data_parallelism: int = 1, model_parallelism: int = 1
 ) -> Restored:
-    """The model of a run, with the configs and the weights of one of its checkpoints.
+    """Restores the model of a run, with configs and weights from one of its checkpoints.
 
     Args:
       workdir: The run's directory.
       checkpoint: `best`, `last` or a step.
-      data_parallelism: Devices to share the lanes, as of now: the run may have had others.
+      data_parallelism: Devices to share the lanes now; the run may have used others.
       model_parallelism: Devices to share the item table.
 
     Raises:
-      MeshError: There are no such devices, or they do not share the run's `eval_lanes` evenly.
+      MeshError: There are not enough devices, or they cannot share `eval_lanes` evenly.
       CheckpointError: There is no such checkpoint, or it cannot be read.
     """
     directory = workdir / "checkpoints"
@@ -77,7 +77,7 @@ def restore_run(
                     checkpoints, checkpoint, directory, (data_parallelism, model_parallelism)
                 )
             except CheckpointError:
-                # A run that trains here may have removed it under our hands; then another serves.
+                # A run that trains here may have just removed it; then use another one.
                 if checkpoints.steps() == kept or jax.process_count() > 1:
                     raise
 
@@ -85,7 +85,7 @@ def restore_run(
 def _restore(
     checkpoints: Checkpoints, checkpoint: str, directory: Path, parallelism: tuple[int, int]
 ) -> Restored:
-    # Of several processes each would look for itself, and perhaps find a newer one.
+    # Each process looking for itself might find a different one.
     step = processes.first_says(_step(checkpoints, checkpoint, directory))
     saved = checkpoints.read(step, "config")
     configs = as_now(saved)
@@ -115,7 +115,7 @@ def _restore(
 
 
 def _is_best(checkpoints: Checkpoints, step: int) -> bool:
-    """Whether a step is the best; not where that cannot be told, since another one is damaged."""
+    """Whether a step is the best; False if damage to another checkpoint makes that unknown."""
     try:
         return checkpoints.best_step() == step
     except CheckpointError:
@@ -123,7 +123,7 @@ def _is_best(checkpoints: Checkpoints, step: int) -> bool:
 
 
 def require_step(folder: Path, state: TrainState, step: int) -> None:
-    """Checks that a checkpoint is the one of its name.
+    """Checks that a checkpoint has the step of its name.
 
     Raises:
       CheckpointError: It was renamed.
@@ -135,7 +135,7 @@ def require_step(folder: Path, state: TrainState, step: int) -> None:
 
 
 def _placed(like: Any, layout: Layout | None) -> Any:
-    """The shapes with where they go: the devices that wrote a checkpoint may not be here."""
+    """The shapes with their shardings: the devices that wrote a checkpoint may not exist here."""
     if layout is None:
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shardings = jax.tree.map(lambda _: here, like)
@@ -149,7 +149,7 @@ def _placed(like: Any, layout: Layout | None) -> Any:
 
 
 def _rows(data: Any) -> int:
-    """Rows of the item table, of the saved description of the data."""
+    """Rows of the item table, from the saved description of the data."""
     texts = ("content_hash", "directory")
     if not isinstance(data, dict) or not all(isinstance(data.get(name), str) for name in texts):
         raise ValueError(f"data={data}: must have content_hash, directory and rows")
@@ -160,18 +160,18 @@ def _rows(data: Any) -> int:
 
 
 def open_run_data(restored: Restored, place: DataPlace) -> Data:
-    """The data that a run was trained on; with named embeddings, perhaps other data.
+    """Opens the data that a run was trained on; with given embeddings possibly other data.
 
-    Where embeddings are given no parameter belongs to an item: the same model scores other users,
-    and items that came since, from any file that has their embeddings.
+    With given embeddings no parameter belongs to an item. So the same model scores other users, and
+    new items, from any file with their embeddings.
 
     Args:
       restored: The run.
       place: Where the data is now.
 
     Raises:
-      DataError: It is not there, or cannot be used.
-      CheckpointError: It is other data than the run's.
+      DataError: It is missing, or cannot be used.
+      CheckpointError: It is not the run's data.
     """
     trained = restored.configs["data"]
     data = open_data(place.data_dir or trained["directory"])
@@ -196,8 +196,8 @@ def open_run_data(restored: Restored, place: DataPlace) -> Data:
     found = None if data.embeddings is None else data.embeddings.content_hash
     if not named and found != trained.get("embeddings_hash"):
         raise CheckpointError(
-            f"{config.item_embeddings}: has changed since the model was trained; name it by "
-            "item_embeddings to take it as it is"
+            f"{config.item_embeddings}: has changed since the model was trained; to use it "
+            "anyway, name it by --item_embeddings"
         )
     return data
 

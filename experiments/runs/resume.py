@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and with what sizes."""
+"""Chooses the checkpoint from which a run resumes, and keeps its sizes."""
 
 import dataclasses
 from pathlib import Path
@@ -18,14 +18,14 @@ _FITTED = ("lanes", "events", "sessions", "epochs")
 
 
 def leave_whole(directory: Path, allow_older: bool) -> None:
-    """Sees to it that the newest checkpoint is whole, so that a run can go on from it.
+    """Makes sure that the newest checkpoint is intact, so that a run can resume from it.
 
     Args:
       directory: The run's checkpoints.
-      allow_older: Whether those that are not whole are moved to `directory/damaged`, and said.
+      allow_older: Whether to move damaged ones to `directory/damaged`, and print that.
 
     Raises:
-      CheckpointError: One is not whole, and `allow_older` is not set or none is.
+      CheckpointError: One is damaged and `allow_older` is not set, or none is intact.
     """
     put_back_replaced(directory)
     found = survey(directory)
@@ -37,20 +37,20 @@ def leave_whole(directory: Path, allow_older: bool) -> None:
             f"{damage}; no checkpoint in {directory} is whole; train anew in another workdir"
         )
     if not allow_older:
-        raise CheckpointError(f"{damage}; --allow_older_checkpoint goes on from step {whole}")
+        raise CheckpointError(f"{damage}; --allow_older_checkpoint resumes from step {whole}")
     for step, line in found.damaged.items():
         print(f"{line}; moved to {set_aside(directory, step)}")
 
 
 def keep_sizes(train: TrainConfig, directory: Path) -> TrainConfig:
-    """The settings with the sizes that a run had so far, where flags leave them open (`auto`).
+    """Gives sizes that flags leave open (`auto`) the values that the run had so far.
 
-    So a run keeps its sizes when a later version of the program fits them otherwise.
+    So a run keeps its sizes when a later version of the program computes others.
 
     Args:
       train: The settings.
-      directory: The run's checkpoints. One that cannot be read changes nothing: restoring it says
-        what is wrong.
+      directory: The run's checkpoints. An unreadable one changes nothing here; restoring it later
+        reports the error.
     """
     open_fields = [name for name in _FITTED if getattr(train, name) == "auto"]
     if train.patience == "auto" and train.epochs == "auto" and not train.steps:

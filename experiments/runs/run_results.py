@@ -1,4 +1,4 @@
-"""What a trained run scores on a split, and the file that the result goes to.
+"""Scores a trained run on a split, and names the file of the result.
 
 W/<split>.json holds the result with the run's own settings: its best checkpoint, its data, its
 masking. A result with other settings has them in its name, test.mask_user.step_40.json, so that it
@@ -17,7 +17,7 @@ from experiments.runs.recall import recall_of
 from experiments.runs.restore import Restored
 
 _HASH_DIGITS = 8
-"""Of a content hash, to tell two apart in a name."""
+"""Characters of a content hash in a name, to tell two apart."""
 
 
 def score(restored: Restored, data: Data, split: Split) -> Evaluation:
@@ -35,12 +35,12 @@ def score(restored: Restored, data: Data, split: Split) -> Evaluation:
 
 
 def result_stem(restored: Restored, data: Data, split: Split) -> str:
-    """The name of a result's files without suffix: the split, and settings that are not the run's.
+    """The stem of a result's files: the split, and settings that are not the run's.
 
     Args:
-      restored: The run, with the evaluation's settings as they are used.
-      data: What is scored.
-      split: The part that is scored.
+      restored: The run, with the evaluation settings in use.
+      data: The scored data.
+      split: The scored part.
     """
     trained, mask_seen = restored.configs["data"], restored.evaluation.mask_seen
     words = [split.name.lower()]

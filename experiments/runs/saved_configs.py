@@ -1,9 +1,9 @@
-"""The settings of a run as its checkpoints keep them, and what of them may differ later.
+"""A run's settings as its checkpoints keep them, and which of them may differ later.
 
-Model and data decide what parameters mean, loss and optimizer what the optimizer's state means:
-these have to be equal where a run goes on, and some of how it is run. The rest may differ from one
-start to the next. What an earlier version saved is read as it was meant: a setting that it did not
-have is at its default, and what it saved of other models is left out.
+Model and data decide what parameters mean; loss and optimizer decide what the optimizer's state
+means. A run resumes only if these are equal, and some settings of the training too. The rest may
+differ between starts. Settings that an earlier version saved keep their meaning: a setting that it
+did not have is at its default, and settings that it saved for other models are left out.
 """
 
 import json
@@ -43,10 +43,10 @@ def saved_configs(run: RunConfig, data: Data) -> dict[str, Any]:
 
 
 def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Saved settings in the form of this version.
+    """Converts saved settings to the form of this version.
 
     Args:
-      saved: Of `saved_configs`, of this version or an earlier one, or some of it.
+      saved: From `saved_configs` of this version or an earlier one, or a part of it.
     """
     kinds: dict[str, type[Settings]] = {
         "loss": LossConfig,
@@ -63,18 +63,18 @@ def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
             kinds["model"] = MODELS[name].config
     for name, kind in kinds.items():
         if isinstance(now.get(name), Mapping):
-            # As JSON has them: lists, not tuples.
+            # The same form as in JSON: lists, not tuples.
             defaults = json.loads(json.dumps(kind().to_dict()))
             now[name] = {**defaults, **now[name]}
     return now
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What a run of some settings cannot go on from, one "field: checkpoint A, this run B" each.
+    """The differences that prevent a resume, one "field: checkpoint A, this run B" each.
 
     Args:
-      saved: As a checkpoint has it.
-      wanted: Of `saved_configs`.
+      saved: From a checkpoint.
+      wanted: From `saved_configs`.
     """
     now = as_now(saved)
     binding = {

@@ -1,9 +1,9 @@
-"""A word on sizes that a TPU has to fill up.
+"""Warns about sizes that a TPU has to pad.
 
 A TPU holds the last two axes of an array in tiles of 8 x 128 numbers of 32 bits, or 16 x 128 of 16
-bits, and multiplies them in squares of 128. What does not fill its tiles is padded: 100 channels
-cost what 128 do. Lanes are the rows of the products that go from session to session, widths are the
-columns of all products.
+bits, and multiplies them in squares of 128. Incomplete tiles are padded: 100 channels cost as much
+as 128. Lanes are the rows of the products that go from session to session, widths are the columns
+of all products.
 """
 
 import jax
@@ -19,10 +19,10 @@ def tiling_warning(run: RunConfig, backend: str) -> str | None:
 
     Args:
       run: The configs of a training run.
-      backend: Of `jax.default_backend()`.
+      backend: From `jax.default_backend()`.
 
     Returns:
-      None where there is nothing to say, and on anything but a TPU.
+      None if all sizes fill their tiles, and on anything but a TPU.
     """
     if backend != "tpu":
         return None

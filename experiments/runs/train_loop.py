@@ -1,4 +1,4 @@
-"""The training loop: read from top to bottom, it is what a run does."""
+"""The training loop. Read from top to bottom, it shows everything that a run does."""
 
 import contextlib
 from collections.abc import Callable
@@ -24,29 +24,27 @@ def train(
     on_start: Callable[[], None] = lambda: None,
     allow_older: bool = False,
 ) -> None:
-    """Trains until the plan is done, or until validation stops getting better.
+    """Trains until the plan is done, or until validation stops improving.
 
-    Goes on from the newest checkpoint in `workdir`, where there is one. SIGTERM and SIGINT end the
-    run behind the step that is being done; a validation is cut short, and made up for at the start
-    of the run that goes on.
+    Resumes from the newest checkpoint in `workdir`, if there is one. SIGTERM and SIGINT end the run
+    after the current step. They cut a validation short; the resumed run repeats it first.
 
     Args:
-      run: What to train, and on what.
-      workdir: The run's directory; who calls holds its lock (`lock_workdir`).
-      on_start: Called once it is certain that a run that is there goes on with these configs.
-      allow_older: Whether an older checkpoint serves where the newest is damaged.
+      run: The resolved run.
+      workdir: The run's directory; the caller holds its lock (`lock_workdir`).
+      on_start: Called once it is certain that an existing run can resume with these configs.
+      allow_older: Whether to use an older checkpoint if the newest is damaged.
 
     Raises:
-      CheckpointError: The checkpoint is of a run with other settings, or damaged, or none can be
-        written.
+      CheckpointError: The checkpoint has other settings or is damaged, or none can be written.
       DataError: Nothing in valid can be monitored.
       NonFiniteError: The loss or the gradient was not finite in too many steps in a row. Nothing is
-        saved behind the checkpoint before.
+        saved after the previous checkpoint.
       StoppedError: A signal asked to stop; the last step is saved.
     """
     parts = assemble(run)
     validate = _validator(run, parts)
-    # Whatever ends the run: what is being written is written to its end, and threads stop.
+    # However the run ends, pending writes are completed, and threads stop.
     with contextlib.ExitStack() as closing:
         stop = closing.enter_context(StopSignals())
         training = begin(run, parts, workdir, closing, on_start, allow_older)
@@ -66,13 +64,13 @@ def begin(
     on_start: Callable[[], None] = lambda: None,
     allow_older: bool = False,
 ) -> Training:
-    """A run in front of its next step; nothing is compiled for steps yet.
+    """Prepares a run before its next step, without compiling any step.
 
     Args:
-      run: What to train, and on what.
-      parts: What the run is made of.
+      run: The resolved run.
+      parts: The parts of the run.
       workdir: The run's directory.
-      closing: Gets what has to be closed at the end.
+      closing: Receives everything that must be closed at the end.
       on_start: As for `train`.
       allow_older: As for `train`.
 
@@ -90,8 +88,8 @@ def begin(
 
 
 def _go_through(training: Training, validate: Validator | None, stop: StopSignals) -> None:
-    """All steps that are left, until a signal asks to stop; the last step is saved."""
-    while training.goes_on() and not stop.asked:
+    """Takes all remaining steps, until a signal asks to stop; saves the last step."""
+    while training.has_work_left() and not stop.asked:
         saves = training.advance(validates=validate is not None)
         monitored = None
         if validate is not None and training.progress.validation_due:
@@ -103,7 +101,7 @@ def _go_through(training: Training, validate: Validator | None, stop: StopSignal
 
 
 def _validator(resolved: ResolvedRun, parts: Parts) -> Validator | None:
-    """The validation of a run; None where valid is trained on."""
+    """The validation of a run; None if it trains on valid."""
     run, data = resolved.config, resolved.data
     if run.train.fit_on != "train":
         return None

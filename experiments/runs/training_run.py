@@ -1,4 +1,4 @@
-"""A training run under way: its state, and what it reads, writes and saves."""
+"""A running training run: its state, and everything it reads, writes and saves."""
 
 import contextlib
 import dataclasses
@@ -27,32 +27,32 @@ from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.settings import Settings, fields_of, setting
 
 Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
-"""From the state, and what is called between batches, to validation metrics."""
+"""Computes validation metrics from the state; calls a function between batches."""
 
 
 @dataclasses.dataclass
 class Progress(Settings):
-    """What the loop has to remember besides the state; saved with the loader's."""
+    """What the loop must remember besides the state; saved with the loader's."""
 
     best: float | None = setting(None, "Best value of the monitored metric so far.")
     evaluations_since_best: int = setting(0, "Validations since then.", at_least=0)
     validation_due: bool = setting(
-        False, "Whether the last step's validation was cut short: it comes before the next."
+        False, "Whether the last step's validation was cut short, and runs before the next step."
     )
 
     def judge(self, value: float) -> None:
-        """Takes in the monitored metric of a validation."""
+        """Records the monitored metric of a validation."""
         better = self.best is None or value > self.best
         self.best = value if better else self.best
         self.evaluations_since_best = 0 if better else self.evaluations_since_best + 1
 
     def stops(self, patience: int) -> bool:
-        """Whether validation has not got better for `patience` times."""
+        """Whether validation has not improved `patience` times in a row."""
         return 0 < patience <= self.evaluations_since_best
 
 
 class Training:
-    """A run under way: its state, and what it reads and writes.
+    """A running training run.
 
     Attributes:
       step: Steps done.
@@ -62,16 +62,16 @@ class Training:
     def __init__(
         self, run: ResolvedRun, parts: Parts, workdir: Path, closing: contextlib.ExitStack
     ) -> None:
-        """Begins afresh from the seed, or from the newest checkpoint, if its settings are the same.
+        """Starts from the seed, or resumes from the newest checkpoint, if its settings agree.
 
         Args:
-          run: What to train, and on what.
-          parts: What the run is made of.
+          run: The resolved run.
+          parts: The parts of the run.
           workdir: The run's directory.
-          closing: Gets what has to be closed at the end.
+          closing: Receives everything that must be closed at the end.
 
         Raises:
-          CheckpointError: The newest checkpoint is of a run with other settings, or cannot be used.
+          CheckpointError: The newest checkpoint has other settings, or cannot be used.
         """
         self._run, self._parts, self._train = run, parts, run.config.train
         self._directory = workdir / "checkpoints"
@@ -92,7 +92,7 @@ class Training:
         step = processes.first_says(self._checkpoints.latest_step())
         if step is not None:
             self._restore(step)
-            print(f"going on from step {step}")
+            print(f"resuming from step {step}")
         self.step = self._saved = int(self._state.step)
 
     def _restore(self, step: int) -> None:
@@ -110,15 +110,15 @@ class Training:
         except ValueError as error:
             raise CheckpointError(
                 f"{self._directory}/{step}: loader: {error}; "
-                "remove this checkpoint to go on from the one before"
+                "remove this checkpoint to resume from the one before it"
             ) from error
 
     def _take_up(self, saved: dict[str, Any], step: int) -> None:
-        """Puts the loader, the progress and the sums where a checkpoint says."""
+        """Sets the loader, the progress and the sums to those of a checkpoint."""
         for name in ("batches", "progress", "sums"):
             if name not in saved:
                 raise ValueError(f"{name}: missing")
-        # Settings that are missing have defaults; of what a run has done nothing may be missing.
+        # Settings may be missing, for they have defaults; a run's progress may not.
         for name, kind in (("progress", Progress), ("sums", Sums)):
             values = saved[name] if isinstance(saved[name], dict) else {}
             for field in fields_of(kind):
@@ -132,7 +132,7 @@ class Training:
         self._batches.set_state(saved["batches"])
 
     def open_journal(self, workdir: Path, closing: contextlib.ExitStack) -> None:
-        """Drops from the journal what lies behind the step, and goes on writing there."""
+        """Drops the journal's lines after the current step, and opens it for more."""
         self._journal: Journal | NoJournal = NoJournal()
         if processes.is_first():
             self._journal = Journal(workdir, self.step, self.progress.validation_due)
@@ -141,15 +141,15 @@ class Training:
         per_epoch, bad_steps = self._run.plan.steps_per_epoch, self._train.max_bad_steps
         self._meter = Meter(self._journal, bar, per_epoch, self._sums, bad_steps)
 
-    def goes_on(self) -> bool:
-        """Whether there is something left to do."""
+    def has_work_left(self) -> bool:
+        """Whether the run has steps or a validation left."""
         ended = self.progress.stops(self._train.number("patience"))
         return self.progress.validation_due or (
             self.step < self._run.plan.total_steps and not ended
         )
 
     def advance(self, validates: bool) -> bool:
-        """One step, unless a validation is due; returns whether it is to be saved.
+        """Takes one step, unless a validation is due; returns whether to save.
 
         Args:
           validates: Whether there is something to validate on.
@@ -174,7 +174,7 @@ class Training:
         return saves
 
     def judge(self, validate: Validator, stop: StopSignals) -> float | None:
-        """Validates; returns the monitored metric, None if a stop cut it short."""
+        """Validates; returns the monitored metric, or None if a stop cut it short."""
 
         def between_batches() -> None:
             if stop.asked:
@@ -192,7 +192,7 @@ class Training:
         return values[monitor]
 
     def save(self, monitored: float | None = None) -> None:
-        """Saves, before the next batch is drawn: so the loader's state is that of this step.
+        """Saves. Call it before drawing the next batch, so that the loader's state fits this step.
 
         Raises:
           BadStepsError: Too many steps in a row were skipped; nothing is saved.
@@ -209,17 +209,17 @@ class Training:
         self._meter.resume()
 
     def save_if_behind(self) -> None:
-        """Saves the last step, if it is not."""
+        """Saves the last step, unless it is saved already."""
         if self._saved != self.step:
             self.save()
 
     def explain(self, error: BadStepsError) -> NonFiniteError:
-        """What there is to say about steps that were skipped."""
+        """Builds the error for too many skipped steps."""
         return error.explain(self._run.data, self._state.params)
 
 
 class _CutShortError(Exception):
-    """A validation does not go on."""
+    """A stop signal cut a validation short."""
 
 
 def _progress_bar(step: int, total: int) -> tqdm:

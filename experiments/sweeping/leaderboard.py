@@ -1,4 +1,4 @@
-"""What a sweep found: its trials by rank, how much each parameter mattered, the best settings."""
+"""The result of a sweep: its trials by rank, importance of parameters, the best settings."""
 
 import json
 import statistics
@@ -26,22 +26,22 @@ _STATES = {
 }
 
 _FEWEST_TRIALS = 2
-"""That have to have a parameter for it to be ranked; Optuna leaves fewer out of account."""
+"""Least number of trials with a parameter to rank it; Optuna ignores parameters with fewer."""
 
 
 class Entry(NamedTuple):
     """A trial, over all its attempts.
 
     Attributes:
-      trial: Its place among the trials, and the name of its directory.
-      state: done, pruned, failed, running or waiting, of the last attempt.
-      value: The monitored metric; of a pruned trial the last that was reported; None without any.
-      attempts: How many there were.
-      params: What was drawn.
+      trial: Its number among the trials, and the name of its directory.
+      state: done, pruned, failed, running or waiting; that of the last attempt.
+      value: The monitored metric; for a pruned trial the last one reported; None without any.
+      attempts: Number of attempts.
+      params: The drawn values.
       workdir: Its directory, on the machine that ran it last.
       error: Why it failed.
-      best_step: Of a training run that is done: the step of its best validation, whose checkpoint
-        `value` is of. A run that fits on train_valid has none, and trains all of its epochs.
+      best_step: For a finished training run: the step of its best validation, whose checkpoint has
+        `value`. A run that fits on train_valid has none, and trains all of its epochs.
       best_epoch: The same in passes over train.
     """
 
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
 
 
 def leaderboard(study: optuna.Study) -> list[Entry]:
-    """All trials: those that are done, best first, then pruned ones, then the others."""
+    """All trials: finished ones, best first, then pruned ones, then the others."""
     trials = study.get_trials(deepcopy=False)
     attempts: dict[int, list[optuna.trial.FrozenTrial]] = {}
     for number, place in places(trials).items():
@@ -91,9 +91,9 @@ class Importance(NamedTuple):
     """How much a parameter mattered.
 
     Attributes:
-      share: Of what decides whether a trial is among the best; None, not ranked, where fewer than
-        two trials that are done have it.
-      trials: How many that are done have it: of a conditional parameter not all.
+      share: Its share in deciding whether a trial is among the best; None (not ranked) if fewer
+        than two finished trials have it.
+      trials: How many finished trials have it; for a conditional parameter not all.
     """
 
     share: float | None
@@ -101,11 +101,11 @@ class Importance(NamedTuple):
 
 
 def importances(study: optuna.Study, names: Sequence[str]) -> dict[str, Importance]:
-    """The parameters' importances by PED-ANOVA, largest first; those that are not ranked last.
+    """The parameters' importances by PED-ANOVA, largest first; those not ranked come last.
 
-    A conditional parameter is judged by the trials that have it, weighted by how many they are
+    A conditional parameter is judged by the trials that have it, weighted by their number
     (Watanabe, Bansal, Hutter, PED-ANOVA, IJCAI 2023, and its conditional form in Optuna). Empty
-    with fewer than two trials that are done, or where all of these are equally good.
+    with fewer than two finished trials, or if all of them are equally good.
 
     Args:
       study: The sweep.
@@ -118,7 +118,7 @@ def importances(study: optuna.Study, names: Sequence[str]) -> dict[str, Importan
     ranked = [name for name in names if trials[name] >= _FEWEST_TRIALS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        # That one trial lacks a parameter makes no difference to those that have it.
+        # A parameter is judged only by the trials that have it, so this warning is irrelevant.
         warnings.filterwarnings("ignore", "Some regimes for parameter")
         shares = optuna.importance.get_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator(), params=ranked
@@ -129,7 +129,7 @@ def importances(study: optuna.Study, names: Sequence[str]) -> dict[str, Importan
 
 
 def leaderboard_table(entries: list[Entry], title: str) -> Table:
-    """A row for each trial."""
+    """A table with a row for each trial."""
     table = Table(title=title)
     for column in ("trial", "state", "value", "best epoch", "attempts", "parameters"):
         table.add_column(column, justify="left" if column in ("state", "parameters") else "right")
@@ -145,7 +145,7 @@ def leaderboard_table(entries: list[Entry], title: str) -> Table:
 
 
 def importance_table(values: Mapping[str, Importance]) -> Table:
-    """A row for each parameter."""
+    """A table with a row for each parameter."""
     table = Table(title="importance of the parameters")
     table.add_column("parameter")
     table.add_column("share", justify="right")
@@ -164,10 +164,10 @@ def write_leaderboard(
     """Writes leaderboard.json and leaderboard.csv.
 
     Args:
-      directory: Where.
+      directory: Where to write them.
       entries: The trials.
       shares: Importances.
-      header: What the sweep was of, JSON values.
+      header: Description of the sweep, JSON values.
     """
     trials = [entry._asdict() for entry in entries]
     write_json(

@@ -1,4 +1,4 @@
-"""What all trials of a sweep share: with other settings their results could not be compared."""
+"""The settings that all trials of a sweep share, so that their results can be compared."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from hiertcn_jax.settings import fields_of
 def made_with(
     run: RunConfig, data: Data, space: Space, ranker: str | None, parameter_budget: int
 ) -> dict[str, Any]:
-    """What is kept with the trials, JSON values."""
+    """The settings that are saved with the trials, JSON values."""
     return {
-        # As text, so that an entry that is not there any more differs too.
+        # As text, so that a removed entry counts as a difference too.
         "space": json.dumps(space.values),
         "ranker": ranker,
         "parameter_budget": parameter_budget,
@@ -37,19 +37,19 @@ def _of_ranker(run: RunConfig, data: Data) -> dict[str, Any]:
         embeddings_hash = data.embeddings.content_hash
     return {
         "monitor": run.train.monitor,
-        # None, as in sweeps of before these were kept, where nothing is masked or given.
+        # None without masking or given embeddings, as in sweeps from before these were saved.
         "mask_seen": None if mask_seen == "none" else mask_seen,
         "embeddings_hash": embeddings_hash,
     }
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What a sweep was made with otherwise, a line each.
+    """Lists settings that differ from a sweep's, one line each.
 
     Args:
-      saved: Of `made_with`, of this version or an earlier one: flags that it did not have are at
+      saved: From `made_with`, of this version or an earlier one: flags that it did not have are at
         their defaults, and those of other models are left out.
-      wanted: Of `made_with`.
+      wanted: From `made_with`.
     """
     if "flags" not in wanted or "flags" not in saved:
         return config_differences(saved, wanted)

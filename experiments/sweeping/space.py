@@ -1,4 +1,4 @@
-"""The search space of a sweep: a JSON file of flags and what each may be.
+"""The search space of a sweep: a JSON file of flags and their possible values.
 
     {
       "learning_rate": {"low": 1e-3, "high": 1e-2, "log": true},
@@ -8,10 +8,10 @@
       "gap_decay_hours": {"low": 1.0, "high": 200.0, "log": true, "when": {"gap_decay": "fixed"}}
     }
 
-`low` and `high` belong to the range. Whole numbers make a range of whole numbers. `when` asks for
-one of the choices, or one of a list of them, of flags that stand before it in the file; where it
-does not hold, the flag keeps the value of the command line. Flags that must be equal for all
-trials, such as `fit_on` and `mask_seen`, are refused (experiments.flags.own_settings).
+`low` and `high` belong to the range. If both are whole numbers, all draws are. `when` makes a flag
+conditional: each earlier flag in it must have the given value, or one of a list of values. If the
+condition does not hold, the flag keeps the value of the command line. Flags that must be equal for
+all trials, such as `fit_on` and `mask_seen`, are refused (experiments.flags.own_settings).
 """
 
 import json
@@ -39,7 +39,7 @@ class Dimension(NamedTuple):
 
     Attributes:
       name: The flag.
-      distribution: What it may be.
+      distribution: Its possible values.
       when: The values that earlier flags must have for it to be drawn.
     """
 
@@ -48,11 +48,11 @@ class Dimension(NamedTuple):
     when: dict[str, list[Any]]
 
     def holds(self, drawn: Mapping[str, Any]) -> bool:
-        """Whether it is drawn, given the flags drawn before it."""
+        """Whether to draw it, given the flags drawn before it."""
         return all(name in drawn and drawn[name] in values for name, values in self.when.items())
 
     def probes(self) -> list[Any]:
-        """The choices, or both ends of the range: what has to be legal for all to be."""
+        """The choices, or both ends of the range: if these are valid, all values are."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         assert isinstance(self.distribution, IntDistribution | FloatDistribution)
@@ -71,7 +71,7 @@ class Space(NamedTuple):
     values: dict[str, Any]
 
     def suggest(self, trial: Any) -> dict[str, Any]:
-        """The flags of an Optuna trial, those whose condition does not hold left out."""
+        """The drawn flags of an Optuna trial, without those whose condition does not hold."""
         drawn: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.holds(drawn):
@@ -92,10 +92,10 @@ def _suggest(trial: Any, dimension: Dimension) -> Any:
 
 
 def read_space(path: Path) -> Space:
-    """The space of a JSON file.
+    """Reads the space in a JSON file.
 
     Raises:
-      ValueError: It cannot be read, or a flag's entry makes no sense; one line that names it.
+      ValueError: It cannot be read, or a flag's entry is invalid; one line that names it.
     """
     try:
         values = read_json(path)
@@ -135,7 +135,7 @@ def _choices(entry: dict[str, Any]) -> BaseDistribution:
                 f"choices={json.dumps(choice)}: expected text, a number, true or false"
             )
     if len(set(choices)) < len(choices):
-        raise ValueError(f"choices={json.dumps(choices)}: one stands there twice")
+        raise ValueError(f"choices={json.dumps(choices)}: one occurs twice")
     return CategoricalDistribution(choices)
 
 
@@ -155,12 +155,12 @@ def _range(entry: dict[str, Any]) -> BaseDistribution:
     if step is not None and not step > 0:
         raise ValueError(f"step={step}: must be > 0")
     if log and step is not None:
-        raise ValueError(f"step={step}: does not go together with log")
+        raise ValueError(f"step={step}: cannot be combined with log")
     if log and low <= 0:
         raise ValueError(f"low={low}: must be > 0 with log")
     whole = all(isinstance(value, int) for value in (low, high, step or 0))
     with warnings.catch_warnings():
-        # What Optuna makes of a high that no number of steps leads to, which is refused here.
+        # Optuna would lower a high that the steps do not hit; such a high is refused here.
         warnings.filterwarnings("ignore", "The distribution is specified by")
         found: IntDistribution | FloatDistribution = (
             IntDistribution(low, high, log=log, step=step or 1)
@@ -183,7 +183,7 @@ def _when(when: Any, before: list[Dimension]) -> dict[str, list[Any]]:
     conditions = {}
     for name, wanted in when.items():
         if name not in choices:
-            raise ValueError(f"when={name}: no such flag with choices stands before it")
+            raise ValueError(f"when={name}: no such flag with choices comes before it")
         conditions[name] = wanted if isinstance(wanted, list) else [wanted]
         if not conditions[name]:
             raise ValueError(f"when={name}: expected a choice, or a list of one or more")

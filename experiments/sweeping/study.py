@@ -1,8 +1,8 @@
-"""A sweep's trials in a storage that many machines share, through Optuna.
+"""Runs a sweep's trials from a storage that many machines share, through Optuna.
 
-Every worker runs `work` with the same arguments. A trial whose worker died is taken over by another
-one, or by the next start; a trial that failed is tried again. What is tried again keeps the place
-of its first attempt, and with it the directory, so a training run goes on where it was.
+Every worker runs `work` with the same arguments. If a worker dies, another worker, or the next
+start, takes over its trial. A failed trial is retried. A retry keeps the number of the first
+attempt, and with it the directory, so a training run resumes.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "none")
 
 _STARTUP_TRIALS = 4
-"""Trials drawn at random before TPE learns from them, and not pruned."""
+"""Trials drawn at random before TPE learns from them; they are never pruned."""
 
 _OPENING_TRIES = 20
-"""How often a worker looks again while another one makes the tables of a storage."""
+"""How often a worker retries while another one creates the tables of a storage."""
 
 _POLL_SECONDS = 1.0
-"""Between two looks at the trials of the other workers."""
+"""Seconds between two looks at the trials of other workers."""
 
 
 class StudyError(ValueError):
-    """A storage that cannot be used, or of another sweep; the message is one line."""
+    """A storage that cannot be used, or belongs to another sweep; the message is one line."""
 
 
 class StopError(Exception):
@@ -58,17 +58,17 @@ class StopError(Exception):
 
 
 class StudyConfig(NamedTuple):
-    """How trials are drawn and kept.
+    """How to draw and store trials.
 
     Attributes:
       storage: URL of SQLAlchemy, such as sqlite:///sweep.db or postgresql://user@host/database.
-      name: Of the sweep in the storage.
-      trials: How many first attempts there are in all, over all workers.
+      name: Name of the sweep in the storage.
+      trials: Total number of first attempts, over all workers.
       sampler: One of `SAMPLERS`.
       pruner: One of `PRUNERS`.
-      seed: Of the sampler.
-      retries: How often a trial that failed, or whose worker died, is tried again.
-      heartbeat_seconds: A trial whose worker has not been heard of for twice as long is taken over.
+      seed: Seed of the sampler.
+      retries: How often to retry a trial that failed, or whose worker died.
+      heartbeat_seconds: A trial is taken over if its worker was silent for twice as long.
     """
 
     storage: str
@@ -82,14 +82,14 @@ class StudyConfig(NamedTuple):
 
 
 class SeededByTrial(BaseSampler):
-    """A sampler whose draws depend on the seed, the trial's place and the trials before it alone.
+    """A sampler whose draws depend only on the seed, the trial's number and the earlier trials.
 
-    Workers that share a seed then draw different trials, and a sweep that is started again draws
-    what it would have drawn.
+    So workers that share a seed draw different trials, and a sweep that is started again draws the
+    same trials as it would have.
 
     Args:
       kind: One of `SAMPLERS`.
-      seed: Mixed with the trial's place.
+      seed: Mixed with the trial's number.
     """
 
     def __init__(self, kind: str, seed: int) -> None:
@@ -110,13 +110,13 @@ class SeededByTrial(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """As Optuna's sampler has it."""
+        """Delegates to Optuna's sampler."""
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As Optuna's sampler draws it."""
+        """Delegates to Optuna's sampler."""
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
@@ -126,16 +126,16 @@ class SeededByTrial(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """As Optuna's sampler draws it."""
+        """Delegates to Optuna's sampler."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 def places(trials: Sequence[FrozenTrial]) -> dict[int, int]:
-    """By trial number: the place of a trial's first attempt among all first attempts.
+    """For each trial number, the place of the trial's first attempt among all first attempts.
 
     Args:
-      trials: All trials of a study, in order. One that is tried again has the place of the first
-        attempt; the surplus of two workers that both drew the last one has none.
+      trials: All trials of a study, in order. A retry has the place of the first attempt; the
+        surplus one of two workers that both drew the last trial has none.
     """
     found: dict[int, int] = {}
     first_attempts = 0
@@ -155,14 +155,14 @@ def place_of(study: optuna.Study, number: int) -> int:
 
 @contextlib.contextmanager
 def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optuna.Study]:
-    """The study in its storage, made where it is missing; the storage is closed at the end.
+    """Opens the study in its storage, creating it if it is missing; closes the storage at the end.
 
     Args:
-      config: Where and how.
-      made_with: What all its trials share, JSON values.
+      config: Storage, sampler and pruner.
+      made_with: The settings that all its trials share, JSON values.
 
     Raises:
-      StudyError: The storage cannot be used, or its study was made with other settings.
+      StudyError: The storage cannot be used, or its study has other settings.
     """
     try:
         url = sqlalchemy.make_url(config.storage)
@@ -172,7 +172,7 @@ def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optun
         ) from error
     shown = url.render_as_string(hide_password=True)
     if url.drivername == "postgresql":
-        # The driver that the extra installs.
+        # The driver that our extra installs.
         url = url.set(drivername="postgresql+psycopg")
     try:
         storage = _first_that_works(lambda: _storage(url.render_as_string(False), config))
@@ -205,7 +205,7 @@ def _storage(url: str, config: StudyConfig) -> optuna.storages.RDBStorage:
         warnings.simplefilter("ignore", ExperimentalWarning)
         return optuna.storages.RDBStorage(
             url,
-            # Trials are minutes apart: a connection need not be kept between them.
+            # Trials are minutes apart, so connections need not be kept.
             engine_kwargs={"poolclass": sqlalchemy.pool.NullPool},
             heartbeat_interval=config.heartbeat_seconds,
             grace_period=2 * config.heartbeat_seconds,
@@ -216,12 +216,12 @@ def _storage(url: str, config: StudyConfig) -> optuna.storages.RDBStorage:
 def _first_that_works(
     load: Callable[[], optuna.storages.RDBStorage],
 ) -> optuna.storages.RDBStorage:
-    """Two workers that start at once both try to make the tables: one of them fails, and waits."""
+    """Retries: if two workers start at once, both try to create the tables, and one fails."""
     for _ in range(_OPENING_TRIES):
         try:
             return load()
         except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
-            # Tables without rows, or with half of them, are of no version that Optuna knows.
+            # While the other worker creates them, Optuna finds tables of no known version.
             made_by_another = isinstance(error, sqlalchemy.exc.IntegrityError | RuntimeError)
             if not made_by_another and "already exists" not in str(error):
                 raise
@@ -232,13 +232,13 @@ def _first_that_works(
 def work(
     study: optuna.Study, config: StudyConfig, objective: Callable[[optuna.Trial], float]
 ) -> None:
-    """Runs trials until there are as many as wanted and none is running any more.
+    """Runs trials until there are as many as wanted and none is running.
 
     Args:
       study: The study.
       config: Its config.
-      objective: The value of a trial; TrialError where there is none, TrialPruned where it was
-        not worth going on.
+      objective: Returns the value of a trial; raises TrialError if it has none, TrialPruned if it
+        was stopped as hopeless.
 
     Raises:
       StopError: The worker was asked to stop.
@@ -262,7 +262,7 @@ def work(
 
 
 class _Worker:
-    """What a worker does with one trial."""
+    """Runs the trials of one worker, one at a time."""
 
     def __init__(self, config: StudyConfig, objective: Callable[[optuna.Trial], float]) -> None:
         self.stopped: StopError | None = None
@@ -271,7 +271,7 @@ class _Worker:
     def run(self, trial: optuna.Trial) -> float:
         """The trial's value."""
         if place_of(trial.study, trial.number) >= self._config.trials:
-            # Two workers both drew the last one.
+            # Two workers both drew the last trial.
             trial.set_user_attr("surplus", True)
             raise TrialError("one more than --trials")
         try:
@@ -283,7 +283,7 @@ class _Worker:
         raise self.stopped
 
     def conclude(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Has the trial tried again, if there is a reason to."""
+        """Schedules a retry of the trial, if there is a reason to."""
         if self.stopped:
             _enqueue(study, trial, _failures(trial))
         elif trial.state == TrialState.FAIL and "surplus" not in trial.user_attrs:
@@ -291,7 +291,7 @@ class _Worker:
 
 
 def retry(study: optuna.Study, trial: FrozenTrial, config: StudyConfig) -> None:
-    """Has a trial that failed, or whose worker died, tried again, if it may be."""
+    """Schedules a retry of a trial that failed, or whose worker died, if retries are left."""
     failures = _failures(trial) + 1
     if failures <= config.retries:
         _enqueue(study, trial, failures)
@@ -315,5 +315,5 @@ def _enqueue(study: optuna.Study, trial: FrozenTrial, failures: int) -> None:
 def _pruner(kind: str) -> BasePruner:
     if kind == "none":
         return NopPruner()
-    # Validations count from 1. The first is early in a warm-up or a cosine: it says little.
+    # Validations count from 1. The first one, during a warm-up or early in a cosine, says little.
     return MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=2)

@@ -1,7 +1,7 @@
-"""One trial of a sweep: a training run as a process of its own, or a ranker's fit.
+"""One trial of a sweep: a training run as a separate process, or a ranker's fit.
 
 A trial's directory is a normal workdir: `python -m experiments.train --flagfile=T/trial.flags`
-repeats it, and goes on with it where it was stopped.
+repeats it, or resumes it if it was stopped.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from experiments.runs.files import write_text
 from experiments.runs.locking import REFUSAL, wait_until_free
 
 _POLL_SECONDS = 1.0
-"""Between two looks at what a training run has reported."""
+"""Seconds between two looks at the reports of a training run."""
 
 _STOP_SECONDS = 60.0
-"""What a training run that was asked to stop has left to save."""
+"""Seconds that a training run gets to save after it was asked to stop."""
 
 
 class TrialError(Exception):
-    """A trial that ended without a result; the message is its last word."""
+    """A trial that ended without a result; the message is its last line."""
 
 
 class Validation(NamedTuple):
@@ -48,20 +48,20 @@ def run_training(
     monitor: str,
     stops_after: Callable[[Validation], bool],
 ) -> dict[str, Any] | None:
-    """Trains in a process of its own, in `directory`, which ends with this one.
+    """Trains in a separate process, in `directory`; it ends when this process ends.
 
-    Where another process trains there, it is waited for: that says nothing about the settings. It
-    may be a run whose worker is gone, on a machine that cannot be seen from here, or one that was
-    started by hand; what it leaves is gone on with, and it is reported here.
+    If another process trains there, this waits for it, because that says nothing about the
+    settings. It may be a run whose worker is gone, on another machine, or one that was started by
+    hand. The trial then resumes from what that run left, and reports all of it.
 
     Args:
-      directory: The trial's workdir; a run that is there goes on.
+      directory: The trial's workdir; an existing run resumes.
       lines: Its flagfile.
-      monitor: The metric to look at, as group/metric.
+      monitor: The metric to watch, as group/metric.
       stops_after: Called with each validation; True stops the run.
 
     Returns:
-      What the run wrote as valid.json; None if it was stopped by `stops_after`.
+      The content of the run's valid.json; None if `stops_after` stopped it.
 
     Raises:
       TrialError: The run failed, or was killed.
@@ -80,13 +80,13 @@ def run_training(
         if not code:
             return json.loads((directory / "valid.json").read_text(encoding="utf-8"))
         word = _last_word(log, before)
-        # Another process was faster than our run, which needs seconds to get to the lock.
+        # Our run needs seconds to get to the lock; another process was faster.
         if REFUSAL not in word:
             raise TrialError(f"exit code {code}: {word}")
 
 
 class _Watch:
-    """Tells of each validation of a run once, also where the run had to be started again."""
+    """Reports each validation of a run once, even if the run had to be started again."""
 
     def __init__(
         self, journal: Path, monitor: str, stops_after: Callable[[Validation], bool]
@@ -95,7 +95,7 @@ class _Watch:
         self._seen = 0
 
     def stops(self, running: bool) -> bool:
-        """Whether one of the validations since the last look stops a run that is still running."""
+        """Whether a validation since the last look stops a run that is still running."""
         for validation in _validations(self._journal, self._monitor)[self._seen :]:
             self._seen = validation.number
             if self._stops_after(validation) and running:
@@ -104,7 +104,7 @@ class _Watch:
 
 
 def _train(command: list[str], log: Path, watch: _Watch) -> int | None:
-    """The exit code of a run; None if it was stopped by what `watch` saw."""
+    """The exit code of a run; None if `watch` stopped it."""
     with (
         log.open("ab") as said,
         _stopped_at_the_end(subprocess.Popen(command, stdout=said, stderr=said)) as process,
@@ -125,17 +125,18 @@ def run_ranker(
     """Fits a ranker on train and scores it on valid.
 
     Args:
-      directory: Gets settings.json, which --settings of experiments.compare reads, and valid.json.
+      directory: Receives settings.json, which --settings of experiments.compare reads, and
+        valid.json.
       name: The ranker.
-      arguments: Of its constructor.
+      arguments: Arguments of its constructor.
       data: The data.
-      mask_seen: What is left out of the ranking, see `EvalConfig`.
+      mask_seen: The items to leave out of the ranking, see `EvalConfig`.
 
     Returns:
       The metrics, as written to valid.json.
 
     Raises:
-      TrialError: The arguments do not go together.
+      TrialError: The arguments contradict each other.
     """
     try:
         ranker = ranker_for(name, data, arguments)
@@ -150,14 +151,14 @@ def run_ranker(
 
 
 def epoch_of(directory: Path, step: int) -> float:
-    """The passes over train that a training run had done at a step behind which it validated."""
+    """The passes over train that a training run had done at the step of a validation."""
     lines = _whole_lines(directory / "metrics.jsonl")
     return next(line["epoch"] for line in lines if (line["kind"], line["step"]) == ("train", step))
 
 
 @contextlib.contextmanager
 def _stopped_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
-    """Whatever ends the block: a run that still goes on is asked to stop, and waited for."""
+    """However the block ends, asks a run that is still running to stop, and waits for it."""
     try:
         yield process
     finally:
@@ -177,7 +178,7 @@ def _validations(journal: Path, monitor: str) -> list[Validation]:
 
 
 def _whole_lines(journal: Path) -> list[dict[str, Any]]:
-    """What a run has reported; a line that is still being written is left out."""
+    """The lines that a run has written, without one that is still being written."""
     if not journal.exists():
         return []
     whole, _, _ = journal.read_text(encoding="utf-8").rpartition("\n")
@@ -188,8 +189,8 @@ def _last_word(log: Path, start: int) -> str:
     """The error line of a run, or its last line.
 
     Args:
-      log: Of this run and those before it.
-      start: Where this run's part begins, in bytes.
+      log: Output of this run and of earlier ones.
+      start: Where this run's output begins, in bytes.
     """
     said = log.read_bytes()[start:].decode("utf-8", "replace")
     lines = [line for line in said.splitlines() if line.strip()]

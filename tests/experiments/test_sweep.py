@@ -235,13 +235,13 @@ def test_a_stopped_or_killed_sweep_resumes_its_trial(data, tmp_path, number):
     assert select.select([run], [], [], 60)[0]
     os.close(run)
     assert process.returncode == (143 if number == signal.SIGTERM else -number), output.decode()
-    assert (b"stopped by SIGTERM; go on with: " in output) == (number == signal.SIGTERM)
+    assert (b"stopped by SIGTERM; resume with: " in output) == (number == signal.SIGTERM)
     assert not (trial / "valid.json").exists()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (entry,) = json.loads((workdir / "leaderboard.json").read_text())["trials"]
     assert (entry["state"], entry["attempts"], entry["error"]) == ("done", 2, None)
-    assert "going on from step" in (trial / "log.txt").read_text()
+    assert "resuming from step" in (trial / "log.txt").read_text()
 
 
 def test_a_ranker_is_tuned_over_its_own_arguments(data, tmp_path):

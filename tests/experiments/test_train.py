@@ -149,9 +149,9 @@ def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
 
     run_train(data, tmp_path)
     said = capsys.readouterr().out
-    assert ("going on" in said) == bool(saved)
+    assert ("resuming" in said) == bool(saved)
     if saved:
-        assert f"going on from step {saved[-1]}\n" in said
+        assert f"resuming from step {saved[-1]}\n" in said
         assert saved[-1] < killed_at
     assert differences(tmp_path, whole) == []
 

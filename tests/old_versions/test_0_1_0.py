@@ -85,7 +85,7 @@ def test_a_run_resumes(old, run, capsys):
         "--log_every_steps=1",
     ):
         train.main(train.read_settings())
-    assert f"going on from step {newest}\n" in capsys.readouterr().out
+    assert f"resuming from step {newest}\n" in capsys.readouterr().out
     steps = range(newest + 1, RUNS[run] + 1)
     losses, expected = (train_losses(at, steps) for at in (workdir, old / "continued" / run))
     assert len(expected) == len(steps)

@@ -249,18 +249,18 @@ def _run(script):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("resumes", [True, False])
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_the_last_line_says_how_to_resume_if_possible(kind, goes_on):
+def test_the_last_line_says_how_to_resume_if_possible(kind, resumes):
     script = (
         "import signal; from data_pipelines.commands.command import run_command; "
         "run_command(lambda: None, "
-        f"lambda settings: signal.raise_signal({int(kind)}), (), goes_on={goes_on})"
+        f"lambda settings: signal.raise_signal({int(kind)}), (), resumes={resumes})"
     )
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 128 + kind
-    again = f"; go on with: {shlex.join(command)}" if goes_on else ""
+    again = f"; resume with: {shlex.join(command)}" if resumes else ""
     assert result.stderr == f"stopped by {kind.name}{again}\n"
 
 

@@ -90,7 +90,7 @@ def test_one_device_and_two_processes_resume_the_same_checkpoint(data, eight, on
     workdir, processes = two
     assert [code for code, _, _ in processes] == [0, 0]
     first, second = (re.sub(r"\[Gloo\].*\n", "", output) for _, output, _ in processes)
-    assert "going on from step 6\n" in first and f"{workdir}, test" in first
+    assert "resuming from step 6\n" in first and f"{workdir}, test" in first
     assert second == ""
     for split in ("valid", "test"):
         (counted, measured), (alone, values) = (results(w, split) for w in (workdir, one))
@@ -117,7 +117,7 @@ def test_two_stopped_processes_end_like_undisturbed_ones(data, eight, two):
     step = checkpoint_steps(workdir)[-1]
     assert 6 <= step < STEPS
     for _, _, error in stopped:
-        assert f"stopped by SIGTERM at step {step}, which is saved; go on with: " in error
+        assert f"stopped by SIGTERM at step {step}, which is saved; resume with: " in error
 
     assert [code for code, _, _ in ended(start(data, workdir, eight, *RUN, *MESH))] == [0, 0]
     assert journal(workdir) == journal(whole)

@@ -58,7 +58,7 @@ def test_a_stopped_run_resumes_and_ends_like_an_undisturbed_one(
     assert all(line["step"] <= step for line in journal(tmp_path))
 
     train_in(data, tmp_path)
-    assert f"going on from step {step}\n" in capsys.readouterr().out
+    assert f"resuming from step {step}\n" in capsys.readouterr().out
     assert journal(tmp_path) == journal(whole)
     for name in ("best", "last"):
         one, other = restore_run(tmp_path, name), restore_run(whole, name)
@@ -153,7 +153,7 @@ def test_the_line_of_a_stopped_command_is_the_command_that_resumes(data, whole, 
     _, said = process.communicate()
     assert process.returncode == 130
     assert said.count("\n") == 1
-    line, _, again = said.strip().partition("; go on with: ")
+    line, _, again = said.strip().partition("; resume with: ")
     (step,) = checkpoint_steps(tmp_path / "a run")[-1:]
     assert line == f"stopped by SIGINT at step {step}, which is saved"
     assert shlex.split(again) == command
@@ -161,7 +161,7 @@ def test_the_line_of_a_stopped_command_is_the_command_that_resumes(data, whole, 
         f"{again} --steps={step + 1}", shell=True, cwd=ROOT, env=environment, capture_output=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert f"going on from step {step}\n" in done.stdout.decode()
+    assert f"resuming from step {step}\n" in done.stdout.decode()
     assert json.loads((tmp_path / "a run" / "test.json").read_text())["checkpoint_step"] <= step + 1
 
 

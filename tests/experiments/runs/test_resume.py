@@ -37,7 +37,7 @@ def test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes(data, dam
         run_train(data, workdir)
     assert str(caught.value) == (
         f"{path}: changed since it was written: its SHA-256 differs; "
-        "--allow_older_checkpoint goes on from step 9"
+        "--allow_older_checkpoint resumes from step 9"
     )
     with pytest.raises(CheckpointError, match="its SHA-256 differs"):
         restore_run(workdir, "last")
@@ -52,7 +52,7 @@ def test_with_permission_an_older_checkpoint_resumes_and_repeats_the_lost_steps(
     said = capsys.readouterr().out
     assert f"{path}: changed since" in said
     assert f"moved to {workdir}/checkpoints/damaged/10\n" in said
-    assert "going on from step 9\n" in said
+    assert "resuming from step 9\n" in said
     assert (workdir / "checkpoints" / "damaged" / "10" / path.relative_to(
         workdir / "checkpoints" / "10")).exists()  # fmt: skip
     assert journal(workdir) == journal(whole)
@@ -84,7 +84,7 @@ def test_a_renamed_checkpoint_does_not_resume(data, whole, tmp_path, capsys):
             str(caught.value)
             == f"{workdir}/checkpoints/60: holds step 9: was it renamed? Give it that name"
         )
-    assert "going on" not in capsys.readouterr().out
+    assert "resuming" not in capsys.readouterr().out
     assert contents(workdir) == before
 
 

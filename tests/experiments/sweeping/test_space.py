@@ -120,7 +120,7 @@ def test_tpe_goes_where_values_are_high(tmp_path):
         ({"a": {"choices": []}}, r"a: choices=\[\]: expected a list of one or more"),
         ({"a": {"choices": "xy"}}, 'a: choices="xy": expected a list'),
         ({"a": {"choices": [[1, 2]]}}, r"a: choices=\[1, 2\]: expected text, a number"),
-        ({"a": {"choices": ["x", "x"]}}, "a: choices=.*: one stands there twice"),
+        ({"a": {"choices": ["x", "x"]}}, "a: choices=.*: one occurs twice"),
         ({"a": {"low": 1, "high": 2, "when": 3}}, "a: when=3: expected"),
         ({"a": {"low": 1, "high": 2, "when": {"b": 1}}}, "a: when=b: no such flag with choices"),
         (
