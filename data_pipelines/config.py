@@ -20,6 +20,8 @@ from data_pipelines.sessions.splits import SplitName, SplitOptions
 from data_pipelines.synthetic import SyntheticConfig, Variant
 from hiertcn_jax.settings import Settings, setting
 
+HELP_TOPIC = "preparation"
+
 DEFAULT_FRACTION = 0.1
 """Default share of valid, and of test."""
 

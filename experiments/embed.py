@@ -22,14 +22,8 @@ from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import user_loader
 from data_pipelines.outputs import check_file
-from experiments.flags.place_flags import (
-    DataPlace,
-    Devices,
-    define_device_flags,
-    define_place_flags,
-    read_devices,
-    read_place,
-)
+from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
+from experiments.flags.device_flags import Devices, define_device_flags, read_devices
 from experiments.judging.evaluation import fresh_carry
 from experiments.judging.results import table_path, write_table
 from experiments.processes.cluster import ClusterError, joined
@@ -53,7 +47,7 @@ class Settings(NamedTuple):
     workdir: Path
     output: Path
     checkpoint: str
-    place: DataPlace
+    place: DataLocation
     devices: Devices = Devices()
 
 
@@ -100,7 +94,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of the trained run.", required=True)
     flags.DEFINE_string("output", None, "File to write: .parquet, .csv or .jsonl.", required=True)
     flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
-    define_place_flags()
+    define_data_flags()
     define_device_flags()
 
 
@@ -112,7 +106,9 @@ def read_settings() -> Settings:
     """
     values = flags.FLAGS
     output = table_path("output", values.output)
-    return Settings(Path(values.workdir), output, values.checkpoint, read_place(), read_devices())
+    return Settings(
+        Path(values.workdir), output, values.checkpoint, read_data_location(), read_devices()
+    )
 
 
 def main(settings: Settings) -> None:

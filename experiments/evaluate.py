@@ -21,14 +21,8 @@ from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.outputs import check_directory, check_file
-from experiments.flags.place_flags import (
-    DataPlace,
-    Devices,
-    define_device_flags,
-    define_place_flags,
-    read_devices,
-    read_place,
-)
+from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
+from experiments.flags.device_flags import Devices, define_device_flags, read_devices
 from experiments.judging.config import MaskSeen
 from experiments.judging.result_tables import print_results
 from experiments.judging.results import table_path, write_ranks
@@ -51,7 +45,7 @@ class Settings(NamedTuple):
     split: Split
     checkpoint: str
     ranks_out: Path | None
-    place: DataPlace
+    place: DataLocation
     mask_seen: MaskSeen | None
     slices: bool = False
     devices: Devices = Devices()
@@ -67,7 +61,7 @@ def define_flags() -> None:
         None,
         "File to write with the rank of each scored event: .parquet, .csv or .jsonl.",
     )
-    define_place_flags()
+    define_data_flags()
     flags.DEFINE_enum(
         "mask_seen",
         None,
@@ -93,7 +87,7 @@ def read_settings() -> Settings:
         split=Split[values.split.upper()],
         checkpoint=values.checkpoint,
         ranks_out=values.ranks_out and table_path("ranks_out", values.ranks_out),
-        place=read_place(),
+        place=read_data_location(),
         mask_seen=values.mask_seen,
         slices=values.slices,
         devices=read_devices(),

@@ -20,7 +20,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.synthetic import Variant
 from experiments.flags import run_flags as flags_lib
-from experiments.flags.place_flags import define_cluster_flags, read_cluster
+from experiments.flags.device_flags import define_cluster_flags, read_cluster
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
 from experiments.judging.result_tables import print_results
 from experiments.processes.cluster import Cluster, ClusterError, joined

@@ -11,6 +11,8 @@ from typing import ClassVar, Literal
 from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.settings import Settings, setting
 
+HELP_TOPIC = "all models"
+
 Normalize = Literal["none", "prediction", "both"]
 ItemMode = Literal["auto", "dense", "rows", "given"]
 DType = Literal["float32", "bfloat16"]

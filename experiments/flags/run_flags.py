@@ -16,7 +16,7 @@ from data_pipelines.commands.settings_flags import (
     read_settings,
 )
 from data_pipelines.synthetic import Variant
-from experiments.flags.place_flags import CLUSTER_FLAGS
+from experiments.flags.device_flags import CLUSTER_FLAGS
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import RunConfig, TrainConfig, absent_setting
 from experiments.runs.files import write_text
@@ -24,6 +24,8 @@ from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.models import MODELS, fields_of_models
 from hiertcn_jax.settings import fields_of
+
+HELP_TOPIC = "data and workdir"
 
 FLAGS = flags.FLAGS
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from hiertcn_jax.settings import Settings, setting
 
+HELP_TOPIC = "evaluation"
+
 MaskSeen = Literal["none", "session", "user"]
 
 

@@ -14,6 +14,8 @@ from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.models import model_config, models_with
 from hiertcn_jax.settings import Settings, fields_of, setting
 
+HELP_TOPIC = "training"
+
 FitOn = Literal["train", "train_valid"]
 OrAuto = int | Literal["auto"]
 """A number, or `auto`: `experiments.runs.fitted_sizes` computes it from the log's counts."""

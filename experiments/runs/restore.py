@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import TrainConfig
 from experiments.runs.data import Data, open_data, require_width, with_embeddings
@@ -159,7 +159,7 @@ def _rows(data: Any) -> int:
     return rows
 
 
-def open_run_data(restored: Restored, place: DataPlace) -> Data:
+def open_run_data(restored: Restored, place: DataLocation) -> Data:
     """Opens the data that a run was trained on; with given embeddings possibly other data.
 
     With given embeddings no parameter belongs to an item. So the same model scores other users, and

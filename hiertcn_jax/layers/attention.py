@@ -27,6 +27,8 @@ from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.tcn import kept_tail
 from hiertcn_jax.settings import setting
 
+HELP_TOPIC = "models with attention"
+
 
 @dataclasses.dataclass(frozen=True)
 class AttentionConfig(ModelConfig):

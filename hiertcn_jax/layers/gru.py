@@ -20,6 +20,8 @@ from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.gru_scan import Slots, Weights, gru_scan, gru_step
 from hiertcn_jax.settings import setting
 
+HELP_TOPIC = "models with a GRU"
+
 GapDecay = Literal["none", "fixed", "learned"]
 
 

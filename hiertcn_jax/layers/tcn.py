@@ -21,6 +21,8 @@ from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.settings import setting
 
+HELP_TOPIC = "models with a TCN"
+
 
 @dataclasses.dataclass(frozen=True)
 class TCNConfig(ModelConfig):

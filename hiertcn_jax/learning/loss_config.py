@@ -5,6 +5,8 @@ from typing import Literal
 
 from hiertcn_jax.settings import Settings, setting
 
+HELP_TOPIC = "loss and negatives"
+
 LossName = Literal[
     "cross_entropy",
     "sampled_softmax",

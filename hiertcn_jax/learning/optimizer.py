@@ -20,6 +20,8 @@ from jaxtyping import Array, Bool, Int
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.settings import Settings, setting
 
+HELP_TOPIC = "optimizer and learning rate"
+
 Schedule = Literal["constant", "step", "cosine"]
 
 

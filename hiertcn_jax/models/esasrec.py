@@ -28,6 +28,8 @@ from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.models.sasrec import SASRec
 from hiertcn_jax.settings import setting
 
+HELP_TOPIC = "model esasrec"
+
 
 @dataclasses.dataclass(frozen=True)
 class ESASRecConfig(AttentionConfig):

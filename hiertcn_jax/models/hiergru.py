@@ -31,6 +31,8 @@ from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
 from hiertcn_jax.settings import setting
 
+HELP_TOPIC = "model hiergru"
+
 
 @dataclasses.dataclass(frozen=True)
 class HierGRUConfig(SessionGRUConfig):

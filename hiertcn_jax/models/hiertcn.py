@@ -32,6 +32,8 @@ from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
 from hiertcn_jax.settings import setting
 
+HELP_TOPIC = "model hiertcn"
+
 
 @dataclasses.dataclass(frozen=True)
 class HierTCNConfig(SessionGRUConfig, TCNConfig):

@@ -44,6 +44,8 @@ from hiertcn_jax.layers.tcn import kept_tail
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
 
+HELP_TOPIC = "model hstu"
+
 SPANS = 129
 """Values of beta."""
 _BIAS_DEVIATION = 0.02

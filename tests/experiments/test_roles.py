@@ -9,7 +9,7 @@ import pytest
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments import compare, embed, evaluate, sweep, train
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.runs.restore import restore_run
 from tests.experiments.small_runs import command, contents, run_train, settings_of
 from tests.experiments.test_compare import RUN
@@ -33,8 +33,10 @@ def main_of(name, data, workdir, scratch):
             RUN, data.directory, workdir, ["popularity"], [0], Split.TEST, 0, {}
         ),
         "sweep": lambda: sweep_settings_of(data, workdir, space_file(scratch, EVENTS)),
-        "evaluate": lambda: evaluate.Settings(workdir, Split.TEST, "best", None, DataPlace(), None),
-        "embed": lambda: embed.Settings(workdir, scratch / "u.parquet", "best", DataPlace()),
+        "evaluate": lambda: evaluate.Settings(
+            workdir, Split.TEST, "best", None, DataLocation(), None
+        ),
+        "embed": lambda: embed.Settings(workdir, scratch / "u.parquet", "best", DataLocation()),
     }[name]()
     module = {"train": train, "compare": compare, "sweep": sweep, "evaluate": evaluate,
               "embed": embed}[name]  # fmt: skip
@@ -104,7 +106,9 @@ def test_an_output_does_no_harm_where_it_would_go(data, whole, tmp_path, argumen
 
 
 def evaluation_of(workdir, checkpoint="best", mask_seen=None):
-    evaluate.main(evaluate.Settings(workdir, Split.TEST, checkpoint, None, DataPlace(), mask_seen))
+    evaluate.main(
+        evaluate.Settings(workdir, Split.TEST, checkpoint, None, DataLocation(), mask_seen)
+    )
 
 
 def test_results_of_other_settings_have_names_of_their_own(whole, tmp_path, capsys):

@@ -18,7 +18,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import train_loader
 from experiments import embed, evaluate, train
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.runs import data as data_module
 from experiments.runs import train_loop as loop
 from experiments.runs.resolve import resolve
@@ -35,7 +35,7 @@ GROUPS = ("all", "first", "next")
 
 
 def evaluation_of(workdir, **changes):
-    defaults = evaluate.Settings(workdir, Split.TEST, "best", None, DataPlace(), None)
+    defaults = evaluate.Settings(workdir, Split.TEST, "best", None, DataLocation(), None)
     evaluate.main(defaults._replace(**changes))
 
 
@@ -245,14 +245,16 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
     before = (workdir / "test.json").read_text()
     moved = tmp_path / "moved"
     shutil.copytree(data.directory, moved)
-    evaluation_of(workdir, place=DataPlace(str(moved)))
+    evaluation_of(workdir, place=DataLocation(str(moved)))
     assert (workdir / "test.json").read_text() == before
 
     other = prepared(tmp_path / "other", users=20, seed=1)
     for refused in (
-        lambda: evaluation_of(workdir, place=DataPlace(str(other.directory))),
+        lambda: evaluation_of(workdir, place=DataLocation(str(other.directory))),
         lambda: embed.main(
-            embed.Settings(workdir, tmp_path / "u.parquet", "best", DataPlace(str(other.directory)))
+            embed.Settings(
+                workdir, tmp_path / "u.parquet", "best", DataLocation(str(other.directory))
+            )
         ),
         lambda: run_train(other, workdir),
     ):
@@ -260,7 +262,7 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
             refused()
     assert (workdir / "test.json").read_text() == before
     with pytest.raises(DataError, match="no such file"):
-        evaluation_of(workdir, place=DataPlace(str(tmp_path / "missing")))
+        evaluation_of(workdir, place=DataLocation(str(tmp_path / "missing")))
 
 
 def test_an_untrained_run_is_not_scored(whole, tmp_path):
@@ -298,7 +300,7 @@ def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path)
 
 def test_an_embedding_is_the_prediction_after_all_sessions(data, whole, tmp_path):
     output = tmp_path / "users.parquet"
-    embed.main(embed.Settings(whole, output, "last", DataPlace()))
+    embed.main(embed.Settings(whole, output, "last", DataLocation()))
     users = pl.read_parquet(output)
     histories = data.histories.__getitems__(range(len(data.histories)))
     assert users["user_id"].to_list() == [int(history.user_id) for history in histories]
@@ -352,7 +354,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(whole, tmp_
     monkeypatch.setattr(evaluate, "restore_run", lambda *_: pytest.fail("began to work"))
     missing = tmp_path / "missing" / "a.parquet"
     with pytest.raises(OSError, match=f"output={missing}: there is no directory"):
-        embed.main(embed.Settings(whole, missing, "last", DataPlace()))
+        embed.main(embed.Settings(whole, missing, "last", DataLocation()))
     with pytest.raises(OSError, match=f"ranks_out={missing}: there is no directory"):
         evaluation_of(whole, ranks_out=missing)
 

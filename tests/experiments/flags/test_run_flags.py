@@ -14,7 +14,7 @@ from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from experiments import sweep
 from experiments.flags import run_flags as flags_lib
-from experiments.flags.place_flags import define_cluster_flags
+from experiments.flags.device_flags import define_cluster_flags
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import RunConfig, TrainConfig
 from hiertcn_jax.learning.loss_config import LossConfig

@@ -9,7 +9,7 @@ import pytest
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments.comparison.scorers import Place, model_scorer, ranker_scorer
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.judging import evaluation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import evaluate_ranker, fitted_histories, rank_of
@@ -98,7 +98,7 @@ def test_what_is_added_to_scores_is_in_every_rank(
     if item_mode == "given":
         workdir = train_given(shown_data, tmp_path)
     restored = restore_run(workdir, "best")
-    data = open_run_data(restored, DataPlace())
+    data = open_run_data(restored, DataLocation())
     without = json.loads((workdir / "test.json").read_text())
     monkeypatch.setattr(eval_step, "batch_queries", additions_by_position(data.vocabulary.size))
     # Steps are cached per process: one without additions may exist, and this one must not stay.
@@ -209,6 +209,6 @@ def test_given_embeddings_are_ranked_within_what_was_shown(shown_data, tmp_path)
     train_given(shown_data, tmp_path)
     restored = restore_run(tmp_path / "run", "best")
     assert restored.config.item_mode == "given"
-    embeddings = open_run_data(restored, DataPlace()).embeddings
+    embeddings = open_run_data(restored, DataLocation()).embeddings
     metrics = json.loads((tmp_path / "run" / "test.json").read_text())
     assert_metrics(metrics["shown"], plain_shown(shown_data, model_scorer(restored, embeddings)))

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from experiments import embed
-from experiments.flags.place_flags import DataPlace, Devices
+from experiments.flags.data_flags import DataLocation
+from experiments.flags.device_flags import Devices
 from experiments.runs.layout import make_layout
 from hiertcn_jax.devices.mesh import MeshError
 from tests.experiments.cluster_runs import assert_close, ended, results, start_command
@@ -22,7 +23,7 @@ KEYS = ["user_id", "session", "position", "item_id"]
 def users(whole, tmp_path_factory):
     """The embeddings that one device writes."""
     output = tmp_path_factory.mktemp("embed") / "users.parquet"
-    embed.main(embed.Settings(whole, output, "best", DataPlace()))
+    embed.main(embed.Settings(whole, output, "best", DataLocation()))
     return pl.read_parquet(output)
 
 
@@ -51,7 +52,7 @@ def test_an_evaluation_is_that_of_one_device(whole, tmp_path):
 
 def test_users_are_embedded_as_on_one_device(whole, users, tmp_path):
     output = tmp_path / "users.parquet"
-    embed.main(embed.Settings(whole, output, "best", DataPlace(), MESH))
+    embed.main(embed.Settings(whole, output, "best", DataLocation(), MESH))
     assert_same_users(output, users)
 
 

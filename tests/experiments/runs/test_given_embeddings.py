@@ -12,7 +12,7 @@ from absl.flags import IllegalFlagValueError
 from data_pipelines.errors import DataError
 from data_pipelines.synthetic import SyntheticConfig
 from experiments import embed, evaluate, train
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.batch import UNKNOWN_ID
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -59,7 +59,7 @@ def test_a_run_learns_no_item_and_is_scored(data, given_run):
 
 
 def test_users_are_embedded(data, given_run, tmp_path):
-    embed.main(embed.Settings(given_run, tmp_path / "u.parquet", "best", DataPlace()))
+    embed.main(embed.Settings(given_run, tmp_path / "u.parquet", "best", DataLocation()))
     users = pl.read_parquet(tmp_path / "u.parquet")
     assert len(users) == len(data.histories)
     assert users.schema["embedding"] == pl.Array(pl.Float32, WIDTH)
@@ -68,7 +68,7 @@ def test_users_are_embedded(data, given_run, tmp_path):
 def test_files_that_changed_are_refused_and_taken_by_name(data, files, given_run, tmp_path):
     moved = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH, dtype="f2")
     before = (given_run / "test.json").read_text()
-    evaluation_of(given_run, place=DataPlace(None, *map(str, moved)))
+    evaluation_of(given_run, place=DataLocation(None, *map(str, moved)))
     assert (given_run / "test.json").read_text() == before
     # With other values, the existing run does not resume.
     other = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH, seed=1)
@@ -88,11 +88,11 @@ def test_what_does_not_fit_is_refused_in_one_line(data, files, given_run, tmp_pa
         run_train(data, tmp_path / "run", *flags_of(files), "--item_dim=5")
     wide = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH + 1)
     with pytest.raises(DataError, match=r"E.npy: 5 values a row, but item_dim=4"):
-        evaluation_of(given_run, place=DataPlace(None, *map(str, wide)))
+        evaluation_of(given_run, place=DataLocation(None, *map(str, wide)))
     with pytest.raises(CheckpointError, match="the model was trained without given ones"):
         learned = restore_run(given_run, "best")
         learned = learned._replace(config=dataclasses.replace(learned.config, item_mode="rows"))
-        open_run_data(learned, DataPlace(None, *map(str, files)))
+        open_run_data(learned, DataLocation(None, *map(str, files)))
     assert os.listdir(tmp_path / "run") == ["lock"]
 
 
@@ -119,7 +119,7 @@ def events_before_an_unknown_item(data):
 
 def test_new_items_are_scored_without_training_again(data, files, given_run, tmp_path):
     """The same log; all of its items and 30 more have embeddings."""
-    old = ranks_of(given_run, tmp_path / "old.parquet", DataPlace())
+    old = ranks_of(given_run, tmp_path / "old.parquet", DataLocation())
     synthetic = SyntheticConfig()
     items = synthetic.topics * synthetic.styles * synthetic.ring_items
     every = [*(str(item + 1) for item in range(items)), *(f"new {number}" for number in range(30))]
@@ -127,7 +127,9 @@ def test_new_items_are_scored_without_training_again(data, files, given_run, tmp
     later = write_embeddings(tmp_path, every, WIDTH, dtype="f2")
     directory = tmp_path / "D"
     prepared(directory, catalogue=str(later[1]))
-    new = ranks_of(given_run, tmp_path / "new.parquet", DataPlace(str(directory), *map(str, later)))
+    new = ranks_of(
+        given_run, tmp_path / "new.parquet", DataLocation(str(directory), *map(str, later))
+    )
     # Its own file, because log and embeddings are not the run's.
     (result,) = given_run.glob("test.data_*.embeddings_*.json")
     values = json.loads(result.read_text())

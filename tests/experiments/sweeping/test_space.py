@@ -97,7 +97,7 @@ def test_tpe_goes_where_values_are_high(tmp_path):
         ("{", "not readable as JSON"),
         ("", "not readable as JSON"),
         ("[" * 100_000, "not readable as JSON: maximum recursion depth"),
-        ('{"a": {"low": 1, "low": 2, "high": 3}}', "the key 'low' is there twice"),
+        ('{"a": {"low": 1, "low": 2, "high": 3}}', "the key 'low' occurs twice"),
         ([1], "expected {flag: what it may be}"),
         ({}, "with one or more flags"),
         ({"a": 3}, "a: 3: expected low and high, or choices"),
