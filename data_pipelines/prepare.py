@@ -33,6 +33,7 @@ from data_pipelines.histories.store import write_histories
 from data_pipelines.impressions.files import encode_impressions, typed_impressions
 from data_pipelines.impressions.negatives import add_impressions, impression_report
 from data_pipelines.outputs import check_directory
+from data_pipelines.progress import watched
 from data_pipelines.raw.bad_rows import BadRows
 from data_pipelines.raw.drops import Drop
 from data_pipelines.raw.ingest import RawRows, collect_log
@@ -90,7 +91,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         dataset, report["impressions"] = _join_impressions(dataset, log, events, config)
     report["content_hash"] = dataset.content_hash()
     with written_aside(output_dir) as beside:
-        write_histories(beside, dataset.histories())
+        users = len(dataset.user_ids)
+        write_histories(beside, watched(dataset.histories(), "writing", "users", users))
         dataset.vocabulary.save(beside)
         if config.svd_embeddings:
             write_svd_embeddings(

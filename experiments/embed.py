@@ -22,6 +22,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import user_loader
 from data_pipelines.outputs import check_file
+from data_pipelines.progress import Progress
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.flags.device_flags import Devices, define_device_flags, read_devices
 from experiments.judging.evaluation import fresh_carry
@@ -67,13 +68,16 @@ def embed_users(restored: Restored, data: Data) -> tuple[np.ndarray, np.ndarray]
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    for batch, info in loader:
-        carry = steps.observe(restored.params, place_batch(batch, layout), carry)
-        event = place_lanes(_next_session(batch), layout)
-        u_bd = steps.predict(restored.params, event, carry)
-        lane_n, place_n = np.nonzero(info.ends_user_bl)
-        users.append(info.user_bs[lane_n, batch.session_bl[lane_n, place_n]])
-        embeddings.append(own_part(u_bd)[lane_n])
+    total = -(-len(data.histories) // jax.process_count())
+    with Progress("embedding", "users", total, shown=processes.is_first()) as progress:
+        for batch, info in loader:
+            carry = steps.observe(restored.params, place_batch(batch, layout), carry)
+            event = place_lanes(_next_session(batch), layout)
+            u_bd = steps.predict(restored.params, event, carry)
+            lane_n, place_n = np.nonzero(info.ends_user_bl)
+            users.append(info.user_bs[lane_n, batch.session_bl[lane_n, place_n]])
+            embeddings.append(own_part(u_bd)[lane_n])
+            progress.add(len(lane_n))
     user_n, embedding_nd = np.concatenate(users), np.concatenate(embeddings)
     return processes.gather_rows(user_n), processes.gather_rows(embedding_nd)
 

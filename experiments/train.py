@@ -9,7 +9,7 @@ valid.json and test.json. The same command resumes a run that was killed or stop
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -21,21 +21,22 @@ from data_pipelines.histories.record import Split
 from data_pipelines.synthetic import Variant
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.device_flags import define_cluster_flags, read_cluster
-from experiments.judging.rankers import evaluate_ranker, fitted_histories
 from experiments.judging.result_tables import print_results
+from experiments.judging.simple_rankers import losing_lines, score_simple
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir
+from experiments.runs.header import header_lines
 from experiments.runs.locking import lock_workdir
-from experiments.runs.resolve import resolve
+from experiments.runs.plan import Plan
+from experiments.runs.resolve import ResolvedRun, resolve
 from experiments.runs.restore import restore_run
 from experiments.runs.resume import keep_sizes
 from experiments.runs.run_results import score, write_result
 from experiments.runs.tiling import tiling_warning
 from experiments.runs.train_loop import train
-from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import MeshError
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -75,8 +76,7 @@ def main(settings: Settings) -> None:
         _prepare(settings)
         data = with_embeddings(open_data(settings.data_dir), settings.run.train)
         with lock_workdir(settings.workdir):
-            _train(settings, data)
-            _evaluate(settings, data)
+            _evaluate(settings, data, _train(settings, data).plan)
             processes.wait_for_all("done")
 
 
@@ -88,45 +88,58 @@ def _prepare(settings: Settings) -> None:
     processes.wait_for_all("prepared")
 
 
-def _train(settings: Settings, data: Data) -> None:
+def _train(settings: Settings, data: Data) -> ResolvedRun:
     kept = processes.first_says(
         keep_sizes(settings.run.train, settings.workdir / "checkpoints").to_dict()
     )
     run = resolve(settings.run._replace(train=TrainConfig.from_dict(kept)), data)
     if warning := tiling_warning(run.config, jax.default_backend()):
         print(warning, file=sys.stderr)
-    flags_file = settings.workdir / "flags.txt"
-    train(
-        run,
-        settings.workdir,
-        lambda: flags_lib.save_flags(flags_file, run.config),
-        settings.allow_older,
-    )
+
+    def start() -> None:
+        flags_lib.save_flags(settings.workdir / "flags.txt", run.config)
+        for line in header_lines(run):
+            print(line, flush=True)
+
+    train(run, settings.workdir, start, settings.allow_older)
     processes.wait_for_all("trained")
+    return run
 
 
-def _evaluate(settings: Settings, data: Data) -> None:
-    config = settings.run.train
-    restored = restore_run(
-        settings.workdir, "best", config.data_parallelism, config.model_parallelism
-    )
-    # Evaluation flags may have changed since the checkpoint; popularity is scored by them too.
+def _evaluate(settings: Settings, data: Data, plan: Plan) -> None:
+    config, workdir = settings.run.train, settings.workdir
+    restored = restore_run(workdir, "best", config.data_parallelism, config.model_parallelism)
+    # The flags may have been changed since the checkpoint; rankers are scored by them too.
     restored = restored._replace(evaluation=settings.run.evaluation)
-    valid = score(restored, data, Split.VALID)
-    if processes.is_first():
-        write_result(settings.workdir, restored, data, Split.VALID, valid)
-    evaluation = score(restored, data, Split.TEST)
+    paths, results = [], {}
+    for split in (Split.VALID, Split.TEST):
+        results[split] = score(restored, data, split)
+        if processes.is_first():
+            paths.append(write_result(workdir, restored, data, split, results[split]))
     if not processes.is_first():
         return
-    popularity = Popularity(data.vocabulary.size)
-    popularity.fit(fitted_histories(data, config.fit_on))
+    name, metrics = settings.run.model.name, results[Split.TEST].metrics
     mask_seen = settings.run.evaluation.mask_seen
-    rows = {
-        settings.run.model.name: evaluation.metrics,
-        "popularity": evaluate_ranker(popularity, data, Split.TEST, mask_seen).metrics,
-    }
-    print_results(f"{settings.workdir}, checkpoint of step {restored.step}", Split.TEST, rows)
-    write_result(settings.workdir, restored, data, Split.TEST, evaluation)
+    beside = score_simple(data, config.fit_on, Split.TEST, mask_seen)
+    title = f"{workdir}, checkpoint of step {restored.step}"
+    print_results(title, Split.TEST, {name: metrics, **beside.metrics})
+    print()
+    for line in [
+        *losing_lines(name, metrics, beside.metrics, config.monitor),
+        *([] if beside.why_not is None else [beside.why_not]),
+        _best_line(config, plan, restored.step, results[Split.VALID].metrics),
+        f"results: {', '.join(map(str, paths))}",
+    ]:
+        print(line)
+
+
+def _best_line(config: TrainConfig, plan: Plan, step: int, valid: dict[str, Any]) -> str:
+    """Which checkpoint was scored, and why this one."""
+    place = f"step {step:,} of {plan.total_steps:,}, epoch {step / plan.steps_per_epoch:.3g}"
+    if config.fit_on != "train":
+        return f"last: {place}; valid is trained on, so no checkpoint is the best"
+    group, metric = config.monitor.split("/")
+    return f"best: {place}, with {config.monitor} {valid[group][metric]:.4f} on valid"
 
 
 if __name__ == "__main__":

@@ -104,3 +104,8 @@ class ModelConfig(Settings):
     def width_unit(self) -> int:
         """The model's own widths must be multiples of it."""
         return 1
+
+    @property
+    def reads(self) -> str:
+        """What a prediction reads of the events before it, in words."""
+        return "all earlier events"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from data_pipelines.errors import DataError
+from data_pipelines.progress import watched
 from data_pipelines.raw.bad_rows import BadRows, OnBadRow
 from data_pipelines.raw.columns import Columns, typed_columns
 from data_pipelines.raw.conditions import Condition
@@ -77,6 +78,7 @@ def collect_log(
     dropped: collections.Counter[str] = collections.Counter()
     facts = LogFacts()
     typed = typed_frames(frames, options, bad_rows, dropped, facts)
+    typed = watched(typed, "reading", "rows", size=len)
     log = encode_log(typed, has_sessions=options.columns.session is not None, facts=facts)
     return log, read_drops(len(log), dropped + bad_rows.counts)
 

@@ -193,7 +193,7 @@ def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[
     ranker.fit(histories)
     fitted = time.perf_counter()
     learns = next(histories, None) is None
-    evaluation = evaluate_ranker(ranker, data, comparison.split, run.evaluation.mask_seen)
+    evaluation = evaluate_ranker(ranker, data, comparison.split, run.evaluation.mask_seen, name)
     scored = time.perf_counter()
     speed = data.fitted_events(run.train.fit_on) / (fitted - started)
     return evaluation, {

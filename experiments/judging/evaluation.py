@@ -75,13 +75,14 @@ class Evaluator:
             self._list_ranker = ListRanker(data, model_config, config, layout)
 
     def __call__(
-        self, params: dict[str, Any], between_batches: Callable[[], None] = lambda: None
+        self, params: dict[str, Any], between_batches: Callable[[int], None] = lambda events: None
     ) -> Evaluation:
         """Every scored event's rank, and the metrics.
 
         Args:
           params: Parameters of the model.
-          between_batches: Called before each batch; what it raises ends the evaluation.
+          between_batches: Called before each batch with the number of its scored events; what it
+            raises ends the evaluation.
 
         Raises:
           ValueError: A score is NaN.
@@ -90,10 +91,10 @@ class Evaluator:
         collector = Collector(self._data, of_all_processes=True)
         waiting: list[tuple[LaneBatch, ScoredEvents, list[Ranked], PendingRanks | None]] = []
         for element in self._loader:
-            between_batches()
+            events = scored_events(element)
+            between_batches(len(events.item_n))
             batch = place_batch(element.batch, self._layout)
             queries, carry = self._eval_step(params, batch, carry)
-            events = scored_events(element)
             ranked, shown = (
                 self._rank(params, queries, events),
                 self._shown(params, queries, events),

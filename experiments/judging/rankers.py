@@ -10,6 +10,7 @@ import numpy.typing as npt
 from data_pipelines.histories.events import blocks_of
 from data_pipelines.histories.record import History, Split
 from data_pipelines.lanes.loaders import eval_loader
+from data_pipelines.progress import Progress
 from experiments.judging.collector import Collector, Evaluation, ScoredEvents, scored_events
 from experiments.judging.masking import seen_items
 from experiments.judging.shown_lists import (
@@ -100,7 +101,7 @@ def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:
 
 
 def evaluate_ranker(
-    ranker: Ranker, data: Data, split: Split, mask_seen: str = "none"
+    ranker: Ranker, data: Data, split: Split, mask_seen: str = "none", name: str = "a ranker"
 ) -> Evaluation:
     """Ranks and metrics of a fitted ranker, by the same contract as a neural model's.
 
@@ -109,36 +110,47 @@ def evaluate_ranker(
       data: The data.
       split: VALID or TEST.
       mask_seen: What is left out of the ranking, see `EvalConfig`.
+      name: Its name, where progress is shown.
 
     Raises:
       ValueError: A score is NaN, or no user has a session of `split`.
     """
     collector = Collector(data)
-    for element in eval_loader(data.histories, _BUCKET, split=split):
-        events = scored_events(element)
-        users = np.unique(events.user_n).tolist()
-        histories = dict(zip(users, data.histories.__getitems__(users), strict=True))
-        contexts = (
-            context_before(histories[user], int(session), int(end))
-            for user, session, end in zip(
-                events.user_n, events.session_n, events.user_position_n, strict=True
-            )
-        )
-        lists, seen_nk = _lists_of(data, events), seen_items(data, events, mask_seen)
-        others_of = {}
-        if lists is not None:
-            others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
-        rank_n, shown_n = [], []
-        for place, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
-            scores_v = ranker.score(context)
-            rank_n.append(rank_of(scores_v, item, () if seen_nk is None else seen_nk[place]))
-            if place in others_of:
-                shown_n.append(rank_in_list(scores_v, item, others_of[place]))
-        shown = None
-        if lists is not None:
-            shown = ShownRanks(lists.index_n, np.array(shown_n), lists.size_n)
-        collector.add(element, events, np.array(rank_n), shown)
+    with Progress(f"scoring {name}", "events", data.known_events(split)) as progress:
+        for element in eval_loader(data.histories, _BUCKET, split=split):
+            events = scored_events(element)
+            rank_n, shown = _rank_events(ranker, data, events, mask_seen, progress)
+            collector.add(element, events, rank_n, shown)
     return collector.result()
+
+
+def _rank_events(
+    ranker: Ranker, data: Data, events: ScoredEvents, mask_seen: str, progress: Progress
+) -> tuple[np.ndarray, ShownRanks | None]:
+    """The rank of each event, and those within what was shown if there are impressions."""
+    users = np.unique(events.user_n).tolist()
+    histories = dict(zip(users, data.histories.__getitems__(users), strict=True))
+    contexts = (
+        context_before(histories[user], int(session), int(end))
+        for user, session, end in zip(
+            events.user_n, events.session_n, events.user_position_n, strict=True
+        )
+    )
+    lists, seen_nk = _lists_of(data, events), seen_items(data, events, mask_seen)
+    others_of = {}
+    if lists is not None:
+        others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
+    rank_n, shown_n = [], []
+    for place, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
+        scores_v = ranker.score(context)
+        progress.add()
+        rank_n.append(rank_of(scores_v, item, () if seen_nk is None else seen_nk[place]))
+        if place in others_of:
+            shown_n.append(rank_in_list(scores_v, item, others_of[place]))
+    shown = None
+    if lists is not None:
+        shown = ShownRanks(lists.index_n, np.array(shown_n), lists.size_n)
+    return np.array(rank_n), shown
 
 
 def _lists_of(data: Data, events: ScoredEvents) -> ShownLists | None:

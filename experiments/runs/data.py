@@ -13,6 +13,7 @@ from data_pipelines.histories.caching import CachedHistories
 from data_pipelines.histories.events import HistorySource
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.prepared_files import verify_files
+from data_pipelines.histories.record import Split
 from data_pipelines.histories.store import open_histories
 from data_pipelines.prepare import prepare
 from data_pipelines.raw.ids import typed_ids
@@ -70,6 +71,11 @@ class Data(NamedTuple):
         """Number of events in the fitted parts."""
         splits = self.manifest["counts"]["splits"]
         return sum(splits[part]["events"]["all"] for part in fit_on.split("_"))
+
+    def known_events(self, split: Split) -> int:
+        """Events of a part that are of items of the catalogue: those that are scored."""
+        part = self.manifest["counts"]["splits"][split.name.lower()]
+        return part["events"]["all"] - part["unknown_items"]["all"]
 
     def fitted_sessions(self, fit_on: str) -> int:
         """Number of sessions in the fitted parts."""

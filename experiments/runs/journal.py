@@ -1,4 +1,4 @@
-"""Reports a run's progress: metrics.jsonl, TensorBoard, a progress bar."""
+"""What a run writes while it runs: metrics.jsonl and TensorBoard."""
 
 import json
 import os

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
+from data_pipelines.progress import Progress
 from experiments.runs.bad_steps import BadStepsError
 from experiments.runs.journal import Journal, NoJournal
 from hiertcn_jax.learning.train_step import StepMetrics
@@ -81,7 +81,7 @@ class Meter:
 
     Args:
       journal: Where to write lines.
-      bar: The progress bar, which shows the newest.
+      progress: Shows the newest metrics.
       steps_per_epoch: Steps per epoch.
       sums: The sums so far.
       max_bad_steps: See `TrainConfig`.
@@ -90,12 +90,12 @@ class Meter:
     def __init__(
         self,
         journal: Journal | NoJournal,
-        bar: tqdm,
+        progress: Progress,
         steps_per_epoch: int,
         sums: Sums,
         max_bad_steps: int,
     ) -> None:
-        self._journal, self._bar = journal, bar
+        self._journal, self._progress = journal, progress
         self._steps_per_epoch, self._max_bad_steps = steps_per_epoch, max_bad_steps
         self._sums = sums
         self._unread: list[_Step] = []
@@ -104,7 +104,7 @@ class Meter:
     def add(self, step: int, metrics: StepMetrics, user_bs: np.ndarray) -> None:
         """Adds one step, with the users of its batch."""
         self._unread.append(_Step(step, metrics, user_bs))
-        self._bar.update()
+        self._progress.add()
 
     def resume(self) -> None:
         """Restarts the clock, so that validation and saving do not count as training time."""
@@ -151,4 +151,4 @@ class Meter:
         self._sums = sums.next_line()
         self._journal.write(step, "train", line)
         loss = "-" if sums.loss is None else f"{sums.loss:.3f}"
-        self._bar.set_postfix_str(f"loss {loss}, {line['events_per_s']:,.0f} events/s")
+        self._progress.note(f"loss {loss}, {line['events_per_s']:,.0f} events/s")

@@ -8,13 +8,17 @@ never replaces the one that others rely on.
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from data_pipelines.histories.record import Split
+from data_pipelines.progress import Progress
 from experiments.judging.collector import Evaluation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.results import write_json
 from experiments.runs.data import Data
 from experiments.runs.recall import recall_of
 from experiments.runs.restore import Restored
+from hiertcn_jax.devices import processes
 
 _HASH_DIGITS = 8
 """Characters of a content hash in a name, to tell two apart."""
@@ -31,7 +35,10 @@ def score(restored: Restored, data: Data, split: Split) -> Evaluation:
         restored.layout,
         recall_of(data, restored.config, restored.configs["train"]["fit_on"]),
     )
-    return evaluator(restored.params)
+    total = -(-data.known_events(split) // jax.process_count())
+    what = f"scoring {split.name.lower()}"
+    with Progress(what, "events", total, shown=processes.is_first()) as progress:
+        return evaluator(restored.params, progress.add)
 
 
 def result_stem(restored: Restored, data: Data, split: Split) -> str:

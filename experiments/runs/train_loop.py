@@ -54,6 +54,7 @@ def train(
             raise training.explain(error) from error
         if stop.asked:
             stop.end(training.step)
+        training.say_end()
 
 
 def begin(

@@ -2,15 +2,17 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from data_pipelines.commands.allocator import give_back_freed_memory
 from data_pipelines.lanes.loaders import merge_states, require_state
+from data_pipelines.progress import Progress as Shown
+from data_pipelines.progress import say
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts
 from experiments.runs.bad_steps import BadStepsError, NonFiniteError
@@ -26,7 +28,7 @@ from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.settings import Settings, fields_of, setting
 
-Validator = Callable[[TrainState, Callable[[], None]], dict[str, float]]
+Validator = Callable[[TrainState, Callable[[int], None]], dict[str, float]]
 """Computes validation metrics from the state; calls a function between batches."""
 
 
@@ -89,6 +91,7 @@ class Training:
             run.layout,
         )
         self.progress, self._sums = Progress(), Sums()
+        self._is_compiled = False
         step = processes.first_says(self._checkpoints.latest_step())
         if step is not None:
             self._restore(step)
@@ -137,9 +140,17 @@ class Training:
         if processes.is_first():
             self._journal = Journal(workdir, self.step, self.progress.validation_due)
         closing.callback(self._journal.close)
-        bar = closing.enter_context(_progress_bar(self.step, self._run.plan.total_steps))
         per_epoch, bad_steps = self._run.plan.steps_per_epoch, self._train.max_bad_steps
-        self._meter = Meter(self._journal, bar, per_epoch, self._sums, bad_steps)
+        self._shown = closing.enter_context(
+            Shown(
+                "training",
+                "steps",
+                self._run.plan.total_steps,
+                self.step,
+                shown=processes.is_first(),
+            )
+        )
+        self._meter = Meter(self._journal, self._shown, per_epoch, self._sums, bad_steps)
 
     def has_work_left(self) -> bool:
         """Whether the run has steps or a validation left."""
@@ -162,7 +173,14 @@ class Training:
         plan, config = self._run.plan, self._train
         batch, info = next(self._batches)
         batch = place_batch(batch, self._run.layout)
+        compiles, started = not self._is_compiled, time.monotonic()
+        if compiles:
+            self._shown.note("compiling")
+            self._say("compiling the training step")
         self._state, metrics = self._parts.step(self._state, batch, self._parts.sources)
+        if compiles:
+            self._is_compiled = True
+            self._say(f"compiled in {time.monotonic() - started:.1f} s")
         self.step += 1
         self._meter.add(self.step, metrics, info.user_bs)
         ends = self.step % plan.eval_every == 0 or self.step == plan.total_steps
@@ -176,10 +194,12 @@ class Training:
     def judge(self, validate: Validator, stop: StopSignals) -> float | None:
         """Validates; returns the monitored metric, or None if a stop cut it short."""
 
-        def between_batches() -> None:
+        def between_batches(events: int) -> None:
+            del events
             if stop.asked:
                 raise _CutShortError
 
+        self._shown.note("validating")
         try:
             values = validate(self._state, between_batches)
         except _CutShortError:
@@ -188,7 +208,11 @@ class Training:
         self.progress.validation_due = False
         self.progress.judge(values[monitor])
         self._journal.write(self.step, "valid", values)
-        tqdm.write(f"step {self.step}: valid {monitor} {values[monitor]:.4f}")
+        best = "" if self.progress.evaluations_since_best else ", the best so far"
+        epoch = self.step / self._run.plan.steps_per_epoch
+        self._say(
+            f"step {self.step}, epoch {epoch:.3g}: valid {monitor} {values[monitor]:.4f}{best}"
+        )
         return values[monitor]
 
     def save(self, monitored: float | None = None) -> None:
@@ -213,6 +237,20 @@ class Training:
         if self._saved != self.step:
             self.save()
 
+    def say_end(self) -> None:
+        """Says why the run ended, if it did before its plan was done."""
+        patience = self._train.number("patience")
+        if self.progress.stops(patience) and self.step < self._run.plan.total_steps:
+            self._say(
+                f"stopped early, at step {self.step:,} of {self._run.plan.total_steps:,}: "
+                f"{patience} validation{'' if patience == 1 else 's'} without a better "
+                f"{self._train.monitor}"
+            )
+
+    def _say(self, text: str) -> None:
+        if processes.is_first():
+            say(text)
+
     def explain(self, error: BadStepsError) -> NonFiniteError:
         """Builds the error for too many skipped steps."""
         return error.explain(self._run.data, self._state.params)
@@ -220,8 +258,3 @@ class Training:
 
 class _CutShortError(Exception):
     """A stop signal cut a validation short."""
-
-
-def _progress_bar(step: int, total: int) -> tqdm:
-    disable = None if processes.is_first() else True
-    return tqdm(total=total, initial=step, unit="step", disable=disable, dynamic_ncols=True)

@@ -143,7 +143,7 @@ def run_ranker(
     except ValueError as error:
         raise TrialError(str(error)) from error
     ranker.fit(fitted_histories(data, "train"))
-    metrics = evaluate_ranker(ranker, data, Split.VALID, mask_seen).metrics
+    metrics = evaluate_ranker(ranker, data, Split.VALID, mask_seen, name).metrics
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "settings.json", {name: arguments})
     write_json(directory / "valid.json", metrics)

@@ -62,6 +62,12 @@ class AttentionConfig(ModelConfig):
         """Each head has an equal share of the width."""
         return self.attention_heads
 
+    @property
+    def reads(self) -> str:
+        """See `ModelConfig.reads`. Each block sees so many of the block below."""
+        events = self.attention_blocks * (self.attention_window - 1) + 1
+        return f"the user's last {events} events"
+
 
 def block_length(length: int, reach: int) -> int:
     """Number of queries in a block: the whole row, or `reach` if that needs fewer products.

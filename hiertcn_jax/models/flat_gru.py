@@ -37,6 +37,11 @@ class FlatGRUConfig(GRUConfig):
         """Whether it goes on over the sessions of a user."""
         return self.name == "gru_user"
 
+    @property
+    def reads(self) -> str:
+        """See `ModelConfig.reads`."""
+        return super().reads if self.whole_history else "the session's earlier events"
+
 
 class FlatGRUCarry(NamedTuple):
     """The state of each lane behind a row.

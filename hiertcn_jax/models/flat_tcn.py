@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
-from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails
+from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails, receptive_field
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
 
@@ -32,6 +32,12 @@ class FlatTCNConfig(TCNConfig):
     def whole_history(self) -> bool:
         """Whether it goes on over the sessions of a user."""
         return self.name == "tcn_user"
+
+    @property
+    def reads(self) -> str:
+        """See `ModelConfig.reads`."""
+        whose = "user" if self.whole_history else "session"
+        return f"the {whose}'s last {receptive_field(self)} events"
 
 
 class FlatTCNCarry(NamedTuple):

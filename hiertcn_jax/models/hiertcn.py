@@ -27,7 +27,7 @@ from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.dropout import Dropout
 from hiertcn_jax.layers.gru import SessionGRU, SessionGRUConfig
 from hiertcn_jax.layers.pooling import Pooling
-from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails
+from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails, receptive_field
 from hiertcn_jax.models.common import SequenceModel
 from hiertcn_jax.models.context import Context
 from hiertcn_jax.settings import setting
@@ -46,6 +46,11 @@ class HierTCNConfig(SessionGRUConfig, TCNConfig):
         "mean",
         "How a session becomes one vector: mean, max or last of its known items.",
     )
+
+    @property
+    def reads(self) -> str:
+        """See `ModelConfig.reads`."""
+        return f"the session's last {receptive_field(self)} events and all earlier sessions"
 
 
 class HierTCNCarry(NamedTuple):

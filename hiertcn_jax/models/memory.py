@@ -26,6 +26,11 @@ class MemoryModelConfig(ModelConfig):
 
     name: Literal["memory"] = "memory"
 
+    @property
+    def reads(self) -> str:
+        """See `ModelConfig.reads`."""
+        return "counts of earlier events"
+
     def require_complete(self) -> None:
         """Raises a ValueError where no memory is named: nothing would be scored."""
         if not self.memory:

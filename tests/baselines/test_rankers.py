@@ -28,7 +28,10 @@ class Source(list):
 
 
 def data(*histories):
-    return Data(Path(), Source(histories), SimpleNamespace(size=7), {"content_hash": "none"})
+    part = {"events": {"all": 4}, "unknown_items": {"all": 1}}
+    counts = {"splits": {"valid": part, "test": part}}
+    manifest = {"content_hash": "none", "counts": counts}
+    return Data(Path(), Source(histories), SimpleNamespace(size=7), manifest)
 
 
 def recorder(scores_v):

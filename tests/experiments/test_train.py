@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -59,6 +60,45 @@ def test_a_run_leaves_the_documented_files(data, whole):
             assert set(values["per_user"][group]) == metrics | {"users"}
         counts = data.manifest["counts"]["splits"][split]["events"]["all"]
         assert values["events"] + values["unknown_targets"] == counts
+
+
+JUDGED = (
+    r"step (?P<step>\d+), epoch [\d.]+: valid all/mrr (?P<value>[\d.]+)(?P<best>, the best so far)?"
+)
+
+
+def test_a_run_says_what_it_does_and_what_came_of_it(data, tmp_path, capsys):
+    run_train(
+        data, tmp_path / "run", "--patience=1", "--learning_rate=2", "--eval_every_epochs=0.1"
+    )
+    said = capsys.readouterr().out.splitlines()
+    texts = [line.split(" ")[0] for line in said]
+    assert texts.index("data") < texts.index("steps") < said.index("compiling the training step")
+    compiled = next(line for line in said if line.startswith("compiled in "))
+    assert said.index(compiled) == said.index("compiling the training step") + 1
+    judged = [re.fullmatch(JUDGED, line) for line in said if " valid " in line]
+    values = [float(match["value"]) for match in judged]
+    best = [match["best"] is not None for match in judged]
+    assert best == [value > max(values[:at], default=0) for at, value in enumerate(values)]
+    first, stopped = (int(judged[at]["step"]) for at in (-2, -1))
+    assert best[-2:] == [True, False] and stopped < 10
+    assert said[said.index(judged[-1][0]) + 1] == (
+        f"stopped early, at step {stopped} of 10: 1 validation without a better all/mrr"
+    )
+    tested = json.loads((tmp_path / "run" / "test.json").read_text())
+    scored, unknown = tested["events"], tested["unknown_targets"]
+    assert (
+        f"{scored:,} of {scored + unknown:,} test events; {unknown:,} are of items not seen in "
+        "training"
+    ) in said
+    for model in ("hiertcn", "item_knn", "popularity"):
+        assert sum(line.startswith(f"{model} ") and " all " in line for line in said) == 1
+    loses = [line for line in said if line.startswith("hiertcn loses to ")]
+    assert [line.split(":")[0] for line in loses] == [
+        f"hiertcn loses to {other}" for other in ("item_knn", "popularity")
+    ]
+    assert said[-2].startswith(f"best: step {first} of 10, epoch ")
+    assert said[-1] == f"results: {tmp_path}/run/valid.json, {tmp_path}/run/test.json"
 
 
 def test_the_journal_tells_every_event_once(data, whole):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tqdm import tqdm
 
 from data_pipelines.commands.command import StoppedError
 from data_pipelines.lanes.loaders import train_loader
+from data_pipelines.progress import Progress
 from experiments.runs import train_loop as loop
 from experiments.runs.bad_steps import BadStepsError, NonFiniteError, finite_norm
 from experiments.runs.journal import NoJournal
@@ -94,7 +94,7 @@ def test_norms_do_not_overflow_where_no_number_does():
 
 def test_the_message_has_the_current_limit():
     sums = Sums(skipped_steps=4, skipped_in_row=4)
-    meter = Meter(NoJournal(), tqdm(disable=True), 10, sums, max_bad_steps=2)
+    meter = Meter(NoJournal(), Progress("", "", shown=False), 10, sums, max_bad_steps=2)
     values = {"finite": False, "events": 8, "loss_sum": np.nan, "weight": 1.0, "grad_norm": np.inf}
     meter.add(7, {**values, "learning_rate": 0.1}, np.zeros((1, 1), int))
     with pytest.raises(BadStepsError) as caught:

@@ -1,0 +1,86 @@
+"""What is said before a run begins: its data, its model, its devices, its steps."""
+
+import math
+import textwrap
+
+import jax
+
+from experiments.runs.resolve import ResolvedRun
+from hiertcn_jax.models import build
+from hiertcn_jax.models.budget import count_parameters
+
+_WIDTH = 80
+_LABEL = 8
+
+
+def header_lines(run: ResolvedRun) -> list[str]:
+    """Lines of at most 80 columns: data, model, devices, steps."""
+    facts = {
+        "data": _data(run),
+        "model": _model(run),
+        "devices": _devices(run),
+        "steps": _steps(run),
+    }
+    return [
+        line
+        for label, text in facts.items()
+        for line in textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent=label.ljust(_LABEL),
+            subsequent_indent=" " * _LABEL,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+
+
+def state_bytes(run: ResolvedRun) -> int:
+    """Bytes of the state that the model keeps of a user."""
+    model = build(run.config.model)
+    carry = jax.eval_shape(lambda: model.init_carry(1))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
+
+
+def _data(run: ResolvedRun) -> str:
+    data, fit_on = run.data, run.config.train.fit_on
+    return (
+        f"{data.directory}: {data.manifest['counts']['users']:,} users, "
+        f"{data.manifest['counts']['items']:,} items; trains on {data.fitted_events(fit_on):,} "
+        f"events in {data.fitted_sessions(fit_on):,} sessions ({fit_on.replace('_', ' and ')})"
+    )
+
+
+def _model(run: ResolvedRun) -> str:
+    model, data = run.config.model, run.data
+    source = "given" if model.item_mode == "given" else "learned"
+    return (
+        f"{model.name}: {count_parameters(model):,} parameters, and {source} embeddings of "
+        f"{data.vocabulary.size:,} x {model.item_dim}; reads {model.reads}; keeps "
+        f"{state_bytes(run):,} bytes of a user"
+    )
+
+
+def _devices(run: ResolvedRun) -> str:
+    kind = jax.devices()[0].device_kind
+    if run.layout is None:
+        return f"1 {kind}"
+    shape = run.layout.mesh.shape
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    sizes = " x ".join(f"{size} on {axis}" for axis, size in shape.items())
+    return f"{math.prod(shape.values())} {kind}{processes}: {sizes}"
+
+
+def _steps(run: ResolvedRun) -> str:
+    train, plan = run.config.train, run.plan
+    bucket, epochs = train.bucket, plan.total_steps / plan.steps_per_epoch
+    patience = train.number("patience")
+    early = (
+        f", fewer after {patience} validation{'' if patience == 1 else 's'} without a better "
+        f"{train.monitor}"
+    )
+    return (
+        f"{plan.total_steps:,} ({epochs:.3g} epochs of {plan.steps_per_epoch:,})"
+        f"{early if patience and train.fit_on == 'train' else ''}; batches of {bucket.lanes} lanes "
+        f"x {bucket.events} events, at most {bucket.sessions} sessions a lane"
+    )
