@@ -1,4 +1,4 @@
-"""Files of any kind to typed columns; errors name file, row and column.
+"""Reads files of any kind into typed columns; errors name file, row and column.
 
 Imports: errors, histories, progress.
 """

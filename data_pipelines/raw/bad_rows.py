@@ -1,4 +1,4 @@
-"""What happens at a row that cannot be used: stop, or skip it and count."""
+"""Handles unusable rows: stops, or skips and counts them."""
 
 import collections
 from collections.abc import Callable
@@ -10,7 +10,7 @@ OnBadRow = Literal["error", "skip"]
 
 
 SKIP_HINT = "; --on_bad_row=skip leaves such rows out"
-"""Ends the line on a bad row for which there is nothing better to do."""
+"""Ends the message about a bad row if there is no better advice."""
 
 
 class BadRows:
@@ -25,12 +25,12 @@ class BadRows:
         self.counts: collections.Counter[str] = collections.Counter()
 
     def report(self, reason: str, rows: int, describe_first: Callable[[], str]) -> None:
-        """Reports `rows` rows that are bad for one reason.
+        """Reports `rows` rows that are bad for the same reason.
 
         Args:
-          reason: In a few words, the same for all of them.
-          rows: How many; 0 is no report.
-          describe_first: Gives the line for the first of them: file, row, column, what was
+          reason: A few words, the same for all of them.
+          rows: How many; 0 reports nothing.
+          describe_first: Makes the message about the first of them: file, row, column, what was
             expected and what came.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The bytes of text files, unpacked and in UTF-8, read a piece at a time."""
+"""Reads text files in pieces, decompressed and converted to UTF-8."""
 
 import bz2
 import codecs
@@ -19,19 +19,19 @@ _ERRORS = (
     OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException,
     NotImplementedError, RuntimeError,
 )  # fmt: skip
-"""What the libraries raise on files that are damaged, encrypted, or packed in another way."""
+"""Errors of the libraries for files that are damaged, encrypted, or have another compression."""
 
 
 def read_pieces(path: Path, size: int, encoding: str = "utf-8") -> Iterator[bytes]:
     """Yields the bytes of a file, about `size` at a time, none of them empty.
 
     Args:
-      path: The file; unpacked where its name ends in .gz, .bz2, .xz, .zst or .zip.
+      path: The file; decompressed if its name ends in .gz, .bz2, .xz, .zst or .zip.
       size: Bytes.
-      encoding: Of the file. What is not in UTF-8 is made so; UTF-8 itself is not checked here.
+      encoding: Encoding of the file. Others are converted to UTF-8; UTF-8 is not checked here.
 
     Raises:
-      DataError: It cannot be unpacked; a zip holds several files; it is not in this encoding.
+      DataError: It cannot be decompressed; a zip holds several files; it has another encoding.
     """
     pieces = _unpacked(path, size)
     if codecs.lookup(encoding).name == "utf-8":
@@ -40,7 +40,7 @@ def read_pieces(path: Path, size: int, encoding: str = "utf-8") -> Iterator[byte
 
 
 def name_of(path: Path) -> str:
-    """The name of a file as its type goes by: that of the file in a zip."""
+    """The name that tells a file's type: for a zip, that of the file in it."""
     if path.suffix.lower() != ".zip":
         return path.name
     try:
@@ -80,7 +80,7 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> BinaryIO:
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The file in a zip, without what macOS adds."""
+    """The only file in a zip, ignoring those that macOS adds."""
     members = [
         member
         for member in archive.infolist()

@@ -1,4 +1,4 @@
-"""Raw columns of a log to typed ones; what cannot be used is reported row by row."""
+"""Converts raw columns of a log to typed ones, and reports unusable values row by row."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ from data_pipelines.raw.usable_times import usable_times
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Which columns of the input hold what.
+    """The columns to read.
 
     Attributes:
       user: User ids, text or whole numbers.
-      item: Item ids, likewise.
+      item: Item ids, text or whole numbers.
       time: Times, see `times.to_milliseconds`.
-      times: How they are read.
+      times: How to read times.
       session: Session ids, or None for a log without them.
     """
 
@@ -42,13 +42,13 @@ def typed_columns(
 
     Args:
       checker: Rows with the columns of `columns`.
-      columns: What they hold.
-      is_typed: Whether the types of columns say what they hold: not in a text file.
-      facts: Gets what the ids and times are like.
+      columns: The meaning of each column.
+      is_typed: Whether the source has types; text files have none.
+      facts: Records types of ids and the unit of times.
 
     Raises:
       DataError: Ids are neither text nor whole numbers; a row is bad and the action is `error`;
-        times are in another unit, or are dates written as numbers.
+        times have another unit, or are dates written as numbers.
     """
     names = {"user_id": columns.user, "item_id": columns.item}
     if columns.session is not None:

@@ -27,7 +27,7 @@ class Condition:
     Attributes:
       column: Its name.
       sign: One of = != < <= > >=.
-      value: As text. Where it is a number, columns are compared as numbers; else as text.
+      value: The constant as text. If it is a number, values are compared as numbers; else as text.
     """
 
     column: str
@@ -40,7 +40,7 @@ class Condition:
     def holds(self) -> pl.Expr:
         """Rows where the condition holds.
 
-        It never does where the column is null or empty. Text that is no number is != any number.
+        It never holds for null or empty values. Text that is no number is != any number.
         """
         compare = _COMPARISONS[self.sign]
         text = pl.col(self.column).cast(pl.String)
@@ -52,7 +52,7 @@ class Condition:
                 text.cast(pl.Float64, strict=False).fill_nan(None), pl.lit(float(number))
             )
             if isinstance(number, int):
-                # Not as floats: beyond 2**53 they take neighbours for the same.
+                # As floats, neighbours beyond 2**53 would be equal.
                 whole = text.cast(pl.Int128, strict=False)
                 exact = compare(whole, pl.lit(number, pl.Int128))
                 held = pl.when(whole.is_null()).then(held).otherwise(exact)
@@ -62,7 +62,7 @@ class Condition:
 
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:
-    """Parses conditions separated by commas; a row is meant where any of them holds.
+    """Parses conditions separated by commas; a row is selected if any of them holds.
 
     Args:
       text: Such as "interaction_type=4,price<0". Empty for no condition.
@@ -85,7 +85,7 @@ def _parse(text: str) -> Condition:
 
 
 def _number(text: str) -> int | float | None:
-    """The number that a text is, in the digits of ASCII; None where it is none, or too large."""
+    """The number in a text, in ASCII digits; None if it is none, or too large."""
     if _WHOLE.fullmatch(text) and len(text) <= _LONGEST_WHOLE:
         return int(text)
     number = float(text) if _DECIMAL.fullmatch(text) else math.inf

@@ -1,7 +1,7 @@
-"""Delimited text files, block by block, each row checked before it is parsed.
+"""Reads delimited text files block by block, and checks each row before it is parsed.
 
-Polars fills missing fields with nulls and does not tell where bytes are not UTF-8. So the rows are
-found here first (`text_rows`), the bad ones reported, and polars gets the others.
+Polars fills missing fields with nulls, and does not tell where bytes are not UTF-8. So this module
+first finds the rows (`text_rows`), reports bad ones, and passes the others to polars.
 """
 
 import codecs
@@ -29,12 +29,12 @@ BLOCK_BYTES = 16 << 20
 
 @dataclasses.dataclass(frozen=True)
 class TextFormat:
-    """How text files are written.
+    """The format of text files.
 
     Attributes:
-      separator: Between fields, one or more characters of ASCII; None: by the file's name.
-      names: Of the columns, for files without a header.
-      encoding: As Python calls it.
+      separator: One or more ASCII characters between fields; None: from the file's name.
+      names: Names of the columns, for files without a header.
+      encoding: Python's name of the encoding.
     """
 
     separator: str | None = None
@@ -43,15 +43,15 @@ class TextFormat:
 
 
 class DelimitedFile:
-    """A text file of fields, unpacked where its name says so.
+    """A delimited text file, decompressed if its name says so.
 
     Attributes:
       columns: Names in the header, or those given.
 
     Args:
       path: The file.
-      text: How it is written; with a separator.
-      bad_rows: What to do with rows of the wrong number of fields, or that are not UTF-8.
+      text: Its format, with a separator.
+      bad_rows: What to do with rows that have the wrong number of fields, or are not UTF-8.
 
     Raises:
       DataError: The file is empty, its header is not UTF-8, or it cannot be unzipped.
@@ -61,7 +61,7 @@ class DelimitedFile:
         assert text.separator is not None
         self._path = path
         self._text = text
-        # Of several characters, such as MovieLens' ::, one byte that no text has.
+        # A separator of several characters, such as MovieLens' ::, becomes a byte no text has.
         self._separator = text.separator if len(text.separator) == 1 else _UNIT_SEPARATOR
         self._bad_rows = bad_rows
         self.columns = list(text.names) or self._header()
@@ -69,12 +69,12 @@ class DelimitedFile:
     def frames(self, columns: list[str]) -> Iterator[pl.DataFrame]:
         """Yields the rows of each block: `columns` as text, `row` and `line` as Int64.
 
-        Both count from 1: `row` the rows behind the header, `line` the lines of the file. They
-        differ by more than the header where there are blank lines, or newlines inside quotes.
+        Both count from 1: `row` the rows after the header, `line` the lines of the file. They
+        differ by more than the header if there are blank lines, or newlines inside quotes.
 
         Raises:
           DataError: There are no rows; one is bad and the action is `error`; a quote is never
-            closed or stands where none belongs; the file cannot be unzipped.
+            closed or misplaced; the file cannot be unzipped.
         """
         row, line, header_rows = 1, 1, 0 if self._text.names else 1
         for block, rows, block_lines in self._blocks():
@@ -91,7 +91,7 @@ class DelimitedFile:
             line += block_lines
             header_rows = 0
         if row == 1:
-            missing = "the file is empty" if self._text.names else "no rows behind the header"
+            missing = "the file is empty" if self._text.names else "no rows after the header"
             raise DataError(f"{self._path}: {missing}; leave the file out, or write it again")
 
     def _header(self) -> list[str]:
@@ -131,7 +131,7 @@ class DelimitedFile:
             yield rest + b"\n", rows, lines
 
     def _with_one_separator(self, text: bytes) -> bytes:
-        """The bytes with one separator of one byte; the first may have been through this before."""
+        """Replaces the separator by a single byte; the start may have been converted before."""
         separator = self._text.separator
         if separator is None or len(separator) == 1:
             return text
@@ -168,8 +168,8 @@ class DelimitedFile:
 
         well_formed = ~not_utf8 & ~rows.misquoted
         for reason, wrong in (
-            # Programs do not agree on what a misquoted row holds; often it takes in lines that
-            # follow, which are lost with it.
+            # Programs read a misquoted row differently; often it swallows the following lines,
+            # which are then lost.
             ("not UTF-8", not_utf8),
             ("misplaced quote", rows.misquoted & ~not_utf8),
             ("too few fields", (rows.fields < expected) & well_formed),
@@ -185,16 +185,16 @@ class DelimitedFile:
             row.decode("utf-8")
         except UnicodeDecodeError as error:
             before = row[: error.start]
-        # What an even number of quotes precedes is outside of quotes.
+        # After an even number of quotes, text is outside quotes.
         parts = before.split(b'"')[::2]
         column = sum(part.count(self._separator.encode()) for part in parts)
-        return [*self.columns, "behind the last"][min(column, len(self.columns))]
+        return [*self.columns, "after the last"][min(column, len(self.columns))]
 
     def _parse(self, block: bytes, rows: TextRows, columns: list[str]) -> pl.DataFrame:
         if not len(rows):
             return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
         places = {column: self.columns.index(column) for column in columns}
-        # Polars takes a byte order mark off the first row: it gets a header, of the places.
+        # Polars removes a byte order mark from the first row, so that row is a header of numbers.
         header = self._separator.join(map(str, range(len(self.columns)))).encode()
         frame = pl.read_csv(
             io.BytesIO(header + b"\n" + rows.text(block)),

@@ -1,4 +1,4 @@
-"""What a step of the preparation left out, and why."""
+"""Records what a step of the preparation dropped, and why."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ class Drop:
     Attributes:
       reason: Such as "null item_id" or "min_item_events=50".
       events: Events dropped.
-      users: Users of whom nothing was left.
-      items: Items of which nothing was left.
+      users: Users without any event left.
+      items: Items without any event left.
     """
 
     reason: str

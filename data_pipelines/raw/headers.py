@@ -1,4 +1,4 @@
-"""Whether a source has the columns that are asked for, and which may be meant where it has not."""
+"""Checks that a source has the requested columns, and suggests others if not."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from data_pipelines.errors import DataError
 
-# What a message shows of a header that may be anything.
+# How much of a header a message shows.
 _LISTED_NAMES, _LISTED_CHARACTERS = 30, 60
 
 _SEPARATORS = ("\t", ";", "|", ",", "::")
@@ -17,18 +17,18 @@ _KINDS = (
     ("time", "date", "created", "ts"),
     ("session",),
 )
-"""Words for the same thing, in names of columns."""
+"""Synonyms in names of columns."""
 
 
 def require_columns(source: str, found: Sequence[str], needed: Sequence[str]) -> None:
-    """Checks that a source has every column that is asked for, once.
+    """Checks that a source has every requested column, once.
 
     Raises:
       DataError: One is missing or ambiguous.
     """
     for name in needed:
         if found.count(name) != 1:
-            problem = "is missing" if name not in found else "is there more than once"
+            problem = "is missing" if name not in found else "occurs more than once"
             hint = "" if name in found else _hint(name, found)
             raise DataError(
                 f"{source}: header: column {name!r} {problem}; found {_listed(found)}{hint}"
@@ -36,7 +36,7 @@ def require_columns(source: str, found: Sequence[str], needed: Sequence[str]) ->
 
 
 def _hint(name: str, found: Sequence[str]) -> str:
-    """What may be wrong."""
+    """A suggestion of what may be wrong."""
     if len(found) == 1:
         inside = [separator for separator in _SEPARATORS if separator in found[0]]
         if inside:
@@ -62,7 +62,7 @@ def _close(name: str, found: Sequence[str]) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """A name without capitals, blanks and signs."""
+    """A name in lower case, without blanks and signs."""
     return re.sub(r"[^0-9a-z]", "", name[:100].lower())
 
 

@@ -1,8 +1,8 @@
-"""Ids of users, items and sessions: text as they stand, or whole numbers where all of them are.
+"""Ids of users, items and sessions: text, or whole numbers if all of them are.
 
-Inside they are text; where they are written out again (vocabulary.parquet, ranks.parquet) they have
-the type that the log has. "7", 7 and 7.0 are one id: programs write whole numbers with a gap among
-them as floats.
+Internally they are text. Outputs (vocabulary.parquet, ranks.parquet) have the type of the log. "7",
+7 and 7.0 are one id, because programs write whole numbers with a missing value among them as
+floats.
 """
 
 import dataclasses
@@ -21,28 +21,27 @@ _DTYPES = {"string": pl.String, "int64": pl.Int64, "uint64": pl.UInt64}
 
 _WHOLE = "^(0|-?[1-9][0-9]*)$"
 WHOLE_FLOAT = r"^(0|-?[1-9][0-9]*)\.0+$"
-"""A whole number as programs write it that have it as a float; the group is the number."""
+"""A whole number written as a float; the group is the number."""
 
 _DECIMAL = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
 
 _EXACT: dict[object, int] = {pl.Float64: 2**53, pl.Float32: 2**24, pl.Float16: 2**11}
-"""Up to here, whole numbers are different floats."""
+"""Below this, every whole number has its own float."""
 
 
 @dataclasses.dataclass(frozen=True)
 class IdFacts:
-    """What the ids of a column are like, in some or all of the rows.
+    """Facts about the ids of a column, in some or all of the rows.
 
     Attributes:
-      is_text: They come as text by their type, such as strings in Parquet, and not as what stands
-        between the separators of a text file.
+      is_text: They have a text type, such as strings in Parquet; fields of text files do not count.
       has_whole: One is a whole number, such as "7" (but not "007" or "+7").
       has_whole_float: One is such as "7.0".
       has_decimal: One is a number with a fraction, such as "1.5".
       has_other: One is none of these.
-      is_negative: A whole number among them is below 0.
-      is_long: One is beyond 64 bits with a sign.
-      is_longer: One is beyond 64 bits.
+      is_negative: One of the whole numbers is below 0.
+      is_long: One needs more than 64 bits with a sign.
+      is_longer: One needs more than 64 bits.
     """
 
     is_text: bool = False
@@ -61,12 +60,12 @@ class IdFacts:
 
     @property
     def merges_floats(self) -> bool:
-        """Whether "7.0" is 7. Not of text without other whole numbers, which stays as it is."""
+        """Whether "7.0" is 7. Not for text types without other whole numbers; those stay as is."""
         return not self.has_decimal and (self.has_whole or not self.is_text)
 
     @property
     def id_type(self) -> IdType:
-        """The type in which ids are written out."""
+        """The type of the ids in outputs."""
         if self.is_text or self.has_other or self.has_decimal or self.is_longer:
             return "string"
         if self.is_long:
@@ -75,7 +74,7 @@ class IdFacts:
 
 
 TEXT = IdFacts(is_text=True)
-"""What ids are like of which nothing else is known."""
+"""Facts about ids of which nothing else is known."""
 
 
 def facts_of(ids: pl.Series, is_text: bool) -> IdFacts:
@@ -105,46 +104,46 @@ def facts_of(ids: pl.Series, is_text: bool) -> IdFacts:
 
 
 def without_fraction(ids: pl.Series) -> pl.Series:
-    """Ids with "7" for "7.0"."""
+    """Ids with "7.0" replaced by "7"."""
     return ids.str.replace(WHOLE_FLOAT, "${1}")
 
 
 def merged(ids: pl.Series, facts: IdFacts) -> pl.Series:
-    """The ids of a column with such facts, "7" for "7.0" if these are one."""
+    """The ids of a column with such facts, with "7.0" replaced by "7" if these are one id."""
     return without_fraction(ids) if facts.has_whole_float and facts.merges_floats else ids
 
 
 def typed_ids(ids: pl.Series, id_type: IdType) -> pl.Series:
-    """Ids, which are text, in their type.
+    """Converts ids from text to their type.
 
     Raises:
-      polars.exceptions.InvalidOperationError: One is not of that type.
+      polars.exceptions.InvalidOperationError: One does not have that type.
     """
     return ids.cast(_DTYPES[id_type])
 
 
 def type_of(dtype: pl.DataType) -> IdType | None:
-    """The type of the ids in a column that was written out; None where it is another."""
+    """The type of the ids in a column of an output; None if it is another type."""
     return next((name for name in ID_TYPES if dtype == _DTYPES[name]), None)
 
 
 def is_id(dtype: pl.DataType) -> bool:
-    """Whether values of this type can be ids as they are."""
+    """Whether values of this type can be ids."""
     return dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
 
 def cast_ids(checker: RowChecker, column: str) -> bool:
-    """Makes a column of ids one of text, and drops rows where that is not possible.
+    """Converts a column of ids to text, and drops rows where that is impossible.
 
     Args:
       checker: The rows.
-      column: That of the ids: text, whole numbers in any type, or UTF-8.
+      column: The column of ids: text, whole numbers in any type, or UTF-8 bytes.
 
     Returns:
-      Whether they are text by their type.
+      Whether the column has a text type.
 
     Raises:
-      DataError: They are of another type, or floats too large to be exact; a row is bad and the
+      DataError: They have another type, or are floats too large to be exact; a row is bad and the
         action is `error`.
     """
     dtype = checker.frame[column].dtype

@@ -1,4 +1,4 @@
-"""Raw frames of any source to a log: conditions, types, bad rows, codes."""
+"""Turns raw frames of any source into a log: conditions, types, bad rows, codes."""
 
 import collections
 import dataclasses
@@ -24,9 +24,9 @@ class RawRows(NamedTuple):
 
     Attributes:
       source: Its name, for messages.
-      frame: The columns that are needed, as they are there, and `row`, their numbers from 1
-        (Int64); from a text file also `line`.
-      is_typed: Whether the types of columns say what they hold: not in a text file.
+      frame: The needed columns, unchanged, and `row`, their numbers from 1 (Int64); for a text file
+        also `line`.
+      is_typed: Whether the source has types; text files have none.
     """
 
     source: str
@@ -36,15 +36,15 @@ class RawRows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """How a log is read.
+    """How to read a log.
 
     Attributes:
-      columns: Which columns hold what.
-      text: How text files are written.
-      on_bad_row: Stop at a row that cannot be used, or skip and count it.
-      null_values: Text that stands for nothing.
-      drop_where: Rows where any of these holds are dropped; what else is wrong with them does not
-        matter, as long as they have the right number of fields.
+      columns: The columns to read.
+      text: The format of text files.
+      on_bad_row: Stop at an unusable row, or skip and count it.
+      null_values: Words that mean a missing value.
+      drop_where: Drops rows for which any of these holds; other faults of such a row are ignored,
+        if it has the right number of fields.
     """
 
     columns: Columns = dataclasses.field(default_factory=Columns)
@@ -62,18 +62,18 @@ class ReadOptions:
 def collect_log(
     frames: Iterator[RawRows], options: ReadOptions, bad_rows: BadRows
 ) -> tuple[Log, list[Drop]]:
-    """Makes a log of raw frames.
+    """Makes a log from raw frames.
 
     Args:
       frames: Rows with the columns `options.needed()`.
       options: How to read them.
-      bad_rows: What to do with rows that cannot be used; the source reports to it as well.
+      bad_rows: What to do with unusable rows; the source reports to it too.
 
     Returns:
       The events in the order of the input, and what was dropped.
 
     Raises:
-      DataError: A row cannot be used and the action is `error`; no rows are left.
+      DataError: A row is unusable and the action is `error`; no rows are left.
     """
     dropped: collections.Counter[str] = collections.Counter()
     facts = LogFacts()
@@ -90,14 +90,14 @@ def typed_frames(
     dropped: collections.Counter[str],
     facts: LogFacts,
 ) -> Iterator[pl.DataFrame]:
-    """The frames of `collect_log` as `log.TYPED_SCHEMA`.
+    """Converts the frames of `collect_log` to `log.TYPED_SCHEMA`.
 
     Args:
-      frames: See there.
-      options: See there.
-      bad_rows: See there.
-      dropped: Gets the rows that conditions drop, by condition.
-      facts: Gets what the ids and times are like.
+      frames: See `collect_log`.
+      options: See `collect_log`.
+      bad_rows: See `collect_log`.
+      dropped: Records the rows that conditions drop, by condition.
+      facts: Records types of ids and the unit of times.
 
     Raises:
       DataError: As `collect_log`, for a row.
@@ -112,11 +112,11 @@ def typed_frames(
 
 
 def read_drops(rows: int, dropped: Mapping[str, int]) -> list[Drop]:
-    """What was dropped as a log was read.
+    """What was dropped while reading a log.
 
     Args:
-      rows: Rows that are left.
-      dropped: Rows that are not, by reason.
+      rows: Number of rows left.
+      dropped: Number of rows dropped, by reason.
 
     Raises:
       DataError: None are left.

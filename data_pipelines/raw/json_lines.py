@@ -1,4 +1,4 @@
-"""JSON lines, block by block: an object a line, checked one by one where a block is not read."""
+"""Reads JSON lines block by block; checks single lines if a block cannot be read."""
 
 import io
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ def json_frames(
 ) -> Iterator[pl.DataFrame]:
     """Yields the rows of each block: `columns`, `row` and `line` as Int64, both from 1.
 
-    Columns have the types that the first lines of a block have in JSON, text where those differ.
+    Columns have the types of the first lines of a block, or text if those differ.
 
     Raises:
-      DataError: The file is empty or cannot be unpacked; a line is no object and the action is
-        `error`; a column is in none of the first lines.
+      DataError: The file is empty or cannot be decompressed; a line is no object and the action is
+        `error`; none of the first lines has a column.
     """
     line, row = 0, 0
     for block in _blocks(path, encoding):
@@ -43,7 +43,7 @@ def json_frames(
         row += len(lines)
         yield _frame(path, numbered, columns, bad_rows)
     if row == 0:
-        raise DataError(f"{path}: the file is empty; expected a JSON object a line")
+        raise DataError(f"{path}: the file is empty; expected one JSON object per line")
 
 
 def _blocks(path: Path, encoding: str) -> Iterator[list[bytes]]:
@@ -65,7 +65,7 @@ def _frame(
     as_text: dict[str, pl.DataType] = dict.fromkeys(columns, pl.String())
     frame = _parsed(texts, _inferred(texts, columns))
     if frame is None:
-        # Lines that are no objects; or a number that is text, or has a fraction, further on.
+        # Some lines are no objects; or a later number is text, or has a fraction.
         bad = np.array([_parsed([text], as_text) is None for text in texts])
 
         def describe_first() -> str:
@@ -87,7 +87,7 @@ def _frame(
 
 
 def _inferred(texts: list[bytes], columns: list[str]) -> dict[str, pl.DataType]:
-    """The types of columns in the first lines; text where they tell none."""
+    """The types of columns in the first lines; text if they have none."""
     head = _parsed(texts[:_INFERRED_LINES], None)
     found = {} if head is None else dict(head.schema)
     types = {name: found.get(name, pl.Null()) for name in columns}
@@ -95,7 +95,7 @@ def _inferred(texts: list[bytes], columns: list[str]) -> dict[str, pl.DataType]:
 
 
 def _parsed(texts: list[bytes], schema: dict[str, pl.DataType] | None) -> pl.DataFrame | None:
-    """The objects in lines; None where polars does not read one for each."""
+    """The objects in lines; None if polars does not find one in each."""
     if not texts:
         return pl.DataFrame(schema=schema)
     if any(not text.strip().startswith(b"{") for text in texts):

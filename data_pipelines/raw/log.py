@@ -1,4 +1,4 @@
-"""A log of events as columns, its ids replaced by small integers."""
+"""A log of events as columns, with ids replaced by small integers."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -15,24 +15,24 @@ TYPED_SCHEMA = {
     "time_ms": pl.Int64,
     "session_id": pl.String,
 }
-"""What a reader yields: no nulls, but for `session_id` where the log has no such column."""
+"""The output of a reader: no nulls, except `session_id` if the log has no such column."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Log:
     """Events in the order of the input.
 
-    Codes follow the order of the ids as text, so the same events give the same codes whatever
-    file they came in.
+    Codes follow the order of the ids as text, so the same events give the same codes, whatever file
+    they came in.
 
     Attributes:
-      user_ids: String [users], sorted. The id that each code stands for.
+      user_ids: String [users], sorted. The id of each code.
       item_ids: String [items], sorted.
       users: int32 [n]. Code of each event's user.
       items: int32 [n]. Code of each event's item.
       times_ms: int64 [n]. Milliseconds since the epoch.
-      sessions: int32 [n], or None. Code of the session id, which counts within a user.
-      facts: What its ids are like, see `LogFacts.ids`, and the unit of its times.
+      sessions: int32 [n], or None. Code of the session id, unique within a user.
+      facts: Types of its ids, see `LogFacts.ids`, and the unit of its times.
     """
 
     user_ids: pl.Series
@@ -48,12 +48,12 @@ class Log:
 
 
 def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool, facts: LogFacts) -> Log:
-    """Puts frames of `TYPED_SCHEMA` together and replaces ids by codes.
+    """Concatenates frames of `TYPED_SCHEMA` and replaces ids by codes.
 
     Args:
       frames: The events, in the order of the input.
-      has_sessions: Whether they have ids of sessions.
-      facts: What their ids are like, once all frames were made.
+      has_sessions: Whether they have session ids.
+      facts: Facts about their ids, complete once all frames have been read.
     """
     frame = pl.concat([pl.DataFrame(schema=TYPED_SCHEMA), *frames])
 
@@ -74,13 +74,13 @@ def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool, facts: Log
 
 
 def codes_of(ids: pl.Series, distinct: pl.Series) -> pl.Series:
-    """The place of each id among `distinct` ones, Int32; null where it is not among them."""
+    """The index of each id among `distinct` ones, Int32; null if it is not among them."""
     table = distinct.rename("id").to_frame().with_row_index("code")
     codes = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
     return codes["code"].cast(pl.Int32)
 
 
 def _encode(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """The distinct ids, sorted, and the place of each id among them."""
+    """The distinct ids, sorted, and the index of each id among them."""
     distinct = ids.unique().sort().rename("id")
     return distinct, codes_of(ids, distinct).to_numpy()

@@ -1,4 +1,4 @@
-"""What is learnt of a log as it is read, block by block, and holds for all of it."""
+"""Facts about a whole log, collected block by block while it is read."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from data_pipelines.raw.odd_times import UnitSeen
 
 @dataclasses.dataclass
 class LogFacts:
-    """What was seen so far.
+    """The facts so far.
 
     Attributes:
       unit: The unit of its times.
-      ids: By column of `log.TYPED_SCHEMA`, what its ids are like.
+      ids: Facts about ids, by column of `log.TYPED_SCHEMA`.
     """
 
     unit: UnitSeen = dataclasses.field(default_factory=UnitSeen)
     ids: dict[str, IdFacts] = dataclasses.field(default_factory=dict)
 
     def add_ids(self, column: str, facts: IdFacts) -> None:
-        """Notes what more ids are like."""
+        """Adds facts about more ids."""
         self.ids[column] = self.ids.get(column, IdFacts()) | facts
 
     def ids_of(self, column: str) -> IdFacts:
-        """What the ids of a column are like; text where none were read."""
+        """Facts about the ids of a column; those of text if none were read."""
         return self.ids.get(column, TEXT)
 
     def to_json(self) -> list[Any]:
-        """What `from_json` reads."""
+        """The form that `from_json` reads."""
         ids = {column: dataclasses.asdict(facts) for column, facts in self.ids.items()}
         return [dataclasses.asdict(self.unit), ids]
 
@@ -40,10 +40,10 @@ class LogFacts:
         return cls(UnitSeen(**unit), {column: IdFacts(**facts) for column, facts in ids.items()})
 
     def add(self, other: "LogFacts") -> None:
-        """Notes what was seen elsewhere, later in the log.
+        """Adds facts about a later part of the log.
 
         Raises:
-          DataError: The times there are in another unit.
+          DataError: The times there have another unit.
         """
         if other.unit.unit is not None:
             self.unit.require(other.unit.unit, other.unit.place)

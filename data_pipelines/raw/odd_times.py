@@ -1,8 +1,8 @@
-"""Whether times are such as a log has, and what numbers are that are none.
+"""Checks whether times are plausible for a log, and guesses the meaning of numbers that are not.
 
 From 1995 to now, a time is between 10^8.8 and 10^9.3 seconds, and a thousand times that in each
-smaller unit: so of a number in one of these ranges the unit is known, and any other number is no
-time of a log in whatever unit.
+smaller unit. So a number in one of these ranges has a known unit, and any other number is no
+plausible time in any unit.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ _DAY_MS = 86_400_000
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 _DATE_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""By their digits, the dates that are written as a number."""
+"""Dates written as a number, by their number of digits."""
 
 
 def latest_ms() -> int:
@@ -36,7 +36,7 @@ def latest_ms() -> int:
 
 
 def numbers_of(values: pl.Series) -> np.ndarray | None:
-    """float64 [n]: the numbers in a column of times, nan for what is none; None for dates."""
+    """float64 [n]: the numbers in a column of times, nan for anything else; None for dates."""
     if values.dtype in (pl.String, pl.Categorical, pl.Enum):
         numbers = values.cast(pl.String).cast(pl.Float64, strict=False)
     elif values.dtype.is_numeric():
@@ -47,7 +47,7 @@ def numbers_of(values: pl.Series) -> np.ndarray | None:
 
 
 def places_of_units(number_n: np.ndarray) -> np.ndarray:
-    """int8 [n]: of which of `UNITS` each number is a time from 1995 to now; -1 for none."""
+    """int8 [n]: the index in `UNITS` with which each number is from 1995 to now; -1 for none."""
     unit_n = np.full(len(number_n), -1, np.int8)
     for place, unit in enumerate(UNITS):
         scale = PER_SECOND[unit] / 1_000
@@ -56,7 +56,7 @@ def places_of_units(number_n: np.ndarray) -> np.ndarray:
 
 
 def date_format(number_n: np.ndarray) -> tuple[int, str] | None:
-    """The place of the first number that reads as a date, such as 20180301, and its format."""
+    """The index of the first number that reads as a date, such as 20180301, and its format."""
     latest = datetime.datetime.now(datetime.UTC).year
     for digits, form in _DATE_FORMATS.items():
         whole_n = np.where(np.abs(number_n) < 10**digits, number_n, 0).astype(np.int64)
@@ -79,21 +79,21 @@ def date_format(number_n: np.ndarray) -> tuple[int, str] | None:
 
 @dataclasses.dataclass
 class UnitSeen:
-    """The unit that the numbers of a log were found to count; one log has one.
+    """The unit found for the numbers of a log; a log has only one.
 
     Attributes:
-      unit: None where no number was seen yet.
-      place: The first row that it was found in, for messages.
+      unit: None if no number was seen yet.
+      place: The first row where it was found, for messages.
     """
 
     unit: Unit | None = None
     place: str = ""
 
     def require(self, unit: Unit, place: str) -> None:
-        """Notes a unit.
+        """Records a unit.
 
         Raises:
-          DataError: Another was noted before.
+          DataError: Another one was recorded before.
         """
         if self.unit is None:
             self.unit, self.place = unit, place
@@ -105,7 +105,7 @@ class UnitSeen:
 
 
 def describe_odd(milliseconds: int) -> str:
-    """A time that no log has, as people read it; where it is in the future also what now is."""
+    """An implausible time as text; for a time in the future also the current time."""
     if milliseconds < EARLIEST_MS:
         return to_iso(milliseconds)
     return f"{to_iso(milliseconds)}, while it is {to_iso(latest_ms() - _DAY_MS)}"

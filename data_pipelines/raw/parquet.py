@@ -1,7 +1,7 @@
-"""Parquet files that may be damaged or made by anyone.
+"""Reads Parquet files that may be damaged or come from anyone.
 
-Arrow reads them, not polars, which ends with a panic on some damaged files; and Arrow checks the
-checksums of pages where a file has them.
+Uses Arrow instead of polars, which panics on some damaged files. Arrow also checks the checksums of
+pages, if a file has them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ def read_parquet(
     Args:
       path: The file.
       columns: Those to read, each once.
-      check_header: Is given the names of all columns; raises where they will not do.
+      check_header: Receives the names of all columns; raises if they are not acceptable.
       lists: Whether a column may also hold lists of them.
-      octets: Whether a column may also hold bytes. Those of a fixed length become text, two
-        hexadecimal digits a byte; UUIDs the text that is usual for them.
+      octets: Whether a column may also hold bytes. Bytes of a fixed length become text, two
+        hexadecimal digits per byte; UUIDs become their usual text.
 
     Raises:
       DataError: The file is empty, damaged or no Parquet file, or holds another type.
@@ -39,12 +39,12 @@ def read_parquet(
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             check_header(file.schema_arrow.names)
-            # Arrow also gives columns whose names go on behind a dot.
+            # Arrow also returns columns whose names continue after a dot.
             table = file.read(columns=list(columns)).select(list(columns))
         table.validate(full=True)
     except DataError:
         raise
-    # UnicodeDecodeError: the name of a column. KeyError, ...: what Arrow's errors are, too.
+    # UnicodeDecodeError: a column's name. Arrow's errors are also KeyError and others.
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         line = str(error).strip().partition("\n")[0]
         raise DataError(f"{path}: not readable as Parquet: {line}; write it again") from error
@@ -59,7 +59,7 @@ def read_parquet(
             raise DataError(
                 f"{path}: column {field.name!r}: expected text, numbers or times, got {field.type}"
             )
-    # Other programs' metadata may be any bytes, and their time zones may be unknown to polars.
+    # Metadata may be any bytes, and polars may not know a time zone.
     bare = pa.schema([pa.field(field.name, _in_utc(field.type)) for field in table.schema])
     frame = pl.from_arrow(table.cast(bare))
     assert isinstance(frame, pl.DataFrame)
@@ -81,7 +81,7 @@ def _is_octets(dtype: pa.DataType) -> bool:
 
 
 def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column, without the meaning that a UUID gives to its bytes."""
+    """A column with UUIDs as plain bytes."""
     return column.cast(column.type.storage_type) if column.type == pa.uuid() else column
 
 
@@ -89,7 +89,7 @@ def _hexadecimal(name: str, dtype: pa.DataType) -> pl.Expr:
     digits = pl.col(name).bin.encode("hex")
     if dtype != pa.uuid():
         return digits
-    # 8-4-4-4-12, as everybody writes them.
+    # 8-4-4-4-12, the usual text of a UUID.
     parts = [digits.str.slice(*place) for place in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
     return pl.concat_str(parts, separator="-").alias(name)
 
@@ -115,6 +115,6 @@ def _is_plain_list(dtype: pa.DataType) -> bool:
 
 
 def _in_utc(dtype: pa.DataType) -> pa.DataType:
-    """The same moments, whatever zone they are shown in."""
+    """The type for the same moments, without the zone in which they are shown."""
     has_zone = pa.types.is_timestamp(dtype) and dtype.tz is not None
     return pa.timestamp(dtype.unit, "UTC") if has_zone else dtype

@@ -1,4 +1,4 @@
-"""Paths, patterns and directories to the files of a log: each file once, parts in natural order."""
+"""Expands paths, patterns and directories to the files of a log: each once, in natural order."""
 
 import glob
 import os
@@ -14,12 +14,12 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 def expand_paths(paths: Sequence[str]) -> list[Path]:
     """The files that paths, patterns and directories name, in their order.
 
-    Those of a pattern or a directory are in natural order: part-2 comes before part-10. A directory
-    stands for its files at any depth. Names that begin with _ or a dot, such as Spark's _SUCCESS,
-    are left out, of files and of folders, unless the pattern begins so too.
+    Files of a pattern or a directory are in natural order: part-2 comes before part-10. A directory
+    means its files at any depth. Files and folders whose names begin with _ or a dot, such as
+    Spark's _SUCCESS, are left out, unless the pattern begins so too.
 
     Raises:
-      DataError: A path names no file; a file is named twice, whatever its names; a directory holds
+      DataError: A path names no file; a file is named twice, by whatever names; a directory holds
         files of several types.
     """
     files: list[Path] = []
@@ -40,13 +40,13 @@ def expand_paths(paths: Sequence[str]) -> list[Path]:
 
 
 def natural_order(path: Path | str) -> list[tuple[int, int, str]]:
-    """What names are sorted by, so that numbers in them go by their value: 2 before 10."""
+    """A sort key in which numbers count by value: 2 before 10."""
     parts = re.split(r"([0-9]+)", str(path))
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def file_type(file: Path) -> str:
-    """The last suffix of a name, in lower case, without that of a compression: '.csv'."""
+    """The last suffix of a name, in lower case, ignoring that of a compression: '.csv'."""
     path = Path(file.name)
     if path.suffix.lower() in _COMPRESSED:
         path = Path(path.stem)
@@ -54,7 +54,7 @@ def file_type(file: Path) -> str:
 
 
 def _how(file: Path, path: str, other: Path, other_path: str) -> str:
-    """By which arguments a file is named twice, and by which other name."""
+    """The arguments that name a file twice, and its other name."""
     by = f", by {other_path!r} and by {path!r}" if path != other_path else ""
     return by + (f", also as {other}" if other != file else "")
 

@@ -1,4 +1,4 @@
-"""Log files: text with separators or JSON lines, packed or not, and Parquet; one or many."""
+"""Reads log files: delimited text or JSON lines, compressed or not, and Parquet; one or many."""
 
 import dataclasses
 import re
@@ -24,10 +24,10 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 _OTHER_TYPES = (".parquet", ".xlsx", ".xls", ".orc", ".avro", ".feather")
-"""No text with separators, whatever is said."""
+"""Never delimited text, whatever the flags."""
 
 _RECBOLE_TYPE = re.compile(":(token|float)(_seq)?$")
-"""RecBole has the type of a column in its name: user_id:token."""
+"""RecBole appends the type to a column's name: user_id:token."""
 
 
 def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Drop]]:
@@ -35,15 +35,15 @@ def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Dr
 
     Args:
       paths: Files, directories, or patterns such as "log/part-*.parquet", see
-        `paths.expand_paths`. The type goes by the name.
+        `paths.expand_paths`. The name decides the type.
       options: How to read them.
 
     Returns:
       The events in the order of the input, and what was dropped for which reason.
 
     Raises:
-      DataError: A file is missing, empty, has a header only, is of an unknown type, cannot be
-        unzipped or parsed, or lacks a column; a row cannot be used and `options.on_bad_row` is
+      DataError: A file is missing, empty, has a header only, has an unknown type, cannot be
+        unzipped or parsed, or lacks a column; a row is unusable and `options.on_bad_row` is
         `error`; no rows are left.
     """
     bad_rows = BadRows(options.on_bad_row)
@@ -63,12 +63,12 @@ def read_frames(
     Args:
       paths: As for `read_files`.
       columns: Those to read, each once.
-      text: How text files are written.
+      text: The format of text files.
       bad_rows: What to do with rows of a text file that cannot be parsed.
       lists: Whether columns of Parquet files may hold lists.
 
     Raises:
-      DataError: As `read_files`, for what is wrong with a file.
+      DataError: As `read_files`, for faults of a file.
     """
     for file in expand_paths(paths):
         yield from _rows(file, columns, text, bad_rows, lists)

@@ -1,4 +1,4 @@
-"""Rows of a source, of which the bad ones are reported with their places and dropped."""
+"""Reports the bad rows of a source with their locations, and drops them."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ NULL_VALUES = (
     "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "Null", "null", "None", "undefined",
     r"\N",
 )  # fmt: skip
-"""What programs write where there is nothing."""
+"""Words that programs write for a missing value."""
 
 _WORD = (
-    ", which stands for nothing; --on_bad_row=skip leaves such rows out, --null_values says which "
-    "words do so"
+    ", which means a missing value; --on_bad_row=skip leaves such rows out, --null_values sets "
+    "the words for it"
 )
 
 
@@ -25,14 +25,14 @@ class RowChecker:
     """A frame that loses its bad rows as they are reported.
 
     Attributes:
-      frame: The rows that are left.
+      frame: The remaining rows.
       source: The file, for messages.
 
     Args:
-      frame: The rows, with their numbers: `row` and, from a text file, `line` (Int64).
+      frame: The rows, with their numbers: `row` and, for a text file, `line` (Int64).
       source: The file, for messages.
-      bad_rows: What to do with a row that cannot be used.
-      null_values: Text that stands for nothing, as blanks do.
+      bad_rows: What to do with an unusable row.
+      null_values: Words that mean a missing value, as blanks do.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RowChecker:
         self._null_values = list(null_values)
 
     def drop_nulls(self, name: str) -> None:
-        """Reports and drops the rows that have nothing in a column, or a word for nothing."""
+        """Reports and drops the rows whose value in a column is missing, or a null word."""
         values = self.frame[name]
         self.drop(values.is_null().to_numpy(), name, f"null {name}", "a value")
         if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
@@ -59,27 +59,27 @@ class RowChecker:
         self.drop(words.is_in(self._null_values).to_numpy(), name, f"null {name}", "a value", _WORD)
 
     def place(self, place: int, column: str) -> str:
-        """Where a value stands: file, row, line, column."""
+        """The location of a value: file, row, line, column."""
         row = self.frame[place]
         line = f" (line {row['line'].item()})" if "line" in row.columns else ""
         return f"{self.source}: row {row['row'].item()}{line}, column {column!r}"
 
     def shown(self, place: int, column: str) -> str:
-        """The value there, cut where it is long."""
+        """The value there, cut if it is long."""
         return _shown(self.frame[column][place : place + 1])
 
     def drop(
         self, bad: np.ndarray, column: str, reason: str, expected: str, remark: str = ""
     ) -> None:
-        """Reports and drops the rows where `bad` [n] holds.
+        """Reports and drops the rows where `bad` [n] is true.
 
         Args:
           bad: bool [n].
-          column: The column that is bad there.
-          reason: In a few words.
-          expected: What should stand there.
-          remark: On the value of the first of them, with what to do; ends the message in place
-            of `SKIP_HINT`.
+          column: The column with the bad value.
+          reason: A few words.
+          expected: What was expected.
+          remark: About the first bad value, with advice; replaces `SKIP_HINT` at the end of the
+            message.
         """
 
         def describe_first() -> str:
@@ -93,11 +93,11 @@ class RowChecker:
 
 
 def _shown(value: pl.Series) -> str:
-    """A value, alone in its series, as a message has it: cut where it is long."""
+    """A value, alone in its series, as text for a message: cut if it is long."""
     if isinstance(value.dtype, pl.List):
         value = value.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
     if value.dtype.is_temporal():
-        # As a count: it may be no date that Python has.
+        # As a number, because Python may not have such a date.
         return f"{value.to_physical().item()} as {value.dtype}"
     plain = value.item()
     if plain is None or plain == "":

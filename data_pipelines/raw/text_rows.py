@@ -1,4 +1,4 @@
-"""The rows of a block of delimited text, found without parsing them."""
+"""Finds the rows of a block of delimited text without parsing them."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ class TextRows:
     """Rows of a block of bytes; blank lines are no rows.
 
     Attributes:
-      starts: int64 [n]. Place of each row's first byte.
-      ends: int64 [n]. Place behind its newline.
-      fields: int64 [n]. Fields of each row.
+      starts: int64 [n]. Offset of each row's first byte.
+      ends: int64 [n]. Offset after its newline.
+      fields: int64 [n]. Number of fields of each row.
       lines: int64 [n]. Line of the block on which it starts, from 0.
-      misquoted: bool [n]. It has a quote that makes its fields doubtful, see `find_rows`.
+      misquoted: bool [n]. It has a quote that makes its fields ambiguous, see `find_rows`.
     """
 
     starts: np.ndarray
@@ -34,7 +34,7 @@ class TextRows:
         return TextRows(*(part[which] for part in parts))
 
     def text(self, block: bytes) -> bytes:
-        """The bytes of these rows alone."""
+        """The bytes of these rows only."""
         changes = np.zeros(len(block) + 1, np.int8)
         changes[self.starts] += 1
         changes[self.ends] -= 1
@@ -45,7 +45,7 @@ class TextRows:
         broken = np.zeros(len(self), bool)
         if is_utf8(block):
             return broken
-        # Row by row, and not on from each error: that would read a file in Latin-1 again and again.
+        # Row by row: resuming after each error would read a Latin-1 file again and again.
         places = np.flatnonzero(np.frombuffer(block, np.uint8) >= 128)
         suspects = np.unique(np.searchsorted(self.starts, places, "right") - 1)
         for row in suspects.tolist():
@@ -66,17 +66,17 @@ def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
     """Finds the complete rows of a block that starts outside of quotes.
 
     A quote opens or closes a quoted part, in which newlines and separators are text. A doubled
-    one does both, and so changes nothing. A row is misquoted where text follows a field's closing
-    quote, or where a quoted part that does not begin its field holds a newline or a separator:
-    programs differ in what they read there. Other quotes within a field are text.
+    quote does both, and so changes nothing. A row is misquoted if text follows a field's closing
+    quote, or if a quoted part that does not begin its field holds a newline or a separator:
+    programs read those differently. Other quotes within a field are text.
 
     Args:
       block: Text in any encoding that keeps ASCII, such as UTF-8.
-      separator: One character of ASCII.
+      separator: One ASCII character.
 
     Returns:
-      The rows; the bytes that they and the blank lines between them take up, which is where the
-      next block starts; and the lines of the file therein.
+      The rows; the number of bytes of the rows and the blank lines between them, which is where
+      the next block starts; and the number of lines in them.
     """
     octets = np.frombuffer(block, np.uint8)
     newlines = np.flatnonzero(octets == _NEWLINE)
@@ -84,7 +84,7 @@ def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
     row_ends, misquoted = newlines, np.zeros(0, np.int64)
     if b'"' in block:
         misquoted = _misplaced_quotes(octets, ord(separator))
-        # Sums modulo 256 keep their parity, in an eighth of the memory.
+        # Sums modulo 256 keep their parity, and take an eighth of the memory.
         quoted = np.cumsum(octets == _QUOTE, dtype=np.uint8) & 1
         row_ends = newlines[quoted[newlines] == 0]
         separators = separators[quoted[separators] == 0]
@@ -103,12 +103,12 @@ def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
 
 
 def _misplaced_quotes(octets: np.ndarray, separator: int) -> np.ndarray:
-    """Places of quotes that make a row misquoted, in order; `octets` is the block, uint8 [n]."""
+    """Offsets of quotes that make a row misquoted, in order; `octets` is the block, uint8 [n]."""
     quotes = np.flatnonzero(octets == _QUOTE)
     opening, closing = quotes[: len(quotes) // 2 * 2].reshape(-1, 2).T
     if not len(opening):
         return opening
-    # Quoted parts with nothing in between are one, with a doubled quote in it.
+    # Adjacent quoted parts are one, with a doubled quote in it.
     joins = opening[1:] == closing[:-1] + 1
     opening, closing = opening[np.append(True, ~joins)], closing[np.append(~joins, True)]
     borders = (octets == _NEWLINE) | (octets == separator)

@@ -1,7 +1,7 @@
-"""What a TFDS dataset says about itself, before TFDS believes it.
+"""Checks the metadata of a TFDS dataset before TFDS trusts it.
 
-TFDS imports the module of each class that features.json names, and opens the paths that the
-templates of dataset_info.json make: data from elsewhere could so run code, or read other files.
+TFDS imports the module of each class in features.json, and opens the paths from the templates in
+dataset_info.json. So a dataset from someone else could run code, or read other files.
 """
 
 import re
@@ -19,10 +19,10 @@ def require_plain_metadata(directory: Path) -> None:
     """Checks that a dataset's metadata names no class outside of TFDS and no path outside of it.
 
     Args:
-      directory: With dataset_info.json, and features.json where there is one.
+      directory: With dataset_info.json, and features.json if there is one.
 
     Raises:
-      DataError: A file cannot be read, or names what it should not.
+      DataError: A file cannot be read, or names something it must not.
     """
     path = directory / "dataset_info.json"
     for name in _names(path, read_json(path)):
@@ -40,7 +40,7 @@ def require_plain_metadata(directory: Path) -> None:
 
 
 def _names(path: Path, info: Any) -> Iterator[str]:
-    """What the names of the dataset's files are made of."""
+    """The parts of the dataset's file names."""
     try:
         names = [info["name"], info.get("fileFormat", "tfrecord")]
         for split in info["splits"]:
@@ -54,13 +54,13 @@ def _names(path: Path, info: Any) -> Iterator[str]:
 
 
 def _classes(features: Any) -> Iterator[str]:
-    """Every class that is named at any depth; "type" and "proto_cls" are of older versions."""
+    """Every class named at any depth; older versions write "type" and "proto_cls"."""
     stack = [features]
     while stack:
         value = stack.pop()
         if isinstance(value, dict):
             for key in ("pythonClassName", "python_class_name", "type", "proto_cls"):
-                # It may also be the name of a feature, which has an object.
+                # It may also be a feature's name; then the value is an object.
                 if isinstance(value.get(key), str):
                     yield value[key]
             stack += value.values()

@@ -1,4 +1,4 @@
-"""A TFDS dataset that is already prepared, as the source of a log."""
+"""Reads a TFDS dataset that is already prepared."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,13 +28,13 @@ class TfdsRange(NamedTuple):
 
 
 def read_tfds(name: str, data_dir: str | None, options: ReadOptions) -> tuple[Log, list[Drop]]:
-    """Reads every split of a prepared TFDS dataset, one event a record.
+    """Reads every split of a prepared TFDS dataset, one event per record.
 
-    TensorFlow is not needed: the dataset is opened from its files, not from the code that made it.
+    TensorFlow is not needed: the dataset is opened from its files, not from its code.
 
     Args:
       name: Such as "movielens/100k-ratings" or "movielens/100k-ratings:0.1.1".
-      data_dir: Where datasets are kept; None for the default of TFDS.
+      data_dir: Directory of datasets; None for the default of TFDS.
       options: How to read it; columns name its features.
 
     Returns:
@@ -42,7 +42,7 @@ def read_tfds(name: str, data_dir: str | None, options: ReadOptions) -> tuple[Lo
 
     Raises:
       DataError: It is not prepared there, or in a file format without random access; a feature is
-        missing; a record cannot be used and `options.on_bad_row` is `error`.
+        missing; a record is unusable and `options.on_bad_row` is `error`.
     """
     bad_rows = BadRows(options.on_bad_row)
     ranges = tfds_ranges(name, data_dir, options)
@@ -50,10 +50,10 @@ def read_tfds(name: str, data_dir: str | None, options: ReadOptions) -> tuple[Lo
 
 
 def tfds_ranges(name: str, data_dir: str | None, options: ReadOptions) -> list[TfdsRange]:
-    """All records of a dataset, in the order of `read_tfds`, in ranges that can be read apart.
+    """All records of a dataset, in the order of `read_tfds`, in ranges that can be read separately.
 
     Raises:
-      DataError: As `read_tfds`, but for what is in the records.
+      DataError: As `read_tfds`, except for faults of records.
     """
     builder = _opened(name, data_dir, options)
     return [
@@ -70,7 +70,7 @@ def tfds_frames(
     """Yields the records of ranges, as `readers.read_frames` yields rows.
 
     Raises:
-      DataError: As `read_tfds`, but for what is wrong with a value.
+      DataError: As `read_tfds`, except for faults of values.
     """
     builder = _opened(name, data_dir, options)
     for split, start, end in ranges:
@@ -91,7 +91,7 @@ def tfds_frames(
 
 def _opened(name: str, data_dir: str | None, options: ReadOptions) -> Any:
     """The builder of a dataset that has the features to read."""
-    # Slow to import, and of no use to other sources.
+    # Slow to import, and not needed for other sources.
     import tensorflow_datasets as tfds
 
     place = data_dir or tfds.core.constants.DATA_DIR
@@ -105,7 +105,7 @@ def _opened(name: str, data_dir: str | None, options: ReadOptions) -> Any:
             f"TFDS dataset {name!r} is not prepared in {place}; prepare it where TensorFlow is "
             f"installed (tfds build {name} --file_format=array_record), then give --tfds_data_dir"
         ) from error
-    # TFDS has no class for what it cannot read.
+    # TFDS has no error class for unreadable datasets.
     except Exception as error:
         raise DataError(
             f"TFDS dataset {name!r} cannot be opened: {_one_line(error)}; prepare it again"
@@ -136,7 +136,7 @@ def _frame(records: list[dict], start: int, options: ReadOptions, features: Any)
     }
     frame = pl.DataFrame(
         {
-            # TFDS gives them as Python's, which has 64 bits.
+            # TFDS returns them as Python's floats, which have 64 bits.
             name: column.cast(pl.Float32) if _has_32_bits(features[name]) else column
             for name, column in values.items()
         }
@@ -149,7 +149,7 @@ def _has_32_bits(feature: Any) -> bool:
 
 
 def _plain(value: object) -> object:
-    """TFDS gives text as bytes and scalars as numpy's."""
+    """Converts TFDS's bytes to text and numpy scalars to Python's."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     return value.item() if hasattr(value, "item") else value

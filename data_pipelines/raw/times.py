@@ -1,4 +1,4 @@
-"""Times of a log to whole milliseconds: numbers in a unit, ISO 8601, or text of a given format."""
+"""Converts times of a log to whole milliseconds: numbers, ISO 8601, or text of a given format."""
 
 import dataclasses
 import datetime
@@ -16,10 +16,10 @@ PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DAY_MS = 86_400_000
 
 LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999. Beyond it a unit was mistaken: milliseconds read as seconds, say."""
+"""The end of the year 9999. Later times come from a wrong unit, such as milliseconds as seconds."""
 
 UNPARSABLE_MS = np.iinfo(np.int64).min
-"""Stands for a value that is no time at all."""
+"""Marks a value that is no time at all."""
 
 _ISO_DATE = "[12][0-9]{3}-[01][0-9]-[0-3][0-9]"
 _ISO_CLOCK = "[0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:[.][0-9]{1,6})?"
@@ -28,20 +28,20 @@ _ISO_FORMS = (
     (rf"^({_ISO_DATE}[T ]{_ISO_CLOCK}[+-](?:0[0-9]|1[0-4]):[0-5][0-9])$", "%Y-%m-%d %H:%M:%S%.f%z"),
     (rf"^({_ISO_DATE})$", "%Y-%m-%d"),
 )
-"""What most logs have of ISO 8601: polars parses the group by the format, ' ' in place of T."""
+"""The usual forms of ISO 8601: polars parses the group by the format, with ' ' instead of T."""
 
 _ZONE_NAMES = ("UTC", "GMT")
 
 
 @dataclasses.dataclass(frozen=True)
 class TimeOptions:
-    """How a column of times is read.
+    """How to read a column of times.
 
     Attributes:
-      unit: What a number counts since 1970. `auto`: told by its size, see `odd_times`.
-      format: Of times that are text, in the signs of strftime, UTC where it has no zone. None:
-        numbers, or ISO 8601.
-      allow_odd: Whether times before 1995 or in the future are read too.
+      unit: Unit of numbers since 1970. `auto`: from their size, see `odd_times`.
+      format: Format of times that are text, as for strftime, UTC if it has no zone. None: numbers,
+        or ISO 8601.
+      allow_odd: Whether to accept times before 1995 or in the future.
     """
 
     unit: TimeUnit = "auto"
@@ -50,7 +50,7 @@ class TimeOptions:
 
 
 def parse_iso(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 date or time (UTC where it names no zone).
+    """Milliseconds since the epoch of an ISO 8601 date or time (UTC if it has no zone).
 
     A zone may also be given as " UTC" or " GMT".
     """
@@ -86,7 +86,7 @@ def parse_time(text: str) -> int:
 
 
 def to_iso(milliseconds: int) -> str:
-    """A time as people read it, in UTC: "2015-10-23 16:18:50"."""
+    """A time as text, in UTC: "2015-10-23 16:18:50"."""
     moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=int(milliseconds))
     return moment.isoformat(sep=" ", timespec="auto" if milliseconds % 1000 else "seconds")
 
@@ -97,14 +97,15 @@ def to_milliseconds(
     """Converts a column of times.
 
     Args:
-      values: Numbers in `unit` (integers or not), dates, or text that holds either: a number in
-        `unit`, or ISO 8601. With a format, text or whole numbers that read so. No nulls.
-      unit: What a number counts.
-      time_format: As in `TimeOptions`, and then numbers count nothing.
+      values: Numbers in `unit` (integers or not), dates, or text with either: a number in `unit`,
+        or ISO 8601. With a format: text, or whole numbers that read so. No nulls.
+      unit: Unit of numbers.
+      time_format: As in `TimeOptions`; numbers then have no unit.
 
     Returns:
-      int64 [n], milliseconds since the epoch, rounded down. `UNPARSABLE_MS` for what is no time;
-      what is too large for 64 bits becomes larger than `LATEST_MS`. The caller judges the range.
+      int64 [n], milliseconds since the epoch, rounded down. `UNPARSABLE_MS` for values that are no
+      time; values too large for 64 bits become larger than `LATEST_MS`. The caller checks the
+      range.
     """
     if values.dtype in (pl.Date, pl.Datetime):
         return _from_dates(values)
@@ -120,10 +121,10 @@ def to_milliseconds(
 
 
 def polars_format(text: str) -> str:
-    """The format in polars' signs; it parses what `strftime` writes by it.
+    """Translates a strftime format to polars' signs, so that polars parses it.
 
     Raises:
-      ValueError: It does not tell year, month and day, or has a sign that is none.
+      ValueError: It lacks year, month or day, or has an unknown sign.
     """
     translated = text.replace(".%f", "%.f")
     if ("%H" in translated or "%I" in translated) and "%M" not in translated:
@@ -144,11 +145,11 @@ def polars_format(text: str) -> str:
 
 
 _MINUTES = (" %M", " 00")
-"""Behind a format, and behind the text, where there is an hour alone: polars wants minutes too."""
+"""Appended to format and text if they have only an hour, because polars wants minutes too."""
 
 
 def _by_format(values: pl.Series, time_format: str) -> np.ndarray:
-    """Text, or numbers that are read as text, such as 20180301."""
+    """Reads text, or numbers that are read as text, such as 20180301."""
     translated = polars_format(time_format)
     if values.dtype.is_float() or values.dtype.is_decimal():
         numbers = values.cast(pl.Float64).fill_nan(None)
@@ -170,7 +171,7 @@ def _milliseconds_or_unparsable(moments: pl.Series) -> np.ndarray:
 
 
 def _from_dates(values: pl.Series) -> np.ndarray:
-    """Dates and datetimes, which polars itself cannot convert where they are far from our time."""
+    """Converts dates and datetimes; polars itself fails on those far from our time."""
     counts = values.to_physical().cast(pl.Int64).to_numpy()
     if isinstance(values.dtype, pl.Datetime):
         return counts // (PER_SECOND[values.dtype.time_unit] // 1_000)
@@ -178,7 +179,7 @@ def _from_dates(values: pl.Series) -> np.ndarray:
 
 
 def _scale(values: pl.Series, unit: str) -> np.ndarray:
-    """Integers (null: beyond 64 bits) in `unit` to milliseconds, held where they would overflow."""
+    """Integers (null: beyond 64 bits) in `unit` to milliseconds, clipped on overflow."""
     limit = LATEST_MS + 1
     if unit == "s":
         return values.fill_null(limit).clip(-limit, limit).to_numpy() * 1_000
@@ -190,7 +191,7 @@ def _from_floats(values: np.ndarray, unit: str) -> np.ndarray:
     """float64 [n] in `unit` to milliseconds."""
     limit = float(LATEST_MS + 1)
     if unit == "s":
-        # 1.001 * 1000 is a little less than 1001: to a hundredth first, then down.
+        # 1.001 * 1000 is a little less than 1001, so round to a hundredth first, then down.
         scaled = np.round(np.nan_to_num(values * 1_000, posinf=limit, neginf=-limit), 2)
     else:
         scaled = np.nan_to_num(values / (PER_SECOND[unit] // 1_000), posinf=limit, neginf=-limit)
@@ -213,7 +214,7 @@ def _from_text(values: pl.Series, unit: str) -> np.ndarray:
 
 
 def _from_iso(values: pl.Series) -> np.ndarray:
-    """ISO 8601 to milliseconds: the usual forms all at once, others one by one."""
+    """Converts ISO 8601 to milliseconds: the usual forms all at once, others one by one."""
     text = values.str.strip_chars()
     times = np.full(len(values), UNPARSABLE_MS)
     for pattern, form in _ISO_FORMS:

@@ -1,4 +1,4 @@
-"""The times of checked rows, in one unit, and none of them odd."""
+"""The times of checked rows, in one unit, and all of them plausible."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,10 +33,10 @@ class _Reason(NamedTuple):
     """Why a time cannot be used.
 
     Attributes:
-      name: In a few words.
-      holds: For which of some milliseconds; bool [n].
-      expected: What should stand there.
-      is_odd: Whether it can be used with --allow_odd_times.
+      name: A few words.
+      holds: Maps milliseconds to those affected; bool [n].
+      expected: What was expected.
+      is_odd: Whether --allow_odd_times accepts it.
     """
 
     name: str
@@ -48,18 +48,17 @@ class _Reason(NamedTuple):
 def usable_times(
     checker: RowChecker, column: str, options: TimeOptions, seen: UnitSeen
 ) -> np.ndarray:
-    """int64 [n], milliseconds of the rows whose time can be used; the others are dropped.
+    """int64 [n], milliseconds of the rows with a usable time; the other rows are dropped.
 
     Args:
       checker: The rows.
-      column: That of their times.
-      options: How it is read.
-      seen: The unit of the times so far; gets that of these.
+      column: The column of times.
+      options: How to read it.
+      seen: The unit of the times so far; records that of these.
 
     Raises:
-      DataError: A row is bad and the action is `error`. Whatever the action: times are in another
-        unit than they should be, or in several, or too coarse; or they are dates that are written
-        as numbers.
+      DataError: A row is bad and the action is `error`. Whatever the action: times have an
+        unexpected unit, or several, or are too coarse; or they are dates written as numbers.
     """
     unit = _unit_of(checker, column, options, seen)
     times_ms = to_milliseconds(checker.frame[column], unit, options.format)
@@ -96,7 +95,7 @@ def _reasons(options: TimeOptions, unit: Unit) -> list[_Reason]:
 
 
 def _unit_of(checker: RowChecker, column: str, options: TimeOptions, seen: UnitSeen) -> Unit:
-    """What the numbers of a column of times count; any unit where it has none."""
+    """The unit of the numbers in a column of times; any unit if there are none."""
     values = checker.frame[column]
     given: Unit = "s" if options.unit == "auto" else options.unit
     number_n = None if options.format is not None else numbers_of(values)
@@ -113,7 +112,7 @@ def _unit_of(checker: RowChecker, column: str, options: TimeOptions, seen: UnitS
         return given
     _require_exact(checker, column)
     unit_n = places_of_units(number_n)
-    # The given unit first: with a number in another one beside it, the log is in two units.
+    # The given unit first: if another one occurs beside it, the log has two units.
     places = np.unique(unit_n[unit_n >= 0]).tolist()
     for unit_place in sorted(places, key=lambda place: UNITS[place] != given):
         unit, place = UNITS[unit_place], int(np.argmax(unit_n == unit_place))

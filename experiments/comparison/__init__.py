@@ -1,4 +1,4 @@
-"""Several models on the same events: cells, tables, the leakage audit.
+"""Compares several models on the same events: cells, tables, the leakage audit.
 
 Imports: data_pipelines.directories, data_pipelines.embeddings, data_pipelines.errors,
 data_pipelines.histories, data_pipelines.lanes, flags, hiertcn_jax.baselines, hiertcn_jax.batch,

@@ -1,4 +1,4 @@
-"""Histories altered on purpose: events changed or deleted, to see what a model notices."""
+"""Alters histories on purpose: changes or deletes events, to see what a model notices."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -10,14 +10,14 @@ from data_pipelines.histories.record import NO_ITEMS, History, Split
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 _LATER_SECONDS = 3600
-"""By how much the times of changed events move; all by the same, so that order is kept."""
+"""Seconds by which changed events move; the same for all, so that their order stays."""
 
 
 class ListedHistories:
-    """Histories at hand, as a source.
+    """Histories in memory, as a source.
 
     Args:
-      histories: One a user.
+      histories: One per user.
     """
 
     def __init__(self, histories: Iterable[History]) -> None:
@@ -32,11 +32,11 @@ class ListedHistories:
 
 
 class AlteredHistories:
-    """A source whose histories are altered as they are read.
+    """A source that alters histories as they are read.
 
     Args:
       source: The histories.
-      alter: From a user's index and history to the altered one; always the same for the same user.
+      alter: Maps a user's index and history to the altered one, always in the same way.
     """
 
     def __init__(self, source: HistorySource, alter: Callable[[int, History], History]) -> None:
@@ -54,14 +54,14 @@ class AlteredHistories:
 def changed(
     history: History, items_n: np.ndarray, times_n: np.ndarray, rows: int, seed: int
 ) -> History:
-    """The history with other events in the same places.
+    """The history with some events changed.
 
     Args:
-      history: A user's.
+      history: A user's history.
       items_n: bool. Events that get another item of the catalogue, drawn uniformly.
-      times_n: bool. Events that come an hour later.
+      times_n: bool. Events that move an hour later.
       rows: `v`, rows of the item table.
-      seed: Of the draws.
+      seed: Seed of the draws.
     """
     catalogue = rows - FIRST_ITEM_ID
     steps_n = np.random.default_rng(seed).integers(1, max(catalogue, 2), len(items_n))
@@ -74,9 +74,9 @@ def changed(
 
 
 def without(history: History, dropped_n: np.ndarray) -> History:
-    """The history without some events, and without impressions, which no model sees.
+    """The history without some events, and without impressions, which no model reads.
 
-    Sessions that lose all of their events are gone.
+    Sessions that lose all of their events disappear.
     """
     kept_n = ~dropped_n
     length_m = np.bincount(
@@ -94,7 +94,7 @@ def without(history: History, dropped_n: np.ndarray) -> History:
 
 
 def sessions_of(history: History) -> np.ndarray:
-    """int64 [n]. Index of the session of each event."""
+    """int64 [n]. Index of each event's session."""
     return np.repeat(np.arange(len(history.session_lengths)), history.session_lengths)
 
 
@@ -105,16 +105,16 @@ def held_out(history: History, fit_on: str) -> np.ndarray:
 
 
 def as_known_at(history: History, time: int, rows: int, seed: int) -> History:
-    """The history with nothing of what happened at `time` or later.
+    """The history as it was known at `time`, without events at that time or later.
 
-    Sessions that begin then are gone. Of those that run on past it, the later events are others,
-    and still later; that such a session is not over yet stays known.
+    Sessions that begin later disappear. In sessions that continue past it, the later events are
+    replaced by others, still later; that such a session is not over stays known.
 
     Args:
-      history: A user's.
+      history: A user's history.
       time: Seconds.
       rows: `v`, rows of the item table.
-      seed: Of the other events.
+      seed: Seed of the other events.
     """
     later_n = history.times >= time
     altered = changed(history, later_n, later_n, rows, seed)

@@ -1,19 +1,19 @@
-"""The leakage audit of a comparison: no score may move with what it must not know.
+"""The leakage audit of a comparison: no score may depend on data that the model must not know.
 
-Fits are frozen: neural models come from their cells' checkpoints, rankers are fitted as their cells
-were. On a sample of the scored events, these are changed and deleted, and the scores compared:
+Fits are frozen: neural models come from their cells' checkpoints, rankers are fitted like their
+cells. For a sample of the scored events, the audit changes and deletes these, and compares scores:
 
-    own_later_events        the event itself, and all of the user's that happened later or stands
+    own_later_events        the event itself, and all events of the user that happened later or come
                             after it
     others_held_out_events  held-out events of other users
     others_later_events     events of other users at the event's time or later
 
-And of the fits:
+It also checks the fits:
 
     fit_without_held_out    other held-out events give the same ranker, or the same training batches
-    causal_fit              of rankers that say they are causal: fitted on what was known at the
+    causal_fit              for rankers that claim to be causal: fitted on what was known at the
                             event's time, they score it the same
-    start_state             of neural models: a user's first event scores the same behind other
+    start_state             for neural models: a user's first event scores the same after other
                             users as from a fresh carry
 
 A neural model is audited on its first seed.
@@ -41,23 +41,23 @@ from experiments.judging.results import write_json
 from experiments.runs.restore import restore_run
 
 _EVENTS = 32
-"""Events that are sampled, each of another user."""
+"""Number of sampled events, each of another user."""
 
 _SEED = 0
 
 _RANKER_TOLERANCE = 1e-9
-"""Sums in another order, in float64."""
+"""Tolerance for sums in another order, in float64."""
 
 _MODEL_TOLERANCE = 1e-4
-"""The same user in other places of other batches, in float32."""
+"""Tolerance for the same user in other positions of other batches, in float32."""
 
 
 class AuditError(Exception):
-    """A score moved with what it must not know."""
+    """A score depends on data that the model must not know."""
 
 
 def audit(comparison: Comparison, cells: list[Cell]) -> None:
-    """Audits every model, prints what was found, and writes W/audit.json.
+    """Audits every model, prints the findings, and writes W/audit.json.
 
     Raises:
       AuditError: A check failed.
@@ -98,7 +98,7 @@ def audit_model(comparison: Comparison, cell: Cell, targets: list[Target]) -> di
     """The checks of a neural model."""
     data, tolerance = comparison.data, _MODEL_TOLERANCE
     run = cell_config(comparison, cell.model, cell.seed or 0)
-    # Some devices round the factors of products otherwise.
+    # By default some devices round the factors of products.
     with jax.default_matmul_precision("highest"):
         score = model_scorer(restore_run(cell.directory, "best"), data.embeddings)
         results = check_frozen(score, targets, run.train.fit_on, data.vocabulary.size, tolerance)
@@ -109,7 +109,7 @@ def audit_model(comparison: Comparison, cell: Cell, targets: list[Target]) -> di
 
 
 def audit_table(models: dict[str, dict[str, Any]], title: str) -> Table:
-    """One line a model and check."""
+    """A table with a row per model and check."""
     table = Table(title=title)
     for column in ("model", "causal fit", "check", "passed", "events", "greatest difference"):
         table.add_column(column, justify="right" if column.startswith(("ev", "gr")) else "left")

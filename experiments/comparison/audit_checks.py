@@ -1,4 +1,4 @@
-"""What a leakage audit looks at: scores must not move when what they may not know is altered."""
+"""Checks of the leakage audit: altering what a model must not know must not change its scores."""
 
 import sys
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 FROZEN_CHECKS = ("own_later_events", "others_held_out_events", "others_later_events")
 
 _OTHERS = 4
-"""Other users that stand beside a target's."""
+"""Number of other users beside a target's."""
 
 
 class Target(NamedTuple):
-    """An event that is scored.
+    """A scored event.
 
     Attributes:
       user: Index of its user's history.
@@ -40,12 +40,12 @@ class Target(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-      passed: None where there was nothing to check.
-      events: Events checked, those for which there was something to alter.
-      difference: The greatest difference of a score, relative to the greatest score; None where no
+      passed: None if there was nothing to check.
+      events: Number of events checked, those with something to alter.
+      difference: The greatest difference of a score, relative to the greatest score; None if no
         scores are compared.
     """
 
@@ -78,14 +78,14 @@ def sample_targets(data: Data, split: Split, number: int, seed: int) -> list[Tar
 def check_frozen(
     score: Scorer, targets: Sequence[Target], fit_on: str, rows: int, tolerance: float
 ) -> dict[str, Result]:
-    """Alters what lies outside an event's knowledge, by changing and by deleting it.
+    """Changes, and then deletes, everything that an event's prediction must not use.
 
     Args:
-      score: The model; its fit stays as it is.
+      score: The model; its fit does not change.
       targets: The events.
-      fit_on: What the model was fitted on; the rest of other users is held out.
+      fit_on: The part that the model was fitted on; the rest of other users is held out.
       rows: `v`, rows of the item table.
-      tolerance: Greatest difference that is rounding.
+      tolerance: Greatest difference that counts as rounding.
     """
     found: dict[str, list[float]] = {check: [] for check in FROZEN_CHECKS}
     for number, target in enumerate(targets):
@@ -105,10 +105,10 @@ def check_frozen(
 
 
 def _out_of_sight(check: str, target: Target, at: int, fit_on: str) -> np.ndarray:
-    """Bool [n]. Events of the history at place `at` that the target must not know, itself too.
+    """Bool [n]. Events of history number `at` that the target must not know, including itself.
 
-    The user's own go by the clock: all that happened later, wherever it stands in the history. Of
-    those at the same time, the ones after the target.
+    For the user's own events time decides: all that happened later, wherever they are in the
+    history. Of those at the same time, the ones after the target.
     """
     history = target.histories[at]
     if (check == "own_later_events") != (at == 0):
@@ -122,7 +122,7 @@ def _out_of_sight(check: str, target: Target, at: int, fit_on: str) -> np.ndarra
 
 
 def _changed(target: Target, masks: list[np.ndarray], rows: int, seed: int) -> list[History]:
-    """Other items and times there; the target keeps its time, which is known when it is scored."""
+    """Other items and times in the masks; the target keeps its time, which is known beforehand."""
     altered = []
     for at, (history, mask_n) in enumerate(zip(target.histories, masks, strict=True)):
         altered.append(changed(history, mask_n, _but(target, at, mask_n), rows, seed))
@@ -130,7 +130,7 @@ def _changed(target: Target, masks: list[np.ndarray], rows: int, seed: int) -> l
 
 
 def _deleted(target: Target, masks: list[np.ndarray]) -> list[History]:
-    """Without these events, but for the target, and without users that have no other."""
+    """Without the masked events, except the target, and without users who have no other."""
     altered = [
         without(history, _but(target, at, mask_n))
         for at, (history, mask_n) in enumerate(zip(target.histories, masks, strict=True))
@@ -143,7 +143,7 @@ def _but(target: Target, at: int, mask_n: np.ndarray) -> np.ndarray:
 
 
 def check_start_state(score: Scorer, targets: Sequence[Target], tolerance: float) -> Result:
-    """Users' first events score the same behind other users as from a fresh carry."""
+    """Users' first events score the same after other users as from a fresh carry."""
     histories = [target.histories[0] for target in targets]
     together_nv = score(histories, [Place(at, 0) for at in range(len(histories))])
     differences = [
@@ -154,7 +154,7 @@ def check_start_state(score: Scorer, targets: Sequence[Target], tolerance: float
 
 
 def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Greatest difference, relative to the greatest; huge where one is infinite or NaN."""
+    """Greatest difference, relative to the greatest value; huge if one is infinite or NaN."""
     differ = one != other
     if not differ.any():
         return 0.0

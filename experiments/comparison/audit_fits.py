@@ -1,4 +1,4 @@
-"""What a leakage audit looks at in fits: they must not read what is held out, or lies later."""
+"""Checks of the leakage audit on fits: they must not use held-out or later events."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -19,10 +19,10 @@ from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch
 
 _REFITS = 10
-"""Targets that a ranker is fitted for anew."""
+"""Number of targets for which a ranker is fitted anew."""
 
 _BATCHES = 200
-"""Training batches that are compared at most."""
+"""Most training batches to compare."""
 
 
 def check_ranker_fit(
@@ -70,7 +70,7 @@ def check_batches(run: RunConfig, data: Data) -> Result:
 
 
 def with_other_held_out(data: Data, fit_on: str) -> Data:
-    """The data with other items and times in all that is not fitted on."""
+    """The data with other items and times in everything that is not fitted on."""
 
     def alter(user: int, history: History) -> History:
         mask_n = held_out(history, fit_on)
@@ -96,6 +96,6 @@ def _compare(cases: Iterable[tuple[Scorer, Scorer, Target]], tolerance: float) -
 
 
 def _equal(one: LaneBatch, other: LaneBatch) -> bool:
-    """Whether two batches hold the same, on the device's side and on the host's."""
+    """Whether two batches are equal, on the device's side and on the host's."""
     sides = [jax.tree.leaves((element.batch, vars(element.info))) for element in (one, other)]
     return all(np.array_equal(a, b) for a, b in zip(*sides, strict=True))

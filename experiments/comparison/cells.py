@@ -1,4 +1,4 @@
-"""One cell of a comparison: a model, trained or fitted on one seed, and scored."""
+"""One cell of a comparison: a model, trained or fitted with one seed, and scored."""
 
 import json
 import statistics
@@ -45,14 +45,15 @@ class Comparison(NamedTuple):
     """What all cells of a comparison share.
 
     Attributes:
-      run: Settings of the neural models, but for what a cell changes.
+      run: Settings of the neural models, except those that a cell changes.
       data: The data.
-      split: The part that is scored.
-      workdir: Cells lie in W/<name>/seed_<seed>, or W/<name> where no seed matters.
-      parameter_budget: Non-embedding parameters that neural models are fitted to; 0 leaves them.
-      settings: What stands under each name, see `experiments.comparison.entries`.
-      allow_older: Whether an older checkpoint serves where a cell's newest is damaged.
-      commit: Of the code that makes cells; None: not known.
+      split: The part to score.
+      workdir: Cells are in W/<name>/seed_<seed>, or W/<name> if no seed matters.
+      parameter_budget: Parameters, not counting item embeddings, to which neural models are scaled;
+        0: they are not.
+      settings: The settings of each name, see `experiments.comparison.entries`.
+      allow_older: Whether to use an older checkpoint if a cell's newest is damaged.
+      commit: Commit of the code that makes cells; None: unknown.
     """
 
     run: RunConfig
@@ -69,12 +70,12 @@ class Cell(NamedTuple):
     """A scored model.
 
     Attributes:
-      model: Its name in the comparison, a variant's own.
-      seed: Its seed; None for a ranker, which has no use of one.
-      directory: Where it lies, with ranks.parquet in it.
+      model: Its name in the comparison; for a variant the variant's name.
+      seed: Its seed; None for a ranker, which needs none.
+      directory: Its directory, which contains ranks.parquet.
       values: {"metrics": the evaluation JSON, "parameters", "train_events_per_s",
-        "score_events_per_s", "causal", "commit", "made_with"}; None where a figure has no meaning,
-        and no commit in cells of before it was kept.
+        "score_events_per_s", "causal", "commit", "made_with"}; None for a figure without meaning;
+        no commit in cells from before it was recorded.
     """
 
     model: str
@@ -84,7 +85,7 @@ class Cell(NamedTuple):
 
 
 def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]:
-    """The cells of one model or variant; those that are done already are read.
+    """The cells of one model or variant; finished ones are read.
 
     Raises:
       DataError: A cell was made with other settings.
@@ -97,7 +98,7 @@ def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]
 
 def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) -> Cell:
     path = directory / "cell.json"
-    # A cell that was stopped is a run without cell.json.
+    # A stopped cell is a run without cell.json.
     require_kind("workdir", directory, Kind.CELL, *([] if seed is None else [Kind.RUN]))
     run = None if seed is None else cell_config(comparison, name, seed)
     made_with = _made_with(comparison, run, name)
@@ -135,7 +136,7 @@ def _is_cell(values: Any) -> bool:
 
 
 def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What a cell was made with otherwise; leaving a ranker's argument out is a difference too."""
+    """Settings with which a cell was made differently; a missing ranker argument counts too."""
     if "settings" in wanted:
         absent = dict.fromkeys(saved.get("settings", {}))
         wanted = {**wanted, "settings": absent | wanted["settings"]}
@@ -150,19 +151,19 @@ def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
 
 
 def cell_ranker(comparison: Comparison, name: str) -> Ranker:
-    """A ranker's cell's ranker, not fitted yet."""
+    """The ranker of a cell, not fitted yet."""
     entry = entry_of(name, comparison.settings)
     return ranker_for(entry.model, comparison.data, entry.own)
 
 
 def _made_with(comparison: Comparison, run: RunConfig | None, name: str) -> dict[str, Any]:
-    """What decides a cell's result, as JSON values."""
+    """The settings that decide a cell's result, as JSON values."""
     decided: dict[str, Any] = {"split": comparison.split.name.lower()}
     if run is None:
         decided |= _ranker_made_with(comparison, name)
     else:
         decided |= as_now(saved_configs(resolve_config(run, comparison.data), comparison.data))
-        # Where files lie and what of them is in memory does not matter; their hashes do.
+        # Paths and the size of the cache do not matter; hashes of the files do.
         del decided["data"]["directory"]
         for place in ("item_embeddings", "item_embedding_ids", "embedding_cache_mb"):
             del decided["train"][place]
@@ -178,7 +179,7 @@ def _ranker_made_with(comparison: Comparison, name: str) -> dict[str, Any]:
         "data_hash": data.content_hash,
         "fit_on": comparison.run.train.fit_on,
         "settings": comparison.settings.get(name, {}),
-        # None, as in cells of before these were kept, where nothing is masked or given.
+        # None without masking or given embeddings, as in cells from before these were saved.
         "mask_seen": None if mask_seen == "none" else mask_seen,
         "embeddings_hash": embeddings_hash,
     }
@@ -187,7 +188,7 @@ def _ranker_made_with(comparison: Comparison, name: str) -> dict[str, Any]:
 def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[str, Any]]:
     data, run = comparison.data, comparison.run
     ranker = cell_ranker(comparison, name)
-    # Read before the clock starts: the first ranker would pay for all.
+    # Read histories before the clock starts; otherwise the first ranker would pay for all.
     histories = iter(list(fitted_histories(data, run.train.fit_on)))
     started = time.perf_counter()
     ranker.fit(histories)
@@ -219,7 +220,7 @@ def _train_and_score(
         recall=recall_of(data, restored.config, run.train.fit_on),
     )
     evaluator(restored.params)
-    # The first pass compiled; the second is what scoring takes.
+    # The first pass compiled; the second gives the time of scoring.
     started = time.perf_counter()
     evaluation = evaluator(restored.params)
     seconds = time.perf_counter() - started
@@ -228,13 +229,13 @@ def _train_and_score(
         "parameters": count_parameters(run.model),
         "train_events_per_s": _train_speed(directory),
         "score_events_per_s": evaluation.metrics["events"] / seconds,
-        # Other users' later sessions are trained on too.
+        # It trains on other users' later sessions too.
         "causal": False,
     }
 
 
 def _train_speed(directory: Path) -> float:
-    """Median events/s over the lines of the journal, the first left out: it compiled."""
+    """Median events/s over the lines of the journal, without the first, which compiled."""
     lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     speeds = [
         values["events_per_s"] for values in map(json.loads, lines) if values["kind"] == "train"
@@ -243,6 +244,6 @@ def _train_speed(directory: Path) -> float:
 
 
 def finished_figures(cell: Cell) -> dict[str, Any]:
-    """A cell as the comparison's JSON has it."""
+    """A finished cell in the form of the comparison's JSON."""
     figures = {name: cell.values[name] for name in _FIGURES}
     return {"seed": cell.seed, "commit": cell.values.get("commit"), **figures}

@@ -1,4 +1,4 @@
-"""The best model of each group against every other: differences with a paired bootstrap."""
+"""Compares the best model of each group with every other: differences by a paired bootstrap."""
 
 import statistics
 from collections.abc import Callable
@@ -23,11 +23,11 @@ _GROUPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def best_differences(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Of all, first and next events: the model of the highest mrr there, less each other one.
+    """For all, first and next events: the model with the highest mrr, minus each other one.
 
     Returns:
       [{"first", "second", "group", "metric", "difference", "low", "high"}], where `first` is the
-      best of the group; of models with several seeds the mean over them counts.
+      best of the group; for models with several seeds the mean over them counts.
     """
     models = list(dict.fromkeys(cell.model for cell in cells))
     of_model = {model: [cell for cell in cells if cell.model == model] for model in models}
@@ -56,7 +56,7 @@ def _mean_mrr(cells: list[Cell], group: str) -> float:
 
 
 def _event_metrics(cells: list[Cell]) -> dict[str, np.ndarray]:
-    """Each event's metrics, means over the seeds, in one order for all models."""
+    """Each event's metrics, averaged over the seeds, in the same order for all models."""
     ranks = [read_ranks(cell.directory / RANKS_FILE)["rank"].to_numpy() for cell in cells]
     return {
         metric: np.mean([value(rank_n) for rank_n in ranks], axis=0)

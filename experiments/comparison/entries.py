@@ -1,6 +1,6 @@
-"""What stands in a comparison: models, rankers, and variants of them under names of their own.
+"""The names in a comparison: models, rankers, and variants of them with names of their own.
 
-Settings by name, as JSON files say them:
+Settings by name, as in the JSON files:
 
     {
       "hiertcn": {"dropout": 0.3},
@@ -9,7 +9,7 @@ Settings by name, as JSON files say them:
     }
 
 A name that is no model's is a variant: `model` or `ranker` says of which. Its entry has all of its
-settings; it takes over nothing from the entry of that model.
+settings; it inherits nothing from the entry of that model.
 """
 
 import json
@@ -31,14 +31,14 @@ from hiertcn_jax.models import MODELS
 from hiertcn_jax.models.budget import fit_to_budget
 
 SettingsByName = dict[str, dict[str, Any]]
-"""By name: the flags of a neural model, or the arguments of a ranker, and their values."""
+"""For each name the flags of a neural model, or the arguments of a ranker, with their values."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""Names of variants are those of directories too."""
+"""Names of variants are also names of directories."""
 
 
 class Entry(NamedTuple):
-    """What stands under a name.
+    """The meaning of a name.
 
     Attributes:
       model: A key of MODELS or RANKERS.
@@ -50,15 +50,15 @@ class Entry(NamedTuple):
 
     @property
     def is_ranker(self) -> bool:
-        """Whether it is a ranker, which draws nothing and so needs no seed."""
+        """Whether it is a ranker, which is deterministic and needs no seed."""
         return self.model in RANKERS
 
 
 def entry_of(name: str, settings: SettingsByName) -> Entry:
-    """What stands under a name.
+    """Looks up a name.
 
     Raises:
-      ValueError: The name is no model's, and no variant's either.
+      ValueError: The name is neither a model's nor a variant's.
     """
     own = settings.get(name, {})
     kinds: dict[str, list[str]] = {"model": [*MODELS], "ranker": [*RANKERS]}
@@ -90,11 +90,11 @@ def entry_of(name: str, settings: SettingsByName) -> Entry:
 
 
 def entry_config(base: RunConfig, entry: Entry, parameter_budget: int, seed: int) -> RunConfig:
-    """The settings of a neural model on one seed.
+    """The settings of a neural model with one seed.
 
     Raises:
       ValueError: A flag is unknown or must be equal for all, a value cannot be used, or the model
-        cannot be fitted to the budget.
+        cannot be scaled to the budget.
     """
     run = override_own(base, entry.own, model=entry.model, seed=seed)
     if parameter_budget:
@@ -112,16 +112,16 @@ def check_entries(
     """Checks every cell before anything is trained.
 
     Raises:
-      ValueError: There are no names or seeds, one is there twice, a name is that of no model, there
-        is no such flag or argument of a model, a value cannot be used, or the model cannot be
-        fitted to the budget; the model is named.
+      ValueError: There are no names or seeds, one occurs twice, a name is unknown, a model has no
+        such flag or argument, a value cannot be used, or the model cannot be scaled to the budget;
+        the message names the model.
     """
     for flag, values in (("models", names), ("seeds", seeds)):
         if not values:
             raise ValueError(f"flag --{flag}=: must be one or more")
         for value in values:
             if list(values).count(value) > 1:
-                raise ValueError(f"flag --{flag}: {value} is there twice")
+                raise ValueError(f"flag --{flag}: {value} occurs twice")
     entries = {name: entry_of(name, settings) for name in [*names, *settings]}
     for name, entry in entries.items():
         try:
@@ -135,7 +135,7 @@ def check_entries(
 
 
 def read_settings_files(paths: Sequence[str]) -> SettingsByName:
-    """Settings by name, those of each name of one file.
+    """Reads settings by name; each name's settings come from one file.
 
     Raises:
       ValueError: A file cannot be read, or two files set one name.
@@ -150,6 +150,6 @@ def read_settings_files(paths: Sequence[str]) -> SettingsByName:
             raise ValueError(f"flag --settings={path}: expected {{model: {{flag: value}}}}")
         twice = sorted(set(values) & set(by_name))
         if twice:
-            raise ValueError(f"flag --settings={path}: {twice[0]} is set by a file before it too")
+            raise ValueError(f"flag --settings={path}: {twice[0]} is set by an earlier file too")
         by_name |= values
     return by_name

@@ -1,4 +1,4 @@
-"""Scores of single events from given histories, the same way for rankers and neural models."""
+"""Scores single events from given histories, in the same way for rankers and neural models."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from hiertcn_jax.scoring.keys import item_keys
 from hiertcn_jax.scoring.scores import row_scores
 
 _BUCKET = Bucket(lanes=2, events=32, sessions=16)
-"""Few lanes: users stand behind one another, and what one leaves behind would show."""
+"""Few lanes, so that users follow one another, and any leftover state would show."""
 
 
 class Place(NamedTuple):
@@ -46,7 +46,7 @@ def ranker_scorer(ranker: Ranker) -> Scorer:
         for place in places:
             history = histories[place.history]
             session = int(sessions_of(history)[place.event])
-            # A copy: a ranker may give the same array out again.
+            # A copy, because a ranker may reuse the array.
             rows.append(np.array(ranker.score(context_before(history, session, place.event))))
         return np.stack(rows)
 
@@ -54,7 +54,7 @@ def ranker_scorer(ranker: Ranker) -> Scorer:
 
 
 def model_scorer(restored: Restored, given: ItemEmbeddings | None) -> Scorer:
-    """The scores of a trained model, in float32: rounding would hide small differences.
+    """The scores of a trained model, in float32, because rounding would hide small differences.
 
     Args:
       restored: The model.

@@ -1,4 +1,4 @@
-"""Paired bootstrap over users: how sure a difference between two models is."""
+"""Paired bootstrap over users: how certain a difference between two models is."""
 
 from typing import NamedTuple
 
@@ -27,14 +27,14 @@ def paired_bootstrap(
 ) -> list[Interval]:
     """Means of differences over the same events, with users drawn with replacement.
 
-    Users are drawn, not events: the events of one user are not independent of each other.
+    Draws users instead of events, because the events of one user are not independent.
 
     Args:
-      difference_nm: A column a pair of models: metric of each event under the first, less that
+      difference_nm: A column per pair of models: metric of each event under the first, minus that
         under the second.
-      user_n: Whose event it is; any values.
+      user_n: The user of each event; any values.
       samples: Bootstrap samples, the same for all columns.
-      seed: Of the draws.
+      seed: Seed of the draws.
 
     Returns:
       One interval a column.

@@ -1,4 +1,4 @@
-"""A comparison in figures: one row a model, means and standard deviations over its seeds."""
+"""Summarizes a comparison: one row per model, means and standard deviations over its seeds."""
 
 import statistics
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ AVERAGES = ("events", "users")
 
 
 class Figure(NamedTuple):
-    """A metric over the seeds; the deviation is None where there is one seed."""
+    """A metric over the seeds; the deviation is None if there is only one."""
 
     mean: float | None
     deviation: float | None
@@ -29,12 +29,12 @@ class Row(NamedTuple):
 
     Attributes:
       model: Its name.
-      seeds: How many.
+      seeds: Number of seeds.
       figures: By (average, group, metric).
-      parameters: Non-embedding parameters; None for a ranker.
-      train_events_per_s: Median over the seeds; None for what learns nothing.
-      score_events_per_s: Likewise.
-      causal: Whether what it uses of other users lies before the event.
+      parameters: Parameters, not counting item embeddings; None for a ranker.
+      train_events_per_s: Median over the seeds; None if the model learns nothing.
+      score_events_per_s: Median over the seeds.
+      causal: Whether it uses other users' events only from before the event.
     """
 
     model: str
@@ -86,7 +86,7 @@ def _known(values: Iterable[float | None]) -> list[float]:
 
 
 def best_mean(rows: list[Row], average: str, group: str, metric: str) -> float | None:
-    """The best of the models' means; of mrp the lowest."""
+    """The best of the models' means; for mrp the lowest."""
     means = _known(row.figures[average, group, metric].mean for row in rows)
     if not means:
         return None
@@ -94,7 +94,7 @@ def best_mean(rows: list[Row], average: str, group: str, metric: str) -> float |
 
 
 def summary_json(rows: list[Row]) -> dict[str, Any]:
-    """By model what the rows say; metrics as {"mean", "std"}, nested as in an evaluation's JSON."""
+    """The rows by model; metrics as {"mean", "std"}, nested as in an evaluation's JSON."""
 
     def metrics(row: Row, average: str) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""A comparison as tables: for the terminal and as Markdown the same ones, and as CSV."""
+"""Formats a comparison as tables: the same ones for the terminal and Markdown, and as CSV."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from hiertcn_jax.scoring.metric_sums import GROUPS
 from hiertcn_jax.scoring.metrics import METRICS
 
 Differences = list[dict[str, Any]]
-"""What `best_differences` gives."""
+"""The result of `best_differences`."""
 
 
 class TextTable(NamedTuple):
@@ -21,9 +21,9 @@ class TextTable(NamedTuple):
 
     Attributes:
       title: What it shows.
-      columns: The first is of names, the others are aligned to the right.
+      columns: The first is for names, the others are aligned to the right.
       rows: Texts.
-      best: Places (row, column) of the best of a column.
+      best: Cells (row, column) with the best value of a column.
     """
 
     title: str
@@ -88,7 +88,7 @@ def _interval(line: dict[str, Any]) -> str:
 
 
 def rich_table(table: TextTable) -> Table:
-    """For a terminal of 80 columns: a deviation stands below its mean."""
+    """For a terminal of 80 columns: a deviation is printed below its mean."""
     made = result_table({name: place == 0 for place, name in enumerate(table.columns)}, table.title)
     for at, row in enumerate(table.rows):
         made.add_row(
@@ -101,7 +101,7 @@ def rich_table(table: TextTable) -> Table:
 
 
 def markdown(tables: list[TextTable], header: dict[str, Any]) -> str:
-    """The tables with what they were made of: data, split, seeds, commits."""
+    """The tables with their origin: data, split, seeds, commits."""
     parts = [f"{name}: {value}  " for name, value in header_texts(header).items()]
     for table in tables:
         lines = [
@@ -115,7 +115,7 @@ def markdown(tables: list[TextTable], header: dict[str, Any]) -> str:
 
 
 def header_texts(header: dict[str, Any]) -> dict[str, str]:
-    """The header as people read it."""
+    """The header as text."""
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in header.items()

@@ -1,4 +1,4 @@
-"""Scores a model on a split, slices the scores, prints them.
+"""Scores a model on a split, slices the results, and prints them.
 
 Imports: comparison, data_pipelines.embeddings, data_pipelines.errors, data_pipelines.histories,
 data_pipelines.lanes, data_pipelines.progress, data_pipelines.raw, hiertcn_jax.baselines,

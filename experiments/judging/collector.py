@@ -1,4 +1,4 @@
-"""Ranks of scored events, gathered into the metrics of a split."""
+"""Collects the ranks of scored events, and computes the metrics of a split."""
 
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ from hiertcn_jax.scoring.metric_sums import MetricSums, user_keys
 
 
 class ScoredEvents(NamedTuple):
-    """The scored events of a batch, one place in each array an event.
+    """The scored events of a batch, as arrays with an entry for each.
 
     Attributes:
-      places_n: Where it stands in the batch, rows laid end to end.
+      places_n: Its index in the batch, with rows laid end to end.
       user_n: Index of its user's history.
       session_n: Index of its session in that history.
       position_n: Index in the session.
@@ -33,12 +33,12 @@ class ScoredEvents(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What a model scored.
+    """The result of scoring a model.
 
     Attributes:
       metrics: The JSON of the evaluation contract, without split and checkpoint. With impressions
-        also "shown": the same metrics within what was shown beside each event that has a list, and
-        `mean_items`, the items of such a list.
+        also "shown": the same metrics within the list shown with each event that has one, and
+        `mean_items`, the mean size of such lists.
       events: All scored events, in the order of evaluation.
       rank_n: float64, the rank of each.
     """
@@ -64,7 +64,7 @@ def scored_events(element: LaneBatch) -> ScoredEvents:
 
 
 class Collector:
-    """Gathers ranks into the metrics of a split.
+    """Collects ranks, and computes the metrics of a split.
 
     Args:
       data: The users' ids, and the size of the catalogue.
@@ -85,13 +85,13 @@ class Collector:
         rank_n: np.ndarray,
         shown: ShownRanks | None = None,
     ) -> None:
-        """Takes in a batch.
+        """Adds a batch.
 
         Args:
           element: The batch.
           events: Its scored events.
           rank_n: The rank of each.
-          shown: Ranks within what was shown beside them; None for data without impressions.
+          shown: Ranks within the lists shown with them; None for data without impressions.
         """
         if shown is not None:
             first = sum(len(ranks) for ranks in self._ranks)
@@ -139,7 +139,7 @@ class Collector:
 def _gathered(
     events: ScoredEvents, rank_n: np.ndarray, keys_n: np.ndarray
 ) -> tuple[ScoredEvents, np.ndarray, np.ndarray]:
-    """Scored events with their ranks and users' keys, one process behind the other."""
+    """Scored events with their ranks and users' keys, in the order of the processes."""
     columns = [*(np.asarray(column, np.int64) for column in events), rank_n, keys_n]
     rows_nc = np.stack([column.view(np.int64) for column in columns], axis=1)
     gathered = [np.ascontiguousarray(column) for column in processes.gather_rows(rows_nc).T]
@@ -147,7 +147,7 @@ def _gathered(
 
 
 def _gathered_shown(shown: ShownRanks, events: int) -> ShownRanks:
-    """Ranks within lists of all processes; `events` are those that this one has scored."""
+    """Ranks within lists of all processes; `events` is the number that this process has scored."""
     before = sum(processes.gather_json(events)[: jax.process_index()])
     columns = [before + shown.index_n, shown.rank_n.view(np.int64), shown.size_n.astype(np.int64)]
     index_n, rank_n, size_n = processes.gather_rows(np.stack(columns, axis=1)).T

@@ -1,4 +1,4 @@
-"""How a model is scored."""
+"""Settings of an evaluation."""
 
 import dataclasses
 from typing import Literal
@@ -12,33 +12,33 @@ MaskSeen = Literal["none", "session", "user"]
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig(Settings):
-    """How a model is scored."""
+    """How to score a model."""
 
-    lanes: int = setting(128, "Lanes of an evaluation's batch.", at_least=1, flag="eval_lanes")
+    lanes: int = setting(128, "Lanes of an evaluation batch.", at_least=1, flag="eval_lanes")
     events: int = setting(
         64,
-        "Events of each lane in an evaluation's batch.",
+        "Events of each lane in an evaluation batch.",
         at_least=1,
         flag="eval_events",
     )
     sessions: int = setting(
         32,
-        "Most sessions of each lane in an evaluation's batch.",
+        "Most sessions of each lane in an evaluation batch.",
         at_least=1,
         flag="eval_sessions",
     )
     mask_seen: MaskSeen = setting(
         "none",
-        "Items left out of the ranking because they were seen: none, those of the session so far,"
-        " or of the user so far. The target always takes part.",
+        "Seen items to leave out of the ranking: none, those of the session so far, or of the user "
+        "so far. The target is never left out.",
     )
     rank_events: int = setting(
         64,
-        "Events ranked by one call. Few, so that on CPU their scores stay in the caches.",
+        "Events ranked by one call. With a small number, CPU caches hold their scores.",
         at_least=1,
     )
     rank_chunk: int = setting(
         16384,
-        "Catalogue rows scored at once, likewise; with rank_events it bounds the memory.",
+        "Catalogue rows scored at once. Memory grows with --rank_events times --rank_chunk.",
         at_least=1,
     )

@@ -18,11 +18,11 @@ from hiertcn_jax.scoring.steps import make_rank_step
 
 
 class Ranked(NamedTuple):
-    """Some events of a batch, being ranked.
+    """Some events of a batch whose ranks are being computed.
 
     Attributes:
-      event_m: Which events of the batch these are; -1 where there is none.
-      counts: Their counts, perhaps still being made; of all processes' events.
+      event_m: Indices of these events in the batch; -1 for none.
+      counts: Their counts, possibly still being computed; of all processes' events.
     """
 
     event_m: np.ndarray
@@ -30,7 +30,7 @@ class Ranked(NamedTuple):
 
 
 def collect_ranks(ranked: list[Ranked], events: int) -> np.ndarray:
-    """The ranks of all `events` of a batch, float64; waits for the devices.
+    """The ranks of all `events` of a batch, float64. Waits for the devices.
 
     Raises:
       ValueError: A score is NaN.
@@ -43,11 +43,11 @@ def collect_ranks(ranked: list[Ranked], events: int) -> np.ndarray:
 
 
 def in_order(order_n: np.ndarray, counts: list[RankCounts]) -> list[Ranked]:
-    """Counts of events that were ranked one behind the other; behind the last is filling.
+    """Labels counts of events that were ranked in this order; padding follows the last event.
 
     Args:
       order_n: The events.
-      counts: Of equally many of them each.
+      counts: Each of equally many of them.
     """
     size = len(counts[0].greater_n) if counts else 0
     event_n = np.full(len(counts) * size, -1)
@@ -56,13 +56,13 @@ def in_order(order_n: np.ndarray, counts: list[RankCounts]) -> list[Ranked]:
 
 
 class Dealer:
-    """Deals events of a batch to calls in which each device gets some of its own lanes'.
+    """Splits the events of a batch into calls; each device gets events of its own lanes.
 
-    Processes do equally many calls, of the same shapes.
+    All processes make equally many calls, with the same shapes.
 
     Args:
-      config: The lanes and events of a batch; `rank_events` are those of a device in a call.
-      layout: Where the lanes lie, if on several devices.
+      config: The lanes and events of a batch; `rank_events` is the number per device and call.
+      layout: Where the lanes are, if on several devices.
     """
 
     def __init__(self, config: EvalConfig, layout: Layout | None) -> None:
@@ -77,17 +77,17 @@ class Dealer:
         order_n: np.ndarray,
         columns: Sequence[tuple[np.ndarray | None, int]],
     ) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
-        """Yields the events of each call (-1: none), and what there is to know of them.
+        """Yields the events of each call (-1: none), and their values.
 
         Args:
-          places_n: Where the events stand in this process's part of the batch.
-          order_n: The order in which they are dealt.
-          columns: Values of the events, and what stands where there is none; a second axis gets as
-            long as that of any process. None stays None.
+          places_n: Index of each event in this process's part of the batch.
+          order_n: The order in which to take them.
+          columns: Values of the events, and the value for missing ones. A second axis gets the
+            length that the longest process has. None stays None.
 
         Returns:
-          For each call the events, and placed on the devices: their places among the events of
-          their device, then the columns.
+          For each call the events, and on the devices: their indices among the events of their
+          device, then the columns.
         """
         shard_n = places_n // self._shard_slots
         most = int(np.bincount(shard_n, minlength=self._shards).max())
@@ -117,7 +117,7 @@ class Dealer:
 
 
 def _filled(values: np.ndarray | None, filling: int) -> np.ndarray | None:
-    """The values, and `filling` at place -1; int32."""
+    """The values, and `filling` at index -1; int32."""
     if values is None:
         return None
     filler = np.full((1, *values.shape[1:]), filling)
@@ -128,9 +128,9 @@ class DeviceRanks:
     """Ranks over a table on the devices.
 
     Args:
-      model_config: `normalize` is read.
+      model_config: Uses `normalize`.
       config: See `Dealer`; `rank_chunk` rows are scored at once.
-      layout: Where table and lanes lie, if on several devices.
+      layout: Where table and lanes are, if on several devices.
     """
 
     def __init__(
@@ -153,10 +153,10 @@ class DeviceRanks:
         Args:
           items: The table.
           queries: Those of the batch, of all processes.
-          places_n: Where the events stand in this process's part of the batch.
+          places_n: Index of each event in this process's part of the batch.
           item_n: Their targets.
-          seen_nk: What does not compete, as in `ranks.rank_counts`.
-          order_n: The order in which they are ranked.
+          seen_nk: Rows left out of the competition, as in `ranks.rank_counts`.
+          order_n: The order in which to rank them.
         """
         columns = [(item_n, FIRST_ITEM_ID), (seen_nk, PADDING_ID)]
         return [

@@ -34,11 +34,11 @@ class Evaluator:
       config: Bucket, masking, and sizes of the ranking.
       data: The data.
       split: VALID or TEST.
-      layout: Where parameters and lanes lie, if on several devices.
+      layout: Where parameters and lanes are, if on several devices.
       recall: The log's memory, for a model with terms of it.
 
     Raises:
-      ValueError: The model has terms of memory, and there is none.
+      ValueError: The model has terms of memory, and `recall` is None.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Evaluator:
     def __call__(
         self, params: dict[str, Any], between_batches: Callable[[int], None] = lambda events: None
     ) -> Evaluation:
-        """Every scored event's rank, and the metrics.
+        """The rank of every scored event, and the metrics.
 
         Args:
           params: Parameters of the model.
-          between_batches: Called before each batch with the number of its scored events; what it
-            raises ends the evaluation.
+          between_batches: Called before each batch with the number of its scored events; an
+            exception from it ends the evaluation.
 
         Raises:
           ValueError: A score is NaN.
@@ -100,7 +100,7 @@ class Evaluator:
                 self._shown(params, queries, events),
             )
             waiting.append((element, events, ranked, shown))
-            # Ranks are read one batch late: the device goes on while the host looks at them.
+            # Read ranks one batch late, so that the device works while the host reads.
             if len(waiting) > 1:
                 _collect(collector, *waiting.pop(0))
         for entry in waiting:
@@ -110,7 +110,7 @@ class Evaluator:
     def _rank(self, params: dict[str, Any], queries: Queries, events: ScoredEvents) -> list[Ranked]:
         seen_nk = seen_items(self._data, events, self._config.mask_seen)
         item_n, embeddings = events.item_n, self._data.embeddings
-        # Events whose targets are near each other find them in few chunks of the catalogue.
+        # Sorted by target, the events of a call find their targets in few chunks.
         order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
         if self._streamed is None:
             return self._ranks(params["items"], queries, events.places_n, item_n, seen_nk, order_n)
@@ -128,7 +128,7 @@ class Evaluator:
 
 
 def fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:
-    """A function that makes the carry in front of an evaluation."""
+    """A function that makes the carry for the start of an evaluation."""
     if layout is None:
         return lambda: model.init_carry(lanes)
     shardings = lane_shardings(jax.eval_shape(lambda: model.init_carry(lanes)), layout.mesh)

@@ -11,7 +11,7 @@ from hiertcn_jax.batch import PADDING_ID
 
 
 def seen_items(data: Data, events: ScoredEvents, mask_seen: str) -> np.ndarray | None:
-    """Items that each event's user saw before it, int32 [n, k]; PADDING_ID fills up.
+    """Items that each event's user saw before it, int32 [n, k], filled up with PADDING_ID.
 
     Args:
       data: The histories.
@@ -27,7 +27,7 @@ def seen_items(data: Data, events: ScoredEvents, mask_seen: str) -> np.ndarray |
     ):
         start = end - position if mask_seen == "session" else 0
         seen.append(np.unique(histories[user].item_ids[start:end]))
-    # Powers of two: few widths, few compilations.
+    # Powers of two give few widths, and so few compilations.
     width = 1 << (max((len(items) for items in seen), default=1) - 1).bit_length()
     seen_nk = np.full((len(seen), max(width, 1)), PADDING_ID, np.int32)
     for row, items in zip(seen_nk, seen, strict=True):

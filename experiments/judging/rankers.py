@@ -1,4 +1,4 @@
-"""Fits and scores rankers without a neural network, on the very events of the neural models."""
+"""Fits and scores rankers without a neural network, on the same events as neural models."""
 
 import typing
 from collections.abc import Iterator, Mapping
@@ -27,10 +27,10 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
 from hiertcn_jax.scoring.scores import rank_among
 
 _BUCKET = Bucket(lanes=64, events=256, sessions=256)
-"""Rankers see one event at a time; the bucket only decides how many are listed at once."""
+"""Rankers score one event at a time; the bucket only decides how many are listed at once."""
 
 _VECTORS = "item_vectors_vd"
-"""The argument of rankers that take given embeddings; no file of settings can have it."""
+"""The argument of rankers for given embeddings; no settings file can set it."""
 
 _JSON_TYPES: dict[type, tuple[type, ...]] = {
     int: (int,),
@@ -43,16 +43,16 @@ _JSON_TYPES: dict[type, tuple[type, ...]] = {
 def make_ranker(
     name: str, rows: int, arguments: Mapping[str, Any], item_vectors_vd: np.ndarray | None = None
 ) -> Ranker:
-    """A ranker with arguments that come from a file.
+    """A ranker with arguments from a file.
 
     Args:
       name: One of RANKERS.
       rows: `v`, rows of the item table.
       arguments: By name, JSON values.
-      item_vectors_vd: Given embeddings, if there are any, for a ranker that takes them.
+      item_vectors_vd: Given embeddings, if any, for a ranker that takes them.
 
     Raises:
-      ValueError: There is no such argument, or a value is of another type or out of range.
+      ValueError: There is no such argument, or a value has another type or is out of range.
     """
     hints = _hints(name)
     known = {argument: hint for argument, hint in hints.items() if hint in _JSON_TYPES}
@@ -68,12 +68,12 @@ def make_ranker(
 
 
 def takes_embeddings(name: str) -> bool:
-    """Whether a ranker looks at embeddings of items: given ones take the place of its own."""
+    """Whether a ranker uses item embeddings; given ones then replace its own."""
     return _VECTORS in _hints(name)
 
 
 def ranker_for(name: str, data: Data, arguments: Mapping[str, Any]) -> Ranker:
-    """`make_ranker` for a catalogue, on its given embeddings where the ranker takes some."""
+    """`make_ranker` for a catalogue, with its given embeddings if the ranker uses some."""
     vectors_vd, rows = None, data.vocabulary.size
     if data.embeddings is not None and takes_embeddings(name):
         vectors_vd = np.zeros((rows, data.embeddings.width), np.float32)
@@ -103,13 +103,13 @@ def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:
 def evaluate_ranker(
     ranker: Ranker, data: Data, split: Split, mask_seen: str = "none", name: str = "a ranker"
 ) -> Evaluation:
-    """Ranks and metrics of a fitted ranker, by the same contract as a neural model's.
+    """Ranks and metrics of a fitted ranker, by the same contract as for a neural model.
 
     Args:
       ranker: The ranker.
       data: The data.
       split: VALID or TEST.
-      mask_seen: What is left out of the ranking, see `EvalConfig`.
+      mask_seen: The items to leave out of the ranking, see `EvalConfig`.
       name: Its name, where progress is shown.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Results as people read them: tables of 80 columns, and what stands above and below them."""
+"""Formats results for people: tables of 80 columns, with a title and a legend."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,7 +15,7 @@ LEGEND = "first: a session's first event; next: every later one; mrp: mean rank 
 """The line below a table of metrics."""
 
 COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
-"""The metrics of a table: with a name of 15 letters they fit 80 columns."""
+"""The metrics in a table; with a model name of 15 letters they fit 80 columns."""
 
 _WIDTH = 80
 
@@ -25,13 +25,13 @@ def result_table(columns: Mapping[str, bool], title: str | None = None) -> Table
 
     Args:
       columns: Their names, and whether each holds words; numbers are aligned to the right.
-      title: Above the table.
+      title: Printed above the table.
     """
-    # A title holds a path, which may look like markup.
+    # A title contains a path, which may look like markup.
     text = None if title is None else Text(title)
     table = Table(title=text, box=box.SIMPLE, padding=0, show_edge=False, title_justify="left")
     for name, is_words in columns.items():
-        # The widest column is wrapped first: a long name, before any number.
+        # The widest column wraps first: a long name rather than a number.
         justify: Literal["left", "right"] = "left" if is_words else "right"
         heading = name if is_words else name.replace("@", "\n@").replace(" ", "\n")
         table.add_column(heading, justify=justify, overflow="fold")
@@ -39,9 +39,10 @@ def result_table(columns: Mapping[str, bool], title: str | None = None) -> Table
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A line for each model and group of events (all, first, next), averages over events.
+    """A table with a row for each model and group of events (all, first, next), averaged over
+    events.
 
-    If there are impressions, the same once more within what was shown.
+    With impressions, the same again within the shown lists.
 
     Args:
       rows: The JSON of evaluations, by model.
@@ -66,10 +67,10 @@ def _with_shown(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str,
 
 
 def scored_line(split: Split, metrics: Mapping[str, Any]) -> str:
-    """How many events of a split are scored, and why not the others.
+    """A line with the number of scored events of a split, and of the others.
 
     Args:
-      split: The part that is scored.
+      split: The scored part.
       metrics: The JSON of its evaluation.
     """
     scored, unknown = metrics["events"], metrics["unknown_targets"]
@@ -83,7 +84,7 @@ def scored_line(split: Split, metrics: Mapping[str, Any]) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table whole: if the terminal is narrow or unknown, in 80 columns."""
+    """Prints a complete table; in 80 columns if the terminal is narrow or unknown."""
     console = Console()
     console.width = max(console.width, _WIDTH)
     console.print(table)
@@ -94,7 +95,7 @@ def print_results(title: str, split: Split, rows: Mapping[str, Mapping[str, Any]
 
     Args:
       title: What was scored.
-      split: The part that was scored.
+      split: The scored part.
       rows: The JSON of evaluations on the same events, by model.
     """
     print(f"\n{title}\n{scored_line(split, next(iter(rows.values())))}\n")

@@ -1,4 +1,4 @@
-"""Results as programs read them: JSON, Parquet, CSV."""
+"""Writes results for programs: JSON, Parquet, CSV."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ _RANKS = ["user_id", "session", "position", "item_id", "rank"]
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes aside and renames: the file is whole or not there."""
+    """Writes a temporary file and renames it, so that the file is complete or absent."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
-    """One row for each scored event: user_id, session, position, item_id, rank.
+    """Writes one row per scored event: user_id, session, position, item_id, rank.
 
-    Ids have the type that the raw log has.
+    Ids have the type of the raw log.
     """
     events = evaluation.events
     frame = pl.DataFrame(
@@ -40,7 +40,7 @@ def write_ranks(path: Path, evaluation: Evaluation, data: Data) -> None:
 
 
 def read_ranks(path: Path) -> pl.DataFrame:
-    """What `write_ranks` wrote, ids as text, in an order that is the same for all models.
+    """Reads a file that `write_ranks` wrote, with ids as text, in an order common to all models.
 
     Raises:
       DataError: The file is missing, damaged, or holds something else.
@@ -68,14 +68,14 @@ _WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
 
 
 def table_path(flag: str, text: str) -> Path:
-    """The path of a table that a user wants to have.
+    """Checks the path of a table that a user asks for.
 
     Args:
       flag: The flag that names it.
       text: Its value.
 
     Raises:
-      ValueError: Its suffix is of no format that can be written.
+      ValueError: Its suffix is no format that can be written.
     """
     path = Path(text)
     if path.suffix.lower() not in _WRITERS:
@@ -84,7 +84,8 @@ def table_path(flag: str, text: str) -> Path:
 
 
 def write_table(path: Path, frame: pl.DataFrame) -> None:
-    """Writes a table in the format of its suffix: .parquet, .csv or .jsonl, whole or not at all.
+    """Writes a table in the format of its suffix (.parquet, .csv or .jsonl), completely or not at
+    all.
 
     CSV has no lists: a column `x` of arrays becomes the columns x_0, x_1, and so on.
 
@@ -96,7 +97,7 @@ def write_table(path: Path, frame: pl.DataFrame) -> None:
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Each column of arrays as columns of their numbers."""
+    """Splits each column of arrays into columns of numbers."""
     for name, kind in frame.schema.items():
         if isinstance(kind, pl.Array):
             fields = [f"{name}_{place}" for place in range(kind.size)]

@@ -1,4 +1,4 @@
-"""Ranks of targets within what was shown beside them, instead of the whole catalogue."""
+"""Ranks targets within the lists shown with them, instead of the whole catalogue."""
 
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from hiertcn_jax.scoring.steps import make_list_step
 
 
 class ShownLists(NamedTuple):
-    """What was shown beside some of a number of events.
+    """The lists shown with some events.
 
     Attributes:
-      index_n: Which of the events have a list, int64, ascending.
-      others_nk: int32. What was shown beside each of them besides its target; PADDING_ID fills up.
+      index_n: Indices of the events that have a list, int64, ascending.
+      others_nk: int32. The items shown with each of them, without its target, filled up with
+        PADDING_ID.
     """
 
     index_n: np.ndarray
@@ -28,7 +29,7 @@ class ShownLists(NamedTuple):
 
     @property
     def size_n(self) -> np.ndarray:
-        """Items of each list, the target among them."""
+        """Items of each list, including the target."""
         return 1 + np.count_nonzero(self.others_nk != PADDING_ID, axis=1)
 
 
@@ -47,11 +48,11 @@ class ShownRanks(NamedTuple):
 
 
 class PendingRanks(NamedTuple):
-    """Ranks within lists that the device may still be at.
+    """Ranks within lists, possibly still being computed on the device.
 
     Attributes:
       lists: The lists.
-      ranked: The lists, by their place among all, being ranked.
+      ranked: The lists being ranked, by their index among all.
     """
 
     lists: ShownLists
@@ -68,7 +69,7 @@ class PendingRanks(NamedTuple):
 
 
 def find_lists(data: Data, user_n: np.ndarray, user_position_n: np.ndarray) -> ShownLists:
-    """What was shown beside events.
+    """The lists shown with events.
 
     Args:
       data: Data with impressions.
@@ -84,7 +85,7 @@ def find_lists(data: Data, user_n: np.ndarray, user_position_n: np.ndarray) -> S
         parts.append(histories[owner].shown_items[start : ends[owner][event]])
     count_n = np.array([len(part) for part in parts], np.int64)
     index_n = np.flatnonzero(count_n)
-    # Powers of two: few widths, few compilations.
+    # Powers of two give few widths, and so few compilations.
     width = 1 << (max(int(count_n.max(initial=0)), 1) - 1).bit_length()
     others_nk = np.full((len(index_n), width), PADDING_ID, np.int32)
     for row, index in zip(others_nk, index_n.tolist(), strict=True):
@@ -93,13 +94,13 @@ def find_lists(data: Data, user_n: np.ndarray, user_position_n: np.ndarray) -> S
 
 
 class ListRanker:
-    """Ranks targets within what was shown beside them.
+    """Ranks targets within the lists shown with them.
 
     Args:
       data: Data with impressions.
-      model_config: `normalize` is read.
+      model_config: Uses `normalize`.
       config: See `device_ranks.Dealer`.
-      layout: Where table and lanes lie, if on several devices.
+      layout: Where table and lanes are, if on several devices.
     """
 
     def __init__(
@@ -126,9 +127,9 @@ class ListRanker:
         Args:
           items: The model's item table.
           queries: Those of the batch.
-          places_n: Where each event stands in the batch, rows laid end to end.
+          places_n: Index of each event in the batch, with rows laid end to end.
           item_n: Its target.
-          lists: What was shown beside these events.
+          lists: The lists shown with these events.
         """
         ids_nk = np.column_stack([item_n[lists.index_n], lists.others_nk]).astype(np.int32)
         places_n, order_n = places_n[lists.index_n], np.arange(len(ids_nk))
@@ -139,7 +140,7 @@ class ListRanker:
         return PendingRanks(lists, ranked)
 
     def _given_rows(self, ids_nk: Any) -> Any:
-        """The given embeddings of these items, placed as they are; None where they are learned."""
+        """The given embeddings of these items, on the devices; None if embeddings are learned."""
         embeddings, layout = self._data.embeddings, self._layout
         if embeddings is None:
             return None
@@ -151,16 +152,16 @@ class ListRanker:
 
 
 def has_impressions(data: Data) -> bool:
-    """Whether the data says what was shown."""
+    """Whether the data contains impressions."""
     return "impressions" in data.manifest
 
 
 def rank_in_list(scores_v: np.ndarray, item: int, others: np.ndarray) -> float:
-    """The rank of the target among what was shown, in float32.
+    """The rank of the target within a shown list, in float32.
 
     Args:
       scores_v: A score for each row of the item table.
       item: The target.
-      others: What else was shown; PADDING_ID is none.
+      others: The other items of the list; PADDING_ID is none.
     """
     return rank_among(scores_v[others[others != PADDING_ID]], scores_v[item])

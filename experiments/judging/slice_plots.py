@@ -1,4 +1,4 @@
-"""Slices as pictures: one PNG a slice, a panel a metric, a line a model."""
+"""Plots slices: one PNG per slice, a panel per metric, a line per model."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _APART = ("first session", "new")
-"""Bins that are no step of a scale to the bin beside them: lines do not lead from them."""
+"""Bins that are not on the scale of the bins beside them; lines do not connect them."""
 
 _COLORS = 10
 _MARKERS = "osD^v<>pPX*dH"
 _LINES = ("-", "--", "-.", ":")
-"""Colours and markers repeat after 10 and 13 models, so that no two of 130 look the same."""
+"""Colours and markers repeat after 10 and 13 models, so that 130 models all look different."""
 
 _SPREAD = 0.5
-"""Of the way from bin to bin: models stand beside each other, so that equal ones do not hide."""
+"""Horizontal shift between models, as a share of the distance between bins, so that none hides."""
 
 
 def require_matplotlib() -> None:
-    """Checks before anything is computed that plots can be made.
+    """Checks that plots can be made, before anything is computed.
 
     Raises:
       ValueError: matplotlib is not installed.
@@ -37,12 +37,12 @@ def require_matplotlib() -> None:
 
 
 def plot_slices(models: Mapping[str, list[dict[str, Any]]], prefix: Path, title: str) -> list[Path]:
-    """Writes one plot a slice, to `<prefix>_<slice>.png`.
+    """Writes one plot per slice, to `<prefix>_<slice>.png`.
 
     Args:
       models: By model, the slices (`slice_metrics`) of each seed; lines are means over seeds.
       prefix: Directory and start of the files' names.
-      title: Above each plot: which data and split.
+      title: Title of each plot: the data and the split.
     """
     paths = []
     for name in next(iter(models.values()))[0]:
@@ -87,12 +87,12 @@ def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, tit
 
 
 def _values(of_slice: dict[str, Any], metric: str) -> list[tuple[str, float]]:
-    """Label and value of the bins that hold events."""
+    """Label and value of the bins that have events."""
     return [(b["bin"], b[metric]) for b in of_slice["bins"] if b["events"]]
 
 
 def line_of(number: int) -> dict[str, Any]:
-    """How the line of a model looks, by its place among the models."""
+    """The style of a model's line, by its index among the models."""
     return {
         "color": f"C{number % _COLORS}",
         "marker": _MARKERS[number % len(_MARKERS)],
@@ -105,7 +105,7 @@ def line_of(number: int) -> dict[str, Any]:
 def _draw(
     axes: "Axes", seeds: list[list[tuple[str, float]]], shift: float, line: dict[str, Any]
 ) -> None:
-    """A model's line, mean over its seeds, broken behind a bin that stands apart."""
+    """Draws a model's line, the mean over its seeds, broken after a bin off the scale."""
     labels = [label for label, _ in seeds[0]]
     means = np.mean([[value for _, value in seed] for seed in seeds], axis=0)
     apart = 1 if labels[0] in _APART else 0

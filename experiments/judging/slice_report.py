@@ -1,4 +1,4 @@
-"""Slices of one evaluation or of a whole comparison: <split>_slices.json and its plots."""
+"""Reports slices of one evaluation or of a whole comparison: <split>_slices.json and plots."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +20,9 @@ class Scoring(NamedTuple):
     """How all models of a report were scored.
 
     Attributes:
-      split: What was scored.
-      fit_on: What was fitted on.
-      mask_seen: What was left out of the ranking.
+      split: The scored part.
+      fit_on: The fitted part.
+      mask_seen: The items left out of the ranking.
     """
 
     split: Split
@@ -41,12 +41,12 @@ def report_evaluation(
     """Writes the slices of one model's evaluation, and their plots.
 
     Args:
-      evaluation: What it scored.
+      evaluation: Its evaluation.
       data: The data.
       model: Its name.
       scoring: How it was scored.
-      directory: Where <stem>_slices.json and <stem>_slices_<slice>.png go.
-      stem: Of the result's files; None: the split.
+      directory: Where to write <stem>_slices.json and <stem>_slices_<slice>.png.
+      stem: Start of the files' names; None: the split.
     """
     cut_by = cut(evaluation.events, data, scoring.fit_on)
     values = slice_metrics(cut_by, evaluation.rank_n, evaluation.events.user_n)
@@ -56,13 +56,13 @@ def report_evaluation(
 
 
 def report_comparison(cells: list[Cell], data: Data, scoring: Scoring, directory: Path) -> None:
-    """Writes the slices of all cells side by side, and plots with a line a model.
+    """Writes the slices of all cells side by side, and plots with a line per model.
 
     Args:
       cells: They all scored the same events.
       data: The data.
       scoring: How they were scored.
-      directory: Where <split>_slices.json and <split>_slices_<slice>.png go.
+      directory: Where to write <split>_slices.json and <split>_slices_<slice>.png.
     """
     frames = [read_ranks(cell.directory / RANKS_FILE) for cell in cells]
     events = _events_of(frames[0], data)
@@ -77,7 +77,7 @@ def report_comparison(cells: list[Cell], data: Data, scoring: Scoring, directory
 
 
 def _events_of(ranks: pl.DataFrame, data: Data) -> ScoredEvents:
-    """The events of a file of ranks, as an evaluation has them; places are those of the file."""
+    """The events of a file of ranks, as in an evaluation; indices are those of the file."""
     users = range(len(data.histories))
     histories = data.histories.__getitems__(list(users))
     index = {history.user_id: user for user, history in zip(users, histories, strict=True)}

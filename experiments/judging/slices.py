@@ -1,17 +1,17 @@
-"""Slices of an evaluation: where a model does well, and where it does not.
+"""Slices of an evaluation, to see where a model does well and where it does not.
 
-Every scored event falls into exactly one bin of each slice:
+Every scored event is in exactly one bin of each slice:
 
     position         index of the event in its session
-    gap              hours from the end of the session before to the start of the event's; users'
-                     first sessions apart
+    gap              hours from the end of the previous session to the start of the event's; users'
+                     first sessions have their own bin
     sessions         number of the user's earlier sessions
-    popularity       decile of the target: items in order of their fitted events, most first, cut
+    popularity       decile of the target: items sorted by their fitted events, most first, cut
                      where they make up 10 %, 20 %, ... of all fitted events, so that decile 1 is
                      few items, each with many events
     user             whether the user has fitted sessions
 
-The bins depend on the data and on the events alone, so they are the same for all models.
+The bins depend only on the data and the events, so they are the same for all models.
 """
 
 import math
@@ -34,10 +34,10 @@ _DECILES = 10
 
 
 class Slice(NamedTuple):
-    """One way to cut the events.
+    """One way to divide the events.
 
     Attributes:
-      title: What is cut by, with its unit.
+      title: The property that divides them, with its unit.
       labels: The bins, in order.
       bin_n: int64. The bin of each event.
     """
@@ -53,7 +53,7 @@ def cut(events: ScoredEvents, data: Data, fit_on: str) -> dict[str, Slice]:
     Args:
       events: The scored events.
       data: Their histories, and the catalogue.
-      fit_on: "train" or "train_valid": what counts as fitted.
+      fit_on: The fitted part: "train" or "train_valid".
     """
     gap_hours_n, fitted_n = _session_facts(events, data, fit_on)
     return {
@@ -91,7 +91,7 @@ def slice_metrics(
     Args:
       cut_by: The slices.
       rank_n: Rank of each event's target.
-      user_n: Whose event it is.
+      user_n: The user of each event.
 
     Returns:
       {slice: {"title", "bins": [{"bin", "events", "users", "recall@20", "mrr"}]}}, ready for JSON;
@@ -104,7 +104,7 @@ def slice_metrics(
         for number, label in enumerate(by.labels):
             of_bin_n = by.bin_n == number
             events = int(of_bin_n.sum())
-            # fsum: the order of the events changes nothing.
+            # fsum does not depend on the order of the events.
             sums = {metric: math.fsum(value_n[of_bin_n]) for metric, value_n in values_n.items()}
             means = {metric: total / events if events else None for metric, total in sums.items()}
             users = len(np.unique(user_n[of_bin_n]))
@@ -114,17 +114,17 @@ def slice_metrics(
 
 
 def deciles_of_events(counts_v: np.ndarray) -> np.ndarray:
-    """int64 [v]. Which tenth of all events, 0 to 9, the middle of each row's events falls into.
+    """int64 [v]. Which tenth of all events, 0 to 9, contains the middle of each row's events.
 
-    Items of equal counts are not told apart: they share the middle of all their events.
+    Items with equal counts are treated alike: they share the middle of all their events.
 
     Args:
-      counts_v: Events of each row of the item table; rows before the catalogue are not looked at.
+      counts_v: Events of each row of the item table; rows before the catalogue are ignored.
     """
     counts = counts_v[FIRST_ITEM_ID:]
     ascending, group, items = np.unique(counts, return_inverse=True, return_counts=True)
     mass = ascending * items
-    # Events of the more popular items, and half of those of the equally popular.
+    # Events of the more popular items, and half of those of equally popular ones.
     before = np.cumsum(mass[::-1])[::-1] - mass / 2
     decile = np.minimum(_DECILES * before // max(mass.sum(), 1), _DECILES - 1)
     return np.concatenate([np.zeros(FIRST_ITEM_ID, np.int64), decile.astype(np.int64)[group]])
@@ -140,7 +140,7 @@ def _session_facts(events: ScoredEvents, data: Data, fit_on: str) -> tuple[np.nd
         ends = np.cumsum(history.session_lengths)
         starts = ends - history.session_lengths
         seconds = history.times[starts[1:]] - history.times[ends[:-1] - 1]
-        # Interleaved sessions: one may begin before the session before it ends.
+        # If sessions interleave, one may begin before the end of the previous one.
         gaps.append(np.concatenate([[0], np.maximum(seconds, 0) / 3600]))
         fitted.append(bool((history.session_splits <= last).any()))
     first_u = np.cumsum([0, *(len(gap) for gap in gaps)])[:-1]

@@ -1,4 +1,4 @@
-"""Exact ranks over a catalogue that is in a file: its rows come by in chunks."""
+"""Exact ranks over a catalogue in a file, whose rows are read in chunks."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from hiertcn_jax.scoring.steps import make_chunk_steps
 
 @dataclasses.dataclass
 class _Block:
-    """Events that are ranked by one call.
+    """Events ranked by one call.
 
     Attributes:
-      queries: Theirs; lists of additions hold places, too.
+      queries: Their queries; lists of additions also hold places.
       target_n: The places of their targets.
-      seen_nk: The places of what does not compete, or None.
+      seen_nk: The places of rows left out of the competition, or None.
       state: What is known of their ranks.
       sorted_targets: The places of their targets, ascending; on the host.
     """
@@ -47,27 +47,26 @@ def own_queries(queries: Queries, places_n: np.ndarray) -> Queries:
 
     Args:
       queries: Those of the batch, of all processes.
-      places_n: Where the events stand in this process's part of it.
+      places_n: Index of each event in this process's part of it.
     """
     return jax.tree.map(lambda x: own_part(x).reshape(-1, x.shape[-1])[places_n], queries)
 
 
 class StreamedRanks:
-    """Ranks over given embeddings, which are never in memory together.
+    """Ranks over given embeddings, which are never all in memory.
 
-    The catalogue is gone through in the order of the file, twice for each call: for the targets'
-    scores, where chunks without a target are passed over, then to count. Two chunks are in memory
-    at a time.
+    Each call reads the catalogue twice in the order of the file: first for the targets' scores,
+    skipping chunks without a target, then to count. Two chunks are in memory at a time.
 
-    A process ranks its own events, on its own devices, which share the events of a call. It asks no
-    other one for anything.
+    A process ranks its own events, on its own devices, which share the events of a call. Processes
+    exchange nothing.
 
     Args:
       embeddings: The catalogue.
-      model_config: `normalize` is read.
-      config: `rank_events` events of each device are ranked by one call, `rank_chunk` items are
-        read at once.
-      devices: Of this process.
+      model_config: Uses `normalize`.
+      config: One call ranks `rank_events` events of each device; `rank_chunk` items are read at
+        once.
+      devices: The devices of this process.
     """
 
     def __init__(
@@ -81,20 +80,20 @@ class StreamedRanks:
         self._items = embeddings.table_rows - FIRST_ITEM_ID
         self._chunk = min(config.rank_chunk, self._items)
         self._mesh = Mesh(np.asarray(devices), (DATA,))
-        # Of a single event the products would be computed by other means, see `rank_counts`.
+        # For a single event XLA would compute the products differently, see `rank_counts`.
         self._size = max(config.rank_events, 2) * len(devices)
         self._steps = make_chunk_steps(model_config)
 
     def __call__(
         self, queries: Queries, item_n: np.ndarray, seen_nk: np.ndarray | None
     ) -> list[RankCounts]:
-        """The counts of events, `rank_events` at a time; behind the last event is filling.
+        """The counts of events, `rank_events` at a time; padding follows the last event.
 
         Args:
-          queries: Of these events, on the host.
-          item_n: The targets, rows of the item table. In the order of `ItemEmbeddings.places`, few
-            chunks are read twice.
-          seen_nk: What does not compete, as in `ranks.rank_counts`.
+          queries: Those of these events, on the host.
+          item_n: The targets, rows of the item table. Sorted by `ItemEmbeddings.places`, few chunks
+            are read twice.
+          seen_nk: Rows left out of the competition, as in `ranks.rank_counts`.
         """
         if (listed := queries.listed) is not None:
             places = self._embeddings.places(listed.item_ids)
@@ -109,7 +108,7 @@ class StreamedRanks:
                 if not wanted:
                     continue
                 read_cd = self._embeddings.read_places(start, self._chunk)
-                # The devices go on while a chunk is read; no more than that is queued.
+                # The devices work while the next chunk is read; no more than that is queued.
                 jax.block_until_ready(before)
                 keys = self._steps.keys(jax.device_put(read_cd, replicated(self._mesh)))
                 for block in wanted:

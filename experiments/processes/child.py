@@ -2,10 +2,10 @@
 
     python -m experiments.processes.child PARENT MODULE [ARGUMENT ...]
 
-Becomes `python -m MODULE ARGUMENT ...`. A process that is killed with SIGKILL cannot stop what it
-has started; so on Linux the kernel does, with SIGKILL: it also ends what compiles or hangs, and at
-once, so that whoever takes the work over does not meet it. A training run goes on exactly behind
-its newest checkpoint. Elsewhere the command lives on to its end.
+Becomes `python -m MODULE ARGUMENT ...`. A process that is killed with SIGKILL cannot stop its
+children, so on Linux the kernel kills this command too. That also ends commands that compile or
+hang, and at once, so that a process that takes over the work does not meet it. A training run can
+resume from its newest checkpoint. On other systems the command runs to its end.
 """
 
 import ctypes
@@ -15,13 +15,13 @@ import sys
 from typing import NoReturn
 
 _SET_PARENT_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of linux/prctl.h; execve keeps it."""
+"""PR_SET_PDEATHSIG of linux/prctl.h; it survives execve."""
 
 
 def child_command(module: str, *arguments: str) -> list[str]:
-    """The command line by which this process starts a module.
+    """The command line with which this process starts a module.
 
-    The kernel counts the thread that starts it as the parent: that thread has to wait for it.
+    For the kernel the parent is the thread that starts the command; that thread must wait for it.
     """
     return [
         sys.executable,
@@ -37,13 +37,13 @@ def main(parent: int, module: str, arguments: list[str]) -> NoReturn:
     """Becomes the module's command.
 
     Args:
-      parent: The process that it is for; it may have ended meanwhile.
-      module: Of the command.
-      arguments: Of the command.
+      parent: The process that asked for it; it may have ended meanwhile.
+      module: The command's module.
+      arguments: Its arguments.
     """
     if sys.platform == "linux":
         _end_with_parent()
-    # Asked only now: a parent that ended before is not noticed by the kernel any more.
+    # Check only now: the kernel does not report a parent that ended earlier.
     if os.getppid() != parent:
         sys.exit(f"error: {module}: process {parent}, which started it, has ended")
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

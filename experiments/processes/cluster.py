@@ -1,10 +1,10 @@
 """A run on several processes: how they find each other, and how they end when one of them fails.
 
-A collective operation whose partner is gone may wait for ever. So every process says now and then
-that it lives; the first one listens, and tells the others when one has fallen silent. A process
-that fails, or is stopped where nothing is agreed on, tells them why. Whoever is told says it in one
-line and ends at once with the same exit code, whatever it is waiting for. If the first process
-itself is killed, which all are connected to, JAX ends the others.
+A collective operation whose partner is gone may wait forever. So every process regularly sends a
+sign of life; the first one watches them, and tells the others when one is silent. A process that
+fails, or is stopped outside the training loop, tells the others why. Each of them reports it in one
+line and exits at once with the same code, whatever it is waiting for. All are connected to the
+first process: if that one is killed, JAX ends the others.
 """
 
 import contextlib
@@ -24,32 +24,32 @@ import jax
 from data_pipelines.commands.command import StoppedError, one_line, stop_that_caused
 
 BEAT_SECONDS = 2.0
-"""Between two signs of life."""
+"""Seconds between two signs of life."""
 
 SILENCE_SECONDS = 40.0
-"""Without a sign of life a process is taken for dead. A machine may be busy for a while."""
+"""Seconds of silence after which a process counts as dead. A machine may be busy for a while."""
 
 MEETING_SECONDS = 300.0
-"""How long a process waits for the first one to be there."""
+"""How long a process waits for the first one to start."""
 
 _ALIVE, _FAILED, _LEFT = "hiertcn_jax/alive/", "hiertcn_jax/failed/", "hiertcn_jax/left/"
 _LEAVING_SECONDS = 5 * BEAT_SECONDS
-"""How long the first process waits for the others to be told why it ends."""
+"""How long the first process waits at its end until the others know why."""
 
 _SHUTDOWN_SECONDS = 24 * 3600
 
 _OWN = re.compile(r"\b(RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)\b")
-"""In the message of an error of JAX whose cause is no other process: memory ran out, say."""
+"""Part of a JAX error that no other process caused, such as running out of memory."""
 
 
 class Cluster(NamedTuple):
     """Where the processes of a run meet.
 
     Attributes:
-      coordinator_address: `host:port` of the first process; None: all of this is taken from the
-        cluster's environment (Cloud TPU, Slurm, Open MPI).
-      num_processes: How many there are.
-      process_id: Which one this is.
+      coordinator_address: `host:port` of the first process; None: all three come from the cluster's
+        environment (Cloud TPU, Slurm, Open MPI).
+      num_processes: Number of processes.
+      process_id: Number of this process.
     """
 
     coordinator_address: str | None
@@ -63,16 +63,16 @@ class ClusterError(ValueError):
 
 @contextlib.contextmanager
 def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> Iterator[None]:
-    """In its context this process is one of a run's. Only the first one prints tables.
+    """Within its context this process is one of a run's. Only the first one prints tables.
 
-    Must be entered before JAX is asked for anything.
+    Enter it before any other use of JAX.
 
     Args:
-      cluster: Where the others are; None: there are none.
-      mendable: Errors that are told in one line, without a traceback.
+      cluster: Where the processes meet; None: there is only one.
+      mendable: Errors to report in one line, without a traceback.
 
     Raises:
-      ClusterError: They do not find each other.
+      ClusterError: The processes do not find each other.
     """
     if cluster is None:
         yield
@@ -89,8 +89,9 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
             if stopped := stop_that_caused(error):
                 if stopped.by_all:
                     # JAX ends its service: no sign of life may be under way then.
+                    # JAX is about to end its service, so no sign of life may be in flight.
                     watch.end()
-                    # Here, since a stopped command leaves without what JAX does at its end.
+                    # Call it here, because a stopped command skips what JAX does at exit.
                     jax.distributed.shutdown()
                     raise
                 watch.leave(stopped.line, int(str(stopped.code)))
@@ -104,17 +105,17 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
 
 
 def _meet(cluster: Cluster) -> None:
-    """Finds the others.
+    """Connects to the other processes.
 
     Raises:
-      ClusterError: They are not there.
+      ClusterError: They cannot be reached.
     """
     if cluster.coordinator_address is not None and cluster.process_id:
         _reach(cluster.coordinator_address)
     try:
         jax.distributed.initialize(
             *cluster,
-            # JAX aborts all where one has fallen silent; before that we say which.
+            # If one is silent, JAX aborts all; our own check comes earlier and says which one.
             heartbeat_timeout_seconds=int(5 * SILENCE_SECONDS),
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
@@ -124,16 +125,16 @@ def _meet(cluster: Cluster) -> None:
             reason = f"the environment does not say where the processes meet: {reason}"
         address = cluster.coordinator_address or "auto"
         raise ClusterError(f"coordinator_address={address}: {reason}") from error
-    # JAX aborts where the first process is gone, and says so; absl would tell where each thread of
-    # Python was then, which has nothing to do with it.
+    # If the first process is gone, JAX reports it and aborts; absl would add where each Python
+    # thread was, which is irrelevant.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
 
 def _wait_for_word(line: str) -> None:
-    """Says what broke, most likely since another process is gone.
+    """Reports an error that another process probably caused, and waits for that one's report.
 
-    Which one is known when it has been silent for long; then this process is ended meanwhile, once
-    the others have been told.
+    It takes a while until a silent process is known; then this process ends here, once the others
+    know.
     """
     patience = SILENCE_SECONDS + _LEAVING_SECONDS + 5 * BEAT_SECONDS
     print(f"{line}; waiting {patience:.0f} s for word of the others", file=sys.stderr, flush=True)
@@ -141,7 +142,7 @@ def _wait_for_word(line: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Waits for the first process to listen. JAX would end this one without a word of ours."""
+    """Waits for the first process to listen. JAX would end this process without our message."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + MEETING_SECONDS
     while True:
@@ -158,10 +159,10 @@ def _reach(address: str) -> None:
 
 
 class _Watch:
-    """Signs of life, and a look for those of others; in a thread, for the main one may wait.
+    """Sends signs of life and watches those of others, in a thread, as the main one may be waiting.
 
     Attributes:
-      name: This process, as messages name it.
+      name: Name of this process in messages.
     """
 
     def __init__(self) -> None:
@@ -174,12 +175,12 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """No more signs: the run is done."""
+        """Stops sending signs: the run is done."""
         self._ends.set()
         self._thread.join()
 
     def leave(self, reason: str, code: int) -> NoReturn:
-        """Tells the others why, and ends the process; they end likewise.
+        """Tells the others why, and ends the process; they end too.
 
         Args:
           reason: What failed, or that this process was stopped.
@@ -193,7 +194,7 @@ class _Watch:
         _exit(word)
 
     def _go(self) -> None:
-        """The last that this process does. The others are told by the first, which goes last."""
+        """The last act of this process. The first process tells the others, and exits last."""
         if self._index:
             self._client.key_value_set(_LEFT + str(self._index), "")
             return
@@ -222,7 +223,7 @@ class _Watch:
                 _exit(failures[0])
 
     def _silent(self, last_sign: dict[int, Any]) -> list[str]:
-        """A word about the processes that have given no sign for long; the others are told."""
+        """A message about processes that have been silent for long, which the others get too."""
         now, signs = time.monotonic(), dict(self._client.key_value_dir_get(_ALIVE))
         for index, (beat, _) in last_sign.items():
             sign = signs.get(f"{_ALIVE}{index}")
@@ -240,10 +241,10 @@ class _Watch:
 
 
 def _exit(word: str) -> NoReturn:
-    """Ends at once: an orderly end would wait for the others.
+    """Exits at once; an orderly shutdown would wait for the others.
 
     Args:
-      word: As processes tell each other: the exit code, and behind a blank why.
+      word: A message between processes: the exit code, a blank, and the reason.
     """
     code, _, line = word.partition(" ")
     print("error: " * (code == "1") + line, file=sys.stderr)

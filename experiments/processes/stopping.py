@@ -1,4 +1,4 @@
-"""Asked to stop: a run finishes its step and saves before it ends."""
+"""Stops a run on request: it finishes its step and saves before it ends."""
 
 import ctypes
 import os
@@ -14,10 +14,10 @@ from data_pipelines.commands.command import StoppedError
 
 
 class StopSignals:
-    """In its context SIGTERM and SIGINT are remembered; the same signal again ends the process.
+    """Within its context SIGTERM and SIGINT are remembered; the same signal again ends the process.
 
-    Several processes have to stop behind the same step. There SIGTERM is JAX's to catch: it tells
-    all processes, and they agree on the question of `asked` at which all of them stop.
+    Several processes must stop after the same step. There JAX handles SIGTERM: it tells all
+    processes, and they agree on the call of `asked` at which all of them stop.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,8 @@ class StopSignals:
         kinds = (signal.SIGTERM, signal.SIGINT)
         self._handlers = {kind: signal.getsignal(kind) for kind in kinds}
         if self._shared:
-            # Python knows nothing of JAX's handler for SIGTERM; that of before is set at the end.
+            # Python does not know JAX's handler for SIGTERM; at the end the earlier one is
+            # restored.
             signal.signal(signal.SIGINT, self._pass_on)
         else:
             for kind in kinds:
@@ -47,7 +48,7 @@ class StopSignals:
 
     @property
     def asked(self) -> bool:
-        """Whether the run was asked to stop. Of several processes all have to ask equally often."""
+        """Whether the run was asked to stop. All processes must call this equally often."""
         if self._shared and not self._agreed:
             self._questions += 1
             self._agreed = multihost_utils.reached_preemption_sync_point(self._questions)
@@ -56,7 +57,7 @@ class StopSignals:
         return self._agreed if self._shared else self._number is not None
 
     def end(self, step: int) -> NoReturn:
-        """Ends the program, which was asked to stop.
+        """Ends the program after a request to stop.
 
         Args:
           step: The last step, which is saved.
@@ -69,21 +70,21 @@ class StopSignals:
         raise StoppedError(self._number, where, by_all=self._shared)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        """SIGINT as the SIGTERM that JAX waits for."""
+        """Turns SIGINT into the SIGTERM that JAX waits for."""
         self._remember(number, frame)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        # What asks twice does not want to wait. Where the system does not see to it, Python does.
+        # A second signal means: do not wait. Python handles it where the system does not.
         signal.signal(number, signal.SIG_DFL)
         self._number = self._number or number
 
 
 def _catch_once(number: int) -> None:
-    """Has the system set a signal's default action when it is first caught by the present handler.
+    """Makes the system restore a signal's default action once the current handler catches it.
 
-    Handlers in Python wait until native code returns: a compilation takes minutes, and an operation
-    with a process that is gone may take for ever. Only with glibc, which alone has this function.
+    Python's handlers wait until native code returns: a compilation takes minutes, and an operation
+    with a missing process may take forever. Needs glibc, which alone has this function.
     """
     library = ctypes.CDLL(None)
     if sys.platform != "linux" or not hasattr(library, "sysv_signal"):

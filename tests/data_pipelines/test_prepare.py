@@ -246,7 +246,9 @@ def test_null_users_are_no_users(tmp_path, runner):
     nobody = [("NA", 10, seconds(7, day)) for day in range(90)]
     path = write_csv(tmp_path / "log.csv", *rows_of(INTEGERS + nobody))
     common = {"input": (path,), "runner": runner}
-    with pytest.raises(DataError, match=r"row 31 .* got 'NA', which stands for nothing; --on_bad"):
+    with pytest.raises(
+        DataError, match=r"row 31 .* got 'NA', which means a missing value; --on_bad"
+    ):
         prepare(PrepareConfig(output_dir=str(tmp_path / "D"), **common))
     manifest = prepare(PrepareConfig(output_dir=str(tmp_path / "D"), on_bad_row="skip", **common))
     assert manifest["drops"] == [{"reason": "null user_id", "events": 90, "users": 0, "items": 0}]

@@ -24,7 +24,7 @@ PATH = r"/\S+\.parquet"
 KINDS = {
     "empty": PATH + r": the file is empty; expected Parquet",
     "damaged": PATH + r": not readable as Parquet: .+; write it again",
-    "column": PATH + r": header: column '\w+' (is missing|is there more than once); found .*",
+    "column": PATH + r": header: column '\w+' (is missing|occurs more than once); found .*",
     "type": PATH + r": column '\w+': expected text, numbers or times, got .+",
     "id type": PATH + r": column '\w+': expected text or whole numbers, got .+",
     "fraction": PATH + r": row \d+, column '\w+': expected a whole number, got .+" + SKIP,

@@ -51,8 +51,8 @@ WHOLE_FILES = {
     "header not UTF-8": PATH + r": header: expected UTF-8, got byte 0x..; --encoding=.+",
     "header misplaced quote": PATH + r": header: a quote \(\"\) stands where none belongs",
     "header carriage return": PATH + r": header: .*new-line character seen in unquoted field.*",
-    "column": PATH + r": header: column '\w+' (is missing|is there more than once); found .*",
-    "no rows": PATH + r": no rows behind the header; leave the file out, or write it again",
+    "column": PATH + r": header: column '\w+' (is missing|occurs more than once); found .*",
+    "no rows": PATH + r": no rows after the header; leave the file out, or write it again",
     "unclosed": PATH + r': a quote \("\) in the last rows is never closed; close it',
     "nothing left": r"no rows are left of the log \(.+\); is it the right file, .+",
 }

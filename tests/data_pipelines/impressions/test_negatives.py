@@ -191,7 +191,7 @@ BAD = {
         {"header": "user_id,timestamp,clicked", "impressions": ["u0,0,i0"]},
         "shown.csv: header: column 'shown' is missing; found user_id, timestamp, clicked",
     ),
-    "no rows": ({"impressions": []}, "shown.csv: no rows behind the header"),
+    "no rows": ({"impressions": []}, "shown.csv: no rows after the header"),
     "no user": (
         {"impressions": ["u0,0,i0,i0", ",0,i0,i0"]},
         "shown.csv: row 2 (line 3), column 'user_id': expected a value, got nothing",

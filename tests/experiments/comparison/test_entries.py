@@ -102,8 +102,8 @@ def test_unknown_missing_and_repeated_names_are_refused_before_anything_runs():
     assert refusal(["popularty"]).startswith("models=popularty: must be one of hiertcn")
     assert refusal([]) == "flag --models=: must be one or more"
     assert refusal(seeds=[]) == "flag --seeds=: must be one or more"
-    assert refusal(["stan", "markov", "stan"]) == "flag --models: stan is there twice"
-    assert refusal(seeds=[0, 1, 0]) == "flag --seeds: 0 is there twice"
+    assert refusal(["stan", "markov", "stan"]) == "flag --models: stan occurs twice"
+    assert refusal(seeds=[0, 1, 0]) == "flag --seeds: 0 occurs twice"
 
 
 def test_settings_of_several_files_are_one_and_no_model_is_in_two(tmp_path):
