@@ -147,6 +147,13 @@ class Stream:
         queries = self._steps.ask(self._params, event, carry)
         return jax.tree.map(lambda array: array[:users], queries)
 
+    def predict(self, states: UserStates, time_n: np.ndarray) -> np.ndarray:
+        """float32 [n, d]. The predictions for the users' next events; see `ask`."""
+        users, size = states.users, _size(states.users, USERS)
+        event = next_event(states, time_n, self.gap_seconds)
+        event, carry = jax.tree.map(lambda array: padded(array, size), (event, states.carry))
+        return np.asarray(self._steps.predict(self._params, event, carry))[:users]
+
     def _next_event(
         self,
         states: UserStates,

@@ -1,0 +1,76 @@
+"""The users of a prepared log, for recommendations that go on where the log ends."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipelines.histories.events import HistorySource, blocks_of
+from data_pipelines.histories.record import History
+from hiertcn_jax.serving.stream import Events
+
+_LONGEST_PAUSES = 99.9
+"""Percentile of the pauses inside sessions that a longer one is taken to end a session after."""
+
+
+class _Facts(NamedTuple):
+    """What one pass over all histories says.
+
+    Attributes:
+      number_of: Index of each user's history, by id.
+      newest: Time of the newest event.
+      pause: Seconds that pauses inside sessions seldom last longer than.
+    """
+
+    number_of: dict[str, int]
+    newest: int
+    pause: float
+
+
+class LoggedUsers:
+    """All histories of a log, by the id of the user."""
+
+    def __init__(self, source: HistorySource) -> None:
+        self._source = source
+
+    @functools.cached_property
+    def _facts(self) -> _Facts:
+        number_of, newest, pauses = {}, 0, []
+        for start, histories in blocks_of(self._source):
+            for number, history in enumerate(histories, start):
+                number_of[history.user_id] = number
+                newest = max(newest, int(history.times.max()))
+                inside_n = ~session_starts(history)[1:]
+                pauses.append(np.diff(history.times)[inside_n])
+        pause_n = np.concatenate(pauses) if pauses else np.zeros(0)
+        pause = float(np.percentile(pause_n, _LONGEST_PAUSES)) if len(pause_n) else 0.0
+        return _Facts(number_of, newest, pause)
+
+    @property
+    def newest(self) -> int:
+        """Time of the log's newest event, seconds."""
+        return self._facts.newest
+
+    @property
+    def pause(self) -> float:
+        """Seconds that a pause inside a session seldom lasts longer than (1 of 1,000 does)."""
+        return self._facts.pause
+
+    def events_of(self, user_ids: Sequence[Any]) -> list[Events | None]:
+        """All events of each user, held-out ones too; None for a user that the log lacks."""
+        numbers = [self._facts.number_of.get(str(user)) for user in user_ids]
+        wanted = sorted({number for number in numbers if number is not None})
+        found = dict(zip(wanted, self._source.__getitems__(wanted), strict=True)) if wanted else {}
+        return [None if number is None else _events(found[number]) for number in numbers]
+
+
+def session_starts(history: History) -> np.ndarray:
+    """Bool [n]. Which events start a session."""
+    starts_n = np.zeros(len(history.times), bool)
+    starts_n[np.cumsum(history.session_lengths) - history.session_lengths] = True
+    return starts_n
+
+
+def _events(history: History) -> Events:
+    return Events(history.item_ids, history.times, session_starts(history))
