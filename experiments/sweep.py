@@ -151,6 +151,7 @@ def read_settings() -> Settings:
             seed=values.seed,
             retries=values.retries,
             heartbeat_seconds=values.heartbeat_seconds,
+            lower_is_better=run.train.monitored.lower_is_better,
         ),
         ranker=values.ranker,
         parameter_budget=values.parameter_budget,

@@ -89,6 +89,11 @@ class ItemEmbeddings:
         places = FIRST_ITEM_ID + self._places[np.maximum(item_ids - FIRST_ITEM_ID, 0)]
         return np.where(item_ids < FIRST_ITEM_ID, item_ids, places)
 
+    def items_at(self, places: np.ndarray) -> np.ndarray:
+        """The rows of the item table that `places` came from; int32, same shape."""
+        items = FIRST_ITEM_ID + self._items_in_file[np.maximum(places - FIRST_ITEM_ID, 0)]
+        return np.where(places < FIRST_ITEM_ID, places, items).astype(np.int32)
+
     def read_places(self, start: int, size: int) -> np.ndarray:
         """Embeddings of the items at `places` start..start + size - 1, read forward; [size, d]."""
         items = self._items_in_file[start - FIRST_ITEM_ID : start - FIRST_ITEM_ID + size]

@@ -9,11 +9,11 @@ import numpy as np
 from experiments.comparison.cells import RANKS_FILE, Cell
 from experiments.comparison.significance import paired_bootstrap
 from experiments.judging.results import read_ranks
+from hiertcn_jax.scoring.metrics import METRICS, of_ranks
 
-_METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "mrr": lambda rank_n: 1 / rank_n,
-    "recall@20": lambda rank_n: (rank_n <= 20).astype(float),
-}
+_METRICS = ("mrr", "recall@20")
+_BEST = "mrr"
+"""The metric that says which model is the best of a group."""
 
 _GROUPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "all": lambda position_n: np.full(len(position_n), True),
@@ -23,7 +23,7 @@ _GROUPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def best_differences(cells: list[Cell]) -> list[dict[str, Any]]:
-    """For all, first and next events: the model with the highest mrr, minus each other one.
+    """For all, first and next events: the model with the best mrr, minus each other one.
 
     Returns:
       [{"first", "second", "group", "metric", "difference", "low", "high"}], where `first` is the
@@ -40,8 +40,8 @@ def best_differences(cells: list[Cell]) -> list[dict[str, Any]]:
         kept_n = belongs(position_n)
         if not kept_n.any() or len(models) < 2:
             continue
-        mrr = {model: _mean_mrr(of_model[model], group) for model in models}
-        best = max(models, key=mrr.__getitem__)
+        means = {model: _mean(of_model[model], group) for model in models}
+        best = max(models, key=lambda model: METRICS[_BEST].worth(means[model]))
         pairs = [(model, metric) for model in models if model != best for metric in _METRICS]
         columns = [(values[best][metric] - values[m][metric])[kept_n] for m, metric in pairs]
         intervals = paired_bootstrap(np.stack(columns, axis=1), user_n[kept_n])
@@ -51,14 +51,14 @@ def best_differences(cells: list[Cell]) -> list[dict[str, Any]]:
     return out
 
 
-def _mean_mrr(cells: list[Cell], group: str) -> float:
-    return statistics.fmean(cell.values["metrics"][group]["mrr"] for cell in cells)
+def _mean(cells: list[Cell], group: str) -> float:
+    return statistics.fmean(cell.values["metrics"][group][_BEST] for cell in cells)
 
 
 def _event_metrics(cells: list[Cell]) -> dict[str, np.ndarray]:
     """Each event's metrics, averaged over the seeds, in the same order for all models."""
     ranks = [read_ranks(cell.directory / RANKS_FILE)["rank"].to_numpy() for cell in cells]
     return {
-        metric: np.mean([value(rank_n) for rank_n in ranks], axis=0)
-        for metric, value in _METRICS.items()
+        metric: np.mean([of_ranks(metric, rank_n) for rank_n in ranks], axis=0)
+        for metric in _METRICS
     }

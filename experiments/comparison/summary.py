@@ -30,7 +30,8 @@ class Row(NamedTuple):
     Attributes:
       model: Its name.
       seeds: Number of seeds.
-      figures: By (average, group, metric).
+      figures: By (average, group, metric), without metrics that an average does not have, or that
+        cells of an earlier version lack.
       parameters: Parameters, not counting item embeddings; None for a ranker.
       train_events_per_s: Median over the seeds; None if the model learns nothing.
       score_events_per_s: Median over the seeds.
@@ -45,6 +46,10 @@ class Row(NamedTuple):
     score_events_per_s: float
     causal: bool
 
+    def figure(self, average: str, group: str, metric: str) -> Figure:
+        """A figure; without a mean if there is none."""
+        return self.figures.get((average, group, metric), Figure(None, None))
+
 
 def summarize(cells: list[Cell]) -> list[Row]:
     """One row a model, in the order of the cells."""
@@ -57,10 +62,11 @@ def _row(model: str, values: list[dict[str, Any]]) -> Row:
         return cell["metrics"] if average == "events" else cell["metrics"]["per_user"]
 
     figures = {
-        (average, group, metric): _figure(groups(v, average)[group][metric] for v in values)
+        (average, group, metric): _figure(groups(v, average)[group].get(metric) for v in values)
         for average in AVERAGES
         for group in GROUPS
         for metric in METRICS
+        if any(metric in groups(v, average)[group] for v in values)
     }
     train_speeds = _known(v["train_events_per_s"] for v in values)
     return Row(
@@ -86,11 +92,9 @@ def _known(values: Iterable[float | None]) -> list[float]:
 
 
 def best_mean(rows: list[Row], average: str, group: str, metric: str) -> float | None:
-    """The best of the models' means; for mrp the lowest."""
-    means = _known(row.figures[average, group, metric].mean for row in rows)
-    if not means:
-        return None
-    return min(means) if metric == "mrp" else max(means)
+    """The best of the models' means."""
+    means = _known(row.figure(average, group, metric).mean for row in rows)
+    return max(means, key=METRICS[metric].worth, default=None)
 
 
 def summary_json(rows: list[Row]) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def summary_json(rows: list[Row]) -> dict[str, Any]:
             group: {
                 metric: {"mean": figure.mean, "std": figure.deviation}
                 for metric in METRICS
-                for figure in [row.figures[average, group, metric]]
+                if (figure := row.figures.get((average, group, metric)))
             }
             for group in GROUPS
         }

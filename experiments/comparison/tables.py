@@ -10,7 +10,7 @@ from rich.text import Text
 from experiments.comparison.summary import AVERAGES, Row, best_mean
 from experiments.judging.result_tables import result_table
 from hiertcn_jax.scoring.metric_sums import GROUPS
-from hiertcn_jax.scoring.metrics import METRICS
+from hiertcn_jax.scoring.metrics import METRICS, TOP
 
 Differences = list[dict[str, Any]]
 """The result of `best_differences`."""
@@ -33,21 +33,48 @@ class TextTable(NamedTuple):
 
 
 def comparison_tables(rows: list[Row], differences: Differences) -> list[TextTable]:
-    """Metrics by average and group, sizes and speeds, differences by group."""
+    """Metrics by average and group, then of the top items, sizes and speeds, differences.
+
+    Where all cells are of a version without top items, there is no table of them.
+    """
     metrics = [_metrics_table(rows, average, group) for average in AVERAGES for group in GROUPS]
-    return [*metrics, _sizes_table(rows), *_difference_tables(differences)]
+    listed = any(METRICS[metric].needs_lists for row in rows for *_, metric in row.figures)
+    lists = [_lists_table(rows, group) for group in GROUPS if listed]
+    return [*metrics, *lists, _sizes_table(rows), *_difference_tables(differences)]
 
 
 def _metrics_table(rows: list[Row], average: str, group: str) -> TextTable:
+    """Metrics of ranks."""
+    names = [name for name, metric in METRICS.items() if not metric.needs_lists]
+    return _figures_table(f"{group}: averages over {average}", rows, (average, group), names)
+
+
+def _lists_table(rows: list[Row], group: str) -> TextTable:
+    """Metrics of the top items."""
+    names = [name for name, metric in METRICS.items() if metric.needs_lists]
+    return _figures_table(f"{group}: top {TOP} of all events", rows, ("events", group), names)
+
+
+def _figures_table(
+    title: str, rows: list[Row], part: tuple[str, str], names: list[str]
+) -> TextTable:
+    """A row for each model, and a column for each of these metrics; the best are marked.
+
+    Args:
+      title: Above it.
+      rows: The models.
+      part: Average and group.
+      names: Of the metrics.
+    """
     best = frozenset(
-        (place, 1 + column)
-        for column, metric in enumerate(METRICS)
-        for place, row in enumerate(rows)
-        if row.figures[average, group, metric].mean is not None
-        and row.figures[average, group, metric].mean == best_mean(rows, average, group, metric)
+        (number, column)
+        for column, name in enumerate(names, 1)
+        for number, row in enumerate(rows)
+        if row.figure(*part, name).mean is not None
+        and row.figure(*part, name).mean == best_mean(rows, *part, name)
     )
-    lines = [[row.model, *(str(row.figures[average, group, m]) for m in METRICS)] for row in rows]
-    return TextTable(f"{group}: averages over {average}", ["model", *METRICS], lines, best)
+    lines = [[row.model, *(str(row.figure(*part, name)) for name in names)] for row in rows]
+    return TextTable(title, ["model", *names], lines, best)
 
 
 def _sizes_table(rows: list[Row]) -> TextTable:
@@ -139,7 +166,7 @@ def comparison_frame(rows: list[Row], events_hash: str) -> pl.DataFrame:
                     "score_events_per_s": row.score_events_per_s,
                 }
                 for metric in METRICS:
-                    figure = row.figures[average, group, metric]
+                    figure = row.figure(average, group, metric)
                     line[metric], line[f"{metric} std"] = figure.mean, figure.deviation
                 lines.append({**line, "events_hash": events_hash})
     return pl.DataFrame(lines, infer_schema_length=None)

@@ -2,10 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from experiments.judging.shown_lists import ShownRanks
+from experiments.judging.shown_lists import ShownRanks, has_impressions
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, LaneBatch
 from hiertcn_jax.devices import processes
@@ -67,15 +66,17 @@ class Collector:
     """Collects ranks, and computes the metrics of a split.
 
     Args:
-      data: The users' ids, and the size of the catalogue.
+      data: The users' ids, and the catalogue.
       of_all_processes: Whether each process has a part of the events, and gets the metrics of all.
     """
 
     def __init__(self, data: Data, of_all_processes: bool = False) -> None:
         self._data, self._of_all_processes = data, of_all_processes
+        catalogue = data.vocabulary.size - FIRST_ITEM_ID
+        self._sums = MetricSums(catalogue, data.counts_v("train"))
+        self._shown_sums, self._shown_items = MetricSums(catalogue), 0
         self._events: list[ScoredEvents] = []
         self._ranks: list[np.ndarray] = []
-        self._shown: list[ShownRanks] = []
         self._unknown_targets = 0
 
     def add(
@@ -83,6 +84,7 @@ class Collector:
         element: LaneBatch,
         events: ScoredEvents,
         rank_n: np.ndarray,
+        listed_nk: np.ndarray,
         shown: ShownRanks | None = None,
     ) -> None:
         """Adds a batch.
@@ -91,11 +93,16 @@ class Collector:
           element: The batch.
           events: Its scored events.
           rank_n: The rank of each.
+          listed_nk: The top items of each (`RankedEvents`).
           shown: Ranks within the lists shown with them; None for data without impressions.
         """
+        keys_n = user_keys(self._data.user_ids(events.user_n))
+        session_n, position_n = events.session_n, events.position_n
+        self._sums.add(rank_n, keys_n, session_n, position_n, listed_nk=listed_nk)
         if shown is not None:
-            first = sum(len(ranks) for ranks in self._ranks)
-            self._shown.append(shown._replace(index_n=first + shown.index_n))
+            at, size_n = shown.index_n, shown.size_n
+            self._shown_sums.add(shown.rank_n, keys_n[at], session_n[at], position_n[at], size_n)
+            self._shown_items += int(size_n.sum())
         info = element.info
         self._unknown_targets += int(np.sum(info.target_bl & (info.item_ids_bl == UNKNOWN_ID)))
         self._events.append(events)
@@ -104,54 +111,31 @@ class Collector:
     def result(self) -> Evaluation:
         """The metrics of all batches."""
         events = ScoredEvents(*(np.concatenate(parts) for parts in zip(*self._events, strict=True)))
-        keys_n = user_keys(self._data.user_ids(events.user_n))
-        rank_n, unknown_targets = np.concatenate(self._ranks), self._unknown_targets
-        shown = (
-            ShownRanks(*map(np.concatenate, zip(*self._shown, strict=True)))
-            if self._shown
-            else None
-        )
+        rank_n, sums, shown_sums = np.concatenate(self._ranks), self._sums, self._shown_sums
+        counts = [self._unknown_targets, self._shown_items]
         if self._of_all_processes:
-            shown = None if shown is None else _gathered_shown(shown, len(rank_n))
-            events, rank_n, keys_n = _gathered(events, rank_n, keys_n)
-            unknown_targets = sum(processes.gather_json(unknown_targets))
-        sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
-        sums.add(rank_n, keys_n, events.session_n, events.position_n)
+            events, rank_n = _gathered(events, rank_n)
+            sums, shown_sums = (x.gathered(processes.gather_rows) for x in (sums, shown_sums))
+            counts = np.sum(processes.gather_json(counts), axis=0).tolist()
+        unknown_targets, shown_items = counts
         metrics = {
             "data_hash": self._data.content_hash,
             "unknown_targets": unknown_targets,
             **sums.result(),
-            **({} if shown is None else self._shown_metrics(shown, events, keys_n)),
         }
+        if has_impressions(self._data):
+            shown = shown_sums.result()
+            mean_items = shown_items / shown["events"] if shown["events"] else None
+            metrics["shown"] = {"mean_items": mean_items, **shown}
         return Evaluation(metrics, events, rank_n)
 
-    def _shown_metrics(
-        self, shown: ShownRanks, events: ScoredEvents, keys_n: np.ndarray
-    ) -> dict[str, Any]:
-        index_n, rank_n, size_n = shown
-        sums = MetricSums(self._data.vocabulary.size - FIRST_ITEM_ID)
-        session_n, position_n = events.session_n[index_n], events.position_n[index_n]
-        sums.add(rank_n, keys_n[index_n], session_n, position_n, size_n)
-        mean_items = float(size_n.mean()) if len(size_n) else None
-        return {"shown": {"mean_items": mean_items, **sums.result()}}
 
-
-def _gathered(
-    events: ScoredEvents, rank_n: np.ndarray, keys_n: np.ndarray
-) -> tuple[ScoredEvents, np.ndarray, np.ndarray]:
-    """Scored events with their ranks and users' keys, in the order of the processes."""
-    columns = [*(np.asarray(column, np.int64) for column in events), rank_n, keys_n]
+def _gathered(events: ScoredEvents, rank_n: np.ndarray) -> tuple[ScoredEvents, np.ndarray]:
+    """Scored events with their ranks, one process after the other."""
+    columns = [*(np.asarray(column, np.int64) for column in events), rank_n]
     rows_nc = np.stack([column.view(np.int64) for column in columns], axis=1)
     gathered = [np.ascontiguousarray(column) for column in processes.gather_rows(rows_nc).T]
-    return ScoredEvents(*gathered[:-2]), gathered[-2].view(np.float64), gathered[-1].view(np.uint64)
-
-
-def _gathered_shown(shown: ShownRanks, events: int) -> ShownRanks:
-    """Ranks within lists of all processes; `events` is the number that this process has scored."""
-    before = sum(processes.gather_json(events)[: jax.process_index()])
-    columns = [before + shown.index_n, shown.rank_n.view(np.int64), shown.size_n.astype(np.int64)]
-    index_n, rank_n, size_n = processes.gather_rows(np.stack(columns, axis=1)).T
-    return ShownRanks(index_n, np.ascontiguousarray(rank_n).view(np.float64), size_n)
+    return ScoredEvents(*gathered[:-1]), gathered[-1].view(np.float64)
 
 
 def flat_metrics(metrics: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,8 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place
-from hiertcn_jax.scoring.chunk_ranks import RankCounts
+from hiertcn_jax.scoring.chunk_ranks import RankCounts, Ranking
+from hiertcn_jax.scoring.metrics import TOP
 from hiertcn_jax.scoring.ranks import ranks_of
 from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_rank_step
@@ -21,12 +22,12 @@ class Ranked(NamedTuple):
     """Some events of a batch whose ranks are being computed.
 
     Attributes:
-      event_m: Indices of these events in the batch; -1 for none.
-      counts: Their counts, possibly still being computed; of all processes' events.
+      event_m: Which events of the batch these are; -1 where there is none.
+      ranking: Their ranking, perhaps still being made; of all processes' events.
     """
 
     event_m: np.ndarray
-    counts: RankCounts
+    ranking: Ranking
 
 
 def collect_ranks(ranked: list[Ranked], events: int) -> np.ndarray:
@@ -36,23 +37,32 @@ def collect_ranks(ranked: list[Ranked], events: int) -> np.ndarray:
       ValueError: A score is NaN.
     """
     rank_n = np.zeros(events)
-    for event_m, counts in ranked:
+    for event_m, ranking in ranked:
         held_m = event_m >= 0
-        rank_n[event_m[held_m]] = ranks_of(RankCounts(*map(own_part, counts)))[held_m]
+        rank_n[event_m[held_m]] = ranks_of(RankCounts(*map(own_part, ranking.counts)))[held_m]
     return rank_n
 
 
-def in_order(order_n: np.ndarray, counts: list[RankCounts]) -> list[Ranked]:
-    """Labels counts of events that were ranked in this order; padding follows the last event.
+def collect_lists(ranked: list[Ranked], events: int) -> np.ndarray:
+    """The top items of all `events` of a batch, int32 [n, TOP]; waits for the devices."""
+    listed_nk = np.full((events, TOP), PADDING_ID, np.int32)
+    for event_m, ranking in ranked:
+        held_m = event_m >= 0
+        listed_nk[event_m[held_m]] = own_part(ranking.listed_nk)[held_m]
+    return listed_nk
+
+
+def in_order(order_n: np.ndarray, rankings: list[Ranking]) -> list[Ranked]:
+    """Rankings of events that were ranked one after the other; after the last is filling.
 
     Args:
       order_n: The events.
-      counts: Each of equally many of them.
+      rankings: Of equally many of them each.
     """
-    size = len(counts[0].greater_n) if counts else 0
-    event_n = np.full(len(counts) * size, -1)
+    size = len(rankings[0].counts.greater_n) if rankings else 0
+    event_n = np.full(len(rankings) * size, -1)
     event_n[: len(order_n)] = order_n
-    return list(map(Ranked, np.split(event_n, len(counts)), counts)) if counts else []
+    return list(map(Ranked, np.split(event_n, len(rankings)), rankings)) if rankings else []
 
 
 class Dealer:
@@ -155,8 +165,8 @@ class DeviceRanks:
           queries: Those of the batch, of all processes.
           places_n: Index of each event in this process's part of the batch.
           item_n: Their targets.
-          seen_nk: Rows left out of the competition, as in `ranks.rank_counts`.
-          order_n: The order in which to rank them.
+          seen_nk: What does not compete, as in `ranks.rank`.
+          order_n: The order in which they are ranked.
         """
         columns = [(item_n, FIRST_ITEM_ID), (seen_nk, PADDING_ID)]
         return [

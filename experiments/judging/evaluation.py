@@ -12,7 +12,13 @@ from data_pipelines.lanes.loaders import eval_loader
 from data_pipelines.lanes.memory_lists import Recall
 from experiments.judging.collector import Collector, Evaluation, ScoredEvents, scored_events
 from experiments.judging.config import EvalConfig
-from experiments.judging.device_ranks import DeviceRanks, Ranked, collect_ranks, in_order
+from experiments.judging.device_ranks import (
+    DeviceRanks,
+    Ranked,
+    collect_lists,
+    collect_ranks,
+    in_order,
+)
 from experiments.judging.masking import seen_items
 from experiments.judging.shown_lists import ListRanker, PendingRanks, find_lists, has_impressions
 from experiments.judging.streamed_ranks import StreamedRanks, own_queries
@@ -102,9 +108,9 @@ class Evaluator:
             waiting.append((element, events, ranked, shown))
             # Read ranks one batch late, so that the device works while the host reads.
             if len(waiting) > 1:
-                _collect(collector, *waiting.pop(0))
+                self._collect(collector, *waiting.pop(0))
         for entry in waiting:
-            _collect(collector, *entry)
+            self._collect(collector, *entry)
         return collector.result()
 
     def _rank(self, params: dict[str, Any], queries: Queries, events: ScoredEvents) -> list[Ranked]:
@@ -126,6 +132,20 @@ class Evaluator:
         lists = find_lists(self._data, events.user_n, events.user_position_n)
         return self._list_ranker(params["items"], queries, events.places_n, events.item_n, lists)
 
+    def _collect(
+        self,
+        collector: Collector,
+        element: LaneBatch,
+        events: ScoredEvents,
+        ranked: list[Ranked],
+        shown: PendingRanks | None,
+    ) -> None:
+        count, embeddings = len(events.places_n), self._data.embeddings
+        rank_n, listed_nk = collect_ranks(ranked, count), collect_lists(ranked, count)
+        if embeddings is not None:
+            listed_nk = embeddings.items_at(listed_nk)
+        collector.add(element, events, rank_n, listed_nk, None if shown is None else shown.read())
+
 
 def fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[], Any]:
     """A function that makes the carry for the start of an evaluation."""
@@ -133,14 +153,3 @@ def fresh_carry(model: Model, lanes: int, layout: Layout | None) -> Callable[[],
         return lambda: model.init_carry(lanes)
     shardings = lane_shardings(jax.eval_shape(lambda: model.init_carry(lanes)), layout.mesh)
     return jax.jit(lambda: model.init_carry(lanes), out_shardings=shardings)
-
-
-def _collect(
-    collector: Collector,
-    element: LaneBatch,
-    events: ScoredEvents,
-    ranked: list[Ranked],
-    shown: PendingRanks | None,
-) -> None:
-    rank_n = collect_ranks(ranked, len(events.places_n))
-    collector.add(element, events, rank_n, None if shown is None else shown.read())

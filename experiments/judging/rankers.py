@@ -23,8 +23,10 @@ from experiments.judging.shown_lists import (
 from experiments.runs.data import Data
 from hiertcn_jax.baselines import Context, FittedHistory, Ranker
 from hiertcn_jax.baselines.registry import RANKERS
-from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket
+from hiertcn_jax.scoring.metrics import TOP
 from hiertcn_jax.scoring.scores import rank_among
+from hiertcn_jax.scoring.top_items import top_items
 
 _BUCKET = Bucket(lanes=64, events=256, sessions=256)
 """Rankers score one event at a time; the bucket only decides how many are listed at once."""
@@ -119,15 +121,15 @@ def evaluate_ranker(
     with Progress(f"scoring {name}", "events", data.known_events(split)) as progress:
         for element in eval_loader(data.histories, _BUCKET, split=split):
             events = scored_events(element)
-            rank_n, shown = _rank_events(ranker, data, events, mask_seen, progress)
-            collector.add(element, events, rank_n, shown)
+            rank_n, listed_nk, shown = _rank_events(ranker, data, events, mask_seen, progress)
+            collector.add(element, events, rank_n, listed_nk, shown)
     return collector.result()
 
 
 def _rank_events(
     ranker: Ranker, data: Data, events: ScoredEvents, mask_seen: str, progress: Progress
-) -> tuple[np.ndarray, ShownRanks | None]:
-    """The rank of each event, and those within what was shown if there are impressions."""
+) -> tuple[np.ndarray, np.ndarray, ShownRanks | None]:
+    """The rank and top items of each event; with impressions also ranks within what was shown."""
     users = np.unique(events.user_n).tolist()
     histories = dict(zip(users, data.histories.__getitems__(users), strict=True))
     contexts = (
@@ -141,16 +143,20 @@ def _rank_events(
     if lists is not None:
         others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
     rank_n, shown_n = [], []
+    listed_nk = np.full((len(events.item_n), TOP), PADDING_ID, np.int32)
     for place, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
         scores_v = ranker.score(context)
         progress.add()
-        rank_n.append(rank_of(scores_v, item, () if seen_nk is None else seen_nk[place]))
+        seen_k = np.zeros(0, np.int64) if seen_nk is None else seen_nk[place]
+        rank_n.append(rank_of(scores_v, item, seen_k))
+        listed = top_items(scores_v, TOP, seen_k)
+        listed_nk[place, : len(listed)] = listed
         if place in others_of:
             shown_n.append(rank_in_list(scores_v, item, others_of[place]))
     shown = None
     if lists is not None:
         shown = ShownRanks(lists.index_n, np.array(shown_n), lists.size_n)
-    return np.array(rank_n), shown
+    return np.array(rank_n), listed_nk, shown
 
 
 def _lists_of(data: Data, events: ScoredEvents) -> ShownLists | None:

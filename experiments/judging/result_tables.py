@@ -1,6 +1,6 @@
 """Formats results for people: tables of 80 columns, with a title and a legend."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -10,12 +10,19 @@ from rich.text import Text
 
 from data_pipelines.histories.record import Split
 from hiertcn_jax.scoring.metric_sums import GROUPS
+from hiertcn_jax.scoring.metrics import METRICS, TOP
 
 LEGEND = "first: a session's first event; next: every later one; mrp: mean rank / items"
 """The line below a table of metrics."""
 
-COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
-"""The metrics in a table; with a model name of 15 letters they fit 80 columns."""
+LISTS_LEGEND = f"log_popularity: mean of ln(1 + training events) over the top {TOP} of each event"
+"""The line below a table of metrics of the top items."""
+
+COLUMNS = tuple(name for name, metric in METRICS.items() if not metric.needs_lists)
+"""The metrics of ranks: with a name of 15 letters they fit 80 columns."""
+
+LISTS_COLUMNS = tuple(name for name, metric in METRICS.items() if metric.needs_lists)
+"""The metrics of the top items, in a table of their own."""
 
 _WIDTH = 80
 
@@ -38,25 +45,29 @@ def result_table(columns: Mapping[str, bool], title: str | None = None) -> Table
     return table
 
 
-def metrics_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A table with a row for each model and group of events (all, first, next), averaged over
-    events.
+def metrics_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> Table:
+    """A line for each model and group of events (all, first, next), averages over events.
 
-    With impressions, the same again within the shown lists.
+    If there are impressions, the metrics of ranks once more within what was shown.
 
     Args:
       rows: The JSON of evaluations, by model.
+      columns: `COLUMNS` or `LISTS_COLUMNS`.
     """
-    numbers = dict.fromkeys(("events", *COLUMNS), False)
+    numbers = dict.fromkeys(("events", *columns), False)
     table = result_table({"model": True, "of": True, **numbers})
-    for model, metrics in _with_shown(rows).items():
+    for model, metrics in (_with_shown(rows) if columns == COLUMNS else rows).items():
         for place, group in enumerate(GROUPS):
             values = metrics[group]
-            cells = ["-" if values[name] is None else f"{values[name]:.4f}" for name in COLUMNS]
+            cells = [_text(values.get(name)) for name in columns]
             name = "" if place else model
             table.add_row(name, group, f"{values['events']:,}", *cells)
         table.add_section()
     return table
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _with_shown(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -91,7 +102,7 @@ def print_table(table: Table) -> None:
 
 
 def print_results(title: str, split: Split, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints the table of metrics with its title, the number of events and the legend.
+    """Prints the tables of metrics with their title, the number of events and legends.
 
     Args:
       title: What was scored.
@@ -100,4 +111,6 @@ def print_results(title: str, split: Split, rows: Mapping[str, Mapping[str, Any]
     """
     print(f"\n{title}\n{scored_line(split, next(iter(rows.values())))}\n")
     print_table(metrics_table(rows))
-    print(LEGEND)
+    print(f"{LEGEND}\n")
+    print_table(metrics_table(rows, LISTS_COLUMNS))
+    print(LISTS_LEGEND)

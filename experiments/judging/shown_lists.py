@@ -10,6 +10,7 @@ from experiments.runs.data import Data
 from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import Layout, lane_shardings, own_part, place
+from hiertcn_jax.scoring.chunk_ranks import Ranking
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries, rank_among
 from hiertcn_jax.scoring.steps import make_list_step
@@ -136,7 +137,7 @@ class ListRanker:
         ranked = []
         for list_m, (place_m, ids_mk) in self._deal(places_n, order_n, [(ids_nk, PADDING_ID)]):
             counts = self._step(items, ids_mk, self._given_rows(ids_mk), queries, place_m)
-            ranked.append(Ranked(list_m, counts))
+            ranked.append(Ranked(list_m, Ranking(counts)))
         return PendingRanks(lists, ranked)
 
     def _given_rows(self, ids_nk: Any) -> Any:

@@ -23,6 +23,7 @@ from data_pipelines.histories.record import Split
 from experiments.judging.collector import ScoredEvents
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.scoring.metrics import of_ranks
 
 METRICS = ("recall@20", "mrr")
 
@@ -97,7 +98,7 @@ def slice_metrics(
       {slice: {"title", "bins": [{"bin", "events", "users", "recall@20", "mrr"}]}}, ready for JSON;
       the metrics of a bin without events are None.
     """
-    values_n = {"recall@20": (rank_n <= 20).astype(float), "mrr": 1 / rank_n}
+    values_n = {metric: of_ranks(metric, rank_n) for metric in METRICS}
     out: dict[str, Any] = {}
     for name, by in cut_by.items():
         bins = []

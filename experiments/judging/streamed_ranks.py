@@ -13,7 +13,8 @@ from experiments.judging.config import EvalConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import DATA, lane_shardings, own_part, replicated
-from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, init_rank_state
+from hiertcn_jax.scoring.chunk_ranks import Ranking, RankState, init_rank_state
+from hiertcn_jax.scoring.metrics import TOP
 from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.scoring.steps import make_chunk_steps
 
@@ -80,20 +81,22 @@ class StreamedRanks:
         self._items = embeddings.table_rows - FIRST_ITEM_ID
         self._chunk = min(config.rank_chunk, self._items)
         self._mesh = Mesh(np.asarray(devices), (DATA,))
-        # For a single event XLA would compute the products differently, see `rank_counts`.
+        # Products of a single event would be computed by other means, see `at_least_two`.
         self._size = max(config.rank_events, 2) * len(devices)
         self._steps = make_chunk_steps(model_config)
 
     def __call__(
         self, queries: Queries, item_n: np.ndarray, seen_nk: np.ndarray | None
-    ) -> list[RankCounts]:
-        """The counts of events, `rank_events` at a time; padding follows the last event.
+    ) -> list[Ranking]:
+        """The rankings of events, `rank_events` at a time; after the last event is filling.
+
+        Lists hold places (`ItemEmbeddings.items_at`), and of equal scores the first in the file.
 
         Args:
-          queries: Those of these events, on the host.
-          item_n: The targets, rows of the item table. Sorted by `ItemEmbeddings.places`, few chunks
-            are read twice.
-          seen_nk: Rows left out of the competition, as in `ranks.rank_counts`.
+          queries: Of these events, on the host.
+          item_n: The targets, rows of the item table. In the order of `ItemEmbeddings.places`, few
+            chunks are read twice.
+          seen_nk: What does not compete, as in `ranks.rank`.
         """
         if (listed := queries.listed) is not None:
             places = self._embeddings.places(listed.item_ids)
@@ -117,7 +120,7 @@ class StreamedRanks:
                         block.state, keys, start, first, looks_up, *events
                     )
                 before = wanted[-1].state
-        return [block.state.counts for block in blocks]
+        return [Ranking(block.state.counts, block.state.best.ids_nk) for block in blocks]
 
     def _blocks(
         self, queries: Queries, item_n: np.ndarray, seen_nk: np.ndarray | None
@@ -134,7 +137,7 @@ class StreamedRanks:
                 self._placed(own),
                 self._placed(place_n),
                 self._placed(seen),
-                self._placed(init_rank_state(self._size)),
+                self._placed(init_rank_state(self._size, TOP)),
                 np.sort(place_n),
             )
 

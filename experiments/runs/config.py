@@ -12,6 +12,7 @@ from hiertcn_jax.learning.item_mode import choose_item_mode
 from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.models import model_config, models_with
+from hiertcn_jax.scoring.metrics import METRICS, Metric
 from hiertcn_jax.settings import Settings, fields_of, setting
 
 HELP_TOPIC = "training"
@@ -20,7 +21,6 @@ FitOn = Literal["train", "train_valid"]
 OrAuto = int | Literal["auto"]
 """A number, or `auto`: `experiments.runs.fitted_sizes` computes it from the log's counts."""
 MONITOR_GROUPS = ("all", "first", "next")
-MONITOR_METRICS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +122,10 @@ class TrainConfig(Settings):
                 f"data_parallelism={self.data_parallelism}: must divide lanes={self.lanes}"
             )
         group, _, metric = self.monitor.partition("/")
-        if group not in MONITOR_GROUPS or metric not in MONITOR_METRICS:
+        if group not in MONITOR_GROUPS or metric not in METRICS:
             raise ValueError(
                 f"monitor={self.monitor}: must be group/metric with a group of "
-                f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(MONITOR_METRICS)}"
+                f"{', '.join(MONITOR_GROUPS)} and a metric of {', '.join(METRICS)}"
             )
 
     @property
@@ -147,6 +147,11 @@ class TrainConfig(Settings):
         if value == "auto":
             raise ValueError(f"{name}=auto: must be fitted to the log first")
         return value
+
+    @property
+    def monitored(self) -> Metric:
+        """The metric of `monitor`."""
+        return METRICS[self.monitor.partition("/")[2]]
 
 
 class RunConfig(NamedTuple):

@@ -26,6 +26,7 @@ from hiertcn_jax.devices.mesh import place_batch
 from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.learning.train_state import TrainState, init_train_state
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
+from hiertcn_jax.scoring.metrics import Metric
 from hiertcn_jax.settings import Settings, fields_of, setting
 
 Validator = Callable[[TrainState, Callable[[int], None]], dict[str, float]]
@@ -42,9 +43,9 @@ class Progress(Settings):
         False, "Whether the last step's validation was cut short, and runs before the next step."
     )
 
-    def judge(self, value: float) -> None:
+    def judge(self, value: float, metric: Metric) -> None:
         """Records the monitored metric of a validation."""
-        better = self.best is None or value > self.best
+        better = self.best is None or metric.worth(value) > metric.worth(self.best)
         self.best = value if better else self.best
         self.evaluations_since_best = 0 if better else self.evaluations_since_best + 1
 
@@ -206,7 +207,7 @@ class Training:
             return None
         monitor = self._train.monitor
         self.progress.validation_due = False
-        self.progress.judge(values[monitor])
+        self.progress.judge(values[monitor], self._train.monitored)
         self._journal.write(self.step, "valid", values)
         best = "" if self.progress.evaluations_since_best else ", the best so far"
         epoch = self.step / self._run.plan.steps_per_epoch
@@ -227,7 +228,14 @@ class Training:
             "sums": dataclasses.asdict(self._meter.read()),
         }
         self._journal.sync()
-        self._checkpoints.save(self.step, self._state, loader, self._run.saved, monitored)
+        self._checkpoints.save(
+            self.step,
+            self._state,
+            loader,
+            self._run.saved,
+            monitored,
+            self._train.monitored.lower_is_better,
+        )
         self._saved = self.step
         give_back_freed_memory()
         self._meter.resume()

@@ -1,6 +1,7 @@
 """The result of a sweep: its trials by rank, importance of parameters, the best settings."""
 
 import json
+import math
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import optuna
 import polars as pl
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from rich.table import Table
 
@@ -64,7 +66,13 @@ def leaderboard(study: optuna.Study) -> list[Entry]:
         attempts.setdefault(place, []).append(trials[number])
     entries = [_entry(place, trials) for place, trials in attempts.items()]
     order = list(_STATES.values())
-    return sorted(entries, key=lambda e: (order.index(e.state), -(e.value or 0.0), e.trial))
+    sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
+
+    def quality(entry: Entry) -> tuple[int, float, int]:
+        value = math.inf if entry.value is None else sign * entry.value
+        return order.index(entry.state), value, entry.trial
+
+    return sorted(entries, key=quality)
 
 
 def _entry(place: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:

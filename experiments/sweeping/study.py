@@ -69,6 +69,7 @@ class StudyConfig(NamedTuple):
       seed: Seed of the sampler.
       retries: How often to retry a trial that failed, or whose worker died.
       heartbeat_seconds: A trial is taken over if its worker was silent for twice as long.
+      lower_is_better: Whether the lowest value is the best.
     """
 
     storage: str
@@ -79,6 +80,7 @@ class StudyConfig(NamedTuple):
     seed: int
     retries: int
     heartbeat_seconds: int
+    lower_is_better: bool = False
 
 
 class SeededByTrial(BaseSampler):
@@ -184,7 +186,7 @@ def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optun
             sampler=SeededByTrial(config.sampler, config.seed),
             pruner=_pruner(config.pruner),
             study_name=config.name,
-            direction="maximize",
+            direction="minimize" if config.lower_is_better else "maximize",
             load_if_exists=True,
         )
         saved = study.user_attrs.get("made_with")

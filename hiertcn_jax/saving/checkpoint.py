@@ -143,14 +143,15 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{damage}; name a step or the last one, in place of the best"
                 )
-            monitored = _read_json(folder, "metrics").get("monitored")
+            metrics = _read_json(folder, "metrics")
+            monitored = metrics.get("monitored")
             if monitored is None:
                 continue
             if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:
                 raise CheckpointError(
                     f"{folder}: metrics: monitored={monitored!r:.60}: must be a number or null"
                 )
-            worth[step] = monitored
+            worth[step] = -monitored if metrics.get("lower_is_better") is True else monitored
         if not worth:
             return self.latest_step()
         return max(worth, key=lambda step: (worth[step], step))
@@ -166,6 +167,7 @@ class Checkpoints:
         loader: Mapping[str, Any],
         config: Mapping[str, Any],
         monitored: float | None = None,
+        lower_is_better: bool = False,
     ) -> None:
         """Saves a checkpoint. Returns once the device's arrays are copied; a thread writes them.
 
@@ -174,8 +176,9 @@ class Checkpoints:
           state: TrainState.
           loader: The loader's state before the next batch, JSON values.
           config: Configs, JSON values.
-          monitored: The validation metric; the best checkpoint has the highest. None if this
+          monitored: The validation metric; the best checkpoint has the best value. None if this
             checkpoint was not validated.
+          lower_is_better: Whether the lowest value is the best.
 
         Raises:
           CheckpointError: This checkpoint, or the previous one, cannot be written.
@@ -189,7 +192,9 @@ class Checkpoints:
                     state=ocp.args.StandardSave(state),
                     loader=ocp.args.JsonSave(dict(loader)),
                     config=ocp.args.JsonSave({"schema_version": SCHEMA_VERSION, **config}),
-                    metrics=ocp.args.JsonSave({"monitored": monitored}),
+                    metrics=ocp.args.JsonSave(
+                        {"monitored": monitored, "lower_is_better": lower_is_better}
+                    ),
                 ),
             )
         except Exception as error:

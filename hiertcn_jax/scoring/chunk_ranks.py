@@ -1,4 +1,4 @@
-"""What the scores of one chunk of the catalogue say of the ranks of targets.
+"""What the scores of one chunk of the catalogue say of the ranks of targets, and the top items.
 
 A target's score is looked up in the very product that its competitors' come from: out of another it
 could differ in the last bit, and ties would be lost.
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.scoring.best_items import BestItems, no_items, take_in
 from hiertcn_jax.scoring.chunk_scores import ChunkScores
 from hiertcn_jax.scoring.scores import Keys, Queries, greater_and_equal, row_scores
 
@@ -37,17 +38,33 @@ class RankState(NamedTuple):
     Attributes:
       target_score_n: float32. NaN before the target's chunk was looked at.
       counts: Of the chunks that were counted.
+      best: Of these chunks the items of the highest scores.
     """
 
     target_score_n: Any
     counts: RankCounts
+    best: BestItems
 
 
-def init_rank_state(events: int) -> RankState:
-    """Nothing is known yet."""
+class Ranking(NamedTuple):
+    """The ranks of targets, and what is recommended at their events.
+
+    Attributes:
+      counts: Pass them to `ranks.ranks_of`.
+      listed_nk: int32. The items of the highest scores, best first, of equal scores the lower id;
+        PADDING_ID fills up. None where no list was made. Rows left out of the competition are not
+        in it, even a target.
+    """
+
+    counts: RankCounts
+    listed_nk: Any = None
+
+
+def init_rank_state(events: int, k: int) -> RankState:
+    """Nothing is known yet; lists are of `k` items, perhaps 0."""
     nothing_n = np.zeros(events, np.int32)
     counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
-    return RankState(np.full(events, np.nan, np.float32), counts)
+    return RankState(np.full(events, np.nan, np.float32), counts, no_items(events, k))
 
 
 def look_up(state: RankState, scores: ChunkScores, target_n: Int[Array, " n"]) -> RankState:
@@ -65,7 +82,10 @@ def count_competitors(
     target_n: Int[Array, " n"],
     seen_nk: Int[Array, "n k"] | None,
 ) -> RankState:
-    """The state with the competitors in this chunk counted; targets' scores are known."""
+    """The state after this chunk: its competitors counted, its best items among the best.
+
+    Targets' scores are known.
+    """
     competes_nc = scores.in_catalogue() & (scores.ids() != target_n[:, None])
     if seen_nk is not None:
         competes_nc &= ~scores.is_seen(seen_nk)
@@ -76,7 +96,8 @@ def count_competitors(
         before.equal_n + chunk.equal_n,
         before.nan_n | chunk.nan_n,
     )
-    return state._replace(counts=counts)
+    best = take_in(state.best, scores, seen_nk) if state.best.ids_nk.shape[1] else state.best
+    return state._replace(counts=counts, best=best)
 
 
 def count_among(
@@ -111,7 +132,7 @@ def rank_chunk(
     target_n: Int[Array, " n"],
     seen_nk: Int[Array, "n k"] | None = None,
 ) -> RankState:
-    """`ranks.rank_counts`, one chunk at a time, of a catalogue that is not there as a whole.
+    """`ranks.rank`, one chunk at a time, of a catalogue that is not there as a whole.
 
     The chunks are gone through twice, by this same function: those with a target to look their
     scores up, then all of them to count. All are of one size.
@@ -123,7 +144,7 @@ def rank_chunk(
       first: Table row of the first that was in no chunk before.
       looks_up: Whether targets are looked up, or competitors counted.
       queries: Of two or more events.
-      target_n: As in `ranks.rank_counts`.
+      target_n: As in `ranks.rank`.
       seen_nk: Likewise.
     """
     values_nc = row_scores(queries.cast(jnp.float32), keys, start)

@@ -25,12 +25,15 @@ class ChunkScores(NamedTuple):
       start: Table row of the first column.
       first: Table row of the first that is counted.
       end: Table row after the last that is counted; None where all are.
+      held_from: Where the rows are those of a part of the table, and all of the above are places in
+        it: the table row of the part's first.
     """
 
     values_nc: Array
     start: Array
     first: Array
     end: Any = None
+    held_from: Any = 0
 
     def ids(self) -> Int[Array, " c"]:
         """Table rows of the columns."""
@@ -80,7 +83,8 @@ def chunked_scores(
         of_chunk = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, chunk), keys)
         values_nc = row_scores(queries, of_chunk, held_from + start)
         end = None if rows is None else rows - held_from
-        return ChunkScores(values_nc, start, jnp.maximum(first, FIRST_ITEM_ID - held_from), end)
+        first = jnp.maximum(first, FIRST_ITEM_ID - held_from)
+        return ChunkScores(values_nc, start, first, end, held_from)
 
     return score, -(-held // chunk)
 

@@ -3,14 +3,18 @@
 Three groups of events: `first`, position 0 of a session, is predicted from the history alone;
 `next` are the others; `all` is both. Micro averages are over events; macro averages, `per_user`,
 over the users that have events of the group.
+
+Means are sums by user, with one division at the end; unions are sets of items, with no part of a
+single user. All in float64.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from hiertcn_jax.scoring.metrics import METRICS, metric_terms
+from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.scoring.metrics import METRICS, MeanMetric, RankedEvents, UnionMetric
 
 GROUPS = {"all": (0, 1), "first": (0,), "next": (1,)}
 """Which of the two kinds of events, by position 0 or above, each group is made of."""
@@ -40,18 +44,30 @@ class MetricSums:
       catalogue: Number of items that a rank is among, where an event has no list of its own.
     """
 
-    def __init__(self, catalogue: int) -> None:
+    def __init__(self, catalogue: int, counts_v: np.ndarray | None = None) -> None:
         """No events yet.
+
+        Args:
+          catalogue: See the attribute.
+          counts_v: Training events of each row of the item table; None: events come without their
+            top items, and there are no metrics of these.
 
         Raises:
           ValueError: The catalogue is empty.
         """
         if catalogue < 1:
             raise ValueError(f"catalogue={catalogue}: must be >= 1")
-        self.catalogue = catalogue
+        self.catalogue, self._counts_v = catalogue, counts_v
+        metrics = [m for m in METRICS.values() if counts_v is not None or not m.needs_lists]
+        self._means = [metric for metric in metrics if isinstance(metric, MeanMetric)]
+        self._unions = [metric for metric in metrics if isinstance(metric, UnionMetric)]
+        self._names = [metric.name for metric in metrics]
         self._keys_u = np.zeros(0, np.uint64)
-        # By user, kind of event and metric; the metric behind the last is the number of events.
-        self._sums_u = np.zeros((0, 2, len(METRICS) + 1))
+        # By user, kind of event and mean; after the last mean comes the number of events.
+        self._sums_u = np.zeros((0, 2, len(self._means) + 1))
+        # By union, kind of event and row of the item table: whether an event has it.
+        rows = 0 if counts_v is None else len(counts_v)
+        self._has = np.zeros((len(self._unions), 2, rows), bool)
         self._hash = 0
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self._pending_events = 0
@@ -63,6 +79,7 @@ class MetricSums:
         session_n: np.ndarray,
         position_n: np.ndarray,
         size_n: np.ndarray | None = None,
+        listed_nk: np.ndarray | None = None,
     ) -> None:
         """Adds ranked events.
 
@@ -72,6 +89,7 @@ class MetricSums:
           session_n: Index of its session in the user's history.
           position_n: Index of the event in its session.
           size_n: Number of items that each rank is among; None: the catalogue.
+          listed_nk: The top items of each event (`RankedEvents`), if there are counts.
 
         Raises:
           ValueError: The lengths differ, keys are not uint64, a rank is out of its range or NaN,
@@ -80,26 +98,51 @@ class MetricSums:
         rank_n, session_n, position_n = map(np.asarray, (rank_n, session_n, position_n))
         if size_n is not None and len(size_n) != len(rank_n):
             raise ValueError(f"size_n: {len(size_n)} sizes for {len(rank_n)} ranks")
+        lists = None if listed_nk is None else len(listed_nk)
+        if lists != (None if self._counts_v is None else len(rank_n)):
+            raise ValueError(f"listed_nk: {lists} lists for {len(rank_n)} ranks")
         size_n = np.full(len(rank_n), self.catalogue) if size_n is None else np.asarray(size_n)
         self._check(rank_n, size_n, user_key_n, session_n, position_n)
         self._hash = (self._hash + _hash_sum(user_key_n, session_n, position_n)) % 2**64
+        events = RankedEvents(rank_n.astype(np.float64), size_n, listed_nk, self._counts_v)
+        kind_n = (position_n > 0).astype(int)
+        values = [metric.of_events(events) for metric in self._means]
         sums_n = np.zeros((len(rank_n), *self._sums_u.shape[1:]))
-        sums_n[np.arange(len(rank_n)), (position_n > 0).astype(int)] = metric_terms(
-            rank_n.astype(np.float64), size_n
-        )
+        sums_n[np.arange(len(rank_n)), kind_n] = np.stack([*values, np.ones(len(rank_n))], -1)
         self._append(np.asarray(user_key_n), sums_n)
+        for has, metric in zip(self._has, self._unions, strict=True):
+            has[kind_n[:, None], metric.items(events)] = True
 
     def merge(self, other: "MetricSums") -> None:
         """Adds the events of `other`, which keeps its own.
 
         Raises:
-          ValueError: `other` ranks among another number of items.
+          ValueError: `other` ranks among another number of items, or one alone has lists.
         """
         if other.catalogue != self.catalogue:
             raise ValueError(f"catalogue={other.catalogue}: cannot be merged into {self.catalogue}")
+        if other._has.shape != self._has.shape:
+            raise ValueError("lists: of the events of one alone")
         self._hash = (self._hash + other._hash) % 2**64
         other._sum_pending()
         self._append(other._keys_u, other._sums_u)
+        self._has |= other._has
+
+    def gathered(self, gather: Callable[[np.ndarray], np.ndarray]) -> "MetricSums":
+        """The sums of all processes; each has to ask for them.
+
+        Args:
+          gather: From an array of this process to the rows of those of all, [r, ..] -> [sum r, ..].
+        """
+        self._sum_pending()
+        merged = MetricSums(self.catalogue, self._counts_v)
+        merged._hash = sum(gather(np.array([self._hash], np.uint64)).tolist()) % 2**64
+        merged._append(gather(self._keys_u), gather(self._sums_u))
+        bits_pb = gather(np.packbits(self._has)[None])
+        bits_b = np.bitwise_or.reduce(bits_pb)
+        has = np.unpackbits(bits_b, count=self._has.size).view(bool)
+        merged._has = has.reshape(self._has.shape)
+        return merged
 
     @property
     def events_hash(self) -> str:
@@ -114,17 +157,39 @@ class MetricSums:
 
         Returns:
           {"events", "events_hash", "all": M, "first": M, "next": M, "per_user": {"all": M, ...}},
-          where M holds "events" and each of METRICS, and in "per_user" also "users". A metric of
-          no events is None.
+          where M holds "events" and each of METRICS that there is, and in "per_user" also "users",
+          but no unions. A metric of no events is None.
         """
         self._sum_pending()
         groups = {group: self._sums_u[:, list(kinds)].sum(1) for group, kinds in GROUPS.items()}
         return {
             "events": int(groups["all"][:, -1].sum()),
             "events_hash": self.events_hash,
-            **{group: _micro(sums_um) for group, sums_um in groups.items()},
-            "per_user": {group: _macro(sums_um) for group, sums_um in groups.items()},
+            **{group: self._micro(group, sums_um) for group, sums_um in groups.items()},
+            "per_user": {group: self._macro(sums_um) for group, sums_um in groups.items()},
         }
+
+    def _micro(self, group: str, sums_um: np.ndarray) -> dict:
+        """Averages over events, and unions of them."""
+        total_m = sums_um.sum(0)
+        count = int(total_m[-1])
+        has_mv = self._has[:, list(GROUPS[group]), FIRST_ITEM_ID:].any(1)
+        shares = [float(share) if count else None for share in has_mv.sum(1) / self.catalogue]
+        unions = dict(zip((metric.name for metric in self._unions), shares, strict=True))
+        values = {**self._divide(total_m[:-1], count), **unions}
+        return {"events": count, **{name: values[name] for name in self._names}}
+
+    def _macro(self, sums_um: np.ndarray) -> dict:
+        """Averages over users of the averages over each one's events."""
+        sums_um = sums_um[sums_um[:, -1] > 0]
+        total_m = (sums_um[:, :-1] / sums_um[:, -1:]).sum(0)
+        events = int(sums_um[:, -1].sum())
+        return {"events": events, "users": len(sums_um), **self._divide(total_m, len(sums_um))}
+
+    def _divide(self, total_m: np.ndarray, count: int) -> dict:
+        """Means by name; None where there is nothing to average."""
+        values = (total_m / count).tolist() if count else [None] * len(total_m)
+        return dict(zip((metric.name for metric in self._means), values, strict=True))
 
     def _check(
         self, rank_n: np.ndarray, size_n: np.ndarray, user_key_n: np.ndarray, *index_n: np.ndarray
@@ -159,26 +224,6 @@ class MetricSums:
         self._keys_u, starts = np.unique(keys[order], return_index=True)
         self._sums_u = np.add.reduceat(sums[order], starts, axis=0) if len(keys) else self._sums_u
         self._pending, self._pending_events = [], 0
-
-
-def _micro(sums_um: np.ndarray) -> dict:
-    """Averages over events."""
-    total_m = sums_um.sum(0)
-    return {"events": int(total_m[-1]), **_divide(total_m[:-1], total_m[-1])}
-
-
-def _macro(sums_um: np.ndarray) -> dict:
-    """Averages over users of the averages over each one's events."""
-    sums_um = sums_um[sums_um[:, -1] > 0]
-    total_m = (sums_um[:, :-1] / sums_um[:, -1:]).sum(0)
-    events = int(sums_um[:, -1].sum())
-    return {"events": events, "users": len(sums_um), **_divide(total_m, len(sums_um))}
-
-
-def _divide(total_m: np.ndarray, count: int | float) -> dict:
-    """Metrics by name; None where there is nothing to average."""
-    values = (total_m / count).tolist() if count else [None] * len(total_m)
-    return dict(zip(METRICS, values, strict=True))
 
 
 def _hash_sum(user_key_n: np.ndarray, session_n: np.ndarray, position_n: np.ndarray) -> int:

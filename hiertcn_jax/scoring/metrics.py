@@ -1,20 +1,128 @@
-"""Metrics of ranks. Each is a mean over events, in float64 (`metric_sums`).
+"""Metrics: what each needs, which way is better, how it is summed and finished; all in `METRICS`.
 
-recall@k   share of events with rank <= k
-mrr        mean of 1 / rank
-ndcg@10    mean of 1 / log2(1 + rank) where rank <= 10, else 0
-mrp        mean of rank / number of items ranked
+recall@k           share of events with rank <= k
+mrr                mean of 1 / rank
+ndcg@10            mean of 1 / log2(1 + rank) where rank <= 10, else 0
+mrp                mean of rank / number of items ranked
+coverage@20        share of the catalogue that is in the top 20 of any event
+log_popularity@20  mean over events of the mean of ln(1 + events in training) over the top 20
+
+The top 20 are the items of the highest scores. What `--mask_seen` leaves out is not among them,
+even if it is the target.
 """
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-RECALL_AT = (1, 5, 10, 20)
-NDCG_AT = 10
-METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr", f"ndcg@{NDCG_AT}", "mrp")
+from hiertcn_jax.batch import FIRST_ITEM_ID
+
+TOP = 20
+"""Items of an event's list."""
 
 
-def metric_terms(rank_n: np.ndarray, size_n: np.ndarray) -> np.ndarray:
-    """What each event adds to the sums: its METRICS, and 1 to the number of events."""
-    gain_n = np.where(rank_n <= NDCG_AT, 1 / np.log2(1 + rank_n), 0)
-    hits = [rank_n <= k for k in RECALL_AT]
-    return np.stack([*hits, 1 / rank_n, gain_n, rank_n / size_n, np.ones(len(rank_n))], -1)
+class RankedEvents(NamedTuple):
+    """What metrics are made of.
+
+    Attributes:
+      rank_n: Rank of each event's target.
+      size_n: Number of items that each rank is among.
+      listed_nk: int32. Table rows of the `TOP` items of each event, best first; PADDING_ID fills
+        up where there are fewer.
+      counts_v: Training events of each row of the item table.
+    """
+
+    rank_n: Any
+    size_n: Any = None
+    listed_nk: Any = None
+    counts_v: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """What all metrics have.
+
+    Attributes:
+      name: In tables, in JSON, and in `--monitor=group/name`.
+      lower_is_better: Otherwise higher is.
+      needs_lists: Whether it is made of the top items of events; otherwise ranks are enough.
+    """
+
+    name: str
+    lower_is_better: bool = dataclasses.field(default=False, kw_only=True)
+    needs_lists: bool = dataclasses.field(default=False, kw_only=True)
+
+    def worth(self, value: float) -> float:
+        """The value, with a sign that makes higher better."""
+        return -value if self.lower_is_better else value
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanMetric(Metric):
+    """A mean over events; `per_user`, the mean over users of the means over their events.
+
+    Attributes:
+      of_events: Its value at each event, [n].
+    """
+
+    of_events: Callable[[RankedEvents], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class UnionMetric(Metric):
+    """The share of the catalogue that some event has; nothing of single users.
+
+    Attributes:
+      items: Table rows that each event has, [n, k]; PADDING_ID is none.
+    """
+
+    items: Callable[[RankedEvents], np.ndarray]
+
+
+def _recall(k: int) -> MeanMetric:
+    return MeanMetric(f"recall@{k}", lambda events: events.rank_n <= k)
+
+
+def _ndcg(events: RankedEvents) -> np.ndarray:
+    return np.where(events.rank_n <= 10, 1 / np.log2(1 + events.rank_n), 0)
+
+
+def _log_popularity(events: RankedEvents) -> np.ndarray:
+    """Items without training events have a logarithm of 0; so has a list without items."""
+    is_item_nk = events.listed_nk >= FIRST_ITEM_ID
+    logarithm_nk = np.log1p(events.counts_v[events.listed_nk])
+    return (logarithm_nk * is_item_nk).sum(1) / np.maximum(is_item_nk.sum(1), 1)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        *map(_recall, (1, 5, 10, 20)),
+        MeanMetric("mrr", lambda events: 1 / events.rank_n),
+        MeanMetric("ndcg@10", _ndcg),
+        MeanMetric("mrp", lambda events: events.rank_n / events.size_n, lower_is_better=True),
+        UnionMetric(f"coverage@{TOP}", lambda events: events.listed_nk, needs_lists=True),
+        MeanMetric(
+            f"log_popularity@{TOP}", _log_popularity, lower_is_better=True, needs_lists=True
+        ),
+    )
+}
+"""All metrics, in the order of tables."""
+
+
+def of_ranks(name: str, rank_n: np.ndarray) -> np.ndarray:
+    """A metric's value at each event, float64, from ranks alone.
+
+    Args:
+      name: Of a mean that needs no lists.
+      rank_n: Ranks over the catalogue.
+
+    Example:
+      >>> of_ranks("mrr", np.array([1.0, 4.0]))
+      array([1.  , 0.25])
+    """
+    metric = METRICS[name]
+    assert isinstance(metric, MeanMetric) and not metric.needs_lists
+    return metric.of_events(RankedEvents(rank_n)).astype(np.float64)

@@ -13,8 +13,10 @@ from jaxtyping import Array, Int
 
 from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.devices.mesh import MODEL
+from hiertcn_jax.scoring.best_items import BestItems, first_of
 from hiertcn_jax.scoring.chunk_ranks import (
     RankCounts,
+    Ranking,
     RankState,
     count_among,
     count_competitors,
@@ -55,16 +57,25 @@ class _Part(NamedTuple):
         greater_n, equal_n, nan_n = (jax.lax.psum(x.astype(jnp.int32), MODEL) for x in counts)
         return RankCounts(greater_n, equal_n, nan_n > 0)
 
+    def best(self, best: BestItems) -> BestItems:
+        """The best of all parts together."""
+        if self.rows is None:
+            return best
+        # One part after the other: lower ids stand before higher ones.
+        parts = [jax.lax.all_gather(x_nk, MODEL, axis=1, tiled=True) for x_nk in best]
+        return first_of(BestItems(*parts), best.ids_nk.shape[1])
 
-def rank_counts(
+
+def rank(
     queries: Queries,
     keys: Keys,
     target_n: Int[Array, " n"],
     chunk: int,
     seen_nk: Int[Array, "n k"] | None = None,
     whole_rows: int | None = None,
-) -> RankCounts:
-    """Counts the items that score above, and the same as, each target.
+    k: int = 0,
+) -> Ranking:
+    """Counts the items that score above, and the same as, each target; lists the best k.
 
     A target's score comes out of the very product that its competitors' do (`chunk_ranks`). A
     catalogue of several chunks is therefore gone through twice, by one and the same loop body: for
@@ -81,10 +92,11 @@ def rank_counts(
       whole_rows: Where `keys` are the part that this device has of a table whose rows lie over
         the mesh axis `model`: rows of the whole, without those that fill it up. The counts are then
         those of the whole table; its devices must all count, the same events.
+      k: Items of each event's list; 0: no lists.
 
     Returns:
-      The counts of each event; pass them to `ranks_of`. Events passed in only to fill up n are the
-      caller's to cut off.
+      The counts and lists of each event. Events passed in only to fill up n are the caller's to
+      cut off.
 
     Raises:
       ValueError: `chunk` is below 1.
@@ -94,7 +106,7 @@ def rank_counts(
     target_n, seen_nk = part.places(target_n), part.places(seen_nk)
     queries, target_n, seen_nk = at_least_two((queries, target_n, seen_nk))
     score, chunks = chunked_scores(queries, keys, chunk, part.start, part.rows)
-    state = init_rank_state(len(target_n))
+    state = init_rank_state(len(target_n), k)
 
     def collect(state: RankState) -> RankState:
         return state._replace(target_score_n=part.collect(state.target_score_n, target_n))
@@ -126,7 +138,8 @@ def rank_counts(
         state = count_competitors(state, scores, target_n, seen_nk)
     else:
         state = jax.lax.fori_loop(0, 2 * chunks, go_through, state)
-    return jax.tree.map(lambda x_n: x_n[:events], part.total(state.counts))
+    listed_nk = part.best(state.best).ids_nk if k else None
+    return jax.tree.map(lambda x_n: x_n[:events], Ranking(part.total(state.counts), listed_nk))
 
 
 def list_counts(queries: Queries, keys: Keys, ids_nk: Int[Array, "n k"]) -> RankCounts:

@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, Int
 
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices.mesh import LANES, ROWS, Layout, lane_shardings
-from hiertcn_jax.scoring.chunk_ranks import RankCounts, RankState, rank_chunk
+from hiertcn_jax.scoring.chunk_ranks import RankCounts, Ranking, RankState, rank_chunk
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.keys import item_keys
-from hiertcn_jax.scoring.ranks import list_counts, rank_counts
+from hiertcn_jax.scoring.metrics import TOP
+from hiertcn_jax.scoring.ranks import list_counts, rank
 from hiertcn_jax.scoring.scores import Keys, Queries
 
 
@@ -46,12 +47,13 @@ def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
     return ChunkSteps(jax.jit(keys), jax.jit(rank_chunk, donate_argnums=0))
 
 
-RankStep = Callable[..., RankCounts]
+RankStep = Callable[..., Ranking]
+ListStep = Callable[..., RankCounts]
 
 
 @functools.lru_cache(maxsize=16)
 def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None = None) -> RankStep:
-    """The jitted `(items, queries, places_n, target_n, seen_nk) -> RankCounts`.
+    """The jitted `(items, queries, places_n, target_n, seen_nk) -> Ranking`, with lists of `TOP`.
 
     The queries are those of a batch, [b, l]; n of its events are ranked.
 
@@ -70,9 +72,9 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
         places_n: Int[Array, " n"],
         target_n: Int[Array, " n"],
         seen_nk: Int[Array, "n k"] | None,
-    ) -> RankCounts:
+    ) -> Ranking:
         keys, whole_rows = item_keys(items, model_config), None if layout is None else layout.rows
-        return rank_counts(queries.pick(places_n), keys, target_n, chunk, seen_nk, whole_rows)
+        return rank(queries.pick(places_n), keys, target_n, chunk, seen_nk, whole_rows, TOP)
 
     if layout is None:
         return jax.jit(step)
@@ -88,7 +90,7 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
 
 
 @functools.lru_cache(maxsize=16)
-def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> RankStep:
+def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> ListStep:
     """The jitted `(items, ids_nk, rows_nkd, queries, places_n) -> RankCounts` within lists.
 
     `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is

@@ -45,7 +45,8 @@ from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.models.queries import batch_queries as plain_queries
 from hiertcn_jax.scoring.chunk_ranks import RankCounts
 from hiertcn_jax.scoring.item_table import ItemTable
-from hiertcn_jax.scoring.ranks import rank_counts, ranks_of
+from hiertcn_jax.scoring.metrics import TOP
+from hiertcn_jax.scoring.ranks import rank, ranks_of
 from hiertcn_jax.scoring.scores import Additions, Keys, Queries
 from hiertcn_jax.scoring.steps import make_rank_step
 from tests.data_pipelines.lanes import walking
@@ -295,7 +296,8 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked, liste
     seen, additions = seen if masked else None, whole_additions(rows) if listed else None
     one = [None if x is None else jnp.asarray(x) for x in (u, target, table, bias, seen)]
     keys = Keys(one[2], one[3])
-    whole = ranks_of(rank_counts(Queries(one[0], additions), keys, one[1], chunk, one[4]))
+    counts, whole_lists = rank(Queries(one[0], additions), keys, one[1], chunk, one[4], k=TOP)
+    whole = ranks_of(counts)
     assert (whole % 1 == 0.5).any()
     layout = Layout(make_mesh(2, 4), rows)
     filled = [(0, layout.table_rows - rows)]
@@ -312,9 +314,10 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked, liste
         additions = jax.tree.map(lambda x: np.asarray(x)[:, None], additions)
         additions = place(additions, lane_shardings(additions, layout.mesh))
     step = make_rank_step(MODEL, chunk, layout)
-    counts = step(items, Queries(lanes[0], additions), lanes[1], lanes[2], seen)
+    counts, lists = step(items, Queries(lanes[0], additions), lanes[1], lanes[2], seen)
     shared = ranks_of(RankCounts(*map(own_part, counts)))
     np.testing.assert_array_equal(shared, whole)
+    np.testing.assert_array_equal(own_part(lists), whole_lists)
 
 
 def test_evaluation_is_that_of_one_device_and_gathers_no_table():

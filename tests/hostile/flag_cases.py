@@ -75,7 +75,7 @@ TRAIN = {
     "epochs": whole(1, 3, bad=("0", "-1", str(10**20))),
     "seed": whole(0, 5, bad=("-1", str(2**32), str(2**64))),
     "monitor": Case(
-        [("all/mrr", "all/mrr"), ("next/recall@20", "next/recall@20")], ["mrr", "", "a/b"]
+        [("all/mrr", "all/mrr"), ("first/mrp", "first/mrp")], ["mrr", "", "a/b"]
     ),
     "eval_every_epochs": number(0.5, 2.0, bad=("0", "nan", "inf")),
     "eval_lanes": whole(1, 16, bad=("0",)),

@@ -30,12 +30,12 @@ STATE = {"w_vd": jnp.arange(1200.0).reshape(40, 30)}
 ELSEWHERE = "; use those settings, or another directory"
 
 
-def save(directory, *steps):
+def save(directory, *steps, lower_is_better=False):
     """Checkpoints at (step, monitored) pairs; the state is STATE + step."""
     checkpoints = Checkpoints(directory)
     for step, monitored in steps:
         state = jax.tree.map(lambda x, step=step: x + step, STATE)
-        checkpoints.save(step, state, {"place": [step, 0]}, CONFIG, monitored)
+        checkpoints.save(step, state, {"place": [step, 0]}, CONFIG, monitored, lower_is_better)
     checkpoints.close()
 
 
@@ -44,6 +44,11 @@ def kept(directory):
     found = checkpoints.steps(), checkpoints.latest_step(), checkpoints.best_step()
     checkpoints.close()
     return found
+
+
+def test_the_best_is_the_lowest_where_lower_is_better(tmp_path):
+    save(tmp_path, (1, 0.5), (2, 0.3), (3, 0.6), (4, None), (5, 0.4), lower_is_better=True)
+    assert kept(tmp_path) == ([2, 4, 5], 5, 2)
 
 
 @pytest.mark.parametrize(

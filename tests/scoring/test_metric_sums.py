@@ -10,9 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hiertcn_jax.scoring import metric_sums, metrics
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.scoring import metric_sums
+from hiertcn_jax.scoring.metrics import METRICS, MeanMetric
 
 CATALOGUE = 50
+
+
+LISTED = 3
+COUNTS = np.random.default_rng(0).integers(0, 9, CATALOGUE + FIRST_ITEM_ID)
+MEANS = [name for name, metric in METRICS.items() if isinstance(metric, MeanMetric)]
+
+
+def list_of(rank):
+    """The top items of an event; fewer than there is room for, where its rank is high."""
+    rank = rank if math.isfinite(rank) else 1
+    items = [FIRST_ITEM_ID + int(rank * step) % CATALOGUE for step in (1, 7, 11)]
+    return (items[: 1 + int(rank) % LISTED] + LISTED * [PADDING_ID])[:LISTED]
 
 
 def events_of(seed, count, users=6):
@@ -25,9 +39,13 @@ def events_of(seed, count, users=6):
 
 
 def sums_of(events):
-    sums = metric_sums.MetricSums(CATALOGUE)
+    sums = empty()
     add(sums, events)
     return sums
+
+
+def empty():
+    return metric_sums.MetricSums(CATALOGUE, COUNTS)
 
 
 def add(sums, events):
@@ -37,20 +55,28 @@ def add(sums, events):
         metric_sums.user_keys(users),
         np.array(sessions, int),
         np.array(positions, int),
+        listed_nk=np.array([list_of(rank) for rank in ranks], int).reshape(-1, LISTED),
     )
 
 
 def plain_metrics(ranks):
     """The metrics of one list of ranks."""
     if not ranks:
-        return dict.fromkeys(metrics.METRICS)
+        return dict.fromkeys(METRICS)
     mean = lambda values: math.fsum(values) / len(ranks)  # noqa: E731
     return {
         **{f"recall@{k}": mean([r <= k for r in ranks]) for k in (1, 5, 10, 20)},
         "mrr": mean([1 / r for r in ranks]),
         "ndcg@10": mean([1 / math.log2(1 + r) for r in ranks if r <= 10]),
         "mrp": mean([r / CATALOGUE for r in ranks]),
+        "coverage@20": len({i for r in ranks for i in list_of(r)} - {PADDING_ID}) / CATALOGUE,
+        "log_popularity@20": mean([popularity_of(list_of(r)) for r in ranks]),
     }
+
+
+def popularity_of(items):
+    known = [math.log(1 + COUNTS[item]) for item in items if item != PADDING_ID]
+    return math.fsum(known) / len(known)
 
 
 def plain_result(events):
@@ -72,7 +98,7 @@ def plain_result(events):
             "users": len(by_user),
             **{
                 name: math.fsum(m[name] for m in each) / len(each) if each else None
-                for name in metrics.METRICS
+                for name in MEANS
             },
         }
     return result
@@ -109,6 +135,10 @@ def test_golden_values():
         "mrr": pytest.approx((1 + 1 / 4 + 1 / 20.5) / 3),
         "ndcg@10": pytest.approx((1 + 1 / math.log2(5)) / 3),
         "mrp": pytest.approx(25.5 / 3 / CATALOGUE),
+        "coverage@20": pytest.approx(len({*list_of(1), *list_of(4), *list_of(20.5)} - {0}) / 50),
+        "log_popularity@20": pytest.approx(
+            sum(popularity_of(list_of(rank)) for rank in (1, 4, 20.5)) / 3
+        ),
     }
     assert result["first"]["events"] == 2
     assert result["first"]["mrr"] == pytest.approx((1 + 1 / 20.5) / 2)
@@ -127,13 +157,13 @@ def test_a_hit_is_a_rank_up_to_k(rank):
 
 
 def test_no_events_give_none_and_strict_json():
-    result = metric_sums.MetricSums(CATALOGUE).result()
+    result = empty().result()
     assert_equal_results(result, plain_result([]))
     assert result["events_hash"] == "0" * 16
-    assert result["next"] == {"events": 0, **dict.fromkeys(metrics.METRICS)}
+    assert result["next"] == {"events": 0, **dict.fromkeys(METRICS)}
     json.dumps(result, allow_nan=False)
     one = sums_of([(2.0, "a", 0, 0)]).result()
-    assert one["per_user"]["next"] == {"events": 0, "users": 0, **dict.fromkeys(metrics.METRICS)}
+    assert one["per_user"]["next"] == {"events": 0, "users": 0, **dict.fromkeys(MEANS)}
     json.dumps(one, allow_nan=False)
 
 
@@ -151,7 +181,7 @@ def test_split_and_order_change_nothing(seed, cuts, merges, pending):
     parts = [events[a:b] for a, b in itertools.pairwise(bounds)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metric_sums, "_MAX_PENDING", pending)
-        pieced = metric_sums.MetricSums(CATALOGUE)
+        pieced = empty()
         for part, is_merged in zip(reversed(parts), merges, strict=False):
             if is_merged:
                 pieced.merge(sums_of(part[::-1]))
@@ -161,6 +191,29 @@ def test_split_and_order_change_nothing(seed, cuts, merges, pending):
             add(pieced, part)
     assert pieced.events_hash == whole.events_hash
     assert_equal_results(pieced.result(), whole.result())
+
+
+def test_sums_of_all_processes_are_those_of_all_events():
+    """Each process has its own events; a user's may be with several."""
+    events = events_of(5, 40)
+    parts = [sums_of(events[:15]), sums_of(events[15:]), empty()]
+    calls = iter([])
+
+    def gather(own):
+        """The next array of each process, one after the other."""
+        assert own is not None
+        return np.concatenate(next(calls))
+
+    sent = []
+    for part in parts:
+        arrays = []
+        part.gathered(lambda own, arrays=arrays: (arrays.append(own), own)[1])
+        sent.append(arrays)
+    calls = zip(*sent, strict=True)
+    found = parts[0].gathered(gather)
+    assert found.events_hash == sums_of(events).events_hash
+    assert_equal_results(found.result(), plain_result(events))
+    assert_equal_results(parts[0].result(), plain_result(events[:15]))
 
 
 def test_merging_leaves_the_other_as_it_was():
@@ -228,9 +281,11 @@ def test_ranks_out_of_range_are_refused_and_nothing_is_added(rank):
 
 
 def test_ranks_within_lists_of_their_own():
+    """Of which there are no top items, and no metrics of these."""
     sums, keys = metric_sums.MetricSums(CATALOGUE), metric_sums.user_keys(["a", "b", "b"])
     sums.add(np.array([1, 2.5, 3]), keys, np.zeros(3, int), np.arange(3), np.array([4, 5, 3]))
     whole, halves = sums.result(), sums_of([(1.0, "a", 0, 0)])
+    assert whole["all"].keys() == {"events", *METRICS} - {"coverage@20", "log_popularity@20"}
     # Of each list its share: 1/4, 2.5/5 and 3/3; all else is as in a catalogue.
     assert whole["all"]["mrp"] == pytest.approx((1 / 4 + 2.5 / 5 + 3 / 3) / 3)
     assert whole["per_user"]["all"]["mrp"] == pytest.approx((1 / 4 + (2.5 / 5 + 3 / 3) / 2) / 2)
@@ -254,5 +309,11 @@ def test_what_does_not_fit_is_refused():
         sums.add(one, keys, np.array([-1]), np.zeros(1, int))
     with pytest.raises(ValueError, match="catalogue=51"):
         sums.merge(metric_sums.MetricSums(CATALOGUE + 1))
+    with pytest.raises(ValueError, match="lists: of the events of one alone"):
+        sums.merge(empty())
+    for expects in (sums, empty()):
+        lists = np.ones((1, LISTED), int) if expects is sums else None
+        with pytest.raises(ValueError, match="lists for 1 ranks"):
+            expects.add(one, keys, np.zeros(1, int), np.zeros(1, int), listed_nk=lists)
     with pytest.raises(ValueError, match="catalogue=0"):
         metric_sums.MetricSums(0)

@@ -12,7 +12,13 @@ from hiertcn_jax.scoring import ranks as ranking
 from hiertcn_jax.scoring import top_k as best
 from hiertcn_jax.scoring.scores import Additions, Keys, Queries
 
-rank_counts = jax.jit(ranking.rank_counts, static_argnames="chunk")
+rank = jax.jit(ranking.rank, static_argnames=("chunk", "k"))
+
+
+def rank_counts(queries, keys, target, chunk, seen_nk=None):
+    return rank(queries, keys, target, chunk=chunk, seen_nk=seen_nk).counts
+
+
 top_k = jax.jit(best.top_k, static_argnames=("k", "chunk"))
 
 
@@ -67,11 +73,12 @@ def test_ranks_and_best_items_equal_a_loop_whatever_the_chunk(chunk):
     for seed in range(8):
         u, table, bias, target, seen = small_integers(seed)
         scores = u @ table.T + bias
-        np.testing.assert_array_equal(
-            ranks(u, target, table, bias, chunk, seen), plain_ranks(scores, target, seen)
-        )
-        ids, values = top_k(*model(u, table, bias), k=5, chunk=chunk, seen_nk=jnp.asarray(seen))
+        queries, keys = model(u, table, bias)
+        counts, listed = rank(queries, keys, jnp.asarray(target), chunk, jnp.asarray(seen), k=5)
+        np.testing.assert_array_equal(ranking.ranks_of(counts), plain_ranks(scores, target, seen))
+        ids, values = top_k(queries, keys, k=5, chunk=chunk, seen_nk=jnp.asarray(seen))
         expected = plain_top_k(scores, 5, seen)
+        np.testing.assert_array_equal(listed, expected)
         np.testing.assert_array_equal(ids, expected)
         found = expected != PADDING_ID
         expected_values = np.where(found, np.take_along_axis(scores, expected, 1), -np.inf)
@@ -249,7 +256,7 @@ def test_order_of_items_does_not_move_a_rank():
 
 def test_memory_is_bounded_by_the_chunk():
     u, table, target = jnp.ones((64, 8)), jnp.ones((20_000, 8)), jnp.full(64, 2)
-    function = functools.partial(ranking.rank_counts, chunk=500)
+    function = functools.partial(ranking.rank, chunk=500, k=20)
     stats = jax.jit(function).lower(Queries(u), Keys(table), target).compile().memory_analysis()
     if stats is None:
         pytest.skip("this backend tells no memory sizes")

@@ -22,7 +22,12 @@ from hiertcn_jax.scoring.metrics import METRICS
 from tests.experiments.fabricated import EVENTS, fabricate, plain_mean
 
 GROUPS, AVERAGES = ("all", "first", "next"), ("events", "users")
-CASES = list(itertools.product(METRICS, GROUPS, AVERAGES))
+LISTS = ("coverage@20", "log_popularity@20")
+CASES = [
+    case
+    for case in itertools.product(METRICS, GROUPS, AVERAGES)
+    if case[0] != "coverage@20" or case[2] == "events"
+]
 MODELS = ("first_best", "next_best", "rolling_popularity_250")
 HEADER = {
     "split": "test", "events_hash": "abc", "mask_seen": "user", "commits": ["c1-dirty", "unknown"],
@@ -109,6 +114,9 @@ def test_the_csv_has_a_line_for_every_model_average_and_group(rows):
     for line in lines:
         assert line["events_hash"] == "abc"
         for metric in METRICS:
+            if (metric, line["average_over"]) == ("coverage@20", "users"):
+                assert line[metric] == line[f"{metric} std"] == ""
+                continue
             mean, deviation = expected(line["model"], metric, line["group"], line["average_over"])
             assert float(line[metric]) == pytest.approx(mean)
             found = line[f"{metric} std"]
@@ -151,8 +159,13 @@ def test_markdown_has_every_figure(rows, differences):
     tables = tables_of(text)
     for metric, group, average in CASES:
         found = tables[f"{group}: averages over {average}"]
+        if metric in LISTS:
+            if average == "users":
+                continue
+            found = tables[f"{group}: top 20 of all events"]
         figures = {model: expected(model, metric, group, average) for model in MODELS}
-        best = (min if metric == "mrp" else max)(mean for mean, _ in figures.values())
+        lower_is_better = metric in ("mrp", "log_popularity@20")
+        best = (min if lower_is_better else max)(mean for mean, _ in figures.values())
         for model, (mean, deviation) in figures.items():
             wanted = as_text(mean, deviation)
             assert found[model][metric] == (f"**{wanted}**" if mean == best else wanted)
@@ -176,6 +189,27 @@ def test_markdown_has_every_figure(rows, differences):
         assert tables[title][line["second"]][line["metric"]] == (
             f"{line['difference']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})"
         )
+
+
+def test_cells_of_a_version_without_lists_are_in_the_same_tables(cells):
+    """Its file has no such metrics; the others' figures stay."""
+
+    def without_lists(cell):
+        metrics = json.loads(json.dumps(cell.values["metrics"]))
+        for groups in (metrics, metrics["per_user"]):
+            for group, metric in itertools.product(GROUPS, LISTS):
+                groups[group].pop(metric, None)
+        return cell._replace(values={**cell.values, "metrics": metrics})
+
+    old = [without_lists(cell) for cell in cells]
+    tables = tables_of(markdown(comparison_tables(summarize(old), []), HEADER))
+    assert not [title for title in tables if "top 20" in title]
+    assert summary_json(summarize(old))["next_best"]["all"].keys() == METRICS.keys() - set(LISTS)
+    mixed = comparison_tables(summarize([*old[:3], *cells[3:]]), [])
+    found = tables_of(markdown(mixed, HEADER))["all: top 20 of all events"]
+    assert found["first_best"] == dict.fromkeys(LISTS, "-")
+    mean, _ = expected("next_best", "coverage@20", "all", "events")
+    assert found["next_best"]["coverage@20"].strip("*") == f"{mean:.4f}"
 
 
 def test_the_terminal_has_the_same_tables_in_80_columns(rows, differences):

@@ -17,6 +17,7 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket, padding_batch
 from hiertcn_jax.models import build
 from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.scoring.item_table import ItemTable
+from hiertcn_jax.scoring.metrics import METRICS
 from tests.models.plain_hiertcn import predictions
 
 MODEL = HierTCNConfig(
@@ -149,8 +150,10 @@ def test_ranks_are_those_of_plain_numpy(data, params, evaluate, mask_seen):
     ranks = by_event(evaluation)
     table_vd = np.asarray(params["items"].input_vd, np.float64)
     bias_v = np.asarray(params["items"].bias_v, np.float64)
-    masked = 0
-    for user, history in enumerate(data.histories.__getitems__(range(8))):
+    masked, popularity, covered = 0, [], set()
+    for user, history in enumerate(data.histories.__getitems__(range(len(data.histories)))):
+        if history.session_splits[-1] != Split.TEST:
+            continue
         sessions = sessions_of(history)
         times = [times for _, times in sessions]
         gaps = [0.0] + [
@@ -170,7 +173,16 @@ def test_ranks_are_those_of_plain_numpy(data, params, evaluate, mask_seen):
             most = 1 + np.sum(score_v[others] > score_v[item] - 1e-4)
             assert least <= ranks[(user, len(sessions) - 1, position)] <= most
             assert most - least <= 2
+            allowed = [i for i in range(FIRST_ITEM_ID, len(score_v)) if i not in seen]
+            top = sorted(allowed, key=lambda i: -score_v[i])[:20]
+            covered |= set(top)
+            popularity.append(np.log(1 + data.vocabulary.counts_v[top]).mean())
     assert (masked > 0) == (mask_seen != "none")
+    metrics, catalogue = evaluation.metrics["all"], len(score_v) - FIRST_ITEM_ID
+    assert len(popularity) == metrics["events"]
+    # Rounding may exchange two items at the end of a list.
+    assert metrics["log_popularity@20"] == pytest.approx(np.mean(popularity), rel=1e-3)
+    assert metrics["coverage@20"] == pytest.approx(len(covered) / catalogue, abs=2.5 / catalogue)
 
 
 def test_nan_parameters_are_an_error(data, params):
@@ -185,5 +197,6 @@ def test_flat_metrics_name_group_and_metric(evaluate):
     metrics = evaluate().metrics
     flat = flat_metrics(metrics)
     assert flat["next/recall@20"] == metrics["next"]["recall@20"]
-    assert len(flat) == 3 * 7
+    assert len(flat) == 3 * len(METRICS)
+    assert flat["first/coverage@20"] == metrics["first"]["coverage@20"]
     assert "all/events" not in flat

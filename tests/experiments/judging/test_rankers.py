@@ -60,6 +60,29 @@ def test_popularity_ranks_by_counts_with_ties_half(data, popular):
     assert any(rank % 1 for rank in ranks.values())
 
 
+@pytest.mark.parametrize("mask_seen", ["none", "user"])
+def test_popularity_recommends_the_items_of_the_most_events(data, mask_seen):
+    ranker = Popularity(data.vocabulary.size)
+    ranker.fit(fitted_histories(data, "train"))
+    metrics = evaluate_ranker(ranker, data, Split.TEST, mask_seen).metrics["all"]
+    counts_v = data.vocabulary.counts_v
+    # Of equal counts the lower row comes first, and rows stand in the order of their counts.
+    order = sorted(range(FIRST_ITEM_ID, len(counts_v)), key=lambda item: (-counts_v[item], item))
+    covered, popularity, seen = set(), [], collections.defaultdict(set)
+    splits = [history.session_splits for history in data.histories.__getitems__(range(40))]
+    for user, session, _, item in events_of(data, Split.TEST):
+        left = seen[user] if mask_seen == "user" else ()
+        if splits[user][session] == Split.TEST and item >= FIRST_ITEM_ID:
+            top = [other for other in order if other not in left][:20]
+            covered |= set(top)
+            popularity.append(np.mean([np.log(1 + counts_v[other]) for other in top]))
+        seen[user].add(item)
+    assert len(popularity) == metrics["events"]
+    assert metrics["coverage@20"] == pytest.approx(len(covered) / len(order), rel=1e-12)
+    assert (len(covered) > 20) == (mask_seen == "user")
+    assert metrics["log_popularity@20"] == pytest.approx(np.mean(popularity), rel=1e-12)
+
+
 def test_a_neural_model_is_scored_on_the_same_events(data, popular):
     config = HierTCNConfig(item_dim=2, gru_dim=2, tcn_channels=(2,), kernel_size=1)
     model = build(config)

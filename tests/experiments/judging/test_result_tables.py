@@ -6,6 +6,8 @@ from data_pipelines.histories.record import Split
 from experiments.judging.result_tables import (
     COLUMNS,
     LEGEND,
+    LISTS_COLUMNS,
+    LISTS_LEGEND,
     metrics_table,
     print_results,
     print_table,
@@ -82,4 +84,17 @@ def test_results_have_a_title_the_events_and_a_legend(capsys):
         "runs/a, checkpoint of step 3",
         "385 of 690 test events; 305 are of items not seen in training",
     ]
-    assert lines[-1] == LEGEND and len(LEGEND) <= 80
+    assert LEGEND in lines and lines[-1] == LISTS_LEGEND
+    assert max(map(len, (LEGEND, LISTS_LEGEND))) <= 80
+
+
+def test_top_items_have_a_table_of_their_own_and_older_files_a_dash_in_it(capsys):
+    new = evaluation(shown=evaluation())
+    for group in GROUPS:
+        new[group] |= {"coverage@20": 0.25, "log_popularity@20": 3.5}
+    lines = printed(capsys, metrics_table({"new": new, "old": evaluation()}, LISTS_COLUMNS))
+    assert max(map(len, lines)) <= 80
+    words = [line.split() for line in lines]
+    assert ["new", "all", "690", "0.2500", "3.5000"] in words
+    assert ["old", "all", "690", "-", "-"] in words
+    assert not any("(shown)" in line for line in lines)

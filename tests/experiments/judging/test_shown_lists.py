@@ -10,11 +10,9 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments.comparison.scorers import Place, model_scorer, ranker_scorer
 from experiments.flags.data_flags import DataLocation
-from experiments.judging import evaluation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import evaluate_ranker, fitted_histories, rank_of
 from experiments.judging.result_tables import metrics_table
-from experiments.judging.shown_lists import ShownRanks
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.baselines.popularity import Popularity
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
@@ -142,19 +140,6 @@ def test_devices_that_share_lanes_and_table_find_the_same_ranks(shown_data, trai
     for group in ("all", "first", "next"):
         assert metrics[group] == pytest.approx(alone[group])
         assert metrics["shown"][group] == pytest.approx(alone["shown"][group])
-
-
-@pytest.mark.parametrize("process, first", [(0, 0), (1, 4)])
-def test_lists_of_several_processes_are_of_their_own_events(monkeypatch, process, first):
-    """The first process has scored 4 events, the second 6, which come after them."""
-    monkeypatch.setattr(evaluation.processes, "gather_json", lambda events: [4, 6])
-    monkeypatch.setattr(evaluation.processes, "gather_rows", lambda rows: rows)
-    monkeypatch.setattr(evaluation.jax, "process_index", lambda: process)
-    shown = ShownRanks(np.array([1, 3]), np.array([2.5, 1.0]), np.array([4, 2]))
-    gathered = evaluation._gathered_shown(shown, (4, 6)[process])
-    np.testing.assert_array_equal(gathered.index_n, [first + 1, first + 3])
-    np.testing.assert_array_equal(gathered.rank_n, [2.5, 1.0])
-    np.testing.assert_array_equal(gathered.size_n, [4, 2])
 
 
 def test_rankers_are_scored_within_what_was_shown(shown_data):

@@ -12,7 +12,8 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.scoring import ranks as ranking
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.keys import item_keys
-from hiertcn_jax.scoring.scores import Additions, Queries
+from hiertcn_jax.scoring.metrics import TOP
+from hiertcn_jax.scoring.scores import Additions, Queries, row_scores
 from tests.given_files import given_embeddings, table_of
 
 ROWS, WIDTH, EVENTS = 60, 5, 23
@@ -23,8 +24,10 @@ def streamed(
 ):
     config, devices = EvalConfig(**sizes), jax.devices()[:devices]
     ranks = StreamedRanks(embeddings, ModelConfig(normalize=normalize), config, devices)
-    parts = [ranking.ranks_of(part) for part in ranks(Queries(u_nd, additions), item_n, seen_nk)]
-    return np.concatenate(parts)[: len(item_n)]
+    parts = ranks(Queries(u_nd, additions), item_n, seen_nk)
+    found = [np.concatenate([ranking.ranks_of(part.counts) for part in parts])]
+    found.append(embeddings.items_at(np.concatenate([part.listed_nk for part in parts])))
+    return tuple(x[: len(item_n)] for x in found)
 
 
 @pytest.mark.parametrize(
@@ -41,15 +44,26 @@ def test_ranks_are_those_of_the_table(tmp_path, rank_chunk, rank_events, devices
     items = ItemTable(jnp.asarray(table_of(embeddings)), None, None)
     keys = item_keys(items, ModelConfig(normalize=normalize))
     for seen in (None, seen_nk):
-        counts = ranking.rank_counts(
+        counts, listed_nk = ranking.rank(
             Queries(jnp.asarray(u_nd)), keys, jnp.asarray(item_n), ROWS,
-            None if seen is None else jnp.asarray(seen),
+            None if seen is None else jnp.asarray(seen), k=TOP,
         )  # fmt: skip
         assert np.any(counts.equal_n), "no ties"
         expected = ranking.ranks_of(counts)
         sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events, "devices": devices}
-        found = streamed(embeddings, u_nd, item_n, seen, normalize, **sizes)
+        found, listed = streamed(embeddings, u_nd, item_n, seen, normalize, **sizes)
         np.testing.assert_array_equal(found, expected)
+        assert_equal_lists(listed, listed_nk, embeddings, u_nd, keys)
+
+
+def assert_equal_lists(found_nk, expected_nk, embeddings, u_nd, keys):
+    """The same scores; of equal ones the first in the file comes first."""
+    scores_nv = np.asarray(row_scores(Queries(jnp.asarray(u_nd)), keys))
+    scores_nk = np.take_along_axis(scores_nv, found_nk, 1)
+    np.testing.assert_array_equal(scores_nk, np.take_along_axis(scores_nv, expected_nk, 1))
+    places_nk = embeddings.places(found_nk)
+    ties_nk = scores_nk[:, 1:] == scores_nk[:, :-1]
+    assert np.all((places_nk[:, 1:] > places_nk[:, :-1])[ties_nk]) and ties_nk.any()
 
 
 @pytest.mark.parametrize(
@@ -66,11 +80,11 @@ def test_ranks_with_additions_are_those_of_the_table(tmp_path, rank_chunk, rank_
     additions = Additions(ids_nm, generator.choice(np.float32([-1, 0, 1]), ids_nm.shape))
     keys = item_keys(ItemTable(jnp.asarray(table_of(embeddings)), None, None), ModelConfig())
     queries = jax.tree.map(jnp.asarray, Queries(u_nd, additions))
-    counts = ranking.rank_counts(queries, keys, jnp.asarray(item_n), ROWS)
-    without = ranking.rank_counts(Queries(queries.vectors), keys, jnp.asarray(item_n), ROWS)
+    counts, _ = ranking.rank(queries, keys, jnp.asarray(item_n), ROWS)
+    without, _ = ranking.rank(Queries(queries.vectors), keys, jnp.asarray(item_n), ROWS)
     assert np.any(counts.greater_n != without.greater_n)
     sizes = {"rank_chunk": rank_chunk, "rank_events": rank_events, "devices": devices}
-    found = streamed(embeddings, u_nd, item_n, additions=additions, **sizes)
+    found, _ = streamed(embeddings, u_nd, item_n, additions=additions, **sizes)
     np.testing.assert_array_equal(found, ranking.ranks_of(counts))
 
 

@@ -135,9 +135,10 @@ REJECTED = [
             TrainConfig,
             {"monitor": monitor},
             f"monitor={monitor}: must be group/metric with a group of all, first, next and a "
-            "metric of recall@1, recall@5, recall@10, recall@20, mrr, ndcg@10",
+            "metric of recall@1, recall@5, recall@10, recall@20, mrr, ndcg@10, mrp, coverage@20, "
+            "log_popularity@20",
         )
-        for monitor in ("mrr", "last/mrr", "all/mrp", "")
+        for monitor in ("mrr", "last/mrr", "all/events", "")
     ),
     (EvalConfig, {"lanes": 0}, "lanes=0: must be >= 1"),
     (EvalConfig, {"events": 0}, "events=0: must be >= 1"),

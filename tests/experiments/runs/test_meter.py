@@ -8,9 +8,21 @@ import pytest
 
 from experiments.runs.meter import Sums
 from experiments.runs.training_run import Progress
+from hiertcn_jax.scoring.metrics import METRICS
 
 PROGRESS = Progress(best=0.5, evaluations_since_best=2, validation_due=True)
 SUMS = Sums(7, 2, 1, 3, 5, 0.25, 1.5, 2.0, 2, None, 0.1)
+
+
+@pytest.mark.parametrize(
+    "name, best, since", [("mrr", 0.5, 2), ("mrp", 0.2, 1), ("log_popularity@20", 0.2, 1)]
+)
+def test_the_best_is_the_highest_or_the_lowest_as_the_metric_says(name, best, since):
+    progress = Progress()
+    for value in (0.3, 0.5, 0.2, 0.4):
+        progress.judge(value, METRICS[name])
+    assert progress.best == best
+    assert progress.evaluations_since_best == since
 
 
 @pytest.mark.parametrize("value", [PROGRESS, Progress(), SUMS, Sums(grad_norm=1.0, seconds=3)])

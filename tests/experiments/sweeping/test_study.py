@@ -99,6 +99,14 @@ def test_two_workers_share_the_trials_of_one_storage(storage, request):
     assert values == sorted(values, reverse=True)
 
 
+def test_the_lowest_value_is_first_where_lower_is_better(tmp_path, opened):
+    config = config_of(f"sqlite:///{tmp_path}/s.db", "lowest", trials=4, lower_is_better=True)
+    study = opened(config)
+    work(study, config, drawn)
+    values = [entry.value for entry in leaderboard(study)]
+    assert values == sorted(values) and values[0] == study.best_value < values[-1]
+
+
 def test_a_dead_workers_trial_is_taken_over_with_its_number_and_parameters(
     storage, opened, request
 ):
