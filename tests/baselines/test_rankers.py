@@ -31,7 +31,8 @@ def data(*histories):
     part = {"events": {"all": 4}, "unknown_items": {"all": 1}}
     counts = {"splits": {"valid": part, "test": part}}
     manifest = {"content_hash": "none", "counts": counts}
-    return Data(Path(), Source(histories), SimpleNamespace(size=7), manifest)
+    vocabulary = SimpleNamespace(size=7, counts_v=np.ones(7, int))
+    return Data(Path(), Source(histories), vocabulary, manifest)
 
 
 def recorder(scores_v):
