@@ -60,6 +60,19 @@ def test_packages_import_only_what_they_may(package):
                 assert within(module, allowed), f"{path} imports {module}"
 
 
+def test_private_names_of_jax_are_read_in_one_module():
+    """By import or by attribute; docs/architecture.md says why there."""
+    reading = {
+        path.relative_to(ROOT).as_posix()
+        for package in (*PACKAGES, "tests")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr == "_src")
+        or (isinstance(node, ast.Import | ast.ImportFrom) and "._src" in ast.unparse(node))
+    }
+    assert reading == {"experiments/processes/notes.py"}
+
+
 def arrows(folder):
     """What a folder's `__init__` says it imports, in full."""
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 from data_pipelines.commands.command import StoppedError, one_line, stop_that_caused
+from experiments.processes.notes import notes_of_jax
 
 BEAT_SECONDS = 2.0
 """Seconds between two signs of life."""
@@ -166,8 +167,7 @@ class _Watch:
     """
 
     def __init__(self) -> None:
-        # What libraries that run on JAX use, Orbax among them; there is no other way to it.
-        self._client: Any = jax._src.distributed.global_state.client
+        self._notes = notes_of_jax()
         self._index, self._count = jax.process_index(), jax.process_count()
         self.name = f"process {self._index} of {self._count}"
         self._ends = threading.Event()
@@ -189,18 +189,18 @@ class _Watch:
         self.end()
         word = f"{code} {self.name}: {reason}"
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            self._client.key_value_set(_FAILED + str(self._index), word)
+            self._notes.key_value_set(_FAILED + str(self._index), word)
             self._go()
         _exit(word)
 
     def _go(self) -> None:
         """The last act of this process. The first process tells the others, and exits last."""
         if self._index:
-            self._client.key_value_set(_LEFT + str(self._index), "")
+            self._notes.key_value_set(_LEFT + str(self._index), "")
             return
         deadline = time.monotonic() + _LEAVING_SECONDS
         while time.monotonic() < deadline:
-            if len(self._client.key_value_dir_get(_LEFT)) == self._count - 1:
+            if len(self._notes.key_value_dir_get(_LEFT)) == self._count - 1:
                 break
             time.sleep(BEAT_SECONDS / 10)
         time.sleep(BEAT_SECONDS / 10)
@@ -211,8 +211,8 @@ class _Watch:
         while not self._ends.wait(BEAT_SECONDS):
             beat += 1
             try:
-                self._client.key_value_set(f"{_ALIVE}{self._index}", str(beat), True)
-                failures = [line for _, line in self._client.key_value_dir_get(_FAILED)]
+                self._notes.key_value_set(f"{_ALIVE}{self._index}", str(beat), True)
+                failures = [line for _, line in self._notes.key_value_dir_get(_FAILED)]
                 if not failures and self._index == 0:
                     failures = self._silent(last_sign)
             except jax.errors.JaxRuntimeError:
@@ -223,8 +223,8 @@ class _Watch:
                 _exit(failures[0])
 
     def _silent(self, last_sign: dict[int, Any]) -> list[str]:
-        """A message about processes that have been silent for long, which the others get too."""
-        now, signs = time.monotonic(), dict(self._client.key_value_dir_get(_ALIVE))
+        """A word about the processes that have given no sign for long; the others are told."""
+        now, signs = time.monotonic(), dict(self._notes.key_value_dir_get(_ALIVE))
         for index, (beat, _) in last_sign.items():
             sign = signs.get(f"{_ALIVE}{index}")
             if sign != beat:
@@ -236,7 +236,7 @@ class _Watch:
             f"1 process {', '.join(silent)} of {self._count}: no sign of life for "
             f"{SILENCE_SECONDS:.0f} s: it was killed, or its machine does not answer"
         )
-        self._client.key_value_set(_FAILED + "silent", word)
+        self._notes.key_value_set(_FAILED + "silent", word)
         return [word]
 
 

@@ -215,7 +215,8 @@ def test_all_processes_end_like_the_one_that_was_stopped_or_failed(
     """After the training, in the final evaluations, where processes agree on no step."""
     monkeypatch.setattr(cluster, "_meet", lambda _: None)
     monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.001)
-    monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", Notes())
+    notes = Notes()
+    monkeypatch.setattr(cluster, "notes_of_jax", lambda: notes)
     monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)
     ended = []
 
@@ -239,7 +240,7 @@ def test_all_processes_end_like_the_one_that_was_stopped_or_failed(
 def test_a_process_silent_for_40_seconds_is_named(monkeypatch):
     """The first process reports it to the others; the test provides the clock."""
     notes = Notes()
-    monkeypatch.setattr(cluster.jax._src.distributed.global_state, "client", notes)
+    monkeypatch.setattr(cluster, "notes_of_jax", lambda: notes)
     monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)
     monkeypatch.setattr(cluster.jax, "process_index", lambda: 0)
     watch = cluster._Watch()
