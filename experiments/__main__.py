@@ -44,17 +44,22 @@ def usage() -> str:
     )
 
 
+def _answer(text: str) -> NoReturn:
+    # Imported here, since it imports absl, and commands import it anyway.
+    from data_pipelines.commands.command import answer
+
+    answer(text)
+
+
 def run() -> NoReturn:
     """Runs the command that the command line names."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h", "-help", "help"):
-        print(usage())
-        sys.exit(0)
+        _answer(usage())
     if name in ("--version", "-version"):
         from hiertcn_jax import __version__
 
-        print(f"hiertcn_jax {__version__}")
-        sys.exit(0)
+        _answer(f"hiertcn_jax {__version__}")
     if name not in COMMANDS:
         print(f"error: {name}: no such command; one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)

@@ -38,7 +38,13 @@ from experiments.judging.rankers import make_ranker
 from experiments.judging.result_tables import print_table
 from experiments.judging.results import write_json
 from experiments.runs.config import RunConfig
-from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
+from experiments.runs.data import (
+    Data,
+    make_synthetic,
+    open_data,
+    require_monitored,
+    with_embeddings,
+)
 from experiments.runs.files import make_workdir, write_text
 from experiments.sweeping.leaderboard import (
     importance_table,
@@ -227,6 +233,7 @@ def main(settings: Settings) -> None:
         check_directory("emit_flagfiles", settings.emit_flagfiles)
     make_synthetic(settings.data_dir, settings.synthetic)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
+    require_monitored(data, settings.run.train.monitor)
     if settings.emit_flagfiles is not None:
         _emit(settings, settings.emit_flagfiles)
         return

@@ -52,14 +52,27 @@ def written_aside(directory: Path) -> Iterator[Path]:
         yield beside
         require_vacant(directory)
         beside.replace(directory)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         with contextlib.suppress(OSError):
             for parent in made:
                 parent.rmdir()
+        if isinstance(error, OSError) and _is_of(error, beside):
+            raise _named(error, directory) from error
         raise
     finally:
         os.close(lock)
+
+
+def _is_of(error: OSError, beside: Path) -> bool:
+    """Whether an error is of what is written: it names a file there, or none."""
+    return error.filename is None or str(error.filename).startswith(str(beside))
+
+
+def _named(error: OSError, directory: Path) -> OSError:
+    if error.errno is None:  # numpy says how many values it could not write.
+        return OSError(f"{directory}: cannot be written: {error}")
+    return OSError(error.errno, error.strerror, str(directory))
 
 
 def _prefix(directory: Path) -> str:

@@ -25,10 +25,17 @@ from absl import logging as absl_logging
 from data_pipelines.commands.allocator import keep_freed_memory
 from data_pipelines.commands.flagfiles import expand_flagfiles
 from data_pipelines.commands.help import help_text, plain_error, unknown_flag
+from data_pipelines.commands.os_errors import os_error_line
 from data_pipelines.commands.starting import end_at_once
 from data_pipelines.local_paths import expand_paths_of_flags
 
 Config = TypeVar("Config")
+
+_OUT_OF_MEMORY = (
+    "use a machine or device with more, or lower what is held at a time (train: --lanes, --events, "
+    "--item_dim, or --item_mode=rows; evaluate: the run's --eval_lanes and --rank_chunk; prepare: "
+    "--runner)"
+)
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 """The signals that stop a command."""
@@ -145,8 +152,7 @@ def _stop_or_fail(error: BaseException, mendable: tuple[type[Exception], ...]) -
     stopped = stop_that_caused(error)
     if stopped is not None:
         return stopped
-    if isinstance(error, mendable):
-        fail(error, 1)
+    _tell_if_mendable(error, mendable)
     raise error
 
 
@@ -154,11 +160,30 @@ def _answer_questions(arguments: Sequence[str]) -> None:
     """Prints help or the version and exits, if the command line asks for it."""
     asked = set(itertools.takewhile(lambda argument: argument != "--", arguments[1:]))
     if asked & {"--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull"}:
-        print(help_text())
-        sys.exit(0)
+        answer(help_text())
     if asked & {"--version", "-version"}:
-        print(f"hiertcn_jax {importlib.metadata.version('hiertcn_jax')}")
-        sys.exit(0)
+        answer(f"hiertcn_jax {importlib.metadata.version('hiertcn_jax')}")
+
+
+def answer(text: str) -> NoReturn:
+    """Prints what was asked for, and ends the program; nobody may be there to read it."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(os_error_line(error), 1)
+    sys.exit(0)
+
+
+def _tell_if_mendable(error: BaseException, mendable: tuple[type[Exception], ...]) -> None:
+    """Ends the program with one line, if the user can fix the cause of an error."""
+    if isinstance(error, mendable):
+        fail(os_error_line(error) if isinstance(error, OSError) else error, 1)
+    # Of a device it is an error of JAX, which this package does not import.
+    on_device = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+    if isinstance(error, MemoryError) or on_device:
+        fail(f"memory ran out; {_OUT_OF_MEMORY}: {error}", 1)
 
 
 def fail(message: object, code: int) -> NoReturn:

@@ -45,7 +45,10 @@ def write_svd_embeddings(
     counts = sum_cooccurrence(events, vocabulary.size)
     items = np.count_nonzero(counts.sessions_v)
     if width >= items:
-        raise DataError(f"svd_embeddings={width}: must be below the number of items, {items}")
+        raise DataError(
+            f"svd_embeddings={width}: must be below the number of items with a train event, {items}; "
+            "lower it, or leave it out"
+        )
     vectors_vd = svd_item_vectors(counts, width, _SHRINKAGE_SESSIONS, seed=0)
     np.save(directory / FILE_NAME, _with_rooted_lengths(vectors_vd[FIRST_ITEM_ID:]))
 

@@ -1,5 +1,7 @@
 """Writes and reads histories."""
 
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -22,6 +24,9 @@ def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
     Args:
       data_dir: An existing directory.
       histories: At least one. Holds only one at a time in memory.
+
+    Raises:
+      OSError: They cannot be written.
     """
     # Importing TFDS takes half a second.
     from tensorflow_datasets.core import sequential_writer
@@ -35,8 +40,20 @@ def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:
     )
     writer.initialize_splits([builder.SPLIT])
     # dataclasses.asdict would copy the arrays.
-    writer.add_examples({builder.SPLIT: (vars(history) for history in histories)})
-    writer.close_all()
+    examples = (vars(history) for history in histories)
+    try:
+        writer.add_examples({builder.SPLIT: examples})
+        writer.close_all()
+    except RuntimeError as error:
+        number = _errno_in(str(error))
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number)) from error
+
+
+def _errno_in(text: str) -> int | None:
+    """The number of the system's error that ArrayRecord tells in words where it cannot write."""
+    return next((number for number in errno.errorcode if os.strerror(number) in text), None)
 
 
 def join_histories(data_dir: Path | str, parts: Sequence[Path | str]) -> None:

@@ -60,9 +60,14 @@ def audit(comparison: Comparison, cells: list[Cell]) -> None:
     """Audits every model, prints the findings, and writes W/audit.json.
 
     Raises:
-      AuditError: A check failed.
+      AuditError: A check failed, or there is nothing to check.
     """
     targets = sample_targets(comparison.data, comparison.split, _EVENTS, _SEED)
+    if not targets:
+        raise AuditError(
+            f"{comparison.data.directory}: {comparison.split.name.lower()} has no events on items "
+            "that train has, so there is nothing to audit; leave --audit out"
+        )
     models: dict[str, dict[str, Any]] = {}
     for cell in cells:
         if cell.model not in models:

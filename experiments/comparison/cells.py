@@ -18,6 +18,7 @@ from experiments.judging.collector import Evaluation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import (
     evaluate_ranker,
+    fit_ranker,
     fitted_histories,
     ranker_for,
     takes_embeddings,
@@ -191,7 +192,7 @@ def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[
     # Read histories before the clock starts; otherwise the first ranker would pay for all.
     histories = iter(list(fitted_histories(data, run.train.fit_on)))
     started = time.perf_counter()
-    ranker.fit(histories)
+    fit_ranker(name, ranker, histories)
     fitted = time.perf_counter()
     learns = next(histories, None) is None
     evaluation = evaluate_ranker(ranker, data, comparison.split, run.evaluation.mask_seen, name)

@@ -1,12 +1,13 @@
 """Fits and scores rankers without a neural network, on the same events as neural models."""
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data_pipelines.errors import DataError
 from data_pipelines.histories.events import blocks_of
 from data_pipelines.histories.record import History, Split
 from data_pipelines.lanes.loaders import eval_loader
@@ -100,6 +101,26 @@ def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:
                     history.times[:events],
                     history.session_lengths[:sessions],
                 )
+
+
+def fit_ranker(name: str, ranker: Ranker, histories: Iterable[FittedHistory]) -> None:
+    """Fits a ranker.
+
+    Args:
+      name: What it is called in a comparison or a sweep.
+      ranker: Not fitted yet.
+      histories: What it is fitted on.
+
+    Raises:
+      DataError: Its settings do not go with the log, such as vectors wider than the catalogue.
+    """
+    try:
+        ranker.fit(histories)
+    except ValueError as error:
+        raise DataError(
+            f"{name}: {error}; change that setting of {name} (--settings, or --space in a sweep), "
+            f"or leave {name} out"
+        ) from error
 
 
 def evaluate_ranker(

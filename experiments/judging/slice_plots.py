@@ -43,20 +43,36 @@ def plot_slices(models: Mapping[str, list[dict[str, Any]]], prefix: Path, title:
       models: By model, the slices (`slice_metrics`) of each seed; lines are means over seeds.
       prefix: Directory and start of the files' names.
       title: Title of each plot: the data and the split.
+
+    Returns:
+      The plots. A slice with all events in one bin has none, as its figures are those of the whole;
+      that is printed, and an older plot removed.
     """
     paths = []
-    for name in next(iter(models.values()))[0]:
+    for name, first in next(iter(models.values()))[0].items():
         path = prefix.with_name(f"{prefix.name}_{name}.png")
-        _plot(name, models, path, title)
-        paths.append(path)
+        filled = [b["bin"] for b in first["bins"] if b["events"]]
+        if len(filled) > 1:
+            _plot(name, models, path, title)
+            paths.append(path)
+            continue
+        why = f"all events have {name} {filled[0]!r}" if filled else "no event is scored"
+        print(f"{path.name}: not drawn, because {why}")
+        path.unlink(missing_ok=True)
     return paths
+
+
+def _shown_bins(bins: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The bins from the first to the last that holds events, so that the scale has no holes."""
+    filled = [place for place, b in enumerate(bins) if b["events"]]
+    return bins[filled[0] : filled[-1] + 1]
 
 
 def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     first = next(iter(models.values()))[0][name]
-    bins = [b for b in first["bins"] if b["events"]]
+    bins = _shown_bins(first["bins"])
     figure = Figure(figsize=(4 + 1.4 * max(len(bins), 4), 9), layout="constrained")
     panels = figure.subplots(len(METRICS), 1, sharex=True)
     for metric, axes in zip(METRICS, panels, strict=True):
@@ -87,8 +103,9 @@ def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, tit
 
 
 def _values(of_slice: dict[str, Any], metric: str) -> list[tuple[str, float]]:
-    """Label and value of the bins that have events."""
-    return [(b["bin"], b[metric]) for b in of_slice["bins"] if b["events"]]
+    """Label and value of the bins that are shown; NaN, where a line breaks, for empty ones."""
+    bins = _shown_bins(of_slice["bins"])
+    return [(b["bin"], b[metric] if b["events"] else np.nan) for b in bins]
 
 
 def line_of(number: int) -> dict[str, Any]:

@@ -145,5 +145,7 @@ def _session_facts(events: ScoredEvents, data: Data, fit_on: str) -> tuple[np.nd
         gaps.append(np.concatenate([[0], np.maximum(seconds, 0) / 3600]))
         fitted.append(bool((history.session_splits <= last).any()))
     first_u = np.cumsum([0, *(len(gap) for gap in gaps)])[:-1]
+    if not gaps:  # No event is scored.
+        return np.zeros(0), np.zeros(0, bool)
     gap_hours_n = np.concatenate(gaps)[first_u[user_place_n] + events.session_n]
     return gap_hours_n, np.array(fitted)[user_place_n]

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 
 from data_pipelines.commands.command import StoppedError, one_line, stop_that_caused
+from data_pipelines.commands.os_errors import os_error_line
 from experiments.processes.notes import notes_of_jax
 
 BEAT_SECONDS = 2.0
@@ -96,7 +97,8 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
                     jax.distributed.shutdown()
                     raise
                 watch.leave(stopped.line, int(str(stopped.code)))
-            reason = one_line(str(error) or repr(error))
+            said = os_error_line(error) if isinstance(error, OSError) else str(error)
+            reason = one_line(said or repr(error))
             if isinstance(error, jax.errors.JaxRuntimeError) and not _OWN.search(reason):
                 _wait_for_word(f"{watch.name}: {reason}")
             if not isinstance(error, mendable):

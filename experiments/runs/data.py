@@ -137,6 +137,27 @@ def with_embeddings(data: Data, config: TrainConfig) -> Data:
     return data._replace(embeddings=embeddings)
 
 
+def require_monitored(data: Data, monitor: str) -> None:
+    """Checks that a validation has a value to monitor.
+
+    Args:
+      data: What is validated on.
+      monitor: As group/metric.
+
+    Raises:
+      DataError: No event of the group is on an item that train has.
+    """
+    counts, group = data.manifest["counts"]["splits"]["valid"], monitor.split("/")[0]
+    if counts["events"][group] > counts["unknown_items"][group]:
+        return
+    others = "" if group == "all" else "monitor another group, such as all/mrr, or "
+    kind = "events" if group == "all" else f"{group} events of a session"
+    raise DataError(
+        f"{data.directory}: valid has no {kind} on items that train has, so monitor={monitor} has "
+        f"no value; {others}prepare the log with a larger valid part or another --split"
+    )
+
+
 def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
     """Checks that given embeddings, if there are any, have the width of a model's items.
 

@@ -94,6 +94,10 @@ def make_workdir(path: Path) -> None:
     Raises:
       OSError: It cannot be created, or is a file.
     """
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: is a file, not a directory to work in; give another")
-    path.mkdir(parents=True, exist_ok=True)
+    inside = path.absolute()
+    for parent in (inside, *inside.parents):
+        if parent.exists() and not parent.is_dir():
+            which = "is a file" if parent == inside else f"{parent} is a file"
+            raise NotADirectoryError(f"{path}: {which}, not a directory to work in; give another")
+    with naming(path):
+        path.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments.runs.files import naming
 from hiertcn_jax.devices import processes
 
 REFUSAL = "trains here, and a workdir takes one run at a time"
@@ -29,16 +30,18 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     if not processes.is_first():
         yield
         return
-    with (workdir / "lock").open("a+", encoding="utf-8") as file:
+    path = workdir / "lock"
+    # Unbuffered: closing has nothing left to write that may fail.
+    with path.open("a+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
+            holder = file.read().decode("utf-8", "replace").strip() or "unknown"
             raise BlockingIOError(f"{workdir}: process {holder} {REFUSAL}") from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with naming(path):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
         yield
 
 

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from experiments.judging.collector import flat_metrics
 from experiments.judging.evaluation import Evaluator
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts, assemble
 from experiments.runs.bad_steps import BadStepsError
+from experiments.runs.data import require_monitored
 from experiments.runs.recall import recall_of
 from experiments.runs.resolve import ResolvedRun
 from experiments.runs.resume import leave_whole
@@ -106,13 +106,7 @@ def _validator(resolved: ResolvedRun, parts: Parts) -> Validator | None:
     run, data = resolved.config, resolved.data
     if run.train.fit_on != "train":
         return None
-    counts, group = data.manifest["counts"]["splits"]["valid"], run.train.monitor.split("/")[0]
-    if counts["events"][group] == counts["unknown_items"][group]:
-        raise DataError(
-            f"{data.directory}: valid has no events of the group {group} on known items, so "
-            f"monitor={run.train.monitor} has no value; monitor another group, such as all/mrr, or "
-            "prepare the log with more in valid"
-        )
+    require_monitored(data, run.train.monitor)
     evaluator = Evaluator(
         parts.model,
         run.model,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipelines.histories.record import Split
-from experiments.judging.rankers import evaluate_ranker, fitted_histories, ranker_for
+from experiments.judging.rankers import evaluate_ranker, fit_ranker, fitted_histories, ranker_for
 from experiments.judging.results import write_json
 from experiments.processes.child import child_command
 from experiments.runs.data import Data
@@ -136,13 +136,13 @@ def run_ranker(
       The metrics, as written to valid.json.
 
     Raises:
-      TrialError: The arguments contradict each other.
+      TrialError: The arguments contradict each other, or do not fit the log.
     """
     try:
         ranker = ranker_for(name, data, arguments)
+        fit_ranker(name, ranker, fitted_histories(data, "train"))
     except ValueError as error:
         raise TrialError(str(error)) from error
-    ranker.fit(fitted_histories(data, "train"))
     metrics = evaluate_ranker(ranker, data, Split.VALID, mask_seen, name).metrics
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "settings.json", {name: arguments})

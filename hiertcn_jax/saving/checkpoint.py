@@ -9,6 +9,7 @@ With several processes, each writes and reads its part of the arrays, in a direc
 The first process does what is done once.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -272,9 +273,21 @@ class Checkpoints:
         """
         try:
             self.wait()
-        finally:
-            self._thread.shutdown()
-            self._checkpointer.close()
+        except CheckpointError:
+            # Of a full disk, Orbax would tell again, and not of which file.
+            with contextlib.suppress(OSError):
+                self._end()
+            raise
+        try:
+            self._end()
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._directory}: cannot be written: {_one_line(error)}"
+            ) from error
+
+    def _end(self) -> None:
+        self._thread.shutdown()
+        self._checkpointer.close()
 
     def _finish(self, step: int, aside: Path) -> None:
         """Completes a checkpoint once Orbax has written it; runs in its own thread."""

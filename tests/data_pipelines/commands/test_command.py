@@ -1,5 +1,6 @@
 """Errors of a command: one line, whatever the message and whatever else prints."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -52,6 +53,60 @@ def test_stray_errors_of_libraries_are_not_printed():
     command = [sys.executable, "-c", _FAILS_BESIDE_A_COROUTINE]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (1, "error: first second\n")
+
+
+_FAILS = """
+import sys
+from data_pipelines.commands.command import run_command
+
+class JaxRuntimeError(RuntimeError):
+    pass
+
+def main(settings):
+    raise {error}
+
+sys.argv = ["command"]
+run_command(lambda: None, main, (OSError,))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "start", "end"),
+    [
+        (
+            "MemoryError('9 GiB')",
+            "memory ran out; use a machine or device with more, or",
+            ": 9 GiB",
+        ),
+        ("JaxRuntimeError('RESOURCE_EXHAUSTED: 9 GiB')", "memory ran out; use a", ": 9 GiB"),
+        ("OSError(28, 'No space left on device', 'W/x')", "W/x: No space left on device; make", ""),
+    ],
+)
+def test_what_ran_out_is_one_line_with_what_to_do(error, start, end):
+    command = [sys.executable, "-c", _FAILS.format(error=error)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(f"error: {start}") and result.stderr.endswith(f"{end}\n")
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    command = [sys.executable, "-c", _FAILS.format(error="JaxRuntimeError('INTERNAL: a bug')")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+
+
+@pytest.mark.parametrize("arguments", [("data_pipelines.prepare", "--help"), ("experiments",)])
+def test_an_answer_that_nobody_can_read_is_one_line(arguments):
+    full = "/dev/full"
+    if not os.path.exists(full):
+        pytest.skip(f"there is no {full}")
+    with open(full, "w") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", *arguments], stdout=output, stderr=subprocess.PIPE, text=True
+        )
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("error: standard output or a file: No space left on device; ")
 
 
 _IS_STOPPED_WHERE_EXCEPTIONS_END = """

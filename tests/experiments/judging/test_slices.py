@@ -133,8 +133,11 @@ def test_a_comparison_has_the_slices_of_each_evaluation(data, evaluation, tmp_pa
     for directory in (alone, compared):
         names = {path.name for path in directory.glob("*.png")}
         assert names == {
-            f"test_slices_{name}.png" for name in one["models"]["popularity"][0]["slices"]
+            f"test_slices_{name}.png"
+            for name, of_slice in one["models"]["popularity"][0]["slices"].items()
+            if sum(b["events"] > 0 for b in of_slice["bins"]) > 1
         }
+        assert len(names) >= 3
 
 
 def test_models_look_different_and_equal_values_are_drawn_side_by_side(tmp_path, monkeypatch):
@@ -153,6 +156,40 @@ def test_models_look_different_and_equal_values_are_drawn_side_by_side(tmp_path,
         # In every bin each at a place of its own, nearer to its bin than to the next.
         assert (np.diff(np.sort(places_mb, axis=0), axis=0) > 0.02).all()
         assert (np.abs(places_mb - np.arange(len(bins))) <= 0.25).all()
+
+
+def bins_of(**events):
+    metrics = {"recall@20": 0.5, "mrr": 0.1}
+    return [{"bin": b, "events": n, "users": n, **metrics} for b, n in events.items()]
+
+
+def test_a_scale_has_no_holes_and_its_lines_break_where_there_are_no_events(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
+    bins = bins_of(a=0, b=2, c=3, d=0, e=1, f=0)
+    slices = {"popularity": {"title": "t", "bins": bins}}
+    slice_plots.plot_slices({"one": [slices]}, tmp_path / "p", "title")
+    axes = figures[0].axes[-1]
+    labels = [label.get_text().split("\n")[:2] for label in axes.get_xticklabels()]
+    assert labels == [["b", "2 events"], ["c", "3 events"], ["d", "0 events"], ["e", "1 events"]]
+    (line, *_) = axes.lines
+    assert np.array_equal(line.get_ydata(), [0.1, 0.1, np.nan, 0.1], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("bins", "why"),
+    [
+        (bins_of(new=0, known=7), "all events have user 'known'"),
+        (bins_of(new=0, known=0), "no event is scored"),
+    ],
+)
+def test_a_slice_of_one_bin_has_no_plot(tmp_path, capsys, bins, why):
+    """Nor does one of an earlier evaluation stay."""
+    (tmp_path / "p_user.png").write_bytes(b"old")
+    models = {"one": [{"user": {"title": "t", "bins": bins}}]}
+    assert slice_plots.plot_slices(models, tmp_path / "p", "title") == []
+    assert capsys.readouterr().out == f"p_user.png: not drawn, because {why}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_matplotlib_there_is_one_clear_line(monkeypatch):

@@ -110,7 +110,7 @@ def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
     before = contents(whole)
     script = f'mount --bind {whole} {whole} && mount -o remount,ro,bind {whole} || exit 9\n"$@"'
     done = run([*MOUNTS, script, *TRAIN, *flags_of(whole, whole, "--steps=12")])
-    assert_one_line(done, f"[Errno 30] Read-only file system: '{whole}/lock'")
+    assert_one_line(done, f"{whole}/lock: Read-only file system; name a place on a disk")
     assert contents(whole) == before
 
 
@@ -140,7 +140,7 @@ def test_a_workdir_that_may_not_be_written_is_one_line(whole, tmp_path, obeying)
     done = run([*obeying, *TRAIN[1:], *flags_of(whole, workdir, "--steps=12")])
     for path in paths:
         path.chmod(0o755)
-    assert_one_line(done, f"[Errno 13] Permission denied: '{workdir}/lock'")
+    assert_one_line(done, f"{workdir}/lock: Permission denied; set its permissions, or")
     assert contents(workdir) == before
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_is_read_only_is_scored_and_its_table_printed(whole, may_moun
     first, last = done.stderr.splitlines()
     reason = "cannot be written: Read-only file system"
     assert first == f"workdir={whole}: {reason}; the result will be printed only"
-    assert last == f"error: [Errno 30] Read-only file system: '{whole}/test.json'"
+    assert last.startswith(f"error: {whole}/test.json: Read-only file system; name a place on")
     assert "recall@20" in done.stdout and "hiertcn" in done.stdout
     assert contents(whole) == before
 
@@ -165,7 +165,7 @@ def test_a_result_that_does_not_fit_on_the_disk_has_been_printed(whole, tmp_path
     before = contents(workdir)
     limited = [sys.executable, "-c", _LIMITED, "100", "experiments.evaluate"]
     done = run([*limited, f"--workdir={workdir}", "--split=valid"], PYTHONWARNINGS="ignore")
-    assert_one_line(done, f"[Errno 27] File too large: '{workdir}/valid.json'")
+    assert_one_line(done, f"{workdir}/valid.json: File too large; raise the limit on")
     assert "recall@20" in done.stdout and "hiertcn" in done.stdout
     assert contents(workdir) == before
 
@@ -192,6 +192,8 @@ def test_a_workdir_that_is_a_file_is_said(tmp_path):
     path.write_text("")
     with pytest.raises(OSError, match=f"^{path}: is a file, not a directory to work in; give"):
         make_workdir(path)
+    with pytest.raises(OSError, match=f"^{path}/a/b: {path} is a file, not a directory to work"):
+        make_workdir(path / "a" / "b")
     for _ in range(2):
         make_workdir(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
