@@ -46,7 +46,7 @@ def write_svd_embeddings(
     items = np.count_nonzero(counts.sessions_v)
     if width >= items:
         raise DataError(
-            f"svd_embeddings={width}: must be below the number of items with a train event, {items}; "
+            f"svd_embeddings={width}: must be below the number of items in train, {items}; "
             "lower it, or leave it out"
         )
     vectors_vd = svd_item_vectors(counts, width, _SHRINKAGE_SESSIONS, seed=0)
