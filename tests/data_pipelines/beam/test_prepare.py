@@ -166,7 +166,7 @@ def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
         ({"input": ("2.csv",), "impressions": LISTS[:1], "impression_clicked_column": "nix"},
          r"^shown/0\.parquet: header: column 'nix' is missing"),
         ({"input": ("2.csv",), "svd_embeddings": 99},
-         r"^svd_embeddings=99: must be below the number of items in train, \d\d; lower it, or leave"),
+         r"^svd_embeddings=99: must be below the number of items in train, \d\d; lower it"),
         ({"input": ("2.csv",), "impressions": ("shown/far.csv",)},
          r"^impressions: none of the 1 lists of the log's users matches an event by click "),
     ],
