@@ -290,13 +290,14 @@ def test_errors_that_follow_from_a_signal_are_that_signal(case):
 @pytest.mark.parametrize(
     ("case", "line"),
     [
-        ("disk_is_full_later", "error: [Errno 28] disk full\n"),
+        ("disk_is_full_later", "error: standard output or a file: disk full; make room there, "),
         ("disk_is_full_too_late", "error: step 3 cannot be written\n"),
     ],
 )
 def test_other_errors_after_a_signal_are_told(case, line):
     result = _run(_FAILS_AFTER_A_SIGNAL.format(case=case))
-    assert (result.returncode, result.stderr) == (1, line)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(line)
 
 
 def _run(script):
