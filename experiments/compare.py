@@ -6,7 +6,8 @@
 Neural models take all flags of experiments.train. --settings=A.json,B.json sets flags (of a neural
 model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as in the best.json
 of experiments.sweep. It also defines variants, {"stan_causal": {"ranker": "stan", "causal": true}},
-which --models then takes by name (experiments.comparison.entries).
+which --models then takes by name (experiments.comparison.entries). With several --counts, a model
+whose counts have a level has a row for each; it is trained once.
 
 Writes W/compare.json, W/compare.md, W/compare.csv and W/compare_differences.csv. --slices adds
 W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. --audit adds
@@ -39,6 +40,7 @@ from experiments.comparison.tables import (
     rich_table,
 )
 from experiments.flags import run_flags as flags_lib
+from experiments.flags.levels import read_levels
 from experiments.judging.result_tables import LEGEND, print_table
 from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import require_matplotlib
@@ -48,6 +50,7 @@ from experiments.runs.commit import current_commit
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir, write_text
+from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
 
@@ -66,6 +69,7 @@ class Settings(NamedTuple):
     audit: bool = False
     allow_older: bool = False
     synthetic: Variant | None = None
+    levels: tuple[Level, ...] = (FITTED,)
 
 
 def define_flags() -> None:
@@ -88,6 +92,12 @@ def define_flags() -> None:
         [],
         "JSON files with flags or arguments for single models, and with variants of models.",
     )
+    flags.DEFINE_list(
+        "counts",
+        ["fitted"],
+        "Levels of counts, of fitted, live, delayed:15m and static: a row for each, of the models "
+        "with --memory, rolling_popularity, stan and vsknn.",
+    )
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
     flags.DEFINE_bool(
         "audit", False, "Also check that no score depends on data that the model must not know."
@@ -107,7 +117,8 @@ def read_settings() -> Settings:
     if values.slices:
         require_matplotlib()
     seeds, run = [int(seed) for seed in values.seeds], flags_lib.read_run_config()
-    check_entries(run, values.models, seeds, by_name, values.parameter_budget)
+    levels = read_levels("counts", values.counts)
+    check_entries(run, values.models, seeds, by_name, values.parameter_budget, levels)
     return Settings(
         run=run,
         data_dir=Path(values.data_dir),
@@ -121,6 +132,7 @@ def read_settings() -> Settings:
         audit=values.audit,
         allow_older=values.allow_older_checkpoint,
         synthetic=flags_lib.read_synthetic(sys.argv[1:]),
+        levels=levels,
     )
 
 
@@ -161,6 +173,7 @@ def main(settings: Settings) -> None:
         settings.settings,
         settings.allow_older,
         current_commit(),
+        settings.levels,
     )
     make_workdir(settings.workdir)
     flags_lib.save_flags(settings.workdir / "flags.txt")
@@ -188,12 +201,13 @@ def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash
         "events_hash": events_hash,
         "fit_on": settings.run.train.fit_on,
         "mask_seen": settings.run.evaluation.mask_seen,
+        "counts": [str(level) for level in settings.levels],
         "seeds": settings.seeds,
         "parameter_budget": settings.parameter_budget,
         "commits": list(dict.fromkeys(cell.values.get("commit") or "unknown" for cell in cells)),
     }
     by_model = {
-        row.model: [finished_figures(c) for c in cells if c.model == row.model] for row in rows
+        row.model: [finished_figures(c) for c in cells if c.row == row.model] for row in rows
     }
     write_json(
         settings.workdir / "compare.json",

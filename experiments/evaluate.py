@@ -4,9 +4,9 @@
 
 Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; --slices
 adds W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. With settings
-that are not the run's own (another --mask_seen, checkpoint or data), names of files contain them:
-W/test.mask_user.json. Devices share the work as in training, whatever devices the run was trained
-on.
+that are not the run's own (another --mask_seen, --counts, checkpoint or data), names of files
+contain them: W/test.mask_user.json. Devices share the work as in training, whatever devices the run
+was trained on.
 """
 
 import dataclasses
@@ -23,16 +23,19 @@ from data_pipelines.histories.record import Split
 from data_pipelines.outputs import check_directory, check_file
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.flags.device_flags import Devices, define_device_flags, read_devices
+from experiments.flags.levels import read_level
 from experiments.judging.config import MaskSeen
 from experiments.judging.result_tables import print_results
 from experiments.judging.results import table_path, write_ranks
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_evaluation
 from experiments.processes.cluster import ClusterError, joined
+from experiments.runs.recall import has_level
 from experiments.runs.restore import open_run_data, restore_run
 from experiments.runs.run_results import score, write_result
 from hiertcn_jax.devices import processes
 from hiertcn_jax.devices.mesh import MeshError
+from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
 MENDABLE = (DataError, CheckpointError, ClusterError, MeshError, OSError)
@@ -49,6 +52,7 @@ class Settings(NamedTuple):
     mask_seen: MaskSeen | None
     slices: bool = False
     devices: Devices = Devices()
+    level: Level = FITTED
 
 
 def define_flags() -> None:
@@ -69,6 +73,12 @@ def define_flags() -> None:
         "Seen items to leave out of the ranking: none, those of the session so far, or of the "
         "user so far. Default: as in the run.",
     )
+    flags.DEFINE_string(
+        "counts",
+        "fitted",
+        "Which events the counts of --memory hold: those of the fitted part, live (all before the "
+        "event), delayed:15m (live, but late), or static (fitted, frozen at its end).",
+    )
     define_device_flags()
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 
@@ -77,7 +87,8 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: Plots are asked for but cannot be made, or a file has no known format.
+      ValueError: Plots are asked for but cannot be made, a file has no known format, or there is no
+        such level of counts.
     """
     values = flags.FLAGS
     if values.slices:
@@ -91,6 +102,7 @@ def read_settings() -> Settings:
         mask_seen=values.mask_seen,
         slices=values.slices,
         devices=read_devices(),
+        level=read_level("counts", values.counts),
     )
 
 
@@ -120,7 +132,7 @@ def _evaluate(settings: Settings) -> None:
         config = dataclasses.replace(restored.evaluation, mask_seen=settings.mask_seen)
         restored = restored._replace(evaluation=config)
     data = open_run_data(restored, settings.place)
-    evaluation = score(restored, data, settings.split)
+    evaluation = score(restored, data, settings.split, settings.level)
     if not processes.is_first():
         return
     # Print before writing: if writing fails, the work is not lost.
@@ -128,12 +140,15 @@ def _evaluate(settings: Settings) -> None:
     print_results(title, settings.split, {restored.config.name: evaluation.metrics})
     if settings.ranks_out is not None:
         write_ranks(settings.ranks_out, evaluation, data)
-    path = write_result(settings.workdir, restored, data, settings.split, evaluation)
+    path = write_result(
+        settings.workdir, restored, data, settings.split, evaluation, settings.level
+    )
     own = path.stem == settings.split.name.lower()
     print(f"written to {path}" + ("" if own else ": not the run's own settings"))
     if settings.slices:
         fit_on, mask_seen = restored.configs["train"]["fit_on"], restored.evaluation.mask_seen
-        scoring = Scoring(settings.split, fit_on, mask_seen)
+        counts = str(settings.level) if has_level(restored.config) else None
+        scoring = Scoring(settings.split, fit_on, mask_seen, counts)
         name, directory = restored.config.name, settings.workdir
         report_evaluation(evaluation, data, name, scoring, directory, path.stem)
 

@@ -10,7 +10,7 @@ PACKAGES = ("hiertcn_jax", "data_pipelines", "experiments", "benchmarks")
 
 SVD = {f"hiertcn_jax.baselines.{name}" for name in ("cooccurrence", "events", "item_vectors")}
 
-MEMORY = {f"hiertcn_jax.memory.{name}" for name in ("clock", "config", "memory")}
+MEMORY = {f"hiertcn_jax.memory.{name}" for name in ("clock", "config", "levels", "memory")}
 
 DOOR = ROOT / "hiertcn_jax" / "__init__.py"
 """`hiertcn_jax.load`: its function imports what runs are made of, when it is called."""

@@ -76,7 +76,7 @@ def train_loader(
         process_index=process_index,
         process_count=process_count,
     )
-    return _assemble(lanes, item_rows, recall, seed, prefetch)
+    return _assemble(lanes, item_rows, recall, seed, prefetch, local_lists=True)
 
 
 def eval_loader(
@@ -232,17 +232,17 @@ def _assemble(
     recall: Recall | None,
     seed: int,
     prefetch: int,
+    local_lists: bool = False,
 ) -> grain.IterDataset[LaneBatch]:
     loader: grain.IterDataset[LaneBatch] = lanes
-    trains = not lanes.stream.evaluated
-    if recall is not None and trains:
+    if recall is not None and local_lists:
         # This must come before ids become local, because the lists' items count as the batch's.
         loader = with_lists(loader, recall)
         if item_rows is not None:
             item_rows = dataclasses.replace(item_rows, listed=SIZES.candidates)
     if item_rows is not None:
         loader = with_item_rows(loader, item_rows, lanes.bucket, lanes.lanes, seed)
-    if recall is not None and not trains:
+    if recall is not None and not local_lists:
         loader = with_lists(loader, recall)
     if prefetch:
         loader = ThreadPrefetchIterDataset(loader, prefetch_buffer_size=prefetch)

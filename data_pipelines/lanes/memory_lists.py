@@ -13,6 +13,7 @@ from data_pipelines.histories.record import Split
 from hiertcn_jax.batch import PADDING_ID, LaneBatch
 from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.levels import Level, end_of
 from hiertcn_jax.memory.memory import Memory
 
 _OBSERVED_AT_ONCE = 1 << 20
@@ -35,19 +36,31 @@ class Recall(NamedTuple):
     delay: int = 0
     frozen_at: int | None = None
 
+    def known_at(self, time_n: np.ndarray) -> np.ndarray:
+        """int64 [n]. At these times, others' events are known that happened before the result."""
+        known_n = time_n - self.delay
+        return known_n if self.frozen_at is None else np.minimum(known_n, self.frozen_at)
 
-def remember(
-    source: HistorySource, rows: int, last: Split, delay: int = 0, frozen: bool = False
-) -> Recall:
+    def at_level(self, level: Level) -> "Recall":
+        """The same counts, as late as a level says (`remember` decides which parts count)."""
+        end = end_of(self.memory.last_time) if level.name == "static" else None
+        return self._replace(delay=level.delay, frozen_at=end)
+
+    def with_users(self, source: HistorySource) -> "Recall":
+        """The same counts beside other users' own events."""
+        items = [h.item_ids for _, histories in blocks_of(source) for h in histories]
+        lengths = [len(one) for one in items]
+        start_u = np.cumsum(lengths) - lengths
+        return self._replace(items_n=np.concatenate(items).astype(np.int32), start_u=start_u)
+
+
+def remember(source: HistorySource, rows: int, last: Split) -> Recall:
     """Counts the events of a prepared log.
 
     Args:
       source: All histories.
       rows: `v`, rows of the item table.
       last: Counts sessions of this part and of those before it.
-      delay: Seconds until an event is known to others.
-      frozen: Whether counting ends with the last of these events. A query at any later time then
-        gets what was known at that event.
     """
     items, times, positions, counts, lengths = [], [], [], [], []
     for _, histories in blocks_of(source):
@@ -72,8 +85,7 @@ def remember(
         before_nm = items_before(item_n, start_u[user_n[part_n]], part_n, SIZES.distance)
         memory.observe(item_n[part_n], time_n[part_n], before_nm, position_n[part_n])
     memory.seal()
-    ends = int(time_n[order_n[-1]]) + 1 if frozen and len(order_n) else None
-    return Recall(memory, item_n, start_u, delay, ends)
+    return Recall(memory, item_n, start_u)
 
 
 def with_lists(
@@ -90,10 +102,7 @@ def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
     time_n = info.time_bl[asked_bl]
     position_n = np.minimum(batch.position_bl[asked_bl], SIZES.own_events).astype(np.int32)
     own_nm = own_items(recall, user_n, batch.user_position_bl[asked_bl])
-    known_at_n = time_n - recall.delay
-    if recall.frozen_at is not None:
-        known_at_n = np.minimum(known_at_n, recall.frozen_at)
-    lists = recall.memory.lists(known_at_n, own_nm, position_n)
+    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n)
 
     def spread(values_n: np.ndarray) -> np.ndarray:
         values_bl = np.zeros((*asked_bl.shape, *values_n.shape[1:]), values_n.dtype)

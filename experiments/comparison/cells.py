@@ -1,9 +1,10 @@
 """One cell of a comparison: a model, trained or fitted with one seed, and scored."""
 
+import contextlib
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +28,14 @@ from experiments.judging.results import write_json, write_ranks
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.locking import lock_workdir
-from experiments.runs.recall import recall_of
+from experiments.runs.recall import has_level, recall_of
 from experiments.runs.resolve import resolve, resolve_config
 from experiments.runs.restore import restore_run
 from experiments.runs.saved_configs import as_now, saved_configs
 from experiments.runs.train_loop import train
 from hiertcn_jax.baselines import Ranker
+from hiertcn_jax.baselines.registry import AT_LEVELS
+from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.models.budget import count_parameters
 from hiertcn_jax.saving.checkpoint import config_differences, unknown_fields
 
@@ -55,6 +58,7 @@ class Comparison(NamedTuple):
       settings: The settings of each name, see `experiments.comparison.entries`.
       allow_older: Whether to use an older checkpoint if a cell's newest is damaged.
       commit: Commit of the code that makes cells; None: unknown.
+      levels: Levels of counts. A model whose scores have a level has a row for each.
     """
 
     run: RunConfig
@@ -65,6 +69,7 @@ class Comparison(NamedTuple):
     settings: SettingsByName
     allow_older: bool = False
     commit: str | None = None
+    levels: tuple[Level, ...] = (FITTED,)
 
 
 class Cell(NamedTuple):
@@ -77,32 +82,61 @@ class Cell(NamedTuple):
       values: {"metrics": the evaluation JSON, "parameters", "train_events_per_s",
         "score_events_per_s", "causal", "commit", "made_with"}; None for a figure without meaning;
         no commit in cells from before it was recorded.
+      level: The level of its counts; None if its scores have none.
     """
 
     model: str
     seed: int | None
     directory: Path
     values: dict[str, Any]
+    level: Level | None = None
+
+    @property
+    def row(self) -> str:
+        """The name of its row: the model's, with a level other than `fitted`."""
+        return self.model if self.level in (None, FITTED) else f"{self.model} ({self.level})"
 
 
 def run_cells(comparison: Comparison, name: str, seeds: list[int]) -> list[Cell]:
     """The cells of one model or variant; finished ones are read.
 
+    A model is trained once for all levels of counts: at each, only its scores differ.
+
     Raises:
       DataError: A cell was made with other settings.
     """
-    directory = comparison.workdir / name
-    if entry_of(name, comparison.settings).is_ranker:
-        return [_cell(comparison, name, None, directory)]
-    return [_cell(comparison, name, seed, directory / f"seed_{seed}") for seed in seeds]
+    is_ranker = entry_of(name, comparison.settings).is_ranker
+    levels = comparison.levels if _has_level(comparison, name) else (None,)
+    return [
+        _cell(comparison, name, seed, level)
+        for level in levels
+        for seed in ([None] if is_ranker else seeds)
+    ]
 
 
-def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) -> Cell:
+def _has_level(comparison: Comparison, name: str) -> bool:
+    """Whether a model's scores depend on how up to date counts are."""
+    entry = entry_of(name, comparison.settings)
+    if entry.is_ranker:
+        return entry.model in AT_LEVELS
+    return has_level(cell_config(comparison, name, 0).model)
+
+
+def run_directory(comparison: Comparison, name: str, seed: int) -> Path:
+    """Where a neural model is trained."""
+    return comparison.workdir / name / f"seed_{seed}"
+
+
+def _cell(comparison: Comparison, name: str, seed: int | None, level: Level | None) -> Cell:
+    own = "" if level in (None, FITTED) else f".counts_{level.file_name}"
+    directory = comparison.workdir / f"{name}{own}"
+    if seed is not None:
+        directory /= f"seed_{seed}"
     path = directory / "cell.json"
     # A stopped cell is a run without cell.json.
     require_kind("workdir", directory, Kind.CELL, *([] if seed is None else [Kind.RUN]))
     run = None if seed is None else cell_config(comparison, name, seed)
-    made_with = _made_with(comparison, run, name)
+    made_with = _made_with(comparison, run, name, level or FITTED)
     if path.exists():
         values = read_json(path)
         if not _is_cell(values):
@@ -113,13 +147,15 @@ def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) 
                 f"{path}: made with other settings: {'; '.join(differing)}; give another workdir, "
                 f"or remove {directory} to make it again"
             )
-        return Cell(name, seed, directory, values)
+        return Cell(name, seed, directory, values, level)
     directory.mkdir(parents=True, exist_ok=True)
     with lock_workdir(directory):
         if run is None:
-            evaluation, figures = _fit_and_score(comparison, name)
+            evaluation, figures = _fit_and_score(comparison, name, level or FITTED)
         else:
-            evaluation, figures = _train_and_score(comparison, run, directory)
+            trained = run_directory(comparison, name, run.train.seed)
+            with contextlib.nullcontext() if trained == directory else _kept(trained):
+                evaluation, figures = _train_and_score(comparison, run, trained, level or FITTED)
         write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
         values = {
             "metrics": evaluation.metrics,
@@ -128,7 +164,16 @@ def _cell(comparison: Comparison, name: str, seed: int | None, directory: Path) 
             "made_with": made_with,
         }
         write_json(path, values)
-    return Cell(name, seed, directory, values)
+    return Cell(name, seed, directory, values, level)
+
+
+@contextlib.contextmanager
+def _kept(trained: Path) -> Iterator[None]:
+    """Where a run lies that a cell of another place scores: made, and locked."""
+    require_kind("workdir", trained, Kind.CELL, Kind.RUN)
+    trained.mkdir(parents=True, exist_ok=True)
+    with lock_workdir(trained):
+        yield
 
 
 def _is_cell(values: Any) -> bool:
@@ -151,15 +196,19 @@ def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
     return entry_config(comparison.run, entry, comparison.parameter_budget, seed)
 
 
-def cell_ranker(comparison: Comparison, name: str) -> Ranker:
+def cell_ranker(comparison: Comparison, name: str, level: Level = FITTED) -> Ranker:
     """The ranker of a cell, not fitted yet."""
     entry = entry_of(name, comparison.settings)
-    return ranker_for(entry.model, comparison.data, entry.own)
+    return ranker_for(entry.model, comparison.data, entry.own, level)
 
 
-def _made_with(comparison: Comparison, run: RunConfig | None, name: str) -> dict[str, Any]:
+def _made_with(
+    comparison: Comparison, run: RunConfig | None, name: str, level: Level
+) -> dict[str, Any]:
     """The settings that decide a cell's result, as JSON values."""
     decided: dict[str, Any] = {"split": comparison.split.name.lower()}
+    # Cells of before it was kept were made at `fitted`.
+    decided |= {} if level == FITTED else {"counts": str(level)}
     if run is None:
         decided |= _ranker_made_with(comparison, name)
     else:
@@ -186,18 +235,21 @@ def _ranker_made_with(comparison: Comparison, name: str) -> dict[str, Any]:
     }
 
 
-def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[str, Any]]:
+def _fit_and_score(
+    comparison: Comparison, name: str, level: Level
+) -> tuple[Evaluation, dict[str, Any]]:
     data, run = comparison.data, comparison.run
-    ranker = cell_ranker(comparison, name)
+    ranker = cell_ranker(comparison, name, level)
     # Read histories before the clock starts; otherwise the first ranker would pay for all.
-    histories = iter(list(fitted_histories(data, run.train.fit_on)))
+    counted = list(fitted_histories(data, run.train.fit_on, level))
+    histories = iter(counted)
     started = time.perf_counter()
     fit_ranker(name, ranker, histories)
     fitted = time.perf_counter()
     learns = next(histories, None) is None
     evaluation = evaluate_ranker(ranker, data, comparison.split, run.evaluation.mask_seen, name)
     scored = time.perf_counter()
-    speed = data.fitted_events(run.train.fit_on) / (fitted - started)
+    speed = sum(len(history.item_ids_n) for history in counted) / (fitted - started)
     return evaluation, {
         "parameters": None,
         "train_events_per_s": speed if learns else None,
@@ -207,7 +259,7 @@ def _fit_and_score(comparison: Comparison, name: str) -> tuple[Evaluation, dict[
 
 
 def _train_and_score(
-    comparison: Comparison, run: RunConfig, directory: Path
+    comparison: Comparison, run: RunConfig, directory: Path, level: Level
 ) -> tuple[Evaluation, dict[str, Any]]:
     data = comparison.data
     train(resolve(run, data), directory, allow_older=comparison.allow_older)
@@ -218,7 +270,7 @@ def _train_and_score(
         restored.evaluation,
         data,
         comparison.split,
-        recall=recall_of(data, restored.config, run.train.fit_on),
+        recall=recall_of(data, restored.config, run.train.fit_on, level),
     )
     evaluator(restored.params)
     # The first pass compiled; the second gives the time of scoring.
@@ -247,4 +299,5 @@ def _train_speed(directory: Path) -> float:
 def finished_figures(cell: Cell) -> dict[str, Any]:
     """A finished cell in the form of the comparison's JSON."""
     figures = {name: cell.values[name] for name in _FIGURES}
-    return {"seed": cell.seed, "commit": cell.values.get("commit"), **figures}
+    counts = None if cell.level is None else str(cell.level)
+    return {"seed": cell.seed, "commit": cell.values.get("commit"), "counts": counts, **figures}

@@ -29,8 +29,8 @@ def best_differences(cells: list[Cell]) -> list[dict[str, Any]]:
       [{"first", "second", "group", "metric", "difference", "low", "high"}], where `first` is the
       best of the group; for models with several seeds the mean over them counts.
     """
-    models = list(dict.fromkeys(cell.model for cell in cells))
-    of_model = {model: [cell for cell in cells if cell.model == model] for model in models}
+    models = list(dict.fromkeys(cell.row for cell in cells))
+    of_model = {model: [cell for cell in cells if cell.row == model] for model in models}
     events = read_ranks(cells[0].directory / RANKS_FILE)
     position_n = events["position"].to_numpy()
     _, user_n = np.unique(events["user_id"].to_numpy(), return_inverse=True)

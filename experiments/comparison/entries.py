@@ -23,10 +23,11 @@ from absl import flags
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
 from experiments.flags.own_settings import override_own
-from experiments.judging.rankers import make_ranker
+from experiments.judging.rankers import ranker_at
 from experiments.runs.config import RunConfig
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.models import MODELS
 from hiertcn_jax.models.budget import fit_to_budget
 
@@ -108,6 +109,7 @@ def check_entries(
     seeds: Sequence[int],
     settings: SettingsByName,
     parameter_budget: int,
+    levels: Sequence[Level] = (FITTED,),
 ) -> None:
     """Checks every cell before anything is trained.
 
@@ -126,7 +128,8 @@ def check_entries(
     for name, entry in entries.items():
         try:
             if entry.is_ranker:
-                make_ranker(entry.model, FIRST_ITEM_ID, entry.own)
+                for level in levels:
+                    ranker_at(entry.model, FIRST_ITEM_ID, entry.own, level)
             else:
                 for seed in seeds:
                     entry_config(run, entry, parameter_budget, seed)

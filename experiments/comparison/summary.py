@@ -36,6 +36,7 @@ class Row(NamedTuple):
       train_events_per_s: Median over the seeds; None if the model learns nothing.
       score_events_per_s: Median over the seeds.
       causal: Whether it uses other users' events only from before the event.
+      counts: The level of its counts; None if its scores have none.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Row(NamedTuple):
     train_events_per_s: float | None
     score_events_per_s: float
     causal: bool
+    counts: str | None = None
 
     def figure(self, average: str, group: str, metric: str) -> Figure:
         """A figure; without a mean if there is none."""
@@ -53,11 +55,13 @@ class Row(NamedTuple):
 
 def summarize(cells: list[Cell]) -> list[Row]:
     """One row a model, in the order of the cells."""
-    models = list(dict.fromkeys(cell.model for cell in cells))
-    return [_row(model, [cell.values for cell in cells if cell.model == model]) for model in models]
+    models = list(dict.fromkeys(cell.row for cell in cells))
+    return [_row(model, [cell for cell in cells if cell.row == model]) for model in models]
 
 
-def _row(model: str, values: list[dict[str, Any]]) -> Row:
+def _row(model: str, cells: list[Cell]) -> Row:
+    values, level = [cell.values for cell in cells], cells[0].level
+
     def groups(cell: dict[str, Any], average: str) -> dict[str, Any]:
         return cell["metrics"] if average == "events" else cell["metrics"]["per_user"]
 
@@ -77,6 +81,7 @@ def _row(model: str, values: list[dict[str, Any]]) -> Row:
         statistics.median(train_speeds) if train_speeds else None,
         statistics.median(v["score_events_per_s"] for v in values),
         values[0]["causal"],
+        None if level is None else str(level),
     )
 
 
@@ -114,6 +119,7 @@ def summary_json(rows: list[Row]) -> dict[str, Any]:
         row.model: {
             "seeds": row.seeds,
             "causal": row.causal,
+            "counts": row.counts,
             "parameters": row.parameters,
             "train_events_per_s": row.train_events_per_s,
             "score_events_per_s": row.score_events_per_s,

@@ -83,7 +83,7 @@ def _sizes_table(rows: list[Row]) -> TextTable:
         [
             row.model,
             str(row.seeds),
-            "yes" if row.causal else "no",
+            _causal(row),
             _whole(row.parameters),
             _whole(row.train_events_per_s),
             _whole(row.score_events_per_s),
@@ -91,6 +91,11 @@ def _sizes_table(rows: list[Row]) -> TextTable:
         for row in rows
     ]
     return TextTable("Sizes and speed", columns, lines)
+
+
+def _causal(row: Row) -> str:
+    """Whether a model is causal, and the level of its counts: `no, fitted`."""
+    return ("yes" if row.causal else "no") + (f", {row.counts}" if row.counts else "")
 
 
 def _whole(number: float | None) -> str:
@@ -161,6 +166,7 @@ def comparison_frame(rows: list[Row], events_hash: str) -> pl.DataFrame:
                     "group": group,
                     "seeds": row.seeds,
                     "causal": row.causal,
+                    "counts": row.counts,
                     "parameters": row.parameters,
                     "train_events_per_s": row.train_events_per_s,
                     "score_events_per_s": row.score_events_per_s,

@@ -14,6 +14,7 @@ from data_pipelines.lanes.loaders import eval_loader
 from data_pipelines.progress import Progress
 from experiments.judging.collector import Collector, Evaluation, ScoredEvents, scored_events
 from experiments.judging.masking import seen_items
+from experiments.judging.ranker_levels import RankerAtLevel
 from experiments.judging.shown_lists import (
     ShownLists,
     ShownRanks,
@@ -22,9 +23,11 @@ from experiments.judging.shown_lists import (
     rank_in_list,
 )
 from experiments.runs.data import Data
+from experiments.runs.recall import last_counted
 from hiertcn_jax.baselines import Context, FittedHistory, Ranker
-from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.baselines.registry import AT_LEVELS, RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket
+from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.scoring.metrics import TOP
 from hiertcn_jax.scoring.scores import rank_among
 from hiertcn_jax.scoring.top_items import top_items
@@ -70,27 +73,54 @@ def make_ranker(
     return RANKERS[name](rows, **arguments, **given)
 
 
+def ranker_at(
+    name: str,
+    rows: int,
+    arguments: Mapping[str, Any],
+    level: Level,
+    item_vectors_vd: np.ndarray | None = None,
+) -> Ranker:
+    """`make_ranker` for a ranker whose counts, if it is one of AT_LEVELS, are of some level.
+
+    At `fitted` it is as its arguments say. At other levels it is causal: it looks for neighbours
+    among the sessions that ended before what is known.
+
+    Raises:
+      ValueError: As for `make_ranker`, or it cannot be causal.
+    """
+    if level == FITTED or name not in AT_LEVELS:
+        return make_ranker(name, rows, arguments, item_vectors_vd)
+    causal = {"causal": True} if "causal" in _hints(name) else {}
+    try:
+        ranker = make_ranker(name, rows, {**arguments, **causal}, item_vectors_vd)
+    except ValueError as error:
+        raise ValueError(f"counts={level}: {error}") from error
+    return RankerAtLevel(ranker, level)
+
+
 def takes_embeddings(name: str) -> bool:
     """Whether a ranker uses item embeddings; given ones then replace its own."""
     return _VECTORS in _hints(name)
 
 
-def ranker_for(name: str, data: Data, arguments: Mapping[str, Any]) -> Ranker:
-    """`make_ranker` for a catalogue, with its given embeddings if the ranker uses some."""
+def ranker_for(
+    name: str, data: Data, arguments: Mapping[str, Any], level: Level = FITTED
+) -> Ranker:
+    """`ranker_at` for a catalogue, with its given embeddings if the ranker uses some."""
     vectors_vd, rows = None, data.vocabulary.size
     if data.embeddings is not None and takes_embeddings(name):
         vectors_vd = np.zeros((rows, data.embeddings.width), np.float32)
         vectors_vd[FIRST_ITEM_ID:] = data.embeddings.rows(np.arange(FIRST_ITEM_ID, rows))
-    return make_ranker(name, rows, arguments, vectors_vd)
+    return ranker_at(name, rows, arguments, level, vectors_vd)
 
 
 def _hints(name: str) -> dict[str, Any]:
     return typing.get_type_hints(RANKERS[name].__init__)  # type: ignore[misc]
 
 
-def fitted_histories(data: Data, fit_on: str) -> Iterator[FittedHistory]:
-    """The fitted part of every user's history; users without one are left out."""
-    last = Split.TRAIN if fit_on == "train" else Split.VALID
+def fitted_histories(data: Data, fit_on: str, level: Level = FITTED) -> Iterator[FittedHistory]:
+    """The part of every user's history whose events count; users without one are left out."""
+    last = last_counted(fit_on, level)
     for _, histories in blocks_of(data.histories):
         for history in histories:
             sessions = int(np.sum(history.session_splits <= last))

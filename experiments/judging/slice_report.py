@@ -23,11 +23,13 @@ class Scoring(NamedTuple):
       split: The scored part.
       fit_on: The fitted part.
       mask_seen: The items left out of the ranking.
+      counts: The level of counts, if all models have the same.
     """
 
     split: Split
     fit_on: str
     mask_seen: str
+    counts: str | None = None
 
 
 def report_evaluation(
@@ -70,7 +72,7 @@ def report_comparison(cells: list[Cell], data: Data, scoring: Scoring, directory
     models: dict[str, list[dict[str, Any]]] = {}
     for cell, frame in zip(cells, frames, strict=True):
         values = slice_metrics(cut_by, frame["rank"].to_numpy(), events.user_n)
-        models.setdefault(cell.model, []).append({"seed": cell.seed, "slices": values})
+        models.setdefault(cell.row, []).append({"seed": cell.seed, "slices": values})
     events_hash = cells[0].values["metrics"]["events_hash"]
     prefix = directory / f"{scoring.split.name.lower()}_slices"
     _write(models, data, scoring, events_hash, prefix)
@@ -109,6 +111,7 @@ def _write(
         "split": part,
         "fit_on": scoring.fit_on,
         "mask_seen": scoring.mask_seen,
+        **({} if scoring.counts is None else {"counts": scoring.counts}),
         "data_hash": data.content_hash,
         "events_hash": events_hash,
     }

@@ -25,3 +25,6 @@ RANKERS: dict[str, Callable[..., Ranker]] = {
     "markov": Markov,
 }
 """Name -> constructor(rows, **settings), where rows is `v`, the rows of the item table."""
+
+AT_LEVELS = frozenset({"rolling_popularity", "vsknn", "stan"})
+"""Those whose counts or neighbours have a level (`memory.levels`): they look at a time's past."""

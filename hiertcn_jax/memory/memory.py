@@ -138,6 +138,11 @@ class Memory:
         return Lists(ids_nk, features_nkf)
 
     @property
+    def last_time(self) -> int:
+        """Seconds. When the newest event that was counted happened; -1 where there is none."""
+        return int(self._log.time_n[self.events - 1]) if self.events else -1
+
+    @property
     def bytes(self) -> int:
         """Memory that all arrays take."""
         parts = (self._log, self._followers, self._event_index, self._record_index)

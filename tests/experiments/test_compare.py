@@ -267,8 +267,8 @@ def test_the_training_speed_of_a_ranker_is_that_of_its_fit(
     monkeypatch.setattr(cells_lib.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(compare.flags_lib, "save_flags", lambda path: path.write_text(""))
 
-    def read(data, fit_on):
-        for history in fitted_histories(data, fit_on):
+    def read(data, fit_on, level):
+        for history in fitted_histories(data, fit_on, level):
             next(clock)
             yield history
 

@@ -9,7 +9,10 @@ from data_pipelines.lanes.memory_lists import own_items, remember
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.levels import parse
+from hiertcn_jax.memory.lists import AGE
 from tests.data_pipelines.lanes.walking import ListSource, history
+from tests.memory.plain_counts import world
 
 ROWS, BUCKET = 9, Bucket(lanes=3, events=8, sessions=4)
 TRAIN, VALID, TEST = Split.TRAIN, Split.VALID, Split.TEST
@@ -92,27 +95,39 @@ def test_counts_end_with_the_fitted_part():
     assert (late.features_nkf != one.features_nkf).any()
 
 
-def test_late_and_frozen_counts():
-    source = source_of()
-    time = int(
-        np.concatenate([list.__getitem__(source, user).times[:5] for user in range(7)]).max()
-    )
-    recall = {
-        "at once": remember(source, ROWS, TRAIN),
-        "late": remember(source, ROWS, TRAIN, delay=3600),
-        "frozen": remember(source, ROWS, TRAIN, frozen=True),
-    }
-    assert recall["late"].delay == 3600
-    assert recall["frozen"].frozen_at == time + 1
+def places_of(record):
+    """Position in the session, and part, of each event of a history."""
+    for length, split in zip(record.session_lengths, record.session_splits, strict=True):
+        yield from ((position, split) for position in range(length))
 
-    def first_list(one):
-        for element in eval_loader(source, BUCKET, split=TEST, recall=one, prefetch=0):
-            for index, *_ in asked_events(element):
-                return element.batch.memory_counts_blkf[index]
-        raise AssertionError("no event of test")
 
-    assert (first_list(recall["late"]) != first_list(recall["at once"])).any()
-    assert (first_list(recall["frozen"]) != first_list(recall["at once"])).any()
+@pytest.mark.parametrize("text", ["fitted", "live", "delayed:1h", "static"])
+@pytest.mark.parametrize("part", [VALID, TEST])
+def test_a_level_counts_what_it_says(text, part):
+    """The world of each list, against a plain loop over the events that the level knows."""
+    source, level = source_of(), parse(text)
+    recall = remember(source, ROWS, TEST if level.counts_held_out else TRAIN).at_level(level)
+    histories = [list.__getitem__(source, user) for user in range(len(source))]
+    counted = [
+        (int(h.item_ids[event]), int(h.times[event]), -1, position)
+        for h in histories
+        for event, (position, split) in enumerate(places_of(h))
+        if level.counts_held_out or split == TRAIN
+    ]
+    end = max(time for _, time, *_ in counted) + 1 if text == "static" else np.inf
+    seen = 0
+    for element in eval_loader(source, BUCKET, split=part, recall=recall, prefetch=0):
+        batch = element.batch
+        for (lane, column), _, _, time in asked_events(element):
+            known = min(time - (3600 if text == "delayed:1h" else 0), end)
+            ids_k = batch.memory_ids_blk[lane, column]
+            for item, features_f in zip(ids_k, batch.memory_counts_blkf[lane, column], strict=True):
+                if item:
+                    expected = world(counted, item, known)
+                    np.testing.assert_allclose(features_f[:AGE], expected, rtol=1e-5, atol=1e-30)
+            assert {item for item, at, *_ in counted if at < known and item >= 2} <= set(ids_k)
+            seen += known < time
+    assert seen or text in ("fitted", "live")
 
 
 def test_own_items_are_the_users_own():

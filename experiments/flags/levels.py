@@ -1,0 +1,32 @@
+"""The flag --counts: a level of counts, or several."""
+
+from collections.abc import Sequence
+
+from hiertcn_jax.memory.levels import Level, parse
+
+
+def read_level(flag: str, text: str) -> Level:
+    """The level that a flag names.
+
+    Raises:
+      ValueError: It names none.
+    """
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"flag --{flag}: {error}") from error
+
+
+def read_levels(flag: str, texts: Sequence[str]) -> tuple[Level, ...]:
+    """The levels that a flag lists.
+
+    Raises:
+      ValueError: There is none, one is listed twice, or a text names none.
+    """
+    levels = tuple(read_level(flag, text) for text in texts)
+    if not levels:
+        raise ValueError(f"flag --{flag}=: must be one or more")
+    for level in levels:
+        if levels.count(level) > 1:
+            raise ValueError(f"flag --{flag}: {level} is there twice")
+    return levels
