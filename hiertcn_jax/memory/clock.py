@@ -1,4 +1,4 @@
-"""What the clock says at an event, for the weights of memory's terms."""
+"""The time of day and of the week at an event, for the weights of memory's terms."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 
 DAY = 24 * 3600
 _MONDAY = 4 * DAY
-"""Seconds from the epoch, a Thursday, to a Monday."""
+"""Seconds from the epoch (a Thursday) to a Monday."""
 
 
 def clock(time_n: np.ndarray | Sequence[int]) -> np.ndarray:
     """float32 [n, 4]. Hour of the day and hour of the week, each as sine and cosine, in UTC.
 
-    >>> clock([0]).round(2).tolist()  # a Thursday, 0:00
+    >>> clock([0]).astype(float).round(2).tolist()  # a Thursday, 0:00
     [[0.0, 1.0, 0.43, -0.9]]
     """
     time_n = np.asarray(time_n)

@@ -1,19 +1,19 @@
-"""The log of counted events: for any item and any time, how often it was picked before.
+"""The log of counted events: how often any item was picked before any time.
 
 With half-lives h_k, in seconds, and the events e of item i,
 
     c_k(i, t) = sum over t_e < t of 2^(-(t - t_e) / h_k)
 
-For some of the half-lives, the picks that start a session are counted apart as well: users come
-back for other items than those they go on with.
+For some of the half-lives, picks that start a session are also counted separately: users return for
+other items than those with which they continue.
 
-Events of time t itself are not known at t. Events come in order of time, many at once when a
-prepared log is read, one by one when a service runs: the same function takes them in, so the counts
-are equal bit for bit.
+Events of time t itself are not known at t. Events come in order of time: many at once from a
+prepared log, one by one in a service. The same function adds them, so the counts are equal bit for
+bit.
 
-Each event keeps the sums of its item up to it, and where the event of the same item before it
-stands. Then a count at any time takes one search and one decay. After every `snapshot_events`
-events the log notes which items are picked most, by each half-life, with their counts.
+Each event stores the sums of its item up to it, and the index of the item's previous event. So a
+count at any time takes one search and one decay. After every `snapshot_events` events the log
+stores which items are picked most, for each half-life, with their counts.
 """
 
 from typing import NamedTuple
@@ -28,13 +28,13 @@ HALF_LIVES_K = np.asarray(WORLD_HALF_LIVES)
 HALVES = len(HALF_LIVES_K)
 STARTING_F = np.asarray(STARTING)
 COUNTERS = HALVES + len(STARTING)
-"""Counts of an item: of all its picks by each half-life, then of those that start a session."""
+"""Counters of an item: all its picks for each half-life, then those that start a session."""
 HALF_LIVES_C = np.concatenate([HALF_LIVES_K, HALF_LIVES_K[STARTING_F]])
 LOG_2 = float(np.log(2.0))
 _RATIO = 4.0
-"""Of a half-life to the one before it; `decays` relies on it."""
+"""Ratio of successive half-lives; `decays` relies on it."""
 _LISTED = 32
-"""Items that are kept of each half-life's most picked ones."""
+"""Number of most picked items kept for each half-life."""
 
 njit = numba.njit(cache=True, nogil=True)
 
@@ -45,16 +45,16 @@ class LogArrays(NamedTuple):
     Attributes:
       item_n: int32. Item of each event.
       time_n: int64. Seconds; never decreases.
-      starts_n: bool. It starts a session.
-      item_before_n: int32. The event of the same item before it, -1 at the first.
+      starts_n: bool. Whether it starts a session.
+      item_before_n: int32. The previous event of the same item, -1 at the first.
       sums_nc: float32. The counts of its item just after it.
       last_v: int32. Newest event of each item, -1 for none.
       first_time_v: int64. Time of each item's first event.
       top_qm: int32. Items of each snapshot, 0 for none.
       top_counts_qmc: float32. Their counts at the time of the snapshot's last event.
-      listed_cj: int32. The most picked items by each counter, now.
-      listed_score_cj: float64. log2 of their counts, plus t / h: it does not change with time.
-      rank_cv: int16. Where an item stands in `listed_cj`, -1 where it does not.
+      listed_cj: int32. The items now picked most, for each counter.
+      listed_score_cj: float64. log2 of their counts, plus t / h, which does not change with time.
+      rank_cv: int16. Index of an item in `listed_cj`, -1 if it is not listed.
     """
 
     item_n: np.ndarray
@@ -85,7 +85,7 @@ def decays(seconds: float, decay_c: np.ndarray) -> None:
 
 @njit
 def _enter(item: int, time: int, counted: int, sums_c: np.ndarray, log: LogArrays) -> None:
-    """Puts an item that was just picked where it belongs among the most picked ones."""
+    """Updates the lists of the most picked items after a pick."""
     listed = log.listed_cj.shape[1]
     for c in range(counted):
         score = np.log2(np.float64(sums_c[c])) + time / HALF_LIVES_C[c]
@@ -110,7 +110,7 @@ def _enter(item: int, time: int, counted: int, sums_c: np.ndarray, log: LogArray
 
 @njit
 def _take_snapshot(number: int, time: int, log: LogArrays, decay_c: np.ndarray) -> None:
-    """Notes the most picked items, those that lead by any counter first."""
+    """Stores the most picked items, those that lead for any counter first."""
     counts, listed = log.listed_cj.shape
     room = log.top_qm.shape[1]
     taken = 0
@@ -166,7 +166,7 @@ def append_events(
     starts: np.ndarray,
     snapshot_events: int,
 ) -> None:
-    """Takes events in, after the first `start`. The arrays have room for them."""
+    """Adds the events after the first `start`. The arrays must have room for them."""
     decay_c = np.empty(COUNTERS)
     for offset in range(len(items)):
         event, item, time = start + offset, items[offset], times[offset]
@@ -185,8 +185,8 @@ def empty_log(rows: int, events: int, sizes: MemorySizes = SIZES) -> LogArrays:
 
     Args:
       rows: `v`, rows of the item table.
-      events: Events that there is room for.
-      sizes: `top_items` and `snapshot_events` are read.
+      events: Number of events to make room for.
+      sizes: Uses `top_items` and `snapshot_events`.
     """
     snapshots = events // sizes.snapshot_events
     return LogArrays(

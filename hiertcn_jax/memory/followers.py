@@ -6,9 +6,9 @@ half-lives h_z
 
     n_z(a -> i, t) = sum over such pairs before t of weight * 2^(-(t - t_pair) / h_z)
 
-The `followers` strongest neighbours of an item are kept. A record is what is known of one item at
-one time. A new one is written when an eighth of an item's changes are new, or 64 of them: young
-items have one after every change, and the records of an old one are few.
+Each item keeps its `followers` strongest neighbours. A record holds what is known of one item at
+one time. A new record is written once an eighth of an item's changes are new, or 64 of them: so
+young items have a record after every change, and old ones have few.
 """
 
 from typing import NamedTuple
@@ -22,30 +22,30 @@ from hiertcn_jax.memory.event_log import LOG_2, LogArrays
 
 HALF_LIVES_Z = np.asarray(FOLLOWER_HALF_LIVES)
 _JUDGED_BY = 1
-"""The half-life that says which neighbour is the weakest."""
+"""The half-life that decides which neighbour is the weakest."""
 _CHANGED, _CHANGES = 8, 64
-"""A record is written when one in so many of an item's changes is new, or so many are."""
+"""A record is written when one in this many of an item's changes is new, or this many are."""
 BACKWARD = 0.5
-"""Weight of the direction against time."""
+"""Weight of the pair in the direction against time."""
 
 njit = numba.njit(cache=True, nogil=True)
 
 
 class FollowerArrays(NamedTuple):
-    """Records of what follows; r records, v items, j neighbours, z half-lives.
+    """Records of followers; r records, v items, j neighbours, z half-lives.
 
     Attributes:
-      used: int64 [1]. Records written.
-      owner_r: int32. Item of each record; 0 where a record is still being changed.
-      time_r: int64. Time of the last change in it.
-      before_r: int32. The record of the same item before it, -1 at the first.
+      used: int64 [1]. Number of records written.
+      owner_r: int32. Item of each record; 0 while a record is still open.
+      time_r: int64. Time of its last change.
+      before_r: int32. The previous record of the same item, -1 at the first.
       item_rj: int32. Neighbours, 0 for none.
       count_rjz: float32. n_z at `time_r`.
-      total_rz: float32. The same summed over all neighbours, also those that were dropped.
+      total_rz: float32. The same summed over all neighbours, including dropped ones.
       newest_v: int32. Newest record of each item, -1 for none.
-      open_v: int32. The record of each item that is still being changed, -1 for none.
-      changes_v: int32. Changes of each item.
-      unwritten_v: int32. Those since its newest record.
+      open_v: int32. The open record of each item, -1 for none.
+      changes_v: int32. Number of changes of each item.
+      unwritten_v: int32. How many of them came after its newest record.
     """
 
     used: np.ndarray
@@ -66,8 +66,8 @@ def empty_followers(rows: int, records: int, sizes: MemorySizes = SIZES) -> Foll
 
     Args:
       rows: `v`, rows of the item table.
-      records: Records that there is room for.
-      sizes: `followers` is read.
+      records: Number of records to make room for.
+      sizes: Uses `followers`.
     """
     halves, kept = len(HALF_LIVES_Z), sizes.followers
     return FollowerArrays(
@@ -87,7 +87,7 @@ def empty_followers(rows: int, records: int, sizes: MemorySizes = SIZES) -> Foll
 
 @njit
 def _place_of(neighbour: int, record: int, found: FollowerArrays) -> int:
-    """Where a neighbour stands in a record: its place, else a free one, else the weakest's."""
+    """The slot for a neighbour in a record: its own, else a free one, else the weakest's."""
     weakest, least = 0, np.inf
     for j in range(found.item_rj.shape[1]):
         item = found.item_rj[record, j]
@@ -154,7 +154,7 @@ def _change(item: int, neighbour: int, weight: float, time: int, found: Follower
 
 
 def records_of_an_event(distance: int) -> int:
-    """The most records that one event may begin: two an item, of a pair at each distance."""
+    """The most records that one event can begin: two items for a pair at each distance."""
     return 2 * (1 + distance) + 2 * distance
 
 
@@ -169,11 +169,11 @@ def append_pairs(
       start: The first event.
       end: One after the last.
       before_nr: int32. For the last n events up to `end`, the items that their users picked before,
-        the newest first; PADDING_ID for none.
-      found: Written to.
+        newest first; PADDING_ID for none.
+      found: The records to write to.
 
     Returns:
-      The first event that was not counted, for want of room; `end` if all were.
+      The first event that was not counted because there was no room; `end` if all were.
     """
     distance = before_nr.shape[1]
     offset = len(before_nr) - end

@@ -1,8 +1,9 @@
-"""The short list of items that memory speaks of at an event, and what it says of each.
+"""Memory's short list of items for an event, with features of each.
 
-The list holds the user's own last items, what followed the last ones, what was picked last by
-anybody, and what is picked most by any half-life. An item that is not on it has 0 in every feature,
-as one has that nobody ever picked. Features are counts, 0 or more; `terms` takes their logarithm.
+The list holds the user's own last items, the items that followed the last ones, the items that
+anybody picked last, and those picked most for any half-life. An item that is not on it has 0 in
+every feature, like an item that nobody ever picked. Features are counts >= 0; `terms` takes their
+logarithm.
 """
 
 from typing import NamedTuple
@@ -34,12 +35,12 @@ FEATURES = (
 """Names of the f features, in order.
 
 `world_k`: c_k, picks. `world_starting_k`: those that start a session. `age_hours`: hours since the
-item's first pick; 0 where it has none.
-`follows_last_z`: percent of what follows the user's last item, by each half-life; `_count`: how
-often it did, by the longest. `follows_session_*`: the same summed over the last items, each with
+item's first pick; 0 if it has none.
+`follows_last_z`: percent of what follows the user's last item, for each half-life; `_count`: how
+often it did, for the longest. `follows_session_*`: the same summed over the last items, each with
 0.7 of the weight of the one after it. `own_count`: the user's own picks, each worth 0.97 of the one
-after it. `own_recency`: 1 / (1 + 0.2 n) for a last pick with n events after it. `own_seen`: 1 where
-it is among the user's last picks. `own_in_session`: 1 where it is in the running session.
+after it. `own_recency`: 1 / (1 + 0.2 n) for a last pick with n events after it. `own_seen`: 1 if it
+is among the user's last picks. `own_in_session`: 1 if it is in the current session.
 """
 AGE = COUNTERS
 LAST = AGE + 1
@@ -50,10 +51,10 @@ _SESSION_FADE, _OWN_FADE, _RECENCY = 0.7, 0.97, 0.2
 
 
 class ByItem(NamedTuple):
-    """Where the events (or records) of each item are, in order of time. Empty: follow the chains.
+    """The events (or records) of each item, in order of time. Empty: follow the chains instead.
 
     Attributes:
-      start_v: int64 [v+1]. The first of each item.
+      start_v: int64 [v+1]. Index of the first of each item.
       index_n: int32. Which event (or record) it is.
       time_n: int64. Its time.
     """
@@ -64,7 +65,7 @@ class ByItem(NamedTuple):
 
 
 NO_INDEX = ByItem(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
-"""For a log that still grows: what is newest is looked at first."""
+"""For a log that still grows: search from the newest."""
 
 
 def index_by_item(item_n: np.ndarray, time_n: np.ndarray, rows: int) -> ByItem:
@@ -76,7 +77,7 @@ def index_by_item(item_n: np.ndarray, time_n: np.ndarray, rows: int) -> ByItem:
 
 @njit
 def count_before(time_n: np.ndarray, low: int, high: int, time: int) -> int:
-    """The first place in low..high whose time is not before `time`."""
+    """The first index in low..high whose time is not before `time`."""
     while low < high:
         middle = (low + high) // 2
         if time_n[middle] < time:
@@ -193,7 +194,7 @@ def _add_followers(
     ids_k: np.ndarray,
     features_kf: np.ndarray,
 ) -> int:
-    """Lists what follows the user's last items, of this session and of those before it."""
+    """Lists what follows the user's last items, of this session and of earlier ones."""
     weight = 1.0
     for m in range(min(sources, len(own_m))):
         item = own_m[m]
@@ -211,7 +212,7 @@ def _add_followers(
 
 @njit
 def _add_item(taken: int, item: int, slot_v: np.ndarray, ids_k: np.ndarray) -> int:
-    """Lists an item that is not listed yet, while there is room."""
+    """Lists an item if it is not listed yet and there is room."""
     if item >= FIRST_ITEM_ID and slot_v[item] < 0 and taken < len(ids_k):
         slot_v[item] = taken
         ids_k[taken] = item
@@ -231,7 +232,7 @@ def _count_top(
     features_kf: np.ndarray,
     decay_c: np.ndarray,
 ) -> None:
-    """Counts the listed items of a snapshot: what it says, and the events after it."""
+    """Counts the listed items that a snapshot contains: its counts, plus the events after it."""
     counts = len(decay_c)
     decays(float(time - log.time_n[fresh - 1]), decay_c)
     for m in range(log.top_qm.shape[1]):
@@ -286,7 +287,7 @@ def _add_world(
     features_kf: np.ndarray,
     decay_c: np.ndarray,
 ) -> int:
-    """Lists what was picked last and what is picked most, and counts all that is listed."""
+    """Lists the items picked last and picked most, and counts all listed items."""
     before = count_before(log.time_n, 0, events, time)
     snapshot = before // snapshot_events - 1
     fresh = (snapshot + 1) * snapshot_events
@@ -330,20 +331,20 @@ def fill_lists(
     Args:
       log: The counted events, of which the first `events` count.
       events: See `log`.
-      event_index: Of the log's events.
+      event_index: Index of the log's events.
       found: Followers.
-      record_index: Of their records.
+      record_index: Index of their records.
       snapshot_events: See `MemorySizes`.
-      sources: Likewise.
-      own_most: `own_items` there.
-      follower_most: `follower_items` there.
-      time_n: int64. When each event happens: what came before it is known.
-      own_nm: int32. The user's own items before it, the newest first; 0 for none.
-      position_n: int32. How many of them are of the running session.
-      ids_nk: int32, zeros: the lists.
-      features_nkf: float32, zeros: the features.
-      slot_v: int32, -1: where an item is on the list that is being made. Left as it was.
-      top_v: int32, -1: likewise in the snapshot.
+      sources: See `MemorySizes`.
+      own_most: `own_items` of `MemorySizes`.
+      follower_most: `follower_items` of `MemorySizes`.
+      time_n: int64. Time of each event; only earlier events are known.
+      own_nm: int32. The user's own items before it, newest first; 0 for none.
+      position_n: int32. How many of them are in the current session.
+      ids_nk: int32, zeros: receives the lists.
+      features_nkf: float32, zeros: receives the features.
+      slot_v: int32, -1: scratch space, an item's index on the current list. Restored at the end.
+      top_v: int32, -1: scratch space, an item's index in the snapshot.
     """
     decay_c = np.empty(COUNTERS)
     for n in range(len(time_n)):

@@ -1,4 +1,4 @@
-"""The memory of a log: built at once from a prepared one, or event by event from a live one."""
+"""The memory of a log, built at once from a prepared log, or event by event in a service."""
 
 from typing import NamedTuple, TypeVar
 
@@ -18,11 +18,11 @@ ArraysT = TypeVar("ArraysT", LogArrays, FollowerArrays)
 
 
 class Lists(NamedTuple):
-    """What memory says at n events.
+    """Memory's lists for n events.
 
     Attributes:
-      item_ids_nk: int32. The items it speaks of; PADDING_ID fills up.
-      features_nkf: float32. What it says of each (`lists.FEATURES`), 0 or more.
+      item_ids_nk: int32. The listed items, filled up with PADDING_ID.
+      features_nkf: float32. Features of each (`lists.FEATURES`), >= 0.
     """
 
     item_ids_nk: np.ndarray
@@ -30,20 +30,20 @@ class Lists(NamedTuple):
 
 
 class Memory:
-    """Counts of everybody's events, and what followed what, at any time.
+    """Counts of everybody's events, and of what followed what, at any time.
 
     Attributes:
       rows: `v`, rows of the item table.
-      events: Events that were counted.
+      events: Number of events counted.
     """
 
     def __init__(self, rows: int, events: int = 1024, sizes: MemorySizes = SIZES) -> None:
-        """Nothing is known yet.
+        """Starts empty.
 
         Args:
           rows: `v`, rows of the item table.
-          events: Events that there is room for; it grows by itself.
-          sizes: See there.
+          events: Number of events to make room for; it grows as needed.
+          sizes: See `MemorySizes`.
         """
         self.rows, self.events, self._sizes = rows, 0, sizes
         self._log = empty_log(rows, max(events, sizes.snapshot_events), sizes)
@@ -63,15 +63,15 @@ class Memory:
         """Counts events, in order of time.
 
         Args:
-          item_ids_n: int32. What was picked.
-          time_n: int64. When, in seconds.
-          before_nm: int32. Its user's own items before it, the newest first, m at least
+          item_ids_n: int32. The picked items.
+          time_n: int64. Their times, in seconds.
+          before_nm: int32. The user's own items before each, newest first, m at least
             `MemorySizes.distance`; PADDING_ID for none.
-          position_n: int32. How many of them are of its session; 0 where it starts one.
+          position_n: int32. How many of them are in the same session; 0 if it starts one.
 
         Raises:
-          ValueError: An event is earlier than one that was counted, or an item is no row, or too
-            few items before an event are given.
+          ValueError: An event is earlier than a counted one, an item is no row, or too few items
+            before an event are given.
         """
         if not len(item_ids_n):
             return
@@ -97,7 +97,7 @@ class Memory:
         self.events = end
 
     def seal(self) -> None:
-        """Sorts by item, to answer about any time until the next `observe`; frees spare room."""
+        """Sorts by item, to answer for any time until the next `observe`; frees spare room."""
         self._followers = _without_spare(self._followers)
         log, found = self._log, self._followers
         self._event_index = index_by_item(
@@ -110,9 +110,9 @@ class Memory:
         """What is known at n events before they happen.
 
         Args:
-          time_n: int64. When each happens; only what came before that is known.
-          own_nm: int32. Its user's own items before it, the newest first; PADDING_ID for none.
-          position_n: int32. How many of them are of the running session.
+          time_n: int64. Time of each event; only earlier events are known.
+          own_nm: int32. The user's own items before it, newest first; PADDING_ID for none.
+          position_n: int32. How many of them are in the current session.
         """
         sizes = self._sizes
         ids_nk = np.zeros((len(time_n), sizes.candidates), np.int32)
@@ -144,7 +144,7 @@ class Memory:
 
     @property
     def bytes(self) -> int:
-        """Memory that all arrays take."""
+        """Memory of all arrays, in bytes."""
         parts = (self._log, self._followers, self._event_index, self._record_index)
         return sum(array.nbytes for part in parts for array in part)
 
@@ -156,7 +156,7 @@ _BY_RECORD = {
 
 
 def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:
-    """The log with room for so many events."""
+    """The log with room for this many events."""
     if events <= len(log.item_n):
         return log
     return _copied(log, empty_log(0, max(events, 2 * len(log.item_n)), sizes), _BY_EVENT)
@@ -168,13 +168,13 @@ def _with_records(found: FollowerArrays, sizes: MemorySizes) -> FollowerArrays:
 
 
 def _without_spare(found: FollowerArrays) -> FollowerArrays:
-    """The records that were written, and no room for more."""
+    """The written records, without spare room."""
     used = int(found.used[0])
     return found._replace(**{name: getattr(found, name)[:used].copy() for name in _BY_RECORD})
 
 
 def _copied(old: ArraysT, larger: ArraysT, names: set[str]) -> ArraysT:
-    """`old` with these arrays at the front of those of `larger`."""
+    """Copies these arrays of `old` to the front of those of `larger`."""
     for name in names:
         array = getattr(old, name)
         getattr(larger, name)[: len(array)] = array

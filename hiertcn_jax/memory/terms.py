@@ -1,12 +1,12 @@
-"""The terms of the score: what memory says of an item at an event, weighed by what the model knows.
+"""The terms of the score: memory's features of an item at an event, with learned weights.
 
     s(i at n) = <u_n, e_i> + b_i + sum_f w_f(z_n) phi_f(i, n),    w(z) = w0 + W z
 
 phi are logarithms of the counts of `lists`, and 0 for every item that is not on the event's list.
 z_n is what is known at n: the prediction u_n, whether the session starts, how far it has come, the
-gap before it, hour and weekday. W starts at 0: the weights begin as those of a log-linear model and
-learn to lean on what the moment asks for. That an item was seen counts against it on news and for
-it on music: the signs are learned as well.
+gap before it, hour and weekday. W starts at 0: the weights begin as those of a log-linear model,
+and learn how they depend on z. That an item was seen counts against it on news and for it on music:
+the signs are learned too.
 """
 
 import flax.linen as nn
@@ -17,18 +17,18 @@ from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.memory.lists import AGE, FEATURES, LAST, OWN, SESSION
 
 _PICKS_EACH = 0.1
-"""What a count of 0 is taken for, in picks: well below 1."""
+"""Added to a count before its logarithm, in picks; well below 1."""
 
 COLUMNS = {
     "world": range(AGE + 1),
     "followers": range(LAST, OWN),
     "own": range(OWN, OWN + 4),
 }
-"""Which features belong to each kind of memory."""
+"""The features of each kind of memory."""
 
 
 def no_counts(b: int, l: int) -> Float[Array, "b l k f"]:
-    """Counts of the right width, to make parameters from."""
+    """Counts of the right width, to initialize parameters."""
     return jnp.zeros((b, l, 1, len(FEATURES)))
 
 
@@ -38,10 +38,10 @@ def columns_of(kinds: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def logarithms(features: Float[Array, "*e k f"]) -> Float[Array, "*e k f"]:
-    """phi: features on scales of about 1, 0 where nothing is known of an item.
+    """phi: features scaled to about 1, and 0 if nothing is known of an item.
 
-    Counts of picks as log(1 + c / 0.1) / 4; age as 1 - log(1 + minutes) / 12, which falls from 1;
-    shares in percent as log(1 + 2 p) / 2; how often an item followed as log(1 + n).
+    Counts of picks become log(1 + c / 0.1) / 4; age becomes 1 - log(1 + minutes) / 12, which falls
+    from 1; shares in percent become log(1 + 2 p) / 2; counts of following become log(1 + n).
     """
     world = jnp.log1p(features[..., :AGE] / _PICKS_EACH) / 4
     hours = features[..., AGE : AGE + 1]
@@ -61,8 +61,8 @@ class Terms(nn.Module):
     """Additions to the scores of the items on each event's list.
 
     Attributes:
-      kinds: Which memories count, of `config.KINDS`.
-      units: Units of a small network on phi and z beside the linear form; 0: none.
+      kinds: The memories to use, of `config.KINDS`.
+      units: Units of a small network on phi and z, added to the linear form; 0: none.
     """
 
     kinds: tuple[str, ...]
@@ -78,7 +78,7 @@ class Terms(nn.Module):
         """The additions, float32.
 
         Args:
-          features: Of `Memory.lists`.
+          features: From `Memory.lists`.
           known: What is known of the moment (`models.context.moments`).
           u: The model's predictions; d may be 0.
         """
@@ -94,7 +94,7 @@ class Terms(nn.Module):
             return values
         at_z = nn.Dense(self.units, name="units_of_moment")(z)[..., None, :]
         at_phi = nn.Dense(self.units, use_bias=False, name="units_of_counts")(phi)
-        # What an item off the list would have is taken off, so that it has 0.
+        # Subtract the value for an item that is not on the list, so that such items have 0.
         hidden = nn.relu(at_phi + at_z) - nn.relu(at_z)
         out = self.param("out", nn.initializers.zeros, (self.units,))
         return values + hidden @ out

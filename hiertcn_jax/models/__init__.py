@@ -1,7 +1,7 @@
-"""Neural models behind one protocol, by name.
+"""All neural models, by name, with one protocol.
 
 Each is a Linen module with `init_carry(b) -> carry`. The carry is the state of each lane after the
-events so far: the state that a user has when served.
+events so far, which is also a user's state in serving.
 
     predict(next_event, carry) -> u_bd           the prediction for an event before it happens
     observe(batch, carry) -> carry               the state after the events of a batch
@@ -29,7 +29,7 @@ from hiertcn_jax.settings import Field, fields_of, one_of
 
 @runtime_checkable
 class Model(Protocol):
-    """What the trainer, the evaluation and streaming ask of a model."""
+    """The interface that training, evaluation and streaming need."""
 
     def init_carry(self, b: int) -> Any:
         """The state of `b` lanes before a user's first event."""
@@ -38,14 +38,14 @@ class Model(Protocol):
         """The variables."""
 
     def apply(self, variables: Any, event: Any, carry: Any, **kwargs: Any) -> Any:
-        """`__call__` with these variables; `method="predict"` or `"observe"` for those."""
+        """Applies `__call__` with these variables, or `method="predict"` or `"observe"`."""
 
     def __hash__(self) -> int:
         """Equal models share their compiled steps."""
 
 
 class Kind(NamedTuple):
-    """A kind of models.
+    """A kind of model.
 
     Attributes:
       module: The Linen module, made with its config.
@@ -81,7 +81,7 @@ def build(config: ModelConfig) -> SequenceModel:
 
 
 def fields_of_models() -> tuple[Field, ...]:
-    """The settings of all models, each once; one that several have is the same for all of them."""
+    """The settings of all models, each once; models that share a name share the setting."""
     fields = {field.name: field for kind in MODELS.values() for field in fields_of(kind.config)}
     return tuple(fields.values())
 
@@ -102,11 +102,11 @@ def model_config(name: str = "hiertcn", **shared: Any) -> ModelConfig:
     64
 
     Args:
-      name: Which model.
-      **shared: Settings by name; those that other models have and this one has not are left out.
+      name: The model.
+      **shared: Settings by name; those that only other models have are ignored.
 
     Raises:
-      ValueError: There is no such model, a setting is one of none, or out of range.
+      ValueError: There is no such model, no model has such a setting, or one is out of range.
     """
     one_of(MODELS, model=name)
     kind = MODELS[name].config

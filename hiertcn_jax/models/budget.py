@@ -1,7 +1,7 @@
-"""Models of an equal number of parameters, so that a comparison is not one of sizes.
+"""Scales models to the same number of parameters, so that a comparison does not compare sizes.
 
-What counts are the model's own parameters. Item tables and biases are the same for every model and
-grow with the catalogue, so they are left out.
+Only the model's own parameters count. Item tables and biases are the same for every model and grow
+with the catalogue, so they are left out.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.models import build
 
 WIDTH_STEP = 8
-"""Widths are multiples of this: what vector units divide well."""
+"""Widths are multiples of this, which suits vector units."""
 
 
 @functools.cache
 def count_parameters(config: ModelConfig) -> int:
-    """Number of parameters of the model without its item tables. Nothing is computed for it."""
+    """Number of parameters of the model without its item tables, from shapes alone."""
     model = build(config)
     table_vd = np.zeros((1, config.item_dim), np.float32)
     probe = padding_batch(Bucket(1, 1, 1)).with_embeddings(table_vd)
@@ -34,16 +34,16 @@ def count_parameters(config: ModelConfig) -> int:
 
 
 def fit_to_budget(config: ModelConfig, budget: int) -> ModelConfig:
-    """The config with the model's own widths scaled to come nearest to a number of parameters.
+    """Scales the model's own widths to come as near as possible to a number of parameters.
 
-    `gru_dim`, `tcn_channels` or `attention_dim`, those that the model reads, are scaled by one
-    factor and rounded to multiples of `WIDTH_STEP` (and of the number of heads), so that two
-    fields may be one step out of proportion. One step of a width w is about 2 * WIDTH_STEP / w of
-    the parameters, and half of that the most by which the budget is missed. Widths of items stay,
-    since they belong to the tables. A model without widths of its own (memory) stays as it is.
+    Scales those of `gru_dim`, `tcn_channels` and `attention_dim` that the model uses by one factor,
+    and rounds them to multiples of `WIDTH_STEP` (and of the number of heads), so two fields may be
+    one step out of proportion. One step of a width w is about 2 * WIDTH_STEP / w of the parameters,
+    and the budget is missed by at most half of that. Widths of items stay, because they belong to
+    the tables. A model without widths of its own (memory) does not change.
 
     Args:
-      config: The model, its widths in the proportion wanted.
+      config: The model, with its widths in the wanted proportion.
       budget: Parameters, as `count_parameters` counts them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the neural models share: reading items, the item before an event, the prediction.
+"""Base of the neural models: reading items, the item before an event, the prediction.
 
 x_t = P e_{i_t}          embedding of item i_t; P where `projection_dim` asks for one
 p_t = x_{t-1}            the newest item that the prediction of event t may see
@@ -23,21 +23,22 @@ from hiertcn_jax.scoring.scores import Additions
 
 
 class SequenceModel(nn.Module):
-    """Base of the models: what goes in, what comes out, and how events are gone through.
+    """Base of the models: inputs, outputs, and how events are processed.
 
-    A model has two halves, and says what they are:
+    A model has two halves, which it must define:
 
-    - `take_items` puts the items of a row into the carry, and gives what each event has *before*
-      it. It has no parameters but those of `read_items`. `before_next` reads the same off a carry
-      for the event after the row.
-    - `run` makes the predictions from what is before each event and from what is known of it, its
+    - `take_items` puts the items of a row into the carry, and returns what each event has *before*
+      it. It has no parameters except those of `read_items`. `before_next` reads the same from a
+      carry, for the event after the row.
+    - `run` makes the predictions, from what is before each event and what is known of the event,
+    its
       `Context`. It never sees the event's item.
 
-    So `__call__`, `predict` and `observe` are the same computation over a row, over one event
+    So `__call__`, `predict` and `observe` are the same computation: over a row, over one event
     without its item, and without the predictions.
 
     Attributes:
-      config: Its settings; each model has a class of its own.
+      config: Its settings; each model has its own class of settings.
     """
 
     config: ModelConfig
@@ -51,12 +52,12 @@ class SequenceModel(nn.Module):
     ) -> tuple[Float[Array, "b l d"], Any]:
         """The predictions of a row, and the carry with the network's state after it.
 
-        The one `nn.compact` method of a model: here its layers are made.
+        The only `nn.compact` method of a model: it creates the layers.
 
         Args:
           context: What is known of the events.
-          before: What is before each of them, of `take_items` or `before_next`.
-          carry: The network's state before the row is read; the rest of the carry passes through.
+          before: What is before each of them, from `take_items` or `before_next`.
+          carry: The network's state before the row; the rest of the carry passes through.
           train: Turns on dropout.
         """
         raise NotImplementedError
@@ -70,17 +71,17 @@ class SequenceModel(nn.Module):
     ) -> tuple[Any, Any]:
         """What is before each event of a row, and the carry with the row's items in it.
 
-        Of the items before an event most models read the last one alone, `carry.last_bc`.
+        Most models read only the last item before an event, `carry.last_bc`.
         """
         previous_blc, last_bc = previous_items(items_blc, carry.last_bc, context.events_b)
         return previous_blc, carry._replace(last_bc=last_bc)
 
     def before_next(self, carry: Any) -> Any:
-        """What is before the next event of each lane, as `take_items` gives it for a row of one."""
+        """What is before the next event of each lane, like `take_items` for a row of one event."""
         return carry.last_bc[:, None]
 
     def setup(self) -> None:
-        """Makes the layers that `read_items` and `additions` need."""
+        """Creates the layers that `read_items` and `additions` need."""
         if self.config.projection_dim:
             self.projection = Dense(
                 self.config.projection_dim, use_bias=False, dtype=self.compute_dtype
@@ -95,12 +96,13 @@ class SequenceModel(nn.Module):
 
         Args:
           batch: With `EmbeddedItems`, see `Batch.with_embeddings`.
-          carry: The lanes' state after the row before.
-          train: Turns on dropout (rng `dropout`) and unknown replacement (rng `unknown`).
+          carry: The lanes' state after the previous row.
+          train: Turns on dropout (rng `dropout`) and replacement by the unknown item (rng
+            `unknown`).
 
         Returns:
-          `u_bld`, float32: at each event the prediction made before it is seen. And the carry for
-          the next row. What stands on padding is undefined, but finite.
+          `u_bld`, float32: for each event the prediction made before it is seen. And the carry for
+          the next row. Values on padding are undefined, but finite.
         """
         batch = jax.tree.map(jnp.asarray, batch)
         context = Context.of_batch(batch)
@@ -113,7 +115,7 @@ class SequenceModel(nn.Module):
         return u_bld, carry
 
     def additions(self, batch: Batch, u_bld: Float[Array, "b l d"]) -> Additions | None:
-        """What memory adds to scores; None where the model has no terms of it.
+        """Memory's additions to scores; None if the model has no terms of memory.
 
         Args:
           batch: With lists, see `Batch.memory_ids_blk`.
@@ -126,7 +128,7 @@ class SequenceModel(nn.Module):
         return self._terms_at(Context.of_batch(batch), lists, u_bld)
 
     def next_additions(self, event: NextEvent, u_bd: Float[Array, "b d"]) -> Additions | None:
-        """What memory adds to the scores of each lane's next event; see `additions`.
+        """Memory's additions to the scores of each lane's next event; see `additions`.
 
         Args:
           event: With lists, see `NextEvent.memory_ids_bk`.
@@ -144,7 +146,7 @@ class SequenceModel(nn.Module):
     def _terms_at(
         self, context: Context, lists: tuple[Any, Any, Any], u_bld: Float[Array, "b l d"]
     ) -> Additions | None:
-        """The additions of events, from what memory lists for them."""
+        """The additions for events, from memory's lists."""
         if not self.config.memory:
             return None
         ids_blk, counts_blkf, clock_blg = lists
@@ -154,15 +156,15 @@ class SequenceModel(nn.Module):
         return Additions(ids_blk, self.terms(counts_blkf, known_blg, self.known(u_bld)))
 
     def known(self, u_bld: Float[Array, "b l d"]) -> Float[Array, "b l z"]:
-        """What the weights of memory's terms learn from, beside the moment: the predictions."""
+        """The input of memory's weights besides the moment: the predictions."""
         return u_bld
 
     def predict(self, event: NextEvent, carry: Any) -> Float[Array, "b d"]:
-        """The prediction for the next event of each lane, float32, without any item of it.
+        """The prediction for the next event of each lane, float32, without its item.
 
         Args:
           event: What is known of it.
-          carry: The lanes' state after all events before it. It stays as it is: the event has not
+          carry: The lanes' state after all events before it. It does not change: the event has not
             happened yet.
         """
         event = jax.tree.map(jnp.asarray, event)
@@ -212,7 +214,7 @@ class SequenceModel(nn.Module):
     def with_start_token(
         self, previous_blc: Float[Array, "b l c"], starts_bl: Bool[Array, "b l"]
     ) -> Float[Array, "b l c"]:
-        """The items before, with a learned token where a sequence starts."""
+        """The previous items, with a learned token where a sequence starts."""
         start_c = self.param("start_token", nn.initializers.zeros, (previous_blc.shape[-1],))
         return jnp.where(starts_bl[..., None], start_c.astype(previous_blc.dtype), previous_blc)
 
@@ -228,11 +230,11 @@ class SequenceModel(nn.Module):
 def previous_items(
     items_blc: Float[Array, "b l c"], last_bc: Float[Array, "b c"], events_b: Int[Array, " b"]
 ) -> tuple[Float[Array, "b l c"], Float[Array, "b c"]]:
-    """The item before each event, whosever it was, and the last item of the row for the next one.
+    """The item before each event, whoever's it was, and the row's last item, for the next row.
 
     Args:
       items_blc: Items of the row.
-      last_bc: Last item of the row before.
+      last_bc: Last item of the previous row.
       events_b: Events in the row.
     """
     joined_bmc = jnp.concatenate([last_bc[:, None], items_blc], axis=1)

@@ -19,7 +19,7 @@ class Context(NamedTuple):
       session_bl: Index of the event's session in the row.
       starts_session_bs: Whether the session starts in this row.
       starts_user_bs: Whether a user starts with it.
-      gap_hours_bs: Hours since the session before.
+      gap_hours_bs: Hours since the previous session.
     """
 
     is_event_bl: Bool[Array, "b l"]
@@ -47,7 +47,7 @@ class Context(NamedTuple):
 
     @classmethod
     def of_next_event(cls, event: NextEvent) -> "Context":
-        """The context of one event a lane: rows of one event and one session."""
+        """The context of one event per lane: rows of one event and one session."""
         position_bl, user_position_bl = event.position_b[:, None], event.user_position_b[:, None]
         return cls(
             jnp.ones_like(position_bl, bool),
@@ -62,25 +62,25 @@ class Context(NamedTuple):
 
     @property
     def events_b(self) -> Int[Array, " b"]:
-        """Events of each lane in this row; after them comes padding."""
+        """Events of each lane in this row; padding follows them."""
         return jnp.sum(self.is_event_bl, axis=1)
 
 
 MOMENTS = 8
-"""Numbers of `moments`."""
+"""Number of values in `moments`."""
 _FAR = 8
-"""Events after which it no longer counts how far a session has come."""
+"""Events after which the position in the session no longer matters."""
 
 
 def moments(context: Context, clock_blg: Float[Array, "b l g"]) -> Float[Array, "b l g2"]:
-    """What is known of each event's moment, about 1 in size.
+    """What is known of each event's moment, scaled to about 1.
 
     Whether it is the first or the second of its session, how far the session has come, the
-    logarithm of the hours since the session before (0 unless it is the first), and the clock.
+    logarithm of the hours since the previous session (0 unless it is the first), and the clock.
     """
     position_bl = context.position_bl
     gap_bl = jnp.take_along_axis(context.gap_hours_bs, context.session_bl, axis=1)
-    # Of the first event alone: a row that continues a session does not know its gap.
+    # Only for the first event: a row that continues a session does not know its gap.
     known = (
         position_bl == 0,
         position_bl == 1,

@@ -1,6 +1,6 @@
-"""Configs of models as earlier versions saved them, and how one of them becomes a config of now.
+"""Converts configs of models that earlier versions saved.
 
-0.1.0    every config had the settings of all models, those of 98b32ca, whichever model it was of
+0.1.0    every config had the settings of all models, those of 98b32ca, whatever its model
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,19 +29,19 @@ SETTINGS_OF_ALL = frozenset(
         "attention_heads",
     }
 )
-"""What a config of 0.1.0 had of models besides what all of them share."""
+"""Settings in a config of 0.1.0 besides those that all models share."""
 
 
 _SINCE_0_1_0 = {"hiergru": frozenset({"gap_decay", "gap_decay_hours"})}
-"""Settings that models have got since: 0.1.0 saved them of all, and these models ignored them."""
+"""Settings that models got later: 0.1.0 saved them for all, and these models ignored them."""
 
 
 def settings_of_others(name: str, saved: Iterable[str]) -> frozenset[str]:
-    """What is left out of a saved config, because it was of other models when it was saved.
+    """The saved settings to leave out, because they belonged to other models when they were saved.
 
     Args:
-      name: The model's.
-      saved: The names of the settings that were saved.
+      name: The model's name.
+      saved: The names of the saved settings.
     """
     own = {field.name for field in fields_of(MODELS[name].config)}
     if set(saved) >= SETTINGS_OF_ALL:
@@ -50,10 +50,10 @@ def settings_of_others(name: str, saved: Iterable[str]) -> frozenset[str]:
 
 
 def without_other_models(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved config without the settings that 0.1.0 saved of other models.
+    """A saved config without the settings that 0.1.0 saved for other models.
 
     Args:
-      saved: JSON values. Where there is no model of their name they stay as they are.
+      saved: JSON values; unchanged if there is no model of their name.
     """
     name = saved.get("name")
     if not isinstance(name, str) or name not in MODELS:

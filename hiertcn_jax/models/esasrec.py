@@ -9,8 +9,8 @@ RecSys 2025, with the blocks of LiGR (Borisyuk et al. 2025, arXiv 2502.03417) as
     z_t = z_t + sigmoid(G_2 z_t + g_2) * Dropout(W_2 Dropout(silu(W_1 f_t) * (W_3 f_t)))
     u_t = W z_t + b
 
-The gates read what the block reads, before its norm. Attention, its window, the learned ages in
-place of positions and the carry are those of `sasrec`. The paper trains with sampled softmax of 256
+The gates read the block's input before its norm. Attention, its window, learned ages instead of
+positions, and the carry are those of `sasrec`. The paper trains with sampled softmax of 256
 items drawn uniformly for each event: `--own_negatives --negatives=uniform:256`.
 """
 
@@ -38,17 +38,17 @@ class ESASRecConfig(AttentionConfig):
     name: Literal["esasrec"] = "esasrec"
     feed_forward_factor: int = setting(
         4,
-        "Width of the inner layers of eSASRec's blocks, in widths of the block.",
+        "Width of the inner layers of eSASRec's blocks, as a multiple of the block's width.",
         at_least=1,
     )
 
 
 class GatedBlock(nn.Module):
-    """Attention, then a gated product of two layers, both beside a residual and under a gate.
+    """Attention, then a gated product of two layers, each with a residual and a gate.
 
     Attributes:
-      config: `attention_heads`, `attention_window`, `feed_forward_factor`, `dropout`, `dtype` are
-        read.
+      config: Uses `attention_heads`, `attention_window`, `feed_forward_factor`, `dropout` and
+        `dtype`.
     """
 
     config: ESASRecConfig
@@ -104,5 +104,5 @@ class ESASRec(SASRec):
         return GatedBlock(self.config, name=f"block_{number}")
 
     def end(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
-        """The output layer reads the last block: there is no norm, as in RecTools."""
+        """The output layer reads the last block without a norm, as in RecTools."""
         return hidden_blc

@@ -1,4 +1,4 @@
-"""The evaluation step: a model's predictions of a batch, jitted once per bucket."""
+"""The evaluation step: a model's predictions for a batch, jitted once per bucket."""
 
 import functools
 from collections.abc import Callable
@@ -18,13 +18,13 @@ EvalStep = Callable[[dict[str, Any], Batch, Any], tuple[Queries, Any]]
 
 @functools.lru_cache(maxsize=16)
 def make_eval_step(model: Model, layout: Layout | None = None) -> EvalStep:
-    """The jitted `(params, batch, carry) -> (queries, carry)`; the old carry is donated.
+    """The jitted `(params, batch, carry) -> (queries, carry)`; it donates the old carry.
 
-    Equal arguments give one step: validation and the evaluations at the end compile it once.
+    Equal arguments give the same step, so validation and the final evaluations compile it once.
 
     Args:
       model: The model.
-      layout: Where parameters and batch lie, if on several devices.
+      layout: Where parameters and batch are, if on several devices.
     """
 
     def step(params: dict[str, Any], batch: Batch, carry: Any) -> tuple[Queries, Any]:

@@ -7,8 +7,8 @@ Hidasi, Karatzoglou, Baltrunas, Tikk: Session-based Recommendations with Recurre
     h_t = GRU(h_{t-1}, x_{t-1})
     u_t = W h_t + b
 
-The products with the inputs do not wait for the states: one product serves all events of a row,
-and the scan over them holds the recurrent products alone.
+The products with the inputs do not need the states: one product computes them for all events of a
+row, and the scan contains only the recurrent products.
 """
 
 import dataclasses
@@ -26,15 +26,17 @@ from hiertcn_jax.models.context import Context
 
 @dataclasses.dataclass(frozen=True)
 class FlatGRUConfig(GRUConfig):
-    """The settings of a GRU over items: `gru_session` starts anew at each session, `gru_user` at
-    each user, and does not know where sessions start.
+    """The settings of a GRU over items.
+
+    `gru_session` restarts at each session. `gru_user` restarts at each user, and does not know
+    where sessions start.
     """
 
     name: Literal["gru_session", "gru_user"] = "gru_session"
 
     @property
     def whole_history(self) -> bool:
-        """Whether it goes on over the sessions of a user."""
+        """Whether it continues across the sessions of a user."""
         return self.name == "gru_user"
 
     @property
@@ -44,10 +46,10 @@ class FlatGRUConfig(GRUConfig):
 
 
 class FlatGRUCarry(NamedTuple):
-    """The state of each lane behind a row.
+    """The state of each lane after a row.
 
     Attributes:
-      state_bh: State of all layers side by side, as the last event read it.
+      state_bh: State of all layers, concatenated, as the last event read it.
       last_bc: Embedding of the last event's item, the GRU's next input.
     """
 

@@ -22,15 +22,17 @@ from hiertcn_jax.models.context import Context
 
 @dataclasses.dataclass(frozen=True)
 class FlatTCNConfig(TCNConfig):
-    """The settings of a TCN over items: `tcn_session` starts anew at each session, `tcn_user` at
-    each user, and does not know where sessions start.
+    """The settings of a TCN over items.
+
+    `tcn_session` restarts at each session. `tcn_user` restarts at each user, and does not know
+    where sessions start.
     """
 
     name: Literal["tcn_session", "tcn_user"] = "tcn_session"
 
     @property
     def whole_history(self) -> bool:
-        """Whether it goes on over the sessions of a user."""
+        """Whether it continues across the sessions of a user."""
         return self.name == "tcn_user"
 
     @property
@@ -41,7 +43,7 @@ class FlatTCNConfig(TCNConfig):
 
 
 class FlatTCNCarry(NamedTuple):
-    """The state of each lane behind a row.
+    """The state of each lane after a row.
 
     Attributes:
       last_bc: Embedding of the last event's item, the TCN's next input.

@@ -12,9 +12,9 @@ events x_{m,1..n_m}:
     c~_m     = c_m * exp(-gap_{m+1} / tau)                   --gap_decay, as in HierTCN; none: c_m
     u_{m,t}  = W s_{m,t} + b
 
-The paper predicts from the second event of a session on; s_{m,1} predicts the first here. Each
-level needs the other's state, so that the scan goes through all events of a row. The end of a
-session is known when the next one starts, and its last step is taken there.
+The paper predicts from the second event of a session on; here s_{m,1} predicts the first. Each
+level needs the other's state, so the scan runs over all events of a row. The end of a session is
+known when the next one starts, and its last step is taken there.
 """
 
 import dataclasses
@@ -41,17 +41,17 @@ class HierGRUConfig(SessionGRUConfig):
     name: Literal["hiergru"] = "hiergru"
     hiergru_feed: Literal["init", "all"] = setting(
         "init",
-        "Where the state over sessions goes: init, into the first state of the next session; all,"
-        " into each of its steps too.",
+        "Where hiergru feeds the state over sessions: init, into the first state of the next "
+        "session; all, also into each of its steps.",
     )
 
 
 class HierGRUCarry(NamedTuple):
-    """The state of each lane behind a row.
+    """The state of each lane after a row.
 
     Attributes:
-      session_bh: `s` of all layers side by side, as the last event read it.
-      user_bh: `c` of all layers side by side, of the running session.
+      session_bh: `s` of all layers, concatenated, as the last event read it.
+      user_bh: `c` of all layers, concatenated, of the current session.
       last_bc: Embedding of the last event's item, the session GRU's next input.
     """
 
@@ -64,7 +64,7 @@ class StackedStep(nn.Module):
     """One step of a stack of GRU layers.
 
     Attributes:
-      config: `gru_dim`, `gru_layers`, `dtype` are read.
+      config: Uses `gru_dim`, `gru_layers` and `dtype`.
     """
 
     config: HierGRUConfig
@@ -78,14 +78,14 @@ class StackedStep(nn.Module):
         resets_b: Bool[Array, " b"],
         start_bh: Float[Array, "b h"],
     ) -> Float[Array, "b h"]:
-        """State of all layers behind the step.
+        """State of all layers after the step.
 
         Args:
-          state_bh: State of all layers side by side.
+          state_bh: State of all layers, concatenated.
           gates_bg: Inputs of the first layer's gates.
-          steps_b: False holds the state.
+          steps_b: False keeps the state.
           resets_b: True takes the start state instead.
-          start_bh: Start state of all layers side by side.
+          start_bh: Start state of all layers, concatenated.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         starts = jnp.split(start_bh, config.gru_layers, axis=-1)
@@ -106,7 +106,7 @@ class HierGRUStep(nn.Module):
     """One event of both levels.
 
     Attributes:
-      config: `hiergru_feed` and what the stacks read.
+      config: Uses `hiergru_feed` and the settings of the stacks.
     """
 
     config: HierGRUConfig
@@ -115,12 +115,12 @@ class HierGRUStep(nn.Module):
     def __call__(
         self, carry: tuple[Array, Array], inputs: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], Array]:
-        """Takes both levels from one event to the next.
+        """Advances both levels by one event.
 
         Args:
-          carry: `s` and `c` as the event before read them.
-          inputs: Gates of the item before [b, 3h], whether an event is here, and starts a session,
-            and starts a user [b], and the state of a new user [b, h].
+          carry: `s` and `c` as the previous event read them.
+          inputs: Gates of the previous item [b, 3h]; whether there is an event, whether it starts a
+            session, whether it starts a user [b]; and the state of a new user [b, h].
 
         Returns:
           `s` and `c` as this event reads them, and `s` of the last layer.
@@ -150,7 +150,7 @@ class HierGRUStep(nn.Module):
 
 
 class HierGRU(SequenceModel):
-    """Predicts every event from the running session so far and the sessions before.
+    """Predicts every event from the current session so far and the earlier sessions.
 
     Attributes:
       config: Its settings. Each level reads the last layer of the other.
@@ -183,7 +183,7 @@ class HierGRU(SequenceModel):
         decay_bl = jnp.take_along_axis(decay_bs, context.session_bl, axis=1)
         inputs_blc = Dropout(config.input_dropout)(previous_blc, train)
 
-        # One product for all events: the gates' share of the items does not wait for the states.
+        # One product for all events, because the items' share of the gates needs no states.
         gates_blg = Dense(3 * config.gru_dim, dtype=self.compute_dtype, name="session_input")(
             inputs_blc
         ).astype(jnp.float32)

@@ -9,8 +9,8 @@ Dynamic Recommender Systems, WWW 2019 (arXiv 1904.04381). For sessions m of even
     h~_m     = h_m * exp(-gap_{m+1} / tau)
     u_{m,t}  = TCN([start, x_{m,1}, ..., x_{m,t-1}] + h~_{m-1} beside each)
 
-The GRU does not wait for the TCN: a scan over the s session slots of a row, then the TCN over all
-its events at once.
+The GRU does not need the TCN's output: a scan runs over the s session slots of a row, then the TCN
+processes all its events at once.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class HierTCNConfig(SessionGRUConfig, TCNConfig):
     name: Literal["hiertcn"] = "hiertcn"
     pooling: Pooling = setting(
         "mean",
-        "How a session becomes one vector: mean, max or last of its known items.",
+        "How HierTCN pools a session into one vector: mean, max or last of its known items.",
     )
 
     @property
@@ -54,11 +54,11 @@ class HierTCNConfig(SessionGRUConfig, TCNConfig):
 
 
 class HierTCNCarry(NamedTuple):
-    """The state of each lane behind a row; one lane of it is a user's state when served.
+    """The state of each lane after a row; one lane of it is a user's state in serving.
 
     Attributes:
-      state_bh: GRU state of all layers side by side, decayed, as the running session reads it.
-      pool: Statistic of the running session, which the GRU reads when the next one starts.
+      state_bh: GRU state of all layers, concatenated and decayed, as the current session reads it.
+      pool: Statistic of the current session, which the GRU reads when the next one starts.
       last_bc: Embedding of the last event's item, the TCN's next input.
       tails: Last inputs of each convolution.
     """
@@ -70,7 +70,7 @@ class HierTCNCarry(NamedTuple):
 
 
 class Before(NamedTuple):
-    """What the predictions of a row read of earlier items.
+    """The earlier items that the predictions of a row read.
 
     Attributes:
       previous_blc: The item before each event.
@@ -82,7 +82,7 @@ class Before(NamedTuple):
 
 
 class HierTCN(SequenceModel):
-    """Predicts every event from the user's sessions before and the running session so far.
+    """Predicts every event from the user's earlier sessions and the current session so far.
 
     Attributes:
       config: Its settings.
@@ -93,7 +93,7 @@ class HierTCN(SequenceModel):
     def init_carry(self, b: int) -> HierTCNCarry:
         """The state of `b` lanes before a user's first event.
 
-        All zeros: a user's first session takes the learned start states itself.
+        All zeros: a user's first session uses the learned start states anyway.
         """
         config = self.config
         return HierTCNCarry(
@@ -148,7 +148,7 @@ class HierTCN(SequenceModel):
         return before, carry._replace(pool=running)
 
     def before_next(self, carry: HierTCNCarry) -> Before:
-        """The last item, and the running session: it ends if the next event starts one."""
+        """The last item, and the current session, which ends if the next event starts one."""
         ended = jax.tree.map(lambda x: x[:, None], carry.pool)
         return Before(super().before_next(carry), ended)
 
@@ -173,7 +173,7 @@ class HierTCN(SequenceModel):
     def _long_term(
         self, context: Context, before: Before, carry: HierTCNCarry
     ) -> tuple[Float[Array, "b h"], Float[Array, "b l c"]]:
-        """The GRU's state after the row, and what each event's TCN input has of it."""
+        """The GRU's state after the row, and its part of each event's TCN input."""
         config = self.config
         state_bh, state_bsh = SessionGRU(config, name="gru")(
             carry.state_bh,

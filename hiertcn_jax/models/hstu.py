@@ -65,7 +65,7 @@ class HSTUCarry(NamedTuple):
       last_bc: Embedding of the last event's item, the next input.
       last_seconds_b: When it happened, in seconds since the user's first event.
       seconds_bt: The same of the t = `attention_window` - 1 inputs before it.
-      tails: Keys beside values of those inputs, of each block.
+      tails: Keys and values, side by side, of those inputs, for each block.
     """
 
     last_bc: Float[Array, "b c"]
@@ -75,7 +75,7 @@ class HSTUCarry(NamedTuple):
 
 
 class Before(NamedTuple):
-    """What the predictions of a row read of earlier events.
+    """The earlier events that the predictions of a row read.
 
     Attributes:
       previous_blc: The item before each event.
@@ -109,10 +109,10 @@ def _norm(x: Float[Array, "*any c"], dtype: jnp.dtype) -> Float[Array, "*any c"]
 
 
 class HSTUBlock(nn.Module):
-    """Gated attention beside a residual.
+    """Gated attention with a residual.
 
     Attributes:
-      config: `attention_heads`, `attention_window`, `dropout`, `dtype` are read.
+      config: Uses `attention_heads`, `attention_window`, `dropout` and `dtype`.
     """
 
     config: HSTUConfig
@@ -176,7 +176,7 @@ class HSTU(SequenceModel):
     def init_carry(self, b: int) -> HSTUCarry:
         """The state of `b` lanes before a user's first event."""
         config = self.config
-        # An array of its own for each block: the steps donate the carry, and none of it twice.
+        # A separate array for each block, because the steps donate the carry, and no array twice.
         tails = [
             init_attention_tail(
                 b, config.attention_window, config.attention_dim, self.compute_dtype

@@ -1,11 +1,11 @@
-"""The terms of memory alone: a log-linear model of counts, without a sequence network.
+"""Memory's terms alone: a log-linear model of counts, without a sequence network.
 
     s(i at n) = b_i + sum_f w_f(z_n) phi_f(i, n),     w(z) = w0 + W z
 
-phi and w are those of `memory.terms`, which any model may have. z_n is what is known of the moment:
-the position in the session, the gap before it, hour and weekday. Nothing is learned of sequences
-and no item is embedded: predictions are 0, and rows of the item table are never read. Other models
-with `--memory` are compared with this one, to tell what the network adds.
+phi and w are those of `memory.terms`, which any model may have. z_n describes the moment:
+the position in the session, the gap before it, hour and weekday. It learns nothing about sequences
+and embeds no item: predictions are 0, and rows of the item table are never read. Compare other
+models with `--memory` with this one, to see what the network adds.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from hiertcn_jax.models.context import Context
 
 @dataclasses.dataclass(frozen=True)
 class MemoryModelConfig(ModelConfig):
-    """The settings of the terms alone: `memory` and `memory_units`, and those of the items."""
+    """The settings of the terms: `memory` and `memory_units`, and those of the items."""
 
     name: Literal["memory"] = "memory"
 
@@ -32,17 +32,17 @@ class MemoryModelConfig(ModelConfig):
         return "counts of earlier events"
 
     def require_complete(self) -> None:
-        """Raises a ValueError where no memory is named: nothing would be scored."""
+        """Raises a ValueError if no memory is named: nothing would be scored."""
         if not self.memory:
             raise ValueError(f"memory=: the model memory needs one or more of {', '.join(KINDS)}")
 
 
 class MemoryCarry(NamedTuple):
-    """Nothing: what memory needs of earlier events comes with the batch."""
+    """Nothing: memory's lists come with the batch."""
 
 
 class MemoryModel(SequenceModel):
-    """Scores items by the counts of memory alone.
+    """Scores items only by memory's counts.
 
     Attributes:
       config: Its settings.
@@ -62,12 +62,12 @@ class MemoryModel(SequenceModel):
         items_blc: Float[Array, "b l c"],
         carry: MemoryCarry,
     ) -> tuple[None, MemoryCarry]:
-        """Items are not read."""
+        """Ignores the items."""
         del context, ids_bl, items_blc
         return None, carry
 
     def before_next(self, carry: MemoryCarry) -> None:
-        """Items are not read."""
+        """Ignores the items."""
 
     def run(
         self, context: Context, before: Any, carry: MemoryCarry, train: bool
@@ -82,5 +82,5 @@ class MemoryModel(SequenceModel):
         return jnp.zeros((*context.position_bl.shape, self.config.item_dim)), carry
 
     def known(self, u_bld: Float[Array, "b l d"]) -> Float[Array, "b l 0"]:
-        """Predictions say nothing: weights learn from the moment alone."""
+        """Leaves out the predictions: weights learn only from the moment."""
         return u_bld[..., :0]

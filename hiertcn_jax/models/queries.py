@@ -1,7 +1,7 @@
-"""What a model asks of the items at an event: the one place where queries are made.
+"""Makes the queries of a model at an event; nothing else makes queries.
 
-A model has vectors alone. What a term of the score adds to the scores of some items enters here, as
-the queries' additions: losses, ranks, lists and top-k take them from there.
+A model only has vectors. Terms that add to the scores of some items enter here, as the queries'
+additions: losses, ranks, lists and top-k use them from there.
 """
 
 from typing import Any
@@ -16,15 +16,15 @@ def batch_queries(
 ) -> tuple[Queries, Any]:
     """The queries [b, l, ..] at the events of a batch, and the new carry.
 
-    Training and evaluation both ask here. In training, items of additions are ids as the batch has
-    them; in an evaluation, rows of the whole table.
+    Training and evaluation both use this. In training, items of additions are ids like those of the
+    batch; in an evaluation, rows of the whole table.
 
     Args:
       model: The model.
       params: Its parameters.
-      batch: The batch, with the rows that its ids point into.
+      batch: The batch, with the rows that its ids refer to.
       carry: The state of its lanes.
-      **options: Of the model's call.
+      **options: Options of the model's call.
     """
     u_bld, carry = model.apply({"params": params}, batch, carry, **options)
     return Queries(u_bld, model.apply({"params": params}, batch, u_bld, method="additions")), carry
@@ -36,7 +36,7 @@ def next_queries(model: Model, params: Any, event: NextEvent, carry: Any) -> Que
     Args:
       model: The model.
       params: Its parameters.
-      event: When and where they would happen, one a lane.
+      event: Facts about the events, one per lane.
       carry: The state of the lanes.
     """
     u_bd = model.apply({"params": params}, event, carry, method="predict")

@@ -39,11 +39,12 @@ class SASRecConfig(AttentionConfig):
 
 
 class SASRecCarry(NamedTuple):
-    """The state of each lane behind a row.
+    """The state of each lane after a row.
 
     Attributes:
       last_bc: Embedding of the last event's item, the next input.
-      tails: Keys beside values of the last `attention_window - 1` events, of each block.
+      tails: Keys and values, side by side, of each block for the last `attention_window - 1`
+        events.
     """
 
     last_bc: Float[Array, "b c"]
@@ -51,10 +52,10 @@ class SASRecCarry(NamedTuple):
 
 
 class AttentionBlock(nn.Module):
-    """Attention, then two layers at each event, both beside a residual.
+    """Attention, then two layers at each event, each with a residual.
 
     Attributes:
-      config: `attention_heads`, `attention_window`, `dropout`, `dtype` are read.
+      config: Uses `attention_heads`, `attention_window`, `dropout` and `dtype`.
     """
 
     config: AttentionConfig
@@ -97,17 +98,17 @@ class SASRec(SequenceModel):
     config: AttentionConfig
 
     def block(self, number: int) -> nn.Module:
-        """A block, from inputs and a tail to outputs and the tail for the next row."""
+        """A block: maps inputs and a tail to outputs and the tail for the next row."""
         return AttentionBlock(self.config, name=f"block_{number}")
 
     def end(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
-        """What stands between the last block and the output layer."""
+        """Applied between the last block and the output layer."""
         return nn.LayerNorm(dtype=self.compute_dtype, name="norm")(hidden_blc)
 
     def init_carry(self, b: int) -> SASRecCarry:
         """The state of `b` lanes before a user's first event."""
         config = self.config
-        # An array of its own for each block: the steps donate the carry, and none of it twice.
+        # A separate array for each block, because the steps donate the carry, and no array twice.
         tails = [
             init_attention_tail(
                 b, config.attention_window, config.attention_dim, self.compute_dtype

@@ -1,4 +1,4 @@
-"""The steps over users' states: what a state becomes by events, and what comes next."""
+"""The steps over users' states: update a state with events, and predict the next event."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ def make_state_steps(model: Model, layout: Layout | None = None) -> StateSteps:
 
     Args:
       model: The model.
-      layout: Where parameters and lanes lie, if on several devices.
+      layout: Where parameters and lanes are, if on several devices.
     """
 
     def over_lanes(out: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What the scores of one chunk of the catalogue say of the ranks of targets, and the top items.
+"""Computes ranks of targets, and the top items, from one chunk of the catalogue at a time.
 
-A target's score is looked up in the very product that its competitors' come from: out of another it
+A target's score comes from the same product as its competitors' scores. From another product it
 could differ in the last bit, and ties would be lost.
 """
 
@@ -18,13 +18,13 @@ from hiertcn_jax.scoring.scores import Keys, Queries, greater_and_equal, row_sco
 
 
 class RankCounts(NamedTuple):
-    """What stands before each target in the order of scores.
+    """Counts of the items ahead of, and level with, each target.
 
     Attributes:
       greater_n: int32. Items with a greater score.
       equal_n: int32. Other items with the same score.
       nan_n: bool. The score of the target or of a competitor is NaN, or the target is no row of
-        the table: the counts mean nothing.
+        the table: the counts are meaningless.
     """
 
     greater_n: Any
@@ -33,12 +33,12 @@ class RankCounts(NamedTuple):
 
 
 class RankState(NamedTuple):
-    """What is known of each event's rank behind some chunks of the catalogue.
+    """What is known of each event's rank after some chunks of the catalogue.
 
     Attributes:
-      target_score_n: float32. NaN before the target's chunk was looked at.
-      counts: Of the chunks that were counted.
-      best: Of these chunks the items of the highest scores.
+      target_score_n: float32. NaN until the target's chunk has been seen.
+      counts: Counts over the chunks so far.
+      best: Items with the highest scores in these chunks.
     """
 
     target_score_n: Any
@@ -47,13 +47,13 @@ class RankState(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The ranks of targets, and what is recommended at their events.
+    """The ranks of targets, and the recommendations at their events.
 
     Attributes:
       counts: Pass them to `ranks.ranks_of`.
-      listed_nk: int32. The items of the highest scores, best first, of equal scores the lower id;
-        PADDING_ID fills up. None where no list was made. Rows left out of the competition are not
-        in it, even a target.
+      listed_nk: int32. The items with the highest scores, best first, equal scores in the order of
+        their ids, filled up with PADDING_ID. None if no list was made. Rows left out of the
+        competition are not in it, even a target.
     """
 
     counts: RankCounts
@@ -61,14 +61,14 @@ class Ranking(NamedTuple):
 
 
 def init_rank_state(events: int, k: int) -> RankState:
-    """Nothing is known yet; lists are of `k` items, perhaps 0."""
+    """The state before any chunk; lists have `k` items, possibly 0."""
     nothing_n = np.zeros(events, np.int32)
     counts = RankCounts(nothing_n, nothing_n, nothing_n > 0)
     return RankState(np.full(events, np.nan, np.float32), counts, no_items(events, k))
 
 
 def look_up(state: RankState, scores: ChunkScores, target_n: Int[Array, " n"]) -> RankState:
-    """The state with the scores of the targets that are in this chunk."""
+    """Adds the scores of the targets in this chunk."""
     place_n = target_n - scores.start
     size = scores.values_nc.shape[1]
     found_n1 = jnp.take_along_axis(scores.values_nc, jnp.clip(place_n, 0, size - 1)[:, None], 1)
@@ -82,9 +82,9 @@ def count_competitors(
     target_n: Int[Array, " n"],
     seen_nk: Int[Array, "n k"] | None,
 ) -> RankState:
-    """The state after this chunk: its competitors counted, its best items among the best.
+    """Counts the competitors in this chunk, and merges its best items with the best so far.
 
-    Targets' scores are known.
+    All targets' scores must be known.
     """
     competes_nc = scores.in_catalogue() & (scores.ids() != target_n[:, None])
     if seen_nk is not None:
@@ -108,13 +108,13 @@ def count_among(
     """Counts the competitors above each target, and level with it.
 
     Args:
-      scores_nk: Of the competitors.
-      target_score_n: Of the targets.
-      competes_nk: Whose scores count; never the target's.
+      scores_nk: Scores of the competitors.
+      target_score_n: Scores of the targets.
+      competes_nk: Which scores count; never the target's.
     """
     greater_nk, equal_nk = greater_and_equal(scores_nk, target_score_n[:, None], competes_nk)
     is_nan_nk = competes_nk & jnp.isnan(scores_nk)
-    # One reduction of all three: on CPUs it takes a third of the time of one after the other.
+    # One reduction for all three takes a third of the time on CPUs.
     counted_nk = tuple(x_nk.astype(jnp.int32) for x_nk in (greater_nk, equal_nk, is_nan_nk))
     greater_n, equal_n, nans_n = jax.lax.reduce(
         counted_nk, (jnp.int32(0),) * 3, lambda a, b: tuple(map(jnp.add, a, b)), (1,)
@@ -132,20 +132,20 @@ def rank_chunk(
     target_n: Int[Array, " n"],
     seen_nk: Int[Array, "n k"] | None = None,
 ) -> RankState:
-    """`ranks.rank`, one chunk at a time, of a catalogue that is not there as a whole.
+    """`ranks.rank`, one chunk at a time, for a catalogue that is not in memory as a whole.
 
-    The chunks are gone through twice, by this same function: those with a target to look their
-    scores up, then all of them to count. All are of one size.
+    Pass the chunks twice through this function: first those with a target, to find the targets'
+    scores, then all of them, to count. All chunks have the same size.
 
     Args:
-      state: After the chunks before.
-      keys: The chunk's.
+      state: After the chunks so far.
+      keys: The chunk's keys.
       start: Table row of the first of them.
-      first: Table row of the first that was in no chunk before.
-      looks_up: Whether targets are looked up, or competitors counted.
+      first: Table row of the first that was in no earlier chunk.
+      looks_up: True: find targets' scores. False: count competitors.
       queries: Of two or more events.
       target_n: As in `ranks.rank`.
-      seen_nk: Likewise.
+      seen_nk: As in `ranks.rank`.
     """
     values_nc = row_scores(queries.cast(jnp.float32), keys, start)
     scores = ChunkScores(values_nc, start, jnp.maximum(first, FIRST_ITEM_ID))

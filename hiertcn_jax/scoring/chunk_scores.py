@@ -1,6 +1,6 @@
-"""The scores of a chunk of the catalogue: which of its columns are items, and which were seen.
+"""Scores a chunk of the catalogue, and tells which of its columns are items, and which were seen.
 
-A catalogue is scored in chunks of table rows, so memory is bounded by n*chunk whatever its size.
+Scoring a catalogue in chunks of table rows limits memory to n*chunk scores, whatever its size.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from hiertcn_jax.scoring.scores import Keys, Queries, row_scores
 
 
 class ChunkScores(NamedTuple):
-    """Scores of the table rows start..start+c-1, of which first.. to end are items to count.
+    """Scores of the table rows start..start+c-1; rows first..end-1 are items to count.
 
-    Rows below `first` were in a chunk before: the last chunk starts early enough to be full, so
+    Rows below `first` were in an earlier chunk: the last chunk starts early enough to be full, so
     that the table needs no padding.
 
     Attributes:
       values_nc: float32. The scores.
       start: Table row of the first column.
-      first: Table row of the first that is counted.
-      end: Table row after the last that is counted; None where all are.
-      held_from: Where the rows are those of a part of the table, and all of the above are places in
-        it: the table row of the part's first.
+      first: Table row of the first item to count.
+      end: Table row after the last item to count; None: all count.
+      held_from: If the rows are those of a part of the table, and all of the above are indices in
+        it: the table row of the part's first row.
     """
 
     values_nc: Array
@@ -40,7 +40,7 @@ class ChunkScores(NamedTuple):
         return self.start + jnp.arange(self.values_nc.shape[1])
 
     def in_catalogue(self) -> Bool[Array, " c"]:
-        """Which columns are items, and were in no chunk before."""
+        """Which columns are items that were in no earlier chunk."""
         ids_c = self.ids()
         is_item_c = ids_c >= self.first
         return is_item_c if self.end is None else is_item_c & (ids_c < self.end)
@@ -49,7 +49,7 @@ class ChunkScores(NamedTuple):
         """Which columns are among the table rows seen by each event."""
         place_nk = seen_nk - self.start
         size = self.values_nc.shape[1]
-        # Past the end is dropped; a negative place would count from the end.
+        # Indices past the end are dropped; a negative one would count from the end.
         place_nk = jnp.where(place_nk >= 0, place_nk, size)
         events_n1 = jnp.arange(len(seen_nk))[:, None]
         nothing = jnp.zeros(self.values_nc.shape, bool)
@@ -59,15 +59,15 @@ class ChunkScores(NamedTuple):
 def chunked_scores(
     queries: Queries, keys: Keys, chunk: int, held_from: Any = 0, rows: int | None = None
 ) -> tuple[Callable[[Any], ChunkScores], int]:
-    """A function from the number of a chunk to its scores, and how many chunks there are.
+    """A function from the number of a chunk to its scores, and the number of chunks.
 
     Args:
       queries: Of n events, two or more (`at_least_two`).
-      keys: Of the table, or of the part of it that this device has.
+      keys: Of the table, or of the part of it on this device.
       chunk: Table rows at a time.
-      held_from: Where the keys are a part: the table row of the first. `ChunkScores` then holds
-        places in the part.
-      rows: Where the keys are a part: rows of the whole, without those that fill it up.
+      held_from: If the keys are a part: the table row of the first. `ChunkScores` then holds
+        indices in the part.
+      rows: If the keys are a part: rows of the whole table without padding.
 
     Raises:
       ValueError: `chunk` is below 1.
@@ -90,9 +90,9 @@ def chunked_scores(
 
 
 def at_least_two(tree: Any) -> Any:
-    """Arrays of one event as arrays of two equal ones; of more than one, and None, as they are.
+    """Duplicates arrays of a single event; returns those of several events, and None, unchanged.
 
-    A product of a matrix and a single vector is computed by other means: on CPU equal rows of the
-    table then get scores that differ in the last bit, by their place.
+    XLA computes a product with a single vector differently: on CPU equal rows of the table then get
+    scores that differ in the last bit, depending on their position.
     """
     return jax.tree.map(lambda x: jnp.repeat(x, 2, 0) if x.shape[0] == 1 else x, tree)

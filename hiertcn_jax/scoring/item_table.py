@@ -1,8 +1,8 @@
-"""Item tables: what the model reads items from, and what it scores them with.
+"""Item tables: the embeddings that the model reads, and those that it scores items with.
 
-The table stands beside the model's own parameters, because a step need not see all of it: in
-`dense` mode a batch points into the whole table, in `rows` mode into the rows that it touches. In
-`given` mode the loader brings those rows, and what is learned are the ones of padding and unknown.
+The table is separate from the model's parameters, because a step need not see all of it. In `dense`
+mode a batch refers to the whole table, in `rows` mode to the rows that it touches. In `given` mode
+the loader brings those rows, and only the rows of padding and unknown are learned.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from hiertcn_jax.config import ModelConfig
 
 
 class ItemTable(NamedTuple):
-    """Learned rows of all items, or of those in a batch (then u in place of v).
+    """Learned rows of all items, or of those in a batch (then u instead of v).
 
     Attributes:
-      input_vd: float32. What the model reads.
-      output_vd: float32 or None. What items are scored with; None: `input_vd`.
+      input_vd: float32. Embeddings that the model reads.
+      output_vd: float32 or None. Embeddings that items are scored with; None: `input_vd`.
       bias_v: float32 or None. Added to an item's score.
     """
 
@@ -29,13 +29,13 @@ class ItemTable(NamedTuple):
     bias_v: Float[Array, " v"] | None
 
     def rows(self, ids_u: Int[Array, " u"]) -> "ItemTable":
-        """The table of these rows alone."""
+        """The table restricted to these rows."""
         return jax.tree.map(lambda table: jnp.take(table, ids_u, axis=0), self)
 
     def with_given(self, items: Items) -> "ItemTable":
-        """The rows that the ids of a batch point into, where this is the table of `given` mode.
+        """The rows that a batch's ids refer to, if this is the table of `given` mode.
 
-        A batch whose items are of another kind brings no rows: its ids point into this table.
+        A batch with another kind of items brings no rows: its ids refer to this table.
         """
         if not isinstance(items, GivenItems):
             return self
@@ -44,12 +44,12 @@ class ItemTable(NamedTuple):
 
 
 def init_item_table(key: jax.Array, rows: int, config: ModelConfig) -> ItemTable:
-    """Fresh rows, normal with the deviation 1/sqrt(d): products of two are about 1/sqrt(d).
+    """Fresh rows, normal with the deviation 1/sqrt(d), so that products of two are about 1/sqrt(d).
 
     Args:
       key: PRNG key.
       rows: `v`; in `given` mode only the rows of padding and unknown are made.
-      config: `item_dim`, `tied_output`, `item_bias` and `item_mode` are read.
+      config: Uses `item_dim`, `tied_output`, `item_bias` and `item_mode`.
     """
     rows = FIRST_ITEM_ID if config.item_mode == "given" else rows
     input_key, output_key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""The keys of an item table: the rows and biases that its items are scored with."""
+"""Makes the keys of an item table: the rows and biases with which its items are scored."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -16,8 +16,8 @@ def item_keys(
 
     Args:
       items: The table.
-      config: `normalize` decides whether rows are L2-normalised.
-      ids: Which rows; None for all.
+      config: `normalize` decides whether rows are L2-normalized.
+      ids: The rows to use; None for all.
     """
     table_vd = items.input_vd if items.output_vd is None else items.output_vd
     rows = table_vd if ids is None else jnp.take(table_vd, ids, axis=0)

@@ -1,11 +1,11 @@
-"""Metrics as sums that merge: over batches, processes and parts of the users.
+"""Sums of metrics that can be merged over batches, processes and parts of the users.
 
-Three groups of events: `first`, position 0 of a session, is predicted from the history alone;
-`next` are the others; `all` is both. Micro averages are over events; macro averages, `per_user`,
-over the users that have events of the group.
+There are three groups of events. `first`, at position 0 of a session, are predicted from the
+history alone; `next` are the others; `all` is both. Micro averages are over events; macro averages,
+`per_user`, over the users with events of the group.
 
-Means are sums by user, with one division at the end; unions are sets of items, with no part of a
-single user. All in float64.
+Means are sums by user, with one division at the end. Unions are sets of items; they have no macro
+average. All sums are float64.
 """
 
 import hashlib
@@ -17,35 +17,42 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.scoring.metrics import METRICS, MeanMetric, RankedEvents, UnionMetric
 
 GROUPS = {"all": (0, 1), "first": (0,), "next": (1,)}
-"""Which of the two kinds of events, by position 0 or above, each group is made of."""
+"""The kinds of events in each group: position 0, or above."""
 
 _MAX_PENDING = 65_536
-"""Events that wait to be summed; few enough to be no burden, many enough to be summed at once."""
+"""Events that are collected before they are summed: few enough to hold, enough to be efficient."""
 
 
 def user_key(user_id: str) -> int:
-    """The 64 bits by which a user is known here: blake2b of the id's text, little-endian."""
+    """A 64-bit key of a user: blake2b of the id's text, little-endian."""
     return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), "little")
 
 
 def user_keys(user_ids: Iterable[str]) -> np.ndarray:
-    """`user_key` of each id; uint64. Made once for the users of a data set."""
+    """`user_key` of each id; uint64. Call it once for the users of a data set."""
     return np.fromiter(map(user_key, user_ids), np.uint64)
 
 
 class MetricSums:
-    """Sums of the metrics of some ranked events, by user.
+    """Sums of the metrics of ranked events, by user.
 
-    Events come in any order and any number of parts, and a user's may come in several. The result
-    is the same but for rounding, and the hash of the events is the same exactly. Memory grows with
-    the number of users.
+    Events may come in any order and any number of parts, and a user's in several. Results agree up
+    to rounding, and the hash of the events agrees exactly. Memory grows with the number of users.
 
     Attributes:
-      catalogue: Number of items that a rank is among, where an event has no list of its own.
+      catalogue: Number of items that a rank is among, if an event has no list of its own.
+
+    Example:
+      >>> sums = MetricSums(catalogue=100)
+      >>> keys = user_keys(["ann", "ann", "bob"])
+      >>> sums.add(np.array([1.0, 4.0, 2.0]), keys, np.array([0, 0, 0]), np.array([0, 1, 0]))
+      >>> result = sums.result()
+      >>> round(result["all"]["mrr"], 4), result["first"]["mrr"]  # (1 + 1/4 + 1/2) / 3
+      (0.5833, 0.75)
     """
 
     def __init__(self, catalogue: int, counts_v: np.ndarray | None = None) -> None:
-        """No events yet.
+        """Starts without events.
 
         Args:
           catalogue: See the attribute.
@@ -85,7 +92,7 @@ class MetricSums:
 
         Args:
           rank_n: Rank of each event's target, 1 to `catalogue`.
-          user_key_n: Whose event it is (`user_keys`); uint64.
+          user_key_n: The user of each event (`user_keys`); uint64.
           session_n: Index of its session in the user's history.
           position_n: Index of the event in its session.
           size_n: Number of items that each rank is among; None: the catalogue.
@@ -93,7 +100,7 @@ class MetricSums:
 
         Raises:
           ValueError: The lengths differ, keys are not uint64, a rank is out of its range or NaN,
-            an index is negative. Nothing is added then.
+            an index is negative. Nothing is added in that case.
         """
         rank_n, session_n, position_n = map(np.asarray, (rank_n, session_n, position_n))
         if size_n is not None and len(size_n) != len(rank_n):
@@ -114,7 +121,7 @@ class MetricSums:
             has[kind_n[:, None], metric.items(events)] = True
 
     def merge(self, other: "MetricSums") -> None:
-        """Adds the events of `other`, which keeps its own.
+        """Adds the events of `other`, which does not change.
 
         Raises:
           ValueError: `other` ranks among another number of items, or one alone has lists.
@@ -146,9 +153,9 @@ class MetricSums:
 
     @property
     def events_hash(self) -> str:
-        """What the set of (user id, session, position) adds up to; 16 hexadecimal digits.
+        """A hash of the set of (user id, session, position); 16 hexadecimal digits.
 
-        Two evaluations scored the same events if and, but for chance, only if these are equal.
+        It is equal if and (but for chance) only if two evaluations scored the same events.
         """
         return f"{self._hash:016x}"
 
@@ -210,8 +217,8 @@ class MetricSums:
     def _append(self, keys: np.ndarray, sums: np.ndarray) -> None:
         self._pending.append((keys, sums))
         self._pending_events += len(keys)
-        # Never fewer than the users known, who all are gone through: each event is moved a few
-        # times at most, however small the parts in which they come.
+        # At least the number of known users, because summing visits all of them: so each event
+        # moves only a few times, however small the parts are.
         if self._pending_events > max(_MAX_PENDING, len(self._keys_u)):
             self._sum_pending()
 
@@ -227,7 +234,7 @@ class MetricSums:
 
 
 def _hash_sum(user_key_n: np.ndarray, session_n: np.ndarray, position_n: np.ndarray) -> int:
-    """Sum mod 2^64 of a mix of each (user, session, position); a sum has no order."""
+    """Sum mod 2^64 of a hash of each (user, session, position); a sum ignores the order."""
     mixed_n = _mix(user_key_n)
     for index_n in (session_n, position_n):
         mixed_n = _mix(mixed_n ^ index_n.astype(np.uint64))
@@ -235,7 +242,7 @@ def _hash_sum(user_key_n: np.ndarray, session_n: np.ndarray, position_n: np.ndar
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """One step of splitmix64 (Steele, Lea, Flood, OOPSLA 2014) on each of 64-bit words."""
+    """One step of splitmix64 (Steele, Lea, Flood, OOPSLA 2014) on each 64-bit word."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -24,13 +24,13 @@ TOP = 20
 
 
 class RankedEvents(NamedTuple):
-    """What metrics are made of.
+    """The inputs of metrics.
 
     Attributes:
       rank_n: Rank of each event's target.
       size_n: Number of items that each rank is among.
-      listed_nk: int32. Table rows of the `TOP` items of each event, best first; PADDING_ID fills
-        up where there are fewer.
+      listed_nk: int32. Table rows of the `TOP` best items of each event, best first, filled up
+        with PADDING_ID.
       counts_v: Training events of each row of the item table.
     """
 
@@ -42,12 +42,12 @@ class RankedEvents(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What all metrics have.
+    """The properties of all metrics.
 
     Attributes:
-      name: In tables, in JSON, and in `--monitor=group/name`.
-      lower_is_better: Otherwise higher is.
-      needs_lists: Whether it is made of the top items of events; otherwise ranks are enough.
+      name: Its name in tables, in JSON, and in `--monitor=group/name`.
+      lower_is_better: False: higher is better.
+      needs_lists: Whether it needs the top items of events; False: ranks are enough.
     """
 
     name: str
@@ -72,10 +72,10 @@ class MeanMetric(Metric):
 
 @dataclasses.dataclass(frozen=True)
 class UnionMetric(Metric):
-    """The share of the catalogue that some event has; nothing of single users.
+    """The share of the catalogue that occurs at some event; it has no value for single users.
 
     Attributes:
-      items: Table rows that each event has, [n, k]; PADDING_ID is none.
+      items: Table rows at each event, [n, k]; PADDING_ID is none.
     """
 
     items: Callable[[RankedEvents], np.ndarray]
@@ -90,7 +90,7 @@ def _ndcg(events: RankedEvents) -> np.ndarray:
 
 
 def _log_popularity(events: RankedEvents) -> np.ndarray:
-    """Items without training events have a logarithm of 0; so has a list without items."""
+    """The logarithm is 0 for items without training events, and for an empty list."""
     is_item_nk = events.listed_nk >= FIRST_ITEM_ID
     logarithm_nk = np.log1p(events.counts_v[events.listed_nk])
     return (logarithm_nk * is_item_nk).sum(1) / np.maximum(is_item_nk.sum(1), 1)
@@ -113,10 +113,10 @@ METRICS: dict[str, Metric] = {
 
 
 def of_ranks(name: str, rank_n: np.ndarray) -> np.ndarray:
-    """A metric's value at each event, float64, from ranks alone.
+    """A metric's value at each event, float64, from ranks only.
 
     Args:
-      name: Of a mean that needs no lists.
+      name: A mean that needs no lists.
       rank_n: Ranks over the catalogue.
 
     Example:

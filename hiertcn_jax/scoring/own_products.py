@@ -1,8 +1,8 @@
-"""Inner products of each event's vector with rows of its own choice, without keeping the rows.
+"""Inner products of each event's vector with rows of its own choice, without storing the rows.
 
-Of k rows an event there are n*k*d numbers, more than anything else that a step holds. So they are
-gathered for a few events at a time, and gathered again for the gradient. On CPUs this is also the
-quicker way, up to 10 times: a chunk of rows stays in the caches.
+With k rows per event these are n*k*d numbers, more than anything else in a step. So they are
+gathered for a few events at a time, and gathered again for the gradient. On CPUs this is also up to
+10 times as fast, because a chunk of rows stays in the caches.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Int
 from hiertcn_jax.devices.mesh import DATA, LANES, REPLICATED
 
 CHUNK_NUMBERS = 1 << 20
-"""Numbers in the rows that are gathered at a time: 4 MB."""
+"""Numbers in the rows gathered at a time: 4 MB."""
 
 
 def product(formula: str, a: Array, b: Array) -> Array:
-    """float32 einsum; HIGHEST since accelerators else round float32 factors to fewer bits."""
+    """float32 einsum; HIGHEST, because accelerators otherwise round float32 factors."""
     return jnp.einsum(
         formula, a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
     )
@@ -31,13 +31,13 @@ def own_products(
     ids: Int[Array, "*e k"],
     mesh: Mesh | None = None,
 ) -> Float[Array, "*e k"]:
-    """`<vectors[e], rows[ids[e, j]]>` in float32; products are taken in the type of the vectors.
+    """`<vectors[e], rows[ids[e, j]]>` in float32; products use the type of the vectors.
 
     Args:
-      vectors: One an event.
+      vectors: One per event.
       rows_vd: A table of rows.
       ids: Rows of it, k for each event.
-      mesh: Where lanes, the events' first axis, lie on several devices: each computes its own.
+      mesh: The devices, if lanes (the events' first axis) are on several; each computes its own.
     """
     if mesh is None:
         return _products_of_device(vectors, rows_vd, ids)
@@ -53,10 +53,10 @@ def own_products(
 
 
 def _products_of_device(vectors: Array, rows_vd: Array, ids: Array) -> Array:
-    """The products of the events that a device has."""
+    """The products of the events on one device."""
     events, (k, d) = ids.size // max(ids.shape[-1], 1), (ids.shape[-1], vectors.shape[-1])
     most = max(CHUNK_NUMBERS // max(k * d, 1), 8)
-    # As many chunks, but equal ones: what fills up the last one is computed too.
+    # The same number of chunks, of equal size: padding of the last one is computed too.
     chunk = max(-(-events // max(-(-events // most), 1)), 1)
     room = [(0, -events % chunk), (0, 0)]
     vectors_cnd = jnp.pad(vectors.reshape(events, d), room).reshape(-1, chunk, d)

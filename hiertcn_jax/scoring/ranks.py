@@ -1,7 +1,7 @@
 """Exact rank of a target over the whole catalogue, or within a list.
 
-The catalogue is scored in chunks of table rows (`chunk_scores`); the table is not copied. What a
-score is, and how ties count, is said in `scores`.
+The catalogue is scored in chunks of table rows (`chunk_scores`), without copying the table.
+`scores` defines the score and how ties count.
 """
 
 from typing import Any, NamedTuple
@@ -28,10 +28,10 @@ from hiertcn_jax.scoring.scores import Keys, Queries, list_scores, tied_rank
 
 
 class _Part(NamedTuple):
-    """The rows of a table that this device has: `held` of them, from `start` on.
+    """The rows of a table on this device: `held` of them, from `start` on.
 
-    Within the module ids are places among them; items of other parts are outside. Where the table
-    is whole (`rows` is None) nothing has to be asked of other devices.
+    Within this module ids are indices among them; items of other parts are outside. If the table is
+    whole (`rows` is None), no other device is asked.
     """
 
     start: Any
@@ -39,11 +39,11 @@ class _Part(NamedTuple):
     rows: int | None
 
     def places(self, ids: Any) -> Any:
-        """Where these rows of the table are in the part."""
+        """The indices of these table rows in the part."""
         return ids if self.rows is None or ids is None else ids - self.start
 
     def collect(self, score_n: Array, place_n: Array) -> Array:
-        """Each target's score, from the part that has it; NaN if none has."""
+        """Each target's score, from the part that contains it; NaN if none does."""
         if self.rows is None:
             return score_n
         is_here_n = (place_n >= 0) & (place_n < self.held)
@@ -51,7 +51,7 @@ class _Part(NamedTuple):
         return jnp.where(jax.lax.psum(is_here_n.astype(jnp.int32), MODEL) > 0, score_n, jnp.nan)
 
     def total(self, counts: RankCounts) -> RankCounts:
-        """The counts of all parts together."""
+        """Sums the counts over all parts."""
         if self.rows is None:
             return counts
         greater_n, equal_n, nan_n = (jax.lax.psum(x.astype(jnp.int32), MODEL) for x in counts)
@@ -77,29 +77,36 @@ def rank(
 ) -> Ranking:
     """Counts the items that score above, and the same as, each target; lists the best k.
 
-    A target's score comes out of the very product that its competitors' do (`chunk_ranks`). A
-    catalogue of several chunks is therefore gone through twice, by one and the same loop body: for
-    the targets' scores first, then to count. Where the events stand in the order of their targets,
-    few chunks hold one of those, and the others are passed over the first time.
+    A target's score comes from the same product as its competitors' (`chunk_ranks`). So a catalogue
+    of several chunks is read twice, by the same loop body: first for the targets' scores, then to
+    count. If the events are sorted by target, few chunks contain one, and the first pass skips the
+    others.
 
     Args:
       queries: Of n events.
-      keys: Of the whole table. The rows of padding and unknown do not compete.
+      keys: Of the whole table. Padding and unknown do not compete.
       target_n: Table row of each event's target, FIRST_ITEM_ID..
       chunk: Table rows at a time.
       seen_nk: Rows left out of each event's competition; PADDING_ID is none. A target among them
         stays.
-      whole_rows: Where `keys` are the part that this device has of a table whose rows lie over
-        the mesh axis `model`: rows of the whole, without those that fill it up. The counts are then
-        those of the whole table; its devices must all count, the same events.
+      whole_rows: If `keys` are this device's part of a table sharded over the mesh axis `model`:
+        rows of the whole table without padding. The counts are then those of the whole table; all
+        its devices must count, for the same events.
       k: Items of each event's list; 0: no lists.
 
     Returns:
-      The counts and lists of each event. Events passed in only to fill up n are the caller's to
-      cut off.
+      The counts and lists of each event. The caller drops events that only pad n.
 
     Raises:
       ValueError: `chunk` is below 1.
+
+    Example:
+      Rows 0 and 1 are padding and unknown; the target, row 3, ties with row 4 and loses to row 2.
+
+      >>> keys = Keys(jnp.asarray([[0.0], [0.0], [3.0], [2.0], [2.0]]), None)
+      >>> queries = Queries(jnp.ones((1, 1)), None)
+      >>> ranks_of(rank(queries, keys, jnp.asarray([3]), chunk=3).counts)
+      array([2.5])
     """
     events, held = len(target_n), keys.rows.shape[0]
     part = _Part(0 if whole_rows is None else jax.lax.axis_index(MODEL) * held, held, whole_rows)
@@ -129,7 +136,7 @@ def rank(
         state = jax.lax.cond(wanted, use, lambda state: state, state)
         if whole_rows is None:
             return state
-        # Once, between the two ways through the catalogue.
+        # Once, between the two passes over the catalogue.
         return jax.lax.cond(i == chunks - 1, collect, lambda state: state, state)
 
     if chunks == 1:
@@ -147,8 +154,8 @@ def list_counts(queries: Queries, keys: Keys, ids_nk: Int[Array, "n k"]) -> Rank
 
     Args:
       queries: Of n events.
-      keys: Those of the items of the lists, [n, k, d].
-      ids_nk: Which items these are; the target is the first, PADDING_ID is none.
+      keys: Those of the lists' items, [n, k, d].
+      ids_nk: The lists' items; the target is the first, PADDING_ID is none.
 
     Returns:
       The counts of each event; pass them to `ranks_of`.
@@ -158,7 +165,7 @@ def list_counts(queries: Queries, keys: Keys, ids_nk: Int[Array, "n k"]) -> Rank
 
 
 def ranks_of(counts: RankCounts) -> np.ndarray:
-    """The ranks that counts stand for, on the host; float64 [n], halves where there are ties.
+    """Converts counts to ranks, on the host; float64 [n], with halves for ties.
 
     Raises:
       ValueError: A score is NaN.

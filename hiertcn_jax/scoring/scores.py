@@ -1,18 +1,18 @@
-"""The score of an item at an event, and the rank that scores give: both are made here alone.
+"""Defines the score of an item at an event, and the rank that scores give; nothing else does.
 
     score(i at n) = <u_n, e_i> + b_i + addition_n(i)
 
 `Queries` are the side of the events, `Keys` that of the items. An event has additions for a short
-list of items; where there are none, nothing is computed for them. Products are summed in float32 at
-full precision, biases and additions are float32.
+list of items; without additions nothing is computed for them. Products are summed in float32 at
+full precision; biases and additions are float32.
 
-A rank counts ties half, so that a model which gives every item the same score has every target in
+A rank counts ties half, so that for a model that gives all items the same score every target is in
 the middle:
 
     rank = 1 + #(items with a greater score) + 1/2 #(other items with the same score)
 
-Losses ask for the scores of targets and candidates, softmax and ranks for those of all rows of a
-table or of a chunk of it, lists for those of rows of each event's own.
+Losses use the scores of targets and candidates; softmax and ranks use those of all rows of a table
+or of a chunk; lists use those of each event's own rows.
 """
 
 from typing import Any, NamedTuple
@@ -27,30 +27,30 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.scoring.own_products import own_products, product
 
 _UNROLLED = 8
-"""Items of a list that one pass over the candidates looks for."""
+"""Listed items that one pass over the candidates searches for."""
 
 
 class Additions(NamedTuple):
-    """What is added to the scores of a few items at each event: its list.
+    """Additions to the scores of a few items at each event: its list.
 
     Attributes:
-      item_ids: int32 [*e, m]. Rows of the table that the keys are of, an item at most once an
-        event. Rows before FIRST_ITEM_ID are no items: PADDING_ID fills a list up.
-      values: float32 [*e, m]. What is added to each; of any value where there is no item.
+      item_ids: int32 [*e, m]. Rows of the keys' table, an item at most once per event. Rows before
+        FIRST_ITEM_ID are no items: PADDING_ID fills up a list.
+      values: float32 [*e, m]. The addition for each; any value where there is no item.
     """
 
     item_ids: Any
     values: Any
 
     def is_item(self) -> Bool[Array, "*e m"]:
-        """Where the lists have an item."""
+        """Which entries of the lists are items."""
         return self.item_ids >= FIRST_ITEM_ID
 
     def place_of(self, ids: Int[Array, "*e k"]) -> Int[Array, "*e k"]:
-        """Where items stand on their event's list; -1 for one that is not on it.
+        """The index of each item on its event's list; -1 if it is not on it.
 
-        A pass over the candidates for each place of the lists, m*k comparisons an event. On CPUs
-        that is 10 times as quick as sorting the lists.
+        One pass over the candidates for each entry of the lists, m*k comparisons per event. On CPUs
+        that is 10 times as fast as sorting the lists.
         """
         listed = jnp.where(self.is_item(), self.item_ids, -1)
 
@@ -62,15 +62,15 @@ class Additions(NamedTuple):
         return jax.lax.fori_loop(0, listed.shape[-1], look, nowhere, unroll=_UNROLLED)
 
     def of(self, ids: Int[Array, "*e k"]) -> Float[Array, "*e k"]:
-        """What is added to the scores of items; 0 for one that is not on its event's list."""
+        """The additions to the scores of items; 0 for those not on their event's list."""
         place = self.place_of(ids)
         values = jnp.take_along_axis(self.values, jnp.maximum(place, 0), -1)
         return jnp.where(place >= 0, values, 0)
 
     def columns(self, start: Any, size: int) -> Int[Array, "*e m"]:
-        """Where the listed items are among `size` rows of the table from `start` on; else `size`.
+        """The listed items' indices among `size` rows of the table from `start` on; else `size`.
 
-        Of use with `add_at_columns` and `at_columns`, which leave out what is past the end.
+        For `add_at_columns` and `at_columns`, which ignore indices past the end.
         """
         place = self.item_ids - start
         return jnp.where(self.is_item() & (place >= 0) & (place < size), place, size)
@@ -80,8 +80,8 @@ class Queries(NamedTuple):
     """The side of the events.
 
     Attributes:
-      vectors: float [*e, d]. What the model gives at each event.
-      additions: What is added to the scores of some items, or None.
+      vectors: float [*e, d]. The model's prediction at each event.
+      additions: Additions to the scores of some items, or None.
     """
 
     vectors: Any
@@ -89,12 +89,12 @@ class Queries(NamedTuple):
 
     @property
     def listed(self) -> Additions | None:
-        """The additions; None also where no list has room for an item."""
+        """The additions; also None if no list has room for an item."""
         additions = self.additions
         return None if additions is None or additions.item_ids.shape[-1] == 0 else additions
 
     def counted(self, weight: Float[Array, "*e"]) -> "Queries":
-        """These, with zeros at events of weight 0: a NaN there would reach the keys' gradient."""
+        """The queries, with zeros at events of weight 0: a NaN there would reach gradients."""
         counts = weight[..., None] > 0
         vectors, additions = jnp.where(counts, self.vectors, 0), self.listed
         if additions is not None:
@@ -103,11 +103,11 @@ class Queries(NamedTuple):
         return Queries(vectors, additions)
 
     def cast(self, dtype: Any) -> "Queries":
-        """These, with vectors of another type; additions stay float32."""
+        """The queries with vectors of another type; additions stay float32."""
         return self._replace(vectors=self.vectors.astype(dtype))
 
     def pick(self, places_n: Int[Array, " n"]) -> "Queries":
-        """Some events of a batch, [b, l, ..] -> [n, ..], by their places with rows end to end."""
+        """Selects events of a batch, [b, l, ..] -> [n, ..], by index with rows laid end to end."""
         return jax.tree.map(lambda x: jnp.take(x.reshape(-1, x.shape[-1]), places_n, axis=0), self)
 
 
@@ -115,7 +115,7 @@ class Keys(NamedTuple):
     """The side of the items.
 
     Attributes:
-      rows: float [v, d]. Item embeddings; [n, k, d] where each event has rows of its own.
+      rows: float [v, d]. Item embeddings; [n, k, d] if each event has its own rows.
       bias: float32 [v], or [n, k]; None if there are no biases.
     """
 
@@ -140,10 +140,10 @@ def candidate_scores(
     """Scores of each event's candidates.
 
     Args:
-      queries: The product is taken in the type of their vectors, and summed in float32.
-      keys: In `rows` mode those of the batch, and ids are places in it.
+      queries: Products use the type of their vectors, and are summed in float32.
+      keys: In `rows` mode those of the batch; ids are then indices among them.
       candidate_ids: [k] if all events share them: one matrix product. [*e, k] if each has its own.
-      mesh: Where lanes, the events' first axis, lie on several devices.
+      mesh: The devices, if lanes (the events' first axis) are on several.
     """
     scores = _without_additions(queries, keys, candidate_ids, mesh)
     if queries.listed is not None:
@@ -153,7 +153,7 @@ def candidate_scores(
 
 
 def listed_scores(queries: Queries, keys: Keys, mesh: Mesh | None = None) -> Float[Array, "*e m"]:
-    """Scores of the items on each event's own list; of no meaning where it has none.
+    """Scores of the items on each event's own list; meaningless for entries without an item.
 
     Args:
       queries: With additions.
@@ -181,8 +181,8 @@ def row_scores(queries: Queries, keys: Keys, start: Any = 0) -> Float[Array, "n 
 
     Args:
       queries: As for `candidate_scores`.
-      keys: Of the chunk.
-      start: Row of the table that is the chunk's first.
+      keys: Those of the chunk.
+      start: Table row of the chunk's first row.
     """
     scores_nc = product("nd,cd->nc", queries.vectors, keys.rows.astype(queries.vectors.dtype))
     if keys.bias is not None:
@@ -194,12 +194,12 @@ def row_scores(queries: Queries, keys: Keys, start: Any = 0) -> Float[Array, "n 
 
 
 def at_columns(values_nc: Float[Array, "n c"], columns_nm: Int[Array, "n m"]) -> Array:
-    """The values in some columns of each event's own (`Additions.columns`); 0 past the end."""
+    """The values in some columns, chosen per event (`Additions.columns`); 0 past the end."""
     return jnp.take_along_axis(values_nc, columns_nm, 1, mode="fill", fill_value=0)
 
 
 def without_columns(scores_nc: Float[Array, "n c"], columns_nm: Int[Array, "n m"]) -> Array:
-    """Scores with -inf in some columns of each event's own; those past the end are none."""
+    """The scores with -inf in some columns, chosen per event; ignores columns past the end."""
     return scores_nc.at[_events(scores_nc), columns_nm].set(-jnp.inf, mode="drop")
 
 
@@ -208,14 +208,14 @@ def _events(scores_nc: Array) -> Int[Array, "n 1"]:
 
 
 def list_scores(queries: Queries, keys: Keys, ids_nk: Int[Array, "n k"]) -> Float[Array, "n k"]:
-    """Scores of rows of each event's own: equal rows have equal scores, wherever they stand.
+    """Scores of each event's own rows: equal rows have equal scores, whatever their positions.
 
     Args:
       queries: Of n events.
       keys: The rows, [n, k, d].
-      ids_nk: Which items they are.
+      ids_nk: The items of the rows.
     """
-    # Sums, not a matrix product, which may give equal rows other scores by their place.
+    # Sums, because a matrix product may give equal rows different scores, by their position.
     vectors_n1d, rows_nkd = queries.vectors[:, None], keys.rows
     scores_nk = jnp.sum(vectors_n1d.astype(jnp.float32) * rows_nkd.astype(jnp.float32), -1)
     if keys.bias is not None:
@@ -224,28 +224,33 @@ def list_scores(queries: Queries, keys: Keys, ids_nk: Int[Array, "n k"]) -> Floa
 
 
 def greater_and_equal(scores: Any, target: Any, competes: Any = True) -> tuple[Any, Any]:
-    """Which competitors score above the target, and which exactly as it does.
+    """Which competitors score above the target, and which exactly the same.
 
     Args:
       scores: Numpy or JAX.
       target: The target's own score, broadcastable.
-      competes: Bool. Whose scores count; never the target's.
+      competes: Bool. Which scores count; never the target's.
     """
     return competes & (scores > target), competes & (scores == target)
 
 
 def tied_rank(greater: Any, equal: Any) -> Any:
-    """The rank of a target with so many competitors above it, and so many level with it."""
+    """The rank of a target with this many competitors above it, and this many level with it.
+
+    Example:
+      >>> tied_rank(greater=2, equal=1)
+      3.5
+    """
     return 1 + greater + equal / 2
 
 
 def rank_among(scores_k: np.ndarray, target: Any, competes_k: np.ndarray | bool = True) -> float:
-    """The rank of one target, on the host; scores are compared in float32.
+    """The rank of one target, on the host; compares scores in float32.
 
     Args:
-      scores_k: Of its competitors.
-      target: Its own.
-      competes_k: Where a score is a competitor's; never the target's.
+      scores_k: Scores of its competitors.
+      target: Its own score.
+      competes_k: Which scores are competitors'; never the target's.
     """
     scores_k, target = np.asarray(scores_k, np.float32), np.float32(target)
     above_k, level_k = greater_and_equal(scores_k, target, competes_k)

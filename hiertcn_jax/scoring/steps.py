@@ -1,6 +1,6 @@
-"""The ranking steps: over a table on the devices, over chunks of a file, within lists; jitted.
+"""The jitted ranking steps: over a table on the devices, over chunks of a file, within lists.
 
-Equal arguments give one step, which is compiled once for all evaluations of a process.
+Equal arguments give the same step, which is compiled once for all evaluations of a process.
 """
 
 import functools
@@ -22,11 +22,11 @@ from hiertcn_jax.scoring.scores import Keys, Queries
 
 
 class ChunkSteps(NamedTuple):
-    """What ranks over a catalogue that is not on the device, jitted.
+    """Jitted functions that rank over a catalogue that is not on the device.
 
     Attributes:
-      keys: From the embeddings of a chunk, [c, d] of any type, to its keys.
-      rank: `rank_chunk`; the old state is donated.
+      keys: Maps the embeddings of a chunk, [c, d] of any type, to its keys.
+      rank: `rank_chunk`; it donates the old state.
     """
 
     keys: Callable[[Any], Keys]
@@ -35,10 +35,10 @@ class ChunkSteps(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def make_chunk_steps(model_config: ModelConfig) -> ChunkSteps:
-    """The steps over a catalogue that comes by in chunks.
+    """The steps over a catalogue that is read in chunks.
 
     Args:
-      model_config: `normalize` is read.
+      model_config: Uses `normalize`.
     """
 
     def keys(rows_cd: Float[Array, "c d"]) -> Keys:
@@ -57,13 +57,13 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
 
     The queries are those of a batch, [b, l]; n of its events are ranked.
 
-    On several devices n lies over the mesh axis `data`, as the lanes do: each device ranks events
-    of its own lanes, and places are those among its own lanes' events. No row leaves its device.
+    On several devices n is sharded over the mesh axis `data`, like the lanes: each device ranks
+    events of its own lanes, and places are indices among these. No row leaves its device.
 
     Args:
-      model_config: `normalize` is read.
+      model_config: Uses `normalize`.
       chunk: Catalogue rows scored at once.
-      layout: Where table and lanes lie, if on several devices.
+      layout: Where table and lanes are, if on several devices.
     """
 
     def step(
@@ -93,13 +93,13 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
 def make_list_step(model_config: ModelConfig, layout: Layout | None = None) -> ListStep:
     """The jitted `(items, ids_nk, rows_nkd, queries, places_n) -> RankCounts` within lists.
 
-    `ids_nk` are rows of `items`: an event's target, then what was shown beside it; PADDING_ID is
-    none. In `given` mode `rows_nkd` are their embeddings, else None. On several devices events and
-    places are as for `make_rank_step`.
+    `ids_nk` are rows of `items`: an event's target, then the other shown items; PADDING_ID is none.
+    In `given` mode `rows_nkd` are their embeddings, else None. On several devices events and places
+    are as for `make_rank_step`.
 
     Args:
-      model_config: `normalize` is read.
-      layout: Where table and lanes lie, if on several devices.
+      model_config: Uses `normalize`.
+      layout: Where table and lanes are, if on several devices.
     """
     pick_own = Queries.pick
     if layout is not None:

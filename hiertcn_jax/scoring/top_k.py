@@ -1,4 +1,4 @@
-"""The best k items of each event over the whole catalogue, exactly."""
+"""The exact best k items of each event over the whole catalogue."""
 
 from typing import Any
 
@@ -17,21 +17,29 @@ def top_k(
     chunk: int,
     seen_nk: Int[Array, "n s"] | None = None,
 ) -> tuple[Int[Array, "n k"], Float[Array, "n k"]]:
-    """The k best items of each event, best first; of equal scores the lower id comes first.
+    """The k best items of each event, best first; equal scores in the order of their ids.
 
     Args:
       queries: Of n events.
-      keys: Of the whole table. The rows of padding and unknown are not recommended.
-      k: Items wanted.
+      keys: Of the whole table. Padding and unknown are never recommended.
+      k: Number of items.
       chunk: Table rows at a time.
       seen_nk: Rows not to recommend; PADDING_ID is none.
 
     Returns:
-      Table rows (int32) and scores. Where fewer than k items are left, PADDING_ID and -inf. A NaN
-      comes before any number, so it shows.
+      Table rows (int32) and scores; PADDING_ID and -inf if fewer than k items are left. NaN comes
+      before any number, so it is noticed.
 
     Raises:
       ValueError: `chunk` or `k` is below 1.
+
+    Example:
+      >>> import numpy as np
+      >>> keys = Keys(np.array([[0.0], [0.0], [1.0], [3.0], [2.0]], np.float32), None)
+      >>> queries = Queries(np.ones((1, 1), np.float32), None)
+      >>> ids, scores = top_k(queries, keys, k=2, chunk=5)
+      >>> ids.tolist(), scores.tolist()
+      ([[3, 4]], [[3.0, 2.0]])
     """
     if k < 1:
         raise ValueError(f"k={k}: must be >= 1")

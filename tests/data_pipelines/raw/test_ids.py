@@ -150,7 +150,7 @@ def test_null_words_are_no_users(tmp_path, word):
 
 
 def test_a_null_word_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match=r"column 'user_id': expected a value, got 'NA', which sta"):
+    with pytest.raises(DataError, match=r"column 'user_id': expected a value, got 'NA', which mea"):
         read(csv_of(tmp_path / "a.csv", "NA"))
     users = pa.array(["NA", "a"])
     with pytest.raises(DataError, match=r"a.parquet: row 1, column 'user_id': .* got 'NA', which"):

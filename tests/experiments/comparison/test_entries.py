@@ -114,7 +114,7 @@ def test_settings_of_several_files_are_one_and_no_model_is_in_two(tmp_path):
         paths.append(str(path))
     assert read_settings_files(paths) == {"item_knn": {"shrinkage": 3}, "hiertcn": {}}
     assert read_settings_files([]) == {}
-    with pytest.raises(ValueError, match=r"a\.json: item_knn is set by a file before it"):
+    with pytest.raises(ValueError, match=r"a\.json: item_knn is set by an earlier file"):
         read_settings_files([*paths, paths[0]])
     (tmp_path / "a.json").write_text('{"item_knn": 3}')
     with pytest.raises(ValueError, match=r"a\.json: expected \{model"):
