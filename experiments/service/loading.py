@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.memory_lists import remember
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
 from experiments.service.known_users import LoggedUsers
@@ -25,7 +25,7 @@ def load(
     """The Recommender of a trained run; see `hiertcn_jax.load`."""
     workdir = Path(workdir)
     restored = restore_run(workdir, checkpoint)
-    data = open_run_data(restored, DataPlace(None if data_dir is None else str(data_dir)))
+    data = open_run_data(restored, DataLocation(None if data_dir is None else str(data_dir)))
     return recommender_of(restored, data, f"{workdir.name}@{restored.step}")
 
 

@@ -10,7 +10,7 @@ from data_pipelines.histories.record import Split
 from data_pipelines.prepare import prepare
 from experiments import compare, evaluate
 from experiments.comparison.audit import AuditError
-from experiments.flags.place_flags import DataPlace
+from experiments.flags.data_flags import DataLocation
 from experiments.runs.data import open_data, require_monitored
 from hiertcn_jax.baselines.registry import RANKERS
 from tests.experiments.small_runs import run_train, settings_of
@@ -76,7 +76,7 @@ def test_a_model_is_trained_and_evaluated(kind, request, tmp_path):
     data, workdir = request.getfixturevalue(kind), tmp_path / "W"
     run_train(data, workdir, "--steps=2")
     settings = evaluate.Settings(
-        workdir, Split.TEST, "best", workdir / "ranks.csv", DataPlace(), None, slices=True
+        workdir, Split.TEST, "best", workdir / "ranks.csv", DataLocation(), None, slices=True
     )
     evaluate.main(settings)
     lines = (workdir / "ranks.csv").read_text().splitlines()
