@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipelines.histories.events import HistorySource, blocks_of
 from data_pipelines.histories.record import History
-from hiertcn_jax.serving.stream import Events
+from hiertcn_jax.serving.user_states import Events
 
 _LONGEST_PAUSES = 99.9
 """Percentile of the pauses inside sessions that a longer one is taken to end a session after."""

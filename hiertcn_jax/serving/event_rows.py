@@ -7,7 +7,8 @@ event that comes with a time before the user's newest one counts as if it came w
 import numpy as np
 
 from hiertcn_jax.batch import PADDING_ID, Batch, NextEvent
-from hiertcn_jax.serving.user_states import UserStates
+from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.serving.user_states import Events, UserStates
 
 _SECONDS_MOST = 2**31 - 1
 
@@ -121,3 +122,25 @@ def padded(array: np.ndarray, size: int) -> np.ndarray:
     """An array with its first axis filled up to a size by its first entry."""
     index_n = np.minimum(np.arange(size), len(array) - 1)
     return array[np.where(np.arange(size) < len(array), index_n, 0)]
+
+
+def counted_events(
+    events: Events, start: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What memory counts of a user's events from one on: the arguments of `Memory.observe`.
+
+    Args:
+      events: All events of the user, with where sessions start.
+      start: The first that counts.
+    """
+    assert events.starts is not None
+    number_n = np.arange(len(events.item_rows))
+    position_n = number_n - np.maximum.accumulate(np.where(events.starts, number_n, 0))
+    before_nm = number_n[start:, None] - 1 - np.arange(SIZES.own_events)
+    items_nm = np.where(before_nm >= 0, events.item_rows[np.maximum(before_nm, 0)], PADDING_ID)
+    return (
+        events.item_rows[start:].astype(np.int32),
+        events.times[start:],
+        items_nm.astype(np.int32),
+        position_n[start:].astype(np.int32),
+    )

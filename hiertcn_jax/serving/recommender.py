@@ -25,9 +25,10 @@ from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.scoring.top_k import top_k
-from hiertcn_jax.serving.frames import Names, events_by_user, seconds_of
-from hiertcn_jax.serving.stream import USERS, Events, Stream
-from hiertcn_jax.serving.user_states import UserStates, from_bytes
+from hiertcn_jax.serving.event_rows import counted_events
+from hiertcn_jax.serving.frames import Names, UserEvents, events_by_user, seconds_of
+from hiertcn_jax.serving.stream import USERS, Stream
+from hiertcn_jax.serving.user_states import Events, UserStates, from_bytes
 
 _CHUNK = 8192
 """Rows of the item table that are scored at a time."""
@@ -98,6 +99,7 @@ class Recommender:
         self._stream, self._keys, self._known = stream, keys, known
         self._memory, self._names = memory, names or Names()
         self._newest = known.newest
+        self._later: dict[str, Events] = {}
 
     def start(self, users: int = 1) -> UserStates:
         """The state of new users, without any event."""
@@ -157,6 +159,55 @@ class Recommender:
             self._memory.observe(
                 item_n[order_n], time_n, before.own_nm[order_n], after.position_n[order_n] - 1
             )
+
+    def add(self, events: Any) -> None:
+        """Takes in what happened since the log ended: users' events, and counts for everybody.
+
+        Args:
+          events: A data frame (columns user_id, item_id, time) with users of the log or new ones.
+            A time before the newest event that is known counts as the time of that.
+
+        Raises:
+          ValueError: A column is missing, a value is null, or a time is none.
+        """
+        found = events_by_user(events, self._names)
+        past = self._events_of(list(found))
+        parts = []
+        for (user, one), before in zip(found.items(), past, strict=True):
+            new = self._events(before, one)
+            start = 0 if before is None else len(before.item_rows)
+            self._later[str(user)] = new
+            parts.append(counted_events(new, start))
+        if not parts:
+            return
+        arrays = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        order_n = np.argsort(arrays[1], kind="stable")
+        item_n, time_n, before_nm, position_n = (array[order_n] for array in arrays)
+        time_n = np.maximum(time_n, self._newest)
+        self._newest = int(time_n[-1])
+        if self._memory is not None:
+            self._memory.observe(item_n, time_n, before_nm, position_n)
+
+    def _events(self, before: Events | None, later: UserEvents) -> Events:
+        """Events of a user with later ones after them."""
+        item_n, time_n = self.catalogue.encode(later.item_ids), later.times
+        if before is None:
+            before = Events(item_n[:0], time_n[:0], np.zeros(0, bool))
+        last = before.times[-1:] if len(before.times) else time_n[:1]
+        time_n = np.maximum(time_n, last)
+        starts_n = np.diff(time_n, prepend=last) > self._stream.gap_seconds
+        starts_n[:1] |= not len(before.times)
+        assert before.starts is not None
+        return Events(
+            np.concatenate([before.item_rows, item_n]),
+            np.concatenate([before.times, time_n]),
+            np.concatenate([before.starts, starts_n]),
+        )
+
+    def _events_of(self, ids: Sequence[Any]) -> list[Events | None]:
+        """All events of users, of the log and later ones; None for a user without any."""
+        logged = self._known.events_of(ids)
+        return [self._later.get(str(user), one) for user, one in zip(ids, logged, strict=True)]
 
     def recommend(
         self,
@@ -226,7 +277,7 @@ class Recommender:
             ]
             return list(found), events, None
         ids = list(users)
-        known = self._known.events_of(ids)
+        known = self._events_of(ids)
         for user, one in zip(ids, known, strict=True):
             if one is None:
                 raise ValueError(

@@ -7,7 +7,7 @@ compiles once.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,26 +20,12 @@ from hiertcn_jax.models import Model
 from hiertcn_jax.models.state_steps import make_state_steps
 from hiertcn_jax.scoring.scores import Queries
 from hiertcn_jax.serving.event_rows import event_rows, next_event, padded
-from hiertcn_jax.serving.user_states import UserStates, fresh_states
+from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states
 
 USERS = (1, 8, 64, 256)
 """Users of a batch; more are taken in turns."""
-EVENTS = (1, 16, 128)
+EVENTS = (1, 8, 32, 128)
 """Events of a row; more are taken in turns."""
-
-
-class Events(NamedTuple):
-    """Events of one user, in order.
-
-    Attributes:
-      item_rows: int32. Rows of the item table; UNKNOWN_ID for an item that is not in it.
-      times: int64. Seconds.
-      starts: bool or None. Where sessions start; None: where the pause is longer than the gap.
-    """
-
-    item_rows: np.ndarray
-    times: np.ndarray
-    starts: np.ndarray | None = None
 
 
 class Stream:

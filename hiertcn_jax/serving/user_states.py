@@ -1,4 +1,4 @@
-"""The states of users between their events: the model's carry, and what the host has to know.
+"""Events of users, and their states between them: the model's carry, and what the host has to know.
 
 A state is all that a model needs of a user's past, of one size however long that is.
 """
@@ -16,6 +16,20 @@ from hiertcn_jax.memory.config import SIZES
 _MAGIC = b"HTCN"
 SCHEMA = 1
 """Of the bytes of a state; another one means that they are laid out otherwise."""
+
+
+class Events(NamedTuple):
+    """Events of one user, in order.
+
+    Attributes:
+      item_rows: int32. Rows of the item table; UNKNOWN_ID for an item that is not in it.
+      times: int64. Seconds.
+      starts: bool or None. Where sessions start; None: where the pause is longer than the gap.
+    """
+
+    item_rows: np.ndarray
+    times: np.ndarray
+    starts: np.ndarray | None = None
 
 
 class UserStates(NamedTuple):

@@ -13,8 +13,8 @@ from hiertcn_jax.batch import Bucket, padding_batch
 from hiertcn_jax.models import MODELS, build
 from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.item_table import init_item_table
-from hiertcn_jax.serving.stream import Events, Stream
-from hiertcn_jax.serving.user_states import from_bytes
+from hiertcn_jax.serving.stream import Stream
+from hiertcn_jax.serving.user_states import Events, from_bytes
 from tests.data_pipelines.lanes.walking import ListSource, history
 from tests.models.options import ITEMS, config_of
 

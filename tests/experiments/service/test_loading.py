@@ -12,7 +12,7 @@ from experiments.runs.restore import restore_run
 from experiments.service.known_users import LoggedUsers
 from experiments.service.loading import recommender_of
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.serving.stream import Events
+from hiertcn_jax.serving.user_states import Events
 from tests.experiments.small_runs import run_train
 
 
@@ -110,6 +110,27 @@ def test_a_click_changes_what_all_are_recommended(workdir, data):
     uncounted = rec.observe(state, ids[1], now + 9, count=False)
     assert uncounted.events_n.tolist() == [9]
     assert rec.recommend(other, k=3, at=now + 600).equals(after)
+
+
+def test_later_events_are_as_clicks(workdir, data):
+    """A table of what happened since, or click by click: the same recommendations."""
+    added, clicked = hiertcn_jax.load(workdir), hiertcn_jax.load(workdir)
+    ids, now = catalogue(data)[:4], LoggedUsers(data.histories).newest
+    user = histories_of(data)[2].user_id
+    clicks = [(user, ids[0], now + 5), ("new", ids[1], now + 6), (user, ids[2], now + 10**6)]
+    added.add(pl.DataFrame(clicks, schema=["user_id", "item_id", "timestamp"], orient="row"))
+    events = LoggedUsers(data.histories).events_of([user])
+    states = {
+        user: clicked._stream.observe(clicked.start(), events),
+        "new": clicked.start(),
+    }
+    for who, item, time in clicks:
+        states[who] = clicked.observe(states[who], item, time)
+    for who, state in states.items():
+        one, other = added.recommend([who], k=9), clicked.recommend(state, k=9)
+        assert one["item_id"].to_list() == other["item_id"].to_list()
+        np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4)
+    added.add(pl.DataFrame(clicks[:0], schema=["user_id", "item_id", "timestamp"]))
 
 
 def test_what_is_left_out(rec, data):
