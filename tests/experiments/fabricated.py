@@ -7,6 +7,7 @@ import polars as pl
 
 from experiments.comparison.cells import RANKS_FILE, Cell
 from hiertcn_jax.scoring.metric_sums import MetricSums
+from hiertcn_jax.scoring.metrics import METRICS, RankedEvents
 
 ITEMS = 400
 
@@ -60,7 +61,10 @@ def plain_metric(metric, rank):
         return 1 / np.log2(1 + rank) if rank <= 10 else 0.0
     if metric == "log_popularity@20":
         return np.mean([math.log(1 + COUNTS[item]) for item in list_of(rank)[:3]])
-    return 1 / rank if metric == "mrr" else rank / ITEMS
+    if metric in ("mrr", "mrp"):
+        return 1 / rank if metric == "mrr" else rank / ITEMS
+    event = RankedEvents(np.array([rank]), ITEMS, np.array([list_of(rank)]), COUNTS)
+    return METRICS[metric].of_events(event)[0]
 
 
 def plain_mean(metric, group, average, rank_n):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.scoring import metric_sums
-from hiertcn_jax.scoring.metrics import METRICS, MeanMetric
+from hiertcn_jax.scoring.metrics import METRICS, MeanMetric, RankedEvents
 
 CATALOGUE = 50
 
@@ -20,6 +20,10 @@ CATALOGUE = 50
 LISTED = 3
 COUNTS = np.random.default_rng(0).integers(0, 9, CATALOGUE + FIRST_ITEM_ID)
 MEANS = [name for name, metric in METRICS.items() if isinstance(metric, MeanMetric)]
+
+
+NAMED = (*(f"recall@{k}" for k in (1, 5, 10, 20)), "mrr", "ndcg@10", "mrp", "coverage@20",
+         "log_popularity@20")  # fmt: skip
 
 
 def list_of(rank):
@@ -64,7 +68,12 @@ def plain_metrics(ranks):
     if not ranks:
         return dict.fromkeys(METRICS)
     mean = lambda values: math.fsum(values) / len(ranks)  # noqa: E731
+    # Others by their own values at single events, which test_metrics.py checks.
+    lists = np.array([list_of(rank) for rank in ranks])
+    sizes = np.full(len(ranks), CATALOGUE)
+    all_events = RankedEvents(np.array(ranks), sizes, lists, COUNTS)
     return {
+        **{name: mean(METRICS[name].of_events(all_events)) for name in MEANS},
         **{f"recall@{k}": mean([r <= k for r in ranks]) for k in (1, 5, 10, 20)},
         "mrr": mean([1 / r for r in ranks]),
         "ndcg@10": mean([1 / math.log2(1 + r) for r in ranks if r <= 10]),
@@ -126,7 +135,7 @@ def test_golden_values():
     # User a: ranks 1 and 4 in a session; user b: rank 20.5, the first of a session.
     events = [(1.0, "a", 0, 0), (4.0, "a", 0, 1), (20.5, "b", 2, 0)]
     result = sums_of(events).result()
-    assert result["all"] == {
+    assert {name: result["all"][name] for name in ("events", *NAMED)} == {
         "events": 3,
         "recall@1": pytest.approx(1 / 3),
         "recall@5": pytest.approx(2 / 3),
@@ -285,7 +294,10 @@ def test_ranks_within_lists_of_their_own():
     sums, keys = metric_sums.MetricSums(CATALOGUE), metric_sums.user_keys(["a", "b", "b"])
     sums.add(np.array([1, 2.5, 3]), keys, np.zeros(3, int), np.arange(3), np.array([4, 5, 3]))
     whole, halves = sums.result(), sums_of([(1.0, "a", 0, 0)])
-    assert whole["all"].keys() == {"events", *METRICS} - {"coverage@20", "log_popularity@20"}
+    assert whole["all"].keys() == {
+        "events",
+        *(name for name, metric in METRICS.items() if not metric.needs_lists),
+    }
     # Of each list its share: 1/4, 2.5/5 and 3/3; all else is as in a catalogue.
     assert whole["all"]["mrp"] == pytest.approx((1 / 4 + 2.5 / 5 + 3 / 3) / 3)
     assert whole["per_user"]["all"]["mrp"] == pytest.approx((1 / 4 + (2.5 / 5 + 3 / 3) / 2) / 2)

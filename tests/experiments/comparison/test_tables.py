@@ -22,7 +22,7 @@ from hiertcn_jax.scoring.metrics import METRICS
 from tests.experiments.fabricated import EVENTS, fabricate, plain_mean
 
 GROUPS, AVERAGES = ("all", "first", "next"), ("events", "users")
-LISTS = ("coverage@20", "log_popularity@20")
+LISTS = tuple(name for name, metric in METRICS.items() if metric.needs_lists)
 CASES = [
     case
     for case in itertools.product(METRICS, GROUPS, AVERAGES)
@@ -164,8 +164,9 @@ def test_markdown_has_every_figure(rows, differences):
                 continue
             found = tables[f"{group}: top 20 of all events"]
         figures = {model: expected(model, metric, group, average) for model in MODELS}
-        lower_is_better = metric in ("mrp", "log_popularity@20")
-        best = (min if lower_is_better else max)(mean for mean, _ in figures.values())
+        best = (min if METRICS[metric].lower_is_better else max)(
+            mean for mean, _ in figures.values()
+        )
         for model, (mean, deviation) in figures.items():
             wanted = as_text(mean, deviation)
             assert found[model][metric] == (f"**{wanted}**" if mean == best else wanted)

@@ -18,6 +18,7 @@ from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRUConfig
 from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.models.sasrec import SASRecConfig
+from hiertcn_jax.scoring.metrics import METRICS
 from hiertcn_jax.settings import fields_of
 
 OTHERS = (LossConfig, OptimizerConfig, TrainConfig, EvalConfig)
@@ -135,8 +136,7 @@ REJECTED = [
             TrainConfig,
             {"monitor": monitor},
             f"monitor={monitor}: must be group/metric with a group of all, first, next and a "
-            "metric of recall@1, recall@5, recall@10, recall@20, mrr, ndcg@10, mrp, coverage@20, "
-            "log_popularity@20",
+            f"metric of {', '.join(METRICS)}",
         )
         for monitor in ("mrr", "last/mrr", "all/events", "")
     ),
