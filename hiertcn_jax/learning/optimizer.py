@@ -29,7 +29,7 @@ Schedule = Literal["constant", "step", "cosine"]
 class OptimizerConfig(Settings):
     """Adam and its learning rate over the steps."""
 
-    learning_rate: float = setting(2e-3, "Peak learning rate of Adam.", above=0)
+    learning_rate: float = setting(4e-3, "Peak learning rate of Adam.", above=0)
     schedule: Schedule = setting(
         "cosine",
         "Learning rate over the steps: constant; step, which multiplies it by --decay_factor at "
