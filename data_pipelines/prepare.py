@@ -15,6 +15,7 @@ bad flags, 143 and 130 stopped by SIGTERM and SIGINT.
 """
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -154,20 +155,24 @@ def _write_manifest(
 
 
 def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     counts = manifest["counts"]
-    columns = ["part", "users", "sessions", "events", "first", "next", "unknown items"]
-    table = Table(*columns, title=output_dir)
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False)
+    for column in ("part", "users", "sessions", "events", "first", "next", "unknown"):
+        table.add_column(column, justify="left" if column == "part" else "right")
     for name, part in counts["splits"].items():
         events = part["events"]
         unknown = part["unknown_items"]["all"]
         cells = (part["users"], part["sessions"], *events.values(), unknown)
         table.add_row(name, *(f"{cell:,}" for cell in cells))
     # rich would read brackets in a path as markup.
-    console = Console(markup=False, emoji=False)
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(f"\n{output_dir}\n")
     console.print(table)
+    console.print("unknown: events of items not seen in training, which are not scored\n")
     console.print(
         f"{counts['users']:,} users, {counts['items']:,} items, {counts['sessions']:,} sessions, "
         f"{counts['events']:,} events; {counts['users_too_short']:,} users too short to split"
@@ -176,6 +181,11 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
     for line in log_lines(manifest) + _merged_lines(manifest) + _impression_lines(manifest):
         console.print(line)
+    # One line, to be copied.
+    console.print(
+        f"\nto train on it: hiertcn train --data_dir={shlex.quote(output_dir)} --workdir=RUN",
+        soft_wrap=True,
+    )
 
 
 def _merged_lines(manifest: dict[str, Any]) -> list[str]:

@@ -222,6 +222,21 @@ def test_what_was_read_is_printed(tmp_path):
     assert "times: 2020-01-01 00:00:00 to 2020-01-03 00:00:00 UTC\n" in result.stdout
 
 
+def test_the_summary_fits_80_columns_and_says_what_comes_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    directory = tmp_path / "my [red]log"
+    main(PrepareConfig(synthetic="planted", synthetic_users=30, output_dir=str(directory)))
+    lines = capsys.readouterr().out.splitlines()
+    *summary, command = filter(None, lines)
+    assert max(len(line) for line in summary if str(directory) not in line) <= 80
+    assert command == f"to train on it: hiertcn train --data_dir='{directory}' --workdir=RUN"
+    counts = load_manifest(directory)["counts"]["splits"]
+    for name, part in counts.items():
+        numbers = [part["users"], part["sessions"], *part["events"].values()]
+        row = [name, *(f"{n:,}" for n in (*numbers, part["unknown_items"]["all"]))]
+        assert row in [line.split() for line in summary]
+
+
 @pytest.mark.parametrize("runner", [None, "DirectRunner"])
 def test_a_log_given_twice_is_reported(tmp_path, runner, capsys):
     """As CSV and as Parquet, with floats."""
