@@ -50,9 +50,13 @@ OPTIONS = {
     # Reaches 2 events back in one block; with rows of 5 events, in blocks of 2.
     "sasrec_narrow": {"name": "sasrec", "attention_window": 3, "attention_blocks": 1},
     "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
-    "esasrec_normalized": {"name": "esasrec", "normalize": "both", "temperature": 0.5},
-    "hstu_cosine": {"name": "hstu", "normalize": "both", "temperature": 0.5},
-    "hstu_narrow": {"name": "hstu", "attention_window": 3, "projection_dim": 7},
+    "hstu_narrow": {
+        "name": "hstu",
+        "attention_window": 3,
+        "projection_dim": 7,
+        "normalize": "both",
+        "temperature": 0.5,
+    },
     "hstu_itself": {"name": "hstu", "attention_window": 1, "attention_heads": 1},
     "sasrec_projection": {"name": "sasrec", "projection_dim": 7, "normalize": "prediction"},
 }

@@ -39,7 +39,6 @@ OPTIONS = {
     "sasrec_itself": {"name": "sasrec", "attention_window": 1, "attention_heads": 1},
     "esasrec_narrow": {"name": "esasrec", "attention_window": 3, "feed_forward_factor": 1},
     "hstu_narrow": {"name": "hstu", "attention_window": 3, "attention_blocks": 1},
-    "hstu_cosine": {"name": "hstu", "normalize": "both", "temperature": 0.5},
 }
 
 
