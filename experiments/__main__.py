@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "experiments.evaluate",
     "compare": "experiments.compare",
     "sweep": "experiments.sweep",
+    "recommend": "experiments.recommend",
     "embed": "experiments.embed",
 }
 """The module of each command."""
@@ -26,6 +27,7 @@ _SAYS = {
     "evaluate": "score a trained model again, on other events or other data",
     "compare": "train several models and score them on the same events",
     "sweep": "search hyperparameters",
+    "recommend": "write the best items for every user",
     "embed": "write the embedding of every user",
 }
 

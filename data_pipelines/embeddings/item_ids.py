@@ -1,4 +1,4 @@
-"""Reads files that name the item of each row of an embedding file."""
+"""Reads files of ids: the item of each row of an embedding file, users to recommend for."""
 
 from pathlib import Path
 
@@ -12,11 +12,19 @@ COLUMN = "item_id"
 
 
 def read_item_ids(path: Path | str) -> pl.Series:
+    """The ids of items in a file: `read_ids` with the column `item_id`.
+
+    `vocabulary.parquet` of a prepared directory is such a file.
+    """
+    return read_ids(path, COLUMN)
+
+
+def read_ids(path: Path | str, column: str) -> pl.Series:
     """The ids in a file, in its order, as text.
 
     Args:
-      path: .txt with one id per line, or .parquet with a column `item_id` of text or integers, such
-        as `vocabulary.parquet` of a prepared directory.
+      path: .txt with one id per line, or .parquet with a column of text or integers.
+      column: Its name.
 
     Raises:
       DataError: The file is missing, has another type, or is not readable; an id is empty or occurs
@@ -26,35 +34,35 @@ def read_item_ids(path: Path | str) -> pl.Series:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix == ".parquet":
-        item_ids, place = _from_parquet(path), "row"
+        ids, place = _from_parquet(path, column), "row"
     elif path.suffix == ".txt":
-        item_ids, place = _from_lines(path), "line"
+        ids, place = _from_lines(path, column), "line"
     else:
         raise DataError(f"{path}: unknown file type; expected .txt or .parquet")
-    item_ids = item_ids.fill_null("")
+    ids = ids.fill_null("")
     for is_bad, problem in (
-        (item_ids == "", "the id is empty"),
-        (~item_ids.is_first_distinct(), "occurs twice"),
+        (ids == "", "the id is empty"),
+        (~ids.is_first_distinct(), "occurs twice"),
     ):
         if is_bad.any():
             bad = int(np.argmax(is_bad))
-            shown = f"{item_ids[bad]!r} " if item_ids[bad] else ""
+            shown = f"{ids[bad]!r} " if ids[bad] else ""
             raise DataError(f"{path}: {place} {bad + 1}: {shown}{problem}")
-    return item_ids
+    return ids
 
 
-def _from_parquet(path: Path) -> pl.Series:
+def _from_parquet(path: Path, column: str) -> pl.Series:
     def check_header(found: list[str]) -> None:
-        if found.count(COLUMN) != 1:
-            raise DataError(f"{path}: expected one column {COLUMN!r}, got {', '.join(found)}")
+        if found.count(column) != 1:
+            raise DataError(f"{path}: expected one column {column!r}, got {', '.join(found)}")
 
-    item_ids = read_parquet(path, [COLUMN], check_header)[COLUMN]
-    if not (item_ids.dtype.is_integer() or item_ids.dtype in (pl.String, pl.Categorical)):
-        raise DataError(f"{path}: column {COLUMN!r}: expected text or integers")
-    return item_ids.cast(pl.String)
+    ids = read_parquet(path, [column], check_header)[column]
+    if not (ids.dtype.is_integer() or ids.dtype in (pl.String, pl.Categorical)):
+        raise DataError(f"{path}: column {column!r}: expected text or integers")
+    return ids.cast(pl.String)
 
 
-def _from_lines(path: Path) -> pl.Series:
+def _from_lines(path: Path, column: str) -> pl.Series:
     try:
         # No text contains this separator, so each line is one column.
         frame = pl.read_csv(
@@ -62,10 +70,10 @@ def _from_lines(path: Path) -> pl.Series:
             has_header=False,
             separator="\x01",
             quote_char=None,
-            schema={COLUMN: pl.String},
+            schema={column: pl.String},
             raise_if_empty=False,
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DataError(f"{path}: not readable as lines of text: {reason}") from error
-    return frame[COLUMN]
+    return frame[column]

@@ -13,7 +13,7 @@ observed event counts for all recommendations after it.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -72,6 +72,7 @@ class Recommender:
     Attributes:
       model_id: Names the weights; states of other models are refused.
       catalogue: The items that it recommends.
+      names: Columns of the tables of events that it takes.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class Recommender:
           known: The users of the log.
           model_id: See the class.
           memory: What everybody did so far, for a model with terms of it. `observe` adds to it.
-          names: Columns of the tables of events that `recommend` takes.
+          names: See the class.
         """
         self.model_id, self.catalogue = model_id, catalogue
         self._stream, self._keys, self._known = stream, keys, known
-        self._memory, self._names = memory, names or Names()
+        self._memory, self.names = memory, names or Names()
         self._newest = known.newest
         self._later: dict[str, Events] = {}
 
@@ -170,7 +171,7 @@ class Recommender:
         Raises:
           ValueError: A column is missing, a value is null, or a time is none.
         """
-        found = events_by_user(events, self._names)
+        found = events_by_user(events, self.names)
         past = self._events_of(list(found))
         parts = []
         for (user, one), before in zip(found.items(), past, strict=True):
@@ -187,6 +188,13 @@ class Recommender:
         self._newest = int(time_n[-1])
         if self._memory is not None:
             self._memory.observe(item_n, time_n, before_nm, position_n)
+
+    @property
+    def new_users(self) -> list[str]:
+        """Ids, as text, of users of `add` that the log does not have."""
+        ids = list(self._later)
+        logged = self._known.events_of(ids)
+        return [user for user, one in zip(ids, logged, strict=True) if one is None]
 
     def _events(self, before: Events | None, later: UserEvents) -> Events:
         """Events of a user with later ones after them."""
@@ -244,25 +252,36 @@ class Recommender:
         keys = self._keys_of(exclude, candidates)
         ids, events, states = self._resolve(users)
         number = len(ids)
-        at_n = None if at is None else seconds_of(_each(at, number, "at"), "at")
-        tables = []
-        for start in range(0, number, USERS[-1]):
-            part = slice(start, min(start + USERS[-1], number))
+        at_n = np.full(number, self._newest, np.int64)
+        if at is not None:
+            at_n = seconds_of(_each(at, number, "at"), "at")
+        width = min(k, self.catalogue.size - FIRST_ITEM_ID)
+        rows_nk = np.full((number, width), PADDING_ID, np.int32)
+        scores_nk = np.full((number, width), -np.inf, np.float32)
+        for part in _batches(number, events):
             if states is None:
-                part_states = self._stream.observe(
-                    self._stream.start(part.stop - part.start), events[part]
-                )
-                seen = [one.item_rows for one in events[part]]
+                chosen = [events[user] for user in part.tolist()]
+                part_states = self._stream.observe(self._stream.start(len(part)), chosen)
+                seen = [one.item_rows for one in chosen]
             else:
-                part_states = states.take(np.arange(part.start, part.stop))
+                part_states = states.take(part)
                 seen = list(part_states.own_nm)
-            time_n = (
-                np.full(part_states.users, self._newest, np.int64) if at_n is None else at_n[part]
-            )
-            queries = self._stream.ask(part_states, time_n, self._memory)
+            queries = self._stream.ask(part_states, at_n[part], self._memory)
             seen_nk = _filled(seen) if exclude_seen else None
-            tables.append(self._table(ids[part], queries, keys, k, seen_nk))
-        return pl.concat(tables) if tables else _no_recommendations()
+            rows_nk[part], scores_nk[part] = _best(queries, keys, width, seen_nk)
+        return self._table(ids, rows_nk, scores_nk)
+
+    def _table(self, ids: list[Any], rows_nk: np.ndarray, scores_nk: np.ndarray) -> pl.DataFrame:
+        """Recommendations as a table; what was left out has a score of -inf."""
+        user_m, place_m = np.nonzero((rows_nk >= FIRST_ITEM_ID) & (scores_nk > -np.inf))
+        return pl.DataFrame(
+            {
+                "user_id": pl.Series(ids, strict=False).gather(user_m),
+                "rank": pl.Series(place_m + 1, dtype=pl.Int32),
+                "item_id": list(self.catalogue.decode(rows_nk[user_m, place_m])),
+                "score": scores_nk[user_m, place_m],
+            }
+        )
 
     def _resolve(self, users: Any) -> tuple[list[Any], list[Events], UserStates | None]:
         """Ids, and either the events or the states, of what `recommend` is given."""
@@ -271,7 +290,7 @@ class Recommender:
         if isinstance(users, str | int):
             users = [users]
         if not isinstance(users, list | tuple | np.ndarray | pl.Series):
-            found = events_by_user(users, self._names)
+            found = events_by_user(users, self.names)
             events = [
                 Events(self.catalogue.encode(one.item_ids), one.times) for one in found.values()
             ]
@@ -311,28 +330,6 @@ class Recommender:
         if len(unknown):
             raise ValueError(f"{field}={listed[unknown[0]]!r}: is not in the catalogue")
         return np.unique(rows)
-
-    def _table(
-        self,
-        ids: list[Any],
-        queries: Queries,
-        keys: Keys,
-        k: int,
-        seen_nk: np.ndarray | None,
-    ) -> pl.DataFrame:
-        """The recommendations of one batch of users."""
-        most = self.catalogue.size - FIRST_ITEM_ID
-        rows_nk, scores_nk = map(np.asarray, _best(queries, keys, min(k, most), seen_nk))
-        user_m, place_m = np.nonzero((rows_nk >= FIRST_ITEM_ID) & (scores_nk > -np.inf))
-        return pl.DataFrame(
-            {
-                "user_id": [ids[user] for user in user_m.tolist()],
-                "rank": place_m + 1,
-                "item_id": list(self.catalogue.decode(rows_nk[user_m, place_m])),
-                "score": scores_nk[user_m, place_m],
-            },
-            schema_overrides={"rank": pl.Int32, "score": pl.Float32},
-        )
 
     def embed(self, users: Any, at: Any = None) -> np.ndarray:
         """float32 [n, d]. The model's prediction for the next event of each user.
@@ -446,7 +443,10 @@ def _each(values: Any, users: int, field: str) -> list[Any]:
     return listed
 
 
-def _no_recommendations() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={"user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "score": pl.Float32}
-    )
+def _batches(number: int, events: Sequence[Events]) -> Iterator[np.ndarray]:
+    """Which users are taken together: those with about as many events, since rows are padded."""
+    order_n = np.arange(number)
+    if events:
+        order_n = np.argsort([len(one.item_rows) for one in events], kind="stable")
+    for start in range(0, number, USERS[-1]):
+        yield order_n[start : start + USERS[-1]]

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments import compare, embed, evaluate, sweep, train
+from experiments import compare, embed, evaluate, recommend, sweep, train
 from experiments.flags.data_flags import DataLocation
 from experiments.runs.restore import restore_run
 from tests.experiments.small_runs import command, contents, run_train, settings_of
@@ -37,9 +37,12 @@ def main_of(name, data, workdir, scratch):
             workdir, Split.TEST, "best", None, DataLocation(), None
         ),
         "embed": lambda: embed.Settings(workdir, scratch / "u.parquet", "best", DataLocation()),
+        "recommend": lambda: recommend.Settings(
+            workdir, scratch / "r.csv", "best", DataLocation(), None, (), None, 20, False, None
+        ),
     }[name]()
     module = {"train": train, "compare": compare, "sweep": sweep, "evaluate": evaluate,
-              "embed": embed}[name]  # fmt: skip
+              "embed": embed, "recommend": recommend}[name]  # fmt: skip
     return lambda: module.main(settings)
 
 
@@ -53,6 +56,7 @@ def main_of(name, data, workdir, scratch):
             ("sweep", ("sweep",)),
             ("evaluate", ("run", "cell")),
             ("embed", ("run", "cell")),
+            ("recommend", ("run", "cell")),
         )
         for foreign in FOREIGN
         if foreign not in own
@@ -87,6 +91,7 @@ def test_a_prepared_log_stays_a_prepared_log(data, tmp_path, name, inside):
     "arguments",
     [
         ("experiments.embed", "--output=D/u.parquet"),
+        ("experiments.recommend", "--output=D/r.parquet"),
         ("experiments.evaluate", "--ranks_out=D/histories/ranks.csv"),
         ("experiments.evaluate", "--ranks_out=W/checkpoints/ranks.csv"),
         ("experiments.evaluate", "--ranks_out=W/metrics.jsonl"),

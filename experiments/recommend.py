@@ -1,0 +1,197 @@
+"""Writes recommendations for the users of a trained run.
+
+    python -m experiments.recommend --workdir=W --output=recs.parquet [--k=20]
+
+One row an item: user_id, rank (from 1), item_id, score. Users go on where the log ends; --events
+names what they did since then, in any format that prepare reads, with the columns of the log. The
+suffix of --output says the format: .parquet, .csv or .jsonl. Users are read and rows are written
+block by block, so memory does not grow with their number.
+"""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+from absl import flags
+
+from data_pipelines.commands.command import run_command
+from data_pipelines.directories import Kind, require_kind
+from data_pipelines.embeddings.item_ids import read_ids
+from data_pipelines.errors import DataError
+from data_pipelines.histories.events import blocks_of
+from data_pipelines.outputs import check_file
+from data_pipelines.progress import Progress
+from data_pipelines.raw.ids import IdType, typed_ids
+from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
+from experiments.judging.results import table_path
+from experiments.runs.data import Data
+from experiments.runs.restore import open_run_data, restore_run
+from experiments.service.loading import recommender_of
+from experiments.service.new_events import read_events
+from experiments.service.table_writer import written_in_parts
+from hiertcn_jax.saving.checkpoint import CheckpointError
+from hiertcn_jax.serving.recommender import Recommender
+
+MENDABLE = (DataError, CheckpointError, OSError)
+
+_USERS_AT_ONCE = 1024
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    workdir: Path
+    output: Path
+    checkpoint: str
+    location: DataLocation
+    users: Path | None
+    events: tuple[str, ...]
+    candidates: Path | None
+    k: int
+    exclude_seen: bool
+    at: int | None
+
+
+def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
+    """Writes the recommendations; returns how many users have any.
+
+    Raises:
+      DataError: A file cannot be used, or names a user or an item that is not known.
+      OSError: The output cannot be written.
+    """
+    if settings.events:
+        rec.add(read_events(settings.events, data.manifest, rec.names))
+    candidates = None
+    if settings.candidates is not None:
+        candidates = read_ids(settings.candidates, "item_id").to_list()
+        if not candidates:
+            raise DataError(f"{settings.candidates}: names no item; leave the flag out for all")
+    users = 0
+    with Progress("recommending", "users") as progress, written_in_parts(settings.output) as add:
+        for ids in _blocks(settings, rec, data):
+            try:
+                table = rec.recommend(
+                    ids,
+                    k=settings.k,
+                    at=settings.at,
+                    exclude_seen=settings.exclude_seen,
+                    candidates=candidates,
+                )
+            except ValueError as error:
+                raise DataError(str(error)) from error
+            add(table)
+            users += table["user_id"].n_unique()
+            progress.add(len(ids))
+    return users
+
+
+def _blocks(settings: Settings, rec: Recommender, data: Data) -> Iterator[Sequence[str | int]]:
+    """Ids of users, many at a time, in the type of the log."""
+    id_type = data.manifest.get("ids", {"user": "string"})["user"]
+    if settings.users is not None:
+        yield from _typed(read_ids(settings.users, rec.names.user), id_type, settings.users)
+        return
+    for _, histories in blocks_of(data.histories):
+        ids = pl.Series([history.user_id for history in histories], dtype=pl.String)
+        yield from _typed(ids, id_type, data.directory)
+    yield from _typed(pl.Series(rec.new_users, dtype=pl.String), id_type, "events")
+
+
+def _typed(ids: pl.Series, id_type: IdType, source: object) -> Iterator[Sequence[str | int]]:
+    """Ids in their type, many at a time.
+
+    Raises:
+      DataError: One is not of that type.
+    """
+    try:
+        typed = typed_ids(ids, id_type)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{source}: ids of users must be {id_type}, as in the log: {error}".partition("\n")[0]
+        ) from error
+    for start in range(0, len(typed), _USERS_AT_ONCE):
+        yield typed[start : start + _USERS_AT_ONCE].to_list()
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("workdir", None, "Directory of the trained run.", required=True)
+    flags.DEFINE_string("output", None, "File to write: .parquet, .csv or .jsonl.", required=True)
+    flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
+    flags.DEFINE_string(
+        "users",
+        None,
+        "File with the ids of the users to recommend for: .txt with one a line, or .parquet with "
+        "the log's column of users. Default: all users of the log and of --events.",
+    )
+    flags.DEFINE_multi_string(
+        "events",
+        [],
+        "Files with what users did since the log was prepared, in any format that prepare reads.",
+    )
+    flags.DEFINE_string(
+        "candidates",
+        None,
+        "File with the ids of the items to choose from: .txt with one a line, or .parquet with a "
+        "column item_id. Default: all items that training knew.",
+    )
+    flags.DEFINE_integer("k", 20, "Items for each user.", lower_bound=1)
+    flags.DEFINE_bool("exclude_seen", False, "Leave out the items that the user picked before.")
+    flags.DEFINE_string(
+        "at",
+        None,
+        "Time to recommend for: seconds since the epoch, or such as 2024-05-31T18:00. Default: the "
+        "time of the newest event.",
+    )
+    define_data_flags()
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: The output has no known format, or the time is none.
+    """
+    values = flags.FLAGS
+    return Settings(
+        workdir=Path(values.workdir),
+        output=table_path("output", values.output),
+        checkpoint=values.checkpoint,
+        location=read_data_location(),
+        users=values.users and Path(values.users),
+        events=tuple(path for text in values.events for path in text.split(",")),
+        candidates=values.candidates and Path(values.candidates),
+        k=values.k,
+        exclude_seen=values.exclude_seen,
+        at=None if values.at is None else _seconds(values.at),
+    )
+
+
+def _seconds(text: str) -> int:
+    if text.lstrip("-").isdecimal():
+        return int(text)
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"flag --at={text}: must be seconds since the epoch, or a time such as 2024-05-31T18:00"
+        ) from error
+    return int((time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp())
+
+
+def main(settings: Settings) -> None:
+    """Restores, recommends, writes."""
+    require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
+    check_file("output", settings.output)
+    restored = restore_run(settings.workdir, settings.checkpoint)
+    data = open_run_data(restored, settings.location)
+    rec = recommender_of(restored, data, f"{settings.workdir.name}@{restored.step}")
+    users = recommend(settings, rec, data)
+    print(f"{settings.output}: {users:,} users, {settings.k} items each at most")
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, MENDABLE)

@@ -1,0 +1,113 @@
+"""experiments.recommend: recommendations of all users in a file, and how it is refused."""
+
+import numpy as np
+import polars as pl
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import hiertcn_jax
+from experiments import recommend
+from tests.experiments.small_runs import run_train
+
+
+@pytest.fixture(scope="module")
+def workdir(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("recommend") / "run"
+    run_train(data, workdir, "--steps=4")
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def rec(workdir):
+    return hiertcn_jax.load(workdir)
+
+
+def run(workdir, output, *more):
+    with flagsaver.flagsaver():
+        recommend.define_flags()
+        flags.FLAGS(["recommend", f"--workdir={workdir}", f"--output={output}", *more])
+        recommend.main(recommend.read_settings())
+
+
+def all_ids(data):
+    histories = data.histories.__getitems__(list(range(len(data.histories))))
+    return [int(history.user_id) for history in histories]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_all_users_block_by_block(workdir, data, rec, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr("data_pipelines.histories.events._HISTORIES_AT_ONCE", 7)
+    path = tmp_path / f"recs.{suffix}"
+    run(workdir, path, "--k=3")
+    read = {"parquet": pl.read_parquet, "csv": pl.read_csv, "jsonl": pl.read_ndjson}[suffix]
+    table, expected = read(path), rec.recommend(all_ids(data), k=3)
+    assert table.columns == expected.columns
+    for name in ("user_id", "rank", "item_id"):
+        assert table[name].to_list() == expected[name].to_list()
+    np.testing.assert_allclose(table["score"], expected["score"], rtol=1e-5)
+
+
+def test_ids_keep_the_type_of_the_log(workdir, tmp_path):
+    run(workdir, tmp_path / "recs.parquet", "--k=1")
+    table = pl.read_parquet(tmp_path / "recs.parquet")
+    assert table.schema["user_id"] == table.schema["item_id"] == pl.Int64
+
+
+def test_events_since_then_and_some_users(workdir, data, tmp_path):
+    ids = all_ids(data)[:2]
+    rec = hiertcn_jax.load(workdir)
+    item = int(rec.catalogue.decode(np.asarray([2]))[0])
+    later = {"user_id": [ids[1], 10**6], "item_id": [item, item], "timestamp": [1_700_000_000] * 2}
+    pl.DataFrame(later).write_csv(tmp_path / "new.csv")
+    (tmp_path / "users.txt").write_text(f"{ids[1]}\n1000000\n")
+    flags_of = (f"--events={tmp_path / 'new.csv'}", "--k=4", "--exclude_seen")
+    run(workdir, tmp_path / "some.csv", *flags_of, f"--users={tmp_path / 'users.txt'}")
+    some = pl.read_csv(tmp_path / "some.csv")
+    assert some["user_id"].to_list() == [ids[1]] * 4 + [10**6] * 4
+    assert item not in some["item_id"]
+    rec.add(pl.DataFrame(later))
+    expected = rec.recommend([ids[1], 10**6], k=4, exclude_seen=True)
+    assert some["item_id"].to_list() == expected["item_id"].to_list()
+    run(workdir, tmp_path / "all.csv", *flags_of)
+    assert set(pl.read_csv(tmp_path / "all.csv")["user_id"]) == {*all_ids(data), 10**6}
+
+
+def test_candidates_and_a_time(workdir, rec, tmp_path):
+    items = [str(item) for item in rec.catalogue.decode(np.arange(2, 7))]
+    (tmp_path / "items.txt").write_text("\n".join(items))
+    more = (f"--candidates={tmp_path / 'items.txt'}", "--at=2024-05-31T18:00", "--k=9")
+    run(workdir, tmp_path / "recs.csv", *more)
+    table = pl.read_csv(tmp_path / "recs.csv")
+    assert set(table["item_id"].cast(pl.String)) == set(items)
+    assert table["rank"].max() == 5
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--output=recs.txt",), r"must end with \.parquet"),
+        (("--at=noon",), "flag --at=noon: must be seconds"),
+    ],
+)
+def test_flags_that_are_refused(workdir, tmp_path, more, message):
+    with pytest.raises((flags.Error, ValueError), match=message):
+        run(workdir, tmp_path / "recs.csv", *more)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("users", "nobody\n", "int64"),
+        ("users", "77777\n", "users=77777: is not in the log"),
+        ("candidates", "77777\n", "candidates='77777': is not in the catalogue"),
+        ("candidates", "", "names no item"),
+        ("events", "user_id,item_id\n1,2\n", "timestamp"),
+    ],
+)
+def test_files_that_are_refused(workdir, tmp_path, file, text, message):
+    path = tmp_path / ("new.csv" if file == "events" else "ids.txt")
+    path.write_text(text)
+    with pytest.raises(recommend.MENDABLE, match=message):
+        run(workdir, tmp_path / "recs.csv", f"--{file}={path}")
+    assert not (tmp_path / "recs.csv").exists()
