@@ -11,7 +11,7 @@ checkpoints, the loader's states, metrics.jsonl except its times, valid.json and
 
 With `--processes=2` a run is two processes of two simulated devices each, with fresh interpreters.
 Which of the two is killed is random. The other ends by itself: at once if the first was killed,
-otherwise after some 40 s.
+otherwise within seconds.
 
 Cases: `all`, and each kind of moment, with what was half done at the kill.
 """

@@ -1,10 +1,11 @@
 """A run on several processes: how they find each other, and how they end when one of them fails.
 
-A collective operation whose partner is gone may wait forever. So every process regularly sends a
-sign of life; the first one watches them, and tells the others when one is silent. A process that
-fails, or is stopped outside the training loop, tells the others why. Each of them reports it in one
-line and exits at once with the same code, whatever it is waiting for. All are connected to the
-first process: if that one is killed, JAX ends the others.
+A collective operation whose partner is gone may wait forever. So every process holds a connection
+to the first one, and regularly sends it a sign of life. If a connection breaks or a process is
+silent, the first one tells the others. A process that fails, or is stopped outside the training
+loop, tells the others why. Each of them reports it in one line and exits at once with the same
+code, whatever it is waiting for. All are connected to the first process: if that one is killed, JAX
+ends the others.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ import jax
 
 from data_pipelines.commands.command import StoppedError, one_line, stop_that_caused
 from data_pipelines.commands.os_errors import os_error_line
+from experiments.processes.lifelines import Lifeline, Lifelines
 from experiments.processes.notes import notes_of_jax
 
 BEAT_SECONDS = 2.0
@@ -35,6 +37,7 @@ MEETING_SECONDS = 300.0
 """How long a process waits for the first one to start."""
 
 _ALIVE, _FAILED, _LEFT = "hiertcn_jax/alive/", "hiertcn_jax/failed/", "hiertcn_jax/left/"
+_LISTENS = "hiertcn_jax/listens/"
 _LEAVING_SECONDS = 5 * BEAT_SECONDS
 """How long the first process waits at its end until the others know why."""
 
@@ -42,6 +45,13 @@ _SHUTDOWN_SECONDS = 24 * 3600
 
 _OWN = re.compile(r"\b(RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)\b")
 """Part of a JAX error that no other process caused, such as running out of memory."""
+
+_OF_OTHERS = re.compile(
+    r"gloo|nccl|rccl|mpi_|collective|all-?reduce|all-?gather|peer|socket|connect|coordinat|heartbeat"
+    r"|barrier|preempt|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED",
+    re.IGNORECASE,
+)
+"""In the message of an error of JAX that another process may have caused."""
 
 
 class Cluster(NamedTuple):
@@ -80,7 +90,7 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
         yield
         return
     _meet(cluster)
-    watch = _Watch()
+    watch = _Watch(cluster.coordinator_address)
     with contextlib.ExitStack() as closing:
         if jax.process_index():
             nowhere = closing.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -99,7 +109,7 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
                 watch.leave(stopped.line, int(str(stopped.code)))
             said = os_error_line(error) if isinstance(error, OSError) else str(error)
             reason = one_line(said or repr(error))
-            if isinstance(error, jax.errors.JaxRuntimeError) and not _OWN.search(reason):
+            if isinstance(error, jax.errors.JaxRuntimeError) and _may_be_of_others(reason):
                 _wait_for_word(f"{watch.name}: {reason}")
             if not isinstance(error, mendable):
                 traceback.print_exc()
@@ -131,6 +141,10 @@ def _meet(cluster: Cluster) -> None:
     # If the first process is gone, JAX reports it and aborts; absl would add where each Python
     # thread was, which is irrelevant.
     signal.signal(signal.SIGABRT, signal.SIG_DFL)
+
+
+def _may_be_of_others(reason: str) -> bool:
+    return not _OWN.search(reason) and bool(_OF_OTHERS.search(reason))
 
 
 def _wait_for_word(line: str) -> None:
@@ -168,18 +182,26 @@ class _Watch:
       name: Name of this process in messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
         self._notes = notes_of_jax()
+        self._host = (address or "").rpartition(":")[0].strip("[]")
         self._index, self._count = jax.process_index(), jax.process_count()
         self.name = f"process {self._index} of {self._count}"
-        self._ends = threading.Event()
+        self._ends, self._wakes = threading.Event(), threading.Event()
+        self._gone: set[int] = set()
+        self._lifeline: Lifeline | Lifelines | None = None
+        if self._index == 0:
+            self._listen()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
         """Stops sending signs: the run is done."""
         self._ends.set()
+        self._wakes.set()
         self._thread.join()
+        if self._lifeline is not None:
+            self._lifeline.close()
 
     def leave(self, reason: str, code: int) -> NoReturn:
         """Tells the others why, and ends the process; they end too.
@@ -202,27 +224,65 @@ class _Watch:
             return
         deadline = time.monotonic() + _LEAVING_SECONDS
         while time.monotonic() < deadline:
-            if len(self._notes.key_value_dir_get(_LEFT)) == self._count - 1:
+            if len(self._notes.key_value_dir_get(_LEFT)) >= self._count - 1 - len(self._gone):
                 break
             time.sleep(BEAT_SECONDS / 10)
         time.sleep(BEAT_SECONDS / 10)
 
+    def _note_gone(self, index: int) -> None:
+        if index < self._count:
+            self._gone.add(index)
+            self._wakes.set()
+
     def _watch(self) -> None:
         last_sign = dict.fromkeys(range(self._count), (None, time.monotonic()))
         beat = 0
-        while not self._ends.wait(BEAT_SECONDS):
+        while not self._ends.is_set():
             beat += 1
             try:
-                self._notes.key_value_set(f"{_ALIVE}{self._index}", str(beat), True)
-                failures = [line for _, line in self._notes.key_value_dir_get(_FAILED)]
-                if not failures and self._index == 0:
-                    failures = self._silent(last_sign)
+                failures = self._look(beat, last_sign)
             except jax.errors.JaxRuntimeError:
-                continue  # The first process is gone; JAX ends this one.
+                failures = []  # The first process is gone; JAX ends this one.
             if failures and not self._ends.is_set():
                 with contextlib.suppress(jax.errors.JaxRuntimeError):
                     self._go()
                 _exit(failures[0])
+            self._wakes.wait(BEAT_SECONDS)
+            self._wakes.clear()
+
+    def _look(self, beat: int, last_sign: dict[int, Any]) -> list[str]:
+        """Gives a sign of life; returns what the others said of a failure, or what shows one."""
+        self._notes.key_value_set(f"{_ALIVE}{self._index}", str(beat), True)
+        if self._lifeline is None:
+            self._connect()
+        failures = [line for _, line in self._notes.key_value_dir_get(_FAILED)]
+        if failures or self._index:
+            return failures
+        return self._broken() or self._silent(last_sign)
+
+    def _listen(self) -> None:
+        lifelines = Lifelines(self._note_gone)
+        self._lifeline = lifelines
+        host = self._host or socket.gethostname()
+        self._notes.key_value_set(_LISTENS + "0", f"{lifelines.port} {host}")
+
+    def _connect(self) -> None:
+        """Connects to the first process, if it listens yet and can be reached."""
+        for _, place in self._notes.key_value_dir_get(_LISTENS):
+            port, _, host = place.partition(" ")
+            with contextlib.suppress(OSError):
+                self._lifeline = Lifeline(host, int(port), self._index)
+
+    def _broken(self) -> list[str]:
+        """A word about the processes whose connection broke; the others are told."""
+        return self._tell("its connection broke: it was killed, or it crashed")
+
+    def _tell(self, what: str) -> list[str]:
+        if not self._gone:
+            return []
+        word = f"1 process {', '.join(map(str, sorted(self._gone)))} of {self._count}: {what}"
+        self._notes.key_value_set(_FAILED + "gone", word)
+        return [word]
 
     def _silent(self, last_sign: dict[int, Any]) -> list[str]:
         """A word about the processes that have given no sign for long; the others are told."""
@@ -231,15 +291,11 @@ class _Watch:
             sign = signs.get(f"{_ALIVE}{index}")
             if sign != beat:
                 last_sign[index] = (sign, now)
-        silent = [str(index) for index, (_, at) in last_sign.items() if now - at > SILENCE_SECONDS]
-        if not silent:
-            return []
-        word = (
-            f"1 process {', '.join(silent)} of {self._count}: no sign of life for "
-            f"{SILENCE_SECONDS:.0f} s: it was killed, or its machine does not answer"
+        self._gone |= {i for i, (_, at) in last_sign.items() if now - at > SILENCE_SECONDS}
+        return self._tell(
+            f"no sign of life for {SILENCE_SECONDS:.0f} s: it was killed, or its machine does not "
+            "answer"
         )
-        self._notes.key_value_set(_FAILED + "silent", word)
-        return [word]
 
 
 def _exit(word: str) -> NoReturn:

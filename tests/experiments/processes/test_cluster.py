@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 import types
 
@@ -163,12 +164,16 @@ def test_flags_that_do_not_go_together_are_refused(data, tmp_path, given, messag
     "message, waits",
     [
         ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.", False),
+        ("INTERNAL: Failed to launch a kernel", False),
         ("UNKNOWN: Gloo all-reduce failed: Connection closed by peer", True),
     ],
 )
 def test_a_processs_own_error_is_reported_at_once(monkeypatch, capsys, message, waits):
     class Watch:
         name = "process 1 of 2"
+
+        def __init__(self, address):
+            pass
 
         def leave(self, reason, code):
             raise SystemExit(f"error: {self.name}: {reason}")
@@ -258,7 +263,32 @@ def test_a_process_silent_for_40_seconds_is_named(monkeypatch):
     assert word == (
         "1 process 1 of 2: no sign of life for 40 s: it was killed, or its machine does not answer"
     )
-    assert notes.key_value_dir_get("hiertcn_jax/failed/") == [("hiertcn_jax/failed/silent", word)]
+    assert notes.key_value_dir_get("hiertcn_jax/failed/") == [("hiertcn_jax/failed/gone", word)]
+
+
+def test_a_process_whose_connection_breaks_is_named_at_once(monkeypatch, capsys):
+    """The others are told; nobody waits for the dead one to leave."""
+    notes, codes = Notes(), []
+    monkeypatch.setattr(cluster, "notes_of_jax", lambda: notes)
+    monkeypatch.setattr(cluster.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(cluster.jax, "process_index", lambda: 0)
+    monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.001)
+
+    def end(code):
+        codes.append(code)
+        watch._ends.set()
+
+    monkeypatch.setattr(cluster.os, "_exit", end)
+    watch = cluster._Watch("localhost:1")
+    port = int(notes.values["hiertcn_jax/listens/0"].split()[0])
+    with socket.create_connection(("localhost", port)) as connection:
+        connection.sendall(b"1\n")
+    watch._thread.join(60)
+    assert codes == [1]
+    line = "process 1 of 2: its connection broke: it was killed, or it crashed"
+    assert capsys.readouterr().err == f"error: {line}\n"
+    assert notes.values["hiertcn_jax/failed/gone"] == f"1 {line}"
+    watch.end()
 
 
 def test_a_missing_first_process_is_reported(monkeypatch):
