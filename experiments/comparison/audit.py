@@ -16,6 +16,13 @@ It also checks the fits:
     start_state             for neural models: a user's first event scores the same after other
                             users as from a fresh carry
 
+And the counts of memory, for each kind of it that a model has, at the level of its row:
+
+    world_by_time           the log with everything that the event must not know changed, or
+    followers_by_time       deleted, gives it the same counts, bit for bit: at `live` everything at
+    own_by_time             its time or later, at `delayed:15m` the 15 minutes before it too, at
+                            `fitted` and `static` also what is held out
+
 A neural model is audited on its first seed.
 """
 
@@ -34,11 +41,20 @@ from experiments.comparison.audit_checks import (
     sample_targets,
 )
 from experiments.comparison.audit_fits import check_batches, check_causal, check_ranker_fit, fit
-from experiments.comparison.cells import Cell, Comparison, cell_config, cell_ranker
+from experiments.comparison.audit_memory import check_counts
+from experiments.comparison.cells import (
+    Cell,
+    Comparison,
+    cell_config,
+    cell_ranker,
+    run_directory,
+)
 from experiments.comparison.scorers import model_scorer, ranker_scorer
 from experiments.judging.result_tables import print_table
 from experiments.judging.results import write_json
+from experiments.runs.recall import recall_of
 from experiments.runs.restore import restore_run
+from hiertcn_jax.memory.levels import FITTED
 
 _EVENTS = 32
 """Number of sampled events, each of another user."""
@@ -70,10 +86,11 @@ def audit(comparison: Comparison, cells: list[Cell]) -> None:
         )
     models: dict[str, dict[str, Any]] = {}
     for cell in cells:
-        if cell.model not in models:
+        if cell.row not in models:
             one = audit_ranker if cell.seed is None else audit_model
-            models[cell.model] = {
+            models[cell.row] = {
                 "causal": cell.values["causal"],
+                "counts": None if cell.level is None else str(cell.level),
                 "checks": {name: r._asdict() for name, r in one(comparison, cell, targets).items()},
             }
     path = comparison.workdir / "audit.json"
@@ -88,27 +105,37 @@ def audit(comparison: Comparison, cells: list[Cell]) -> None:
 def audit_ranker(comparison: Comparison, cell: Cell, targets: list[Target]) -> dict[str, Result]:
     """The checks of a ranker."""
     data, fit_on, tolerance = comparison.data, comparison.run.train.fit_on, _RANKER_TOLERANCE
-    make = functools.partial(cell_ranker, comparison, cell.model)
-    ranker = fit(make, data, fit_on)
+    level = cell.level or FITTED
+    make = functools.partial(cell_ranker, comparison, cell.model, level)
+    ranker = fit(make, data, fit_on, level)
     score = ranker_scorer(ranker)
     results = check_frozen(score, targets, fit_on, data.vocabulary.size, tolerance)
-    refitted = (make, data, fit_on, targets, tolerance)
-    results["fit_without_held_out"] = check_ranker_fit(*refitted)
+    if not level.counts_held_out:
+        results["fit_without_held_out"] = check_ranker_fit(
+            make, data, fit_on, level, targets, tolerance
+        )
     if ranker.causal:
-        results["causal_fit"] = check_causal(*refitted)
+        results["causal_fit"] = check_causal(make, data, fit_on, level, targets, tolerance)
     return results
 
 
 def audit_model(comparison: Comparison, cell: Cell, targets: list[Target]) -> dict[str, Result]:
     """The checks of a neural model."""
     data, tolerance = comparison.data, _MODEL_TOLERANCE
-    run = cell_config(comparison, cell.model, cell.seed or 0)
+    run, level = cell_config(comparison, cell.model, cell.seed or 0), cell.level or FITTED
+    fit_on, directory = run.train.fit_on, cell.directory
+    if level != FITTED:
+        directory = run_directory(comparison, cell.model, cell.seed or 0)
     # By default some devices round the factors of products.
     with jax.default_matmul_precision("highest"):
-        score = model_scorer(restore_run(cell.directory, "best"), data.embeddings)
-        results = check_frozen(score, targets, run.train.fit_on, data.vocabulary.size, tolerance)
+        restored = restore_run(directory, "best")
+        recall = recall_of(data, restored.config, fit_on, level)
+        score = model_scorer(restored, data.embeddings, recall)
+        results = check_frozen(score, targets, fit_on, data.vocabulary.size, tolerance)
         results["fit_without_held_out"] = check_batches(run, data)
         results["start_state"] = check_start_state(score, targets, tolerance)
+        if recall is not None:
+            results |= check_counts(data, restored.config, fit_on, level, targets)
     jax.clear_caches()
     return results
 
@@ -120,7 +147,9 @@ def audit_table(models: dict[str, dict[str, Any]], title: str) -> Table:
         table.add_column(column, justify="right" if column.startswith(("ev", "gr")) else "left")
     said = {True: "yes", False: "[bold red]NO[/bold red]", None: "nothing to check"}
     for model, entry in models.items():
-        causal = "yes" if entry["causal"] else "no"
+        causal = ("yes" if entry["causal"] else "no") + (
+            f", {entry['counts']}" if entry["counts"] else ""
+        )
         for check, found in entry["checks"].items():
             difference = "-" if found["difference"] is None else f"{found['difference']:.1e}"
             passed, events = said[found["passed"]], f"{found['events']:,}"

@@ -10,6 +10,7 @@ from data_pipelines.histories.record import History
 from experiments.comparison.alterations import AlteredHistories, as_known_at, changed, held_out
 from experiments.comparison.audit_checks import Result, Target, judge, relative_difference
 from experiments.comparison.scorers import Place, Scorer, ranker_scorer
+from experiments.judging.ranker_levels import RankerAtLevel
 from experiments.judging.rankers import fitted_histories
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig
@@ -17,6 +18,7 @@ from experiments.runs.data import Data
 from experiments.runs.resolve import resolve
 from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch
+from hiertcn_jax.memory.levels import FITTED, Level
 
 _REFITS = 10
 """Number of targets for which a ranker is fitted anew."""
@@ -26,27 +28,46 @@ _BATCHES = 200
 
 
 def check_ranker_fit(
-    make: Callable[[], Ranker], data: Data, fit_on: str, targets: Sequence[Target], tolerance: float
+    make: Callable[[], Ranker],
+    data: Data,
+    fit_on: str,
+    level: Level,
+    targets: Sequence[Target],
+    tolerance: float,
 ) -> Result:
     """A fit on data with other held-out events gives the same scores."""
     score, refitted = (
-        ranker_scorer(fit(make, source, fit_on))
+        ranker_scorer(fit(make, source, fit_on, level))
         for source in (data, with_other_held_out(data, fit_on))
     )
     return _compare(((score, refitted, target) for target in targets), tolerance)
 
 
 def check_causal(
-    make: Callable[[], Ranker], data: Data, fit_on: str, targets: Sequence[Target], tolerance: float
+    make: Callable[[], Ranker],
+    data: Data,
+    fit_on: str,
+    level: Level,
+    targets: Sequence[Target],
+    tolerance: float,
 ) -> Result:
-    """A fit on what was known at an event's time gives that event the same scores."""
-    score, rows = ranker_scorer(fit(make, data, fit_on)), data.vocabulary.size
+    """A fit on what was known at an event's time gives that event the same scores.
+
+    At a level other than `fitted`, what the level says was known then.
+    """
+    ranker, rows = fit(make, data, fit_on, level), data.vocabulary.size
+    score = ranker_scorer(ranker)
 
     def as_known(target: Target) -> Scorer:
+        time = ranker.known_at(target.time) if isinstance(ranker, RankerAtLevel) else target.time
         known = AlteredHistories(
-            data.histories, lambda user, history: as_known_at(history, target.time, rows, user)
+            data.histories, lambda user, history: as_known_at(history, time, rows, user)
         )
-        return ranker_scorer(fit(make, data._replace(histories=known), fit_on))
+        refitted = fit(make, data._replace(histories=known), fit_on, level)
+        if isinstance(ranker, RankerAtLevel) and isinstance(refitted, RankerAtLevel):
+            # The clock of `static` stops at the end of the log as it is.
+            refitted.frozen_at = ranker.frozen_at
+        return ranker_scorer(refitted)
 
     return _compare(((score, as_known(target), target) for target in targets[:_REFITS]), tolerance)
 
@@ -79,10 +100,10 @@ def with_other_held_out(data: Data, fit_on: str) -> Data:
     return data._replace(histories=AlteredHistories(data.histories, alter))
 
 
-def fit(make: Callable[[], Ranker], data: Data, fit_on: str) -> Ranker:
-    """A ranker, fitted."""
+def fit(make: Callable[[], Ranker], data: Data, fit_on: str, level: Level = FITTED) -> Ranker:
+    """A ranker, fitted on what counts at a level."""
     ranker = make()
-    ranker.fit(fitted_histories(data, fit_on))
+    ranker.fit(fitted_histories(data, fit_on, level))
     return ranker
 
 

@@ -12,6 +12,7 @@ from data_pipelines.embeddings.item_embeddings import ItemEmbeddings
 from data_pipelines.histories.record import History
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import eval_loader
+from data_pipelines.lanes.memory_lists import Recall
 from experiments.comparison.alterations import ListedHistories, sessions_of
 from experiments.judging.rankers import context_before
 from experiments.judging.streamed_ranks import own_queries
@@ -53,12 +54,15 @@ def ranker_scorer(ranker: Ranker) -> Scorer:
     return score
 
 
-def model_scorer(restored: Restored, given: ItemEmbeddings | None) -> Scorer:
+def model_scorer(
+    restored: Restored, given: ItemEmbeddings | None, recall: Recall | None = None
+) -> Scorer:
     """The scores of a trained model, in float32, because rounding would hide small differences.
 
     Args:
       restored: The model.
       given: Its given embeddings, if they are not learned.
+      recall: The log's memory, for a model with terms of it: others' counts stay as they are.
     """
     config = dataclasses.replace(restored.config, dtype="float32")
     model = build(config)
@@ -72,7 +76,8 @@ def model_scorer(restored: Restored, given: ItemEmbeddings | None) -> Scorer:
     def score(histories: Sequence[History], places: Sequence[Place]) -> np.ndarray:
         carry, numbers, parts = model.init_carry(_BUCKET.lanes), [], []
         source, rows = ListedHistories(histories), given_rows(given)
-        loader = eval_loader(source, _BUCKET, split=None, item_rows=rows, prefetch=0)
+        known = None if recall is None else recall.with_users(source)
+        loader = eval_loader(source, _BUCKET, split=None, item_rows=rows, recall=known, prefetch=0)
         number_of = {place: number for number, place in enumerate(places)}
         for batch, info in loader:
             queries, carry = step(restored.params, batch, carry)

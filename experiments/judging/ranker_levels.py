@@ -42,9 +42,11 @@ class RankerAtLevel:
         if self._level.name == "static":
             self.frozen_at = end_of(last)
 
+    def known_at(self, time: int) -> int:
+        """At a time, others' events are known that happened before the result."""
+        known = time - self._level.delay
+        return known if self.frozen_at is None else min(known, self.frozen_at)
+
     def score(self, context: Context) -> np.ndarray:
         """The ranker's scores by what is known."""
-        known = context.time - self._level.delay
-        if self.frozen_at is not None:
-            known = min(known, self.frozen_at)
-        return self._ranker.score(context._replace(time=known))
+        return self._ranker.score(context._replace(time=self.known_at(context.time)))
