@@ -41,7 +41,7 @@ from experiments.comparison.tables import (
 )
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.levels import read_levels
-from experiments.judging.result_tables import LEGEND, print_table
+from experiments.judging.result_tables import LEGEND, print_table, scored_line
 from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_comparison
@@ -178,9 +178,9 @@ def main(settings: Settings) -> None:
     make_workdir(settings.workdir)
     flags_lib.save_flags(settings.workdir / "flags.txt")
     cells: list[Cell] = []
-    for model in settings.models:
+    for number, model in enumerate(settings.models, start=1):
         cells += run_cells(comparison, model, settings.seeds)
-        print(f"{model}: done, {len(cells)} cells")
+        print(f"{model}: done, model {number} of {len(settings.models)}", flush=True)
     events_hash = require_same_events(cells)
     if settings.slices:
         run = settings.run
@@ -224,18 +224,17 @@ def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash
     )
     tables = comparison_tables(rows, differences)
     write_text(settings.workdir / "compare.md", markdown(tables, header))
+    print(f"\n{scored_line(settings.split, cells[0].values['metrics'])}\n")
     _print(tables, header)
+    print(f"\n{LEGEND}\n\nresults: {settings.workdir}/compare.md, .json, .csv")
 
 
 def _print(tables: list[TextTable], header: dict[str, Any]) -> None:
-    print()
     for name, text in header_texts(header).items():
         print(f"{name}: {text}")
     for table in tables:
         print()
         print_table(rich_table(table))
-    print()
-    print(LEGEND)
 
 
 if __name__ == "__main__":

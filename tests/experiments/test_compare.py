@@ -24,6 +24,7 @@ from experiments.comparison import cells as cells_lib
 from experiments.comparison.cells import Cell
 from experiments.judging.config import EvalConfig
 from experiments.judging.rankers import evaluate_ranker, fitted_histories
+from experiments.judging.result_tables import LEGEND
 from experiments.judging.results import read_ranks
 from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import open_data
@@ -136,8 +137,19 @@ def test_the_command_needs_no_git_and_its_flagfile_repeats_it(data_dir, tmp_path
     assert (done.returncode, done.stderr) == (0, "")
     compared = json.loads((tmp_path / "W" / "compare.json").read_text())
     assert compared["commits"] == ["unknown"]
-    for text in ("commits: unknown", "mask_seen: session", "next: averages over users"):
+    for text in (
+        "last: done, model 1 of 2\n",
+        " valid events",
+        "commits: unknown",
+        "mask_seen: session",
+        "next: averages over users",
+        LEGEND,
+        f"results: {tmp_path / 'W'}/compare.md, .json, .csv\n",
+    ):
         assert text in done.stdout
+    # Paths and hashes may be longer.
+    tables = done.stdout.partition("commits: ")[2].rpartition("results: ")[0]
+    assert max(map(len, tables.splitlines())) <= 80
     with flagsaver.flagsaver():
         compare.define_flags()
         flags.FLAGS(["compare", f"--flagfile={tmp_path / 'W' / 'flags.txt'}"])
