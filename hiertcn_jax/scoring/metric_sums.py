@@ -145,10 +145,10 @@ class MetricSums:
         merged = MetricSums(self.catalogue, self._counts_v)
         merged._hash = sum(gather(np.array([self._hash], np.uint64)).tolist()) % 2**64
         merged._append(gather(self._keys_u), gather(self._sums_u))
-        bits_pb = gather(np.packbits(self._has)[None])
-        bits_b = np.bitwise_or.reduce(bits_pb)
-        has = np.unpackbits(bits_b, count=self._has.size).view(bool)
-        merged._has = has.reshape(self._has.shape)
+        if self._has.size:
+            bits_b = np.bitwise_or.reduce(gather(np.packbits(self._has)[None]))
+            has = np.unpackbits(bits_b, count=self._has.size).view(bool)
+            merged._has = has.reshape(self._has.shape)
         return merged
 
     @property

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.devices import processes
 from hiertcn_jax.scoring import metric_sums
 from hiertcn_jax.scoring.metrics import METRICS, MeanMetric, RankedEvents
 
@@ -223,6 +224,20 @@ def test_sums_of_all_processes_are_those_of_all_events():
     assert found.events_hash == sums_of(events).events_hash
     assert_equal_results(found.result(), plain_result(events))
     assert_equal_results(parts[0].result(), plain_result(events[:15]))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_sums_pass_between_processes_with_and_without_lists(monkeypatch, listed):
+    """As bytes: rows without any content could not be counted there."""
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "_gather_bytes", lambda own: [own, own])
+    sums = empty() if listed else metric_sums.MetricSums(CATALOGUE)
+    lists = np.array([list_of(3.0)]) if listed else None
+    one, keys = np.array([3.0]), metric_sums.user_keys(["a"])
+    sums.add(one, keys, np.array([0]), np.array([1]), listed_nk=lists)
+    found, alone = sums.gathered(processes.gather_rows).result(), sums.result()
+    assert found["all"] == {**alone["all"], "events": 2}
+    assert found["per_user"]["all"] == {**alone["per_user"]["all"], "events": 2}
 
 
 def test_merging_leaves_the_other_as_it_was():
