@@ -91,7 +91,8 @@ def test_one_device_and_two_processes_resume_the_same_checkpoint(data, eight, on
     workdir, processes = two
     assert [code for code, _, _ in processes] == [0, 0]
     first, second = (re.sub(r"\[Gloo\].*\n", "", output) for _, output, _ in processes)
-    assert "resuming from step 6\n" in first and f"{workdir}, test" in first
+    assert "resuming from step 6\n" in first
+    assert f"{workdir}, checkpoint of step {STEPS}\n" in first
     assert second == ""
     for split in ("valid", "test"):
         (counted, measured), (alone, values) = (results(w, split) for w in (workdir, one))
