@@ -114,7 +114,10 @@ def test_tpe_goes_where_values_are_high(tmp_path):
         ({"a": {"low": 0, "high": 2, "log": True}}, "a: low=0: must be > 0 with log"),
         ({"a": {"low": 1, "high": 2, "log": 1}}, "a: log=1: expected true or false"),
         ({"a": {"low": 1, "high": 2, "step": 0}}, "a: step=0: must be > 0"),
-        ({"a": {"low": 1, "high": 2, "step": 1, "log": True}}, "a: step=1: cannot be combined with log"),
+        (
+            {"a": {"low": 1, "high": 2, "step": 1, "log": True}},
+            "a: step=1: cannot be combined with log",
+        ),
         ({"a": {"low": 1, "high": 2, "steps": 1}}, "a: steps: must be one of high, log, low, step"),
         ({"a": {"choices": [1], "low": 1}}, "a: low: must be one of choices, when"),
         ({"a": {"choices": []}}, r"a: choices=\[\]: expected a list of one or more"),
