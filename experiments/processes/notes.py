@@ -2,7 +2,7 @@
 
 `jax.distributed` keeps a store of texts that every process reaches as long as the first one lives,
 even while another is silent or the main thread waits for a device. JAX has no public way to it, and
-Orbax and Flax use the private one too. This is the only module that reads a private name of JAX.
+Orbax uses the private one too. This is the only module that reads a private name of JAX.
 """
 
 from typing import Any, Protocol
