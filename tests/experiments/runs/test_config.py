@@ -13,6 +13,7 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.models import MODELS
+from hiertcn_jax.models.esasrec import ESASRecConfig
 from hiertcn_jax.models.flat_gru import FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRUConfig
@@ -74,6 +75,7 @@ REJECTED = [
         {"attention_heads": 3, "attention_dim": 128},
         "attention_heads=3: must divide attention_dim=128",
     ),
+    (ESASRecConfig, {"feed_forward_factor": 0}, "feed_forward_factor=0: must be >= 1"),
     (
         LossConfig,
         {"name": "mse"},
@@ -259,7 +261,7 @@ def test_another_model_takes_the_settings_that_it_shares():
     assert run.others == {
         **{name: getattr(RUN.model, name) for name in ("tcn_channels", "kernel_size")},
         **{name: getattr(RUN.model, name) for name in ("dilation_base", "convs_per_block")},
-        **{name: getattr(RUN.model, name) for name in ("residual", "gap_decay", "gap_decay_hours")},
+        "residual": RUN.model.residual,
         "pooling": "max",
         "attention_dim": 6,
     }
