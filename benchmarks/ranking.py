@@ -108,9 +108,9 @@ def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
     step = make_rank_step(ModelConfig(), config.rank_chunk)
     streamed = StreamedRanks(embeddings, ModelConfig(), config, jax.local_devices()[:1])
 
-    def in_order(counts: list, order_n: np.ndarray) -> np.ndarray:
+    def in_order(ranked: list, order_n: np.ndarray) -> np.ndarray:
         rank_n = np.empty(len(order_n))
-        rank_n[order_n] = np.concatenate([ranks_of(part) for part in counts])[: len(order_n)]
+        rank_n[order_n] = np.concatenate([ranks_of(part.counts) for part in ranked])[: len(order_n)]
         return rank_n
 
     def rank_table() -> np.ndarray:

@@ -293,12 +293,11 @@ MUTATIONS = {
     "the lock of a workdir is released before the run is evaluated": Mutation(
         "experiments/train.py::main",
         "with lock_workdir(settings.workdir):\n"
-        "    _train(settings, data)\n"
-        "    _evaluate(settings, data)\n"
+        "    _evaluate(settings, data, _train(settings, data).plan)\n"
         "    processes.wait_for_all('done')",
         "with lock_workdir(settings.workdir):\n"
-        "    _train(settings, data)\n"
-        "_evaluate(settings, data)\n"
+        "    plan = _train(settings, data).plan\n"
+        "_evaluate(settings, data, plan)\n"
         "processes.wait_for_all('done')",
         "tests/experiments/runs/test_resume.py::test_the_lock_is_held_until_the_results_are_written",
     ),

@@ -22,8 +22,9 @@ def test_bytes_are_those_of_the_arrays(tmp_path):
 
     case, carry = cases["hiertcn_float32"], cases["hiertcn_float32"]["bytes_per_user"]
     slots, sessions = lanes * 16, lanes * 8
-    # Four ids or positions, a weight and a flag for each event; two flags and a gap for a session.
-    arrays = slots * (5 * 4 + 1) + sessions * (2 + 4)
+    # Four ids or positions, seconds, a weight and a flag for each event; two flags and a gap for
+    # each session.
+    arrays = slots * (6 * 4 + 1) + sessions * (2 + 4)
     rows = case["distinct_items_per_batch"]
     expected = arrays + rows * (4 + width * 4) + lanes * carry
     assert case["bytes_per_label"] == round(expected / case["labels_per_batch"], 1)

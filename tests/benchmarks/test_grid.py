@@ -68,8 +68,10 @@ def predictions(model, params, batches, table_vd, lanes):
 )
 def test_a_model_computes_the_same_on_a_grid_as_on_rows(name, tight):
     users, rows = log_of_unique_items()
+    # The grid of the hierarchical GRU has no decay over gaps.
+    gap_decay = "learned" if name == "hiertcn" else "none"
     config = model_config(
-        name=name, item_dim=5, gru_dim=6, tcn_channels=(7, 4), gap_decay="learned", unknown_rate=0
+        name=name, item_dim=5, gru_dim=6, tcn_channels=(7, 4), gap_decay=gap_decay, unknown_rate=0
     )
     packed, on_grid = build(config), build(config)
     if name == "hiergru":

@@ -32,5 +32,5 @@ def test_other_ranks_are_an_error(tmp_path, monkeypatch):
         return real(self, Queries(-queries.vectors), item_n, seen_nk)
 
     monkeypatch.setattr(ranking.StreamedRanks, "__call__", wrong)
-    with pytest.raises(RuntimeError, match="do not find the same ranks"):
+    with pytest.raises(RuntimeError, match="find different ranks"):
         ranking.measure(settings_of(tmp_path))

@@ -135,7 +135,7 @@ def test_results_of_other_settings_have_names_of_their_own(whole, tmp_path, caps
         (str(other), "session", f"test.mask_session.step_{other}.json"),
     ):
         evaluation_of(workdir, checkpoint, mask_seen)
-        assert f"written to {workdir / name}\n" in capsys.readouterr().out
+        assert f"written to {workdir / name}" in capsys.readouterr().out
         values = json.loads((workdir / name).read_text())
         assert values["mask_seen"] == (mask_seen or "none")
         assert values["checkpoint_step"] == (best if checkpoint == "best" else other)

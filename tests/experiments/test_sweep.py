@@ -82,10 +82,14 @@ def test_each_trial_is_a_workdir_that_its_flagfile_repeats(swept):
             run = read_run_config()
             assert Path(flags.FLAGS.workdir) == workdir
         drawn = sweep.trial_run(swept, trial["params"])
-        # The flagfile contains the chosen item mode.
+        # The flagfile contains the chosen item mode and sizes.
         assert (drawn.model.item_mode, run.model.item_mode) == ("auto", "dense")
         chosen = dataclasses.replace(drawn.model, item_mode="dense")
-        assert run == drawn._replace(model=chosen)
+        assert (drawn.train.epochs, drawn.train.patience) == ("auto", "auto")
+        sizes = {"epochs": run.train.epochs, "patience": run.train.patience}
+        assert all(isinstance(size, int) for size in sizes.values())
+        fitted = dataclasses.replace(drawn.train, **sizes)
+        assert run == drawn._replace(model=chosen, train=fitted)
         assert run.optimizer.learning_rate == trial["params"]["learning_rate"]
         assert trial["value"] == json.loads((workdir / "valid.json").read_text())["all"]["mrr"]
         assert trial["state"] == "done"

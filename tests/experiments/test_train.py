@@ -27,6 +27,7 @@ from experiments.runs.restore import restore_run
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
 from hiertcn_jax.saving.checkpoint import CheckpointError
 from hiertcn_jax.saving.checksums import write_checksums
+from hiertcn_jax.scoring.metrics import METRICS
 from tests.experiments.conftest import prepared
 from tests.experiments.flags.test_run_flags import parsed
 from tests.experiments.small_runs import command, contents, journal, run_train, settings_of
@@ -46,7 +47,7 @@ def test_a_run_leaves_the_documented_files(data, whole):
         "flags.txt", "checkpoints", "metrics.jsonl", "tensorboard", "valid.json", "test.json",
         "lock",
     }  # fmt: skip
-    metrics = {"events", "recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp"}
+    metrics = {"events", *METRICS}
     for split in ("valid", "test"):
         values = json.loads((whole / f"{split}.json").read_text())
         assert set(values) == {
@@ -57,7 +58,8 @@ def test_a_run_leaves_the_documented_files(data, whole):
         assert values["checkpoint_step"] == restore_run(whole, "best").step
         for group in GROUPS:
             assert set(values[group]) == metrics
-            assert set(values["per_user"][group]) == metrics | {"users"}
+            # Coverage is of all events together.
+            assert set(values["per_user"][group]) == metrics - {"coverage@20"} | {"users"}
         counts = data.manifest["counts"]["splits"][split]["events"]["all"]
         assert values["events"] + values["unknown_targets"] == counts
 
@@ -92,7 +94,8 @@ def test_a_run_says_what_it_does_and_what_came_of_it(data, tmp_path, capsys):
         "training"
     ) in said
     for model in ("hiertcn", "item_knn", "popularity"):
-        assert sum(line.startswith(f"{model} ") and " all " in line for line in said) == 1
+        # A line in each of two tables: accuracy, and what is recommended.
+        assert sum(line.startswith(f"{model} ") and " all " in line for line in said) == 2
     loses = [line for line in said if line.startswith("hiertcn loses to ")]
     assert [line.split(":")[0] for line in loses] == [
         f"hiertcn loses to {other}" for other in ("item_knn", "popularity")
@@ -115,9 +118,7 @@ def test_the_journal_tells_every_event_once(data, whole):
     valid = [line for line in lines if line["kind"] == "valid"]
     assert len(valid) >= 2
     assert set(valid[0]) == {"step", "kind"} | {
-        f"{group}/{name}"
-        for group in GROUPS
-        for name in ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10", "mrp")
+        f"{group}/{name}" for group in GROUPS for name in METRICS
     }
 
 

@@ -245,5 +245,5 @@ def test_bfloat16_vectors_leave_the_additions_as_they_are():
 
 def test_l2_refuses_additions():
     u, table, _, lists = model(0)
-    with pytest.raises(ValueError, match="loss=l2: takes no scores"):
+    with pytest.raises(ValueError, match="loss=l2: uses no scores"):
         losses.l2(Queries(u, lists), Keys(table), TARGETS, WEIGHT)

@@ -230,7 +230,7 @@ def test_impressions_alone(name):
 def test_a_batch_without_the_impressions_is_refused():
     config = LossConfig(negatives=(("impressions", 2),))
     for batch in (batch_of([2], [1.0]), batch_of([2], [1.0], own=[[3]])):
-        with pytest.raises(ValueError, match="negatives=impressions:2: the batch does not have"):
+        with pytest.raises(ValueError, match="negatives=impressions:2: the batch has no"):
             loss_of(config, batch)
 
 

@@ -43,8 +43,8 @@ def test_widths_keep_their_proportion_and_their_heads():
 def test_a_model_without_widths_stays_as_it_is():
     config = model_config(name="memory", memory=("world",))
     assert fit_to_budget(config, 100) == config
-    # 10 features: their weights, and what each learns from 8 numbers of the moment.
-    assert count_parameters(config) == 10 + 8 * 10
+    # 14 features: their weights, and what each learns from 8 numbers of the moment.
+    assert count_parameters(config) == 14 + 8 * 14
 
 
 def test_a_budget_below_the_smallest_model_is_an_error():

@@ -148,7 +148,7 @@ def test_the_line_of_a_stopped_command_is_the_command_that_resumes(data, whole, 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert "valid" in process.stdout.readline()
+    assert any("valid" in line for line in iter(process.stdout.readline, ""))
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130

@@ -161,7 +161,7 @@ def test_unseen_items_need_embeddings(data, tmp_path):
         (("--item_embedding_ids=E.txt",), "item_embeddings=: goes together with"),
         (("--item_mode=given",), "item_mode=given: needs item_embeddings"),
         (("both", "--item_mode=rows"), "item_mode=rows: must be given or auto with"),
-        (("both", "--notied_output"), "tied_output=False: given embeddings are the only table"),
+        (("both", "--notied_output"), "tied_output=False: given embeddings allow no second table"),
         (("both", "--loss=cross_entropy"), "item_mode=given: a batch has some rows"),
     ],
 )
