@@ -170,7 +170,7 @@ def answer(text: str) -> NoReturn:
     try:
         print(text, flush=True)
     except OSError as error:
-        # What is left in the buffer would fail again at the end.
+        # Otherwise the rest of the buffer would fail again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(os_error_line(error), 1)
     sys.exit(0)

@@ -207,7 +207,7 @@ def _made_with(
 ) -> dict[str, Any]:
     """The settings that decide a cell's result, as JSON values."""
     decided: dict[str, Any] = {"split": comparison.split.name.lower()}
-    # Cells of before it was kept were made at `fitted`.
+    # Earlier versions did not save the level; their cells were made at `fitted`.
     decided |= {} if level == FITTED else {"counts": str(level)}
     if run is None:
         decided |= _ranker_made_with(comparison, name)

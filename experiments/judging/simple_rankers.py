@@ -34,7 +34,7 @@ def score_simple(data: Data, fit_on: str, split: Split, mask_seen: str) -> Besid
       data: The data.
       fit_on: What they are fitted on, `train` or `train_valid`.
       split: VALID or TEST.
-      mask_seen: What is left out of the ranking, see `EvalConfig`.
+      mask_seen: Which seen items the ranking leaves out, see `EvalConfig`.
     """
     events, items = data.known_events(split), data.vocabulary.size
     fitted = data.fitted_events(fit_on)

@@ -1,4 +1,4 @@
-"""What is said before a run begins: its data, its model, its devices, its steps."""
+"""The lines printed before a run begins: its data, model, devices and steps."""
 
 import math
 import textwrap

@@ -415,7 +415,7 @@ class Recommender:
 
 @functools.partial(jax.jit, static_argnames="k")
 def _best(queries: Queries, keys: Keys, k: int, seen_nk: Any) -> Any:
-    """`top_k`, compiled for each k and each size of the lists of what is left out."""
+    """`top_k`, compiled once for each k and each length of the lists of excluded items."""
     return top_k(queries, keys, k, _CHUNK, seen_nk)
 
 
