@@ -16,6 +16,7 @@ from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.keys import item_keys
 from hiertcn_jax.serving.frames import Names
 from hiertcn_jax.serving.recommender import Recommender
+from hiertcn_jax.serving.scorer import ModelScorer
 from hiertcn_jax.serving.stream import Stream
 
 
@@ -52,7 +53,8 @@ def recommender_of(
         memory = remember(data.histories, data.vocabulary.size, counted).memory
     names = Names(*(flags.get(f"{role}_column", name) for role, name in Names()._asdict().items()))
     keys = item_keys(items, restored.config)
-    return Recommender(stream, keys, data.vocabulary, known, model_id, memory, names)
+    scorer = ModelScorer(stream, keys)
+    return Recommender(scorer, data.vocabulary, known, model_id, memory, names)
 
 
 def _whole_table(restored: Restored, data: Data) -> ItemTable:

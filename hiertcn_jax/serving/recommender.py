@@ -14,7 +14,7 @@ observed event counts for all recommendations after it.
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,46 +24,12 @@ import polars as pl
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.scores import Keys, Queries
-from hiertcn_jax.scoring.top_k import top_k
-from hiertcn_jax.serving.event_rows import counted_events
-from hiertcn_jax.serving.frames import Names, UserEvents, events_by_user, seconds_of
-from hiertcn_jax.serving.stream import USERS, Stream
+from hiertcn_jax.serving.catalogue import Catalogue, known_rows, left_rows
+from hiertcn_jax.serving.frames import Names, events_by_user, seconds_of
+from hiertcn_jax.serving.past import KnownUsers, Past
+from hiertcn_jax.serving.scorer import Scorer, best_rows
+from hiertcn_jax.serving.stream import USERS
 from hiertcn_jax.serving.user_states import Events, UserStates, from_bytes
-
-_CHUNK = 8192
-"""Rows of the item table that are scored at a time."""
-
-
-@runtime_checkable
-class Catalogue(Protocol):
-    """Raw ids of the items, and their rows in the item table."""
-
-    @property
-    def size(self) -> int:
-        """`v`, rows of the item table."""
-        ...
-
-    def encode(self, item_ids: Iterable[Any], /) -> np.ndarray:
-        """int32 [n]. Their rows; UNKNOWN_ID for an id that is not in it."""
-        ...
-
-    def decode(self, rows: np.ndarray, /) -> Sequence[Any]:
-        """The raw ids of rows, in the type of the log."""
-        ...
-
-
-@runtime_checkable
-class KnownUsers(Protocol):
-    """The users of the log that a model was trained on."""
-
-    @property
-    def newest(self) -> int:
-        """Time of the log's newest event, seconds."""
-        ...
-
-    def events_of(self, user_ids: Sequence[Any], /) -> list[Events | None]:
-        """All events of each user; None for a user that the log does not have."""
-        ...
 
 
 class Recommender:
@@ -77,8 +43,7 @@ class Recommender:
 
     def __init__(
         self,
-        stream: Stream,
-        keys: Keys,
+        scorer: Scorer,
         catalogue: Catalogue,
         known: KnownUsers,
         model_id: str,
@@ -88,8 +53,7 @@ class Recommender:
         """`hiertcn_jax.load` makes one.
 
         Args:
-          stream: The model over users' states.
-          keys: What items are scored with, all rows of the table.
+          scorer: The model.
           catalogue: See the class.
           known: The users of the log.
           model_id: See the class.
@@ -97,14 +61,12 @@ class Recommender:
           names: See the class.
         """
         self.model_id, self.catalogue = model_id, catalogue
-        self._stream, self._keys, self._known = stream, keys, known
-        self._memory, self.names = memory, names or Names()
-        self._newest = known.newest
-        self._later: dict[str, Events] = {}
+        self._scorer, self.names = scorer, names or Names()
+        self._past = Past(known, catalogue, scorer.gap_seconds, memory)
 
     def start(self, users: int = 1) -> UserStates:
         """The state of new users, without any event."""
-        return self._stream.start(users)
+        return self._scorer.start(users)
 
     def observe(
         self,
@@ -136,7 +98,7 @@ class Recommender:
         starts_n = None
         if new_session is not None:
             starts_n = np.asarray(_each(new_session, users, "new_session"), bool)
-        after = self._stream.observe(
+        after = self._scorer.observe(
             states,
             [
                 Events(
@@ -148,18 +110,8 @@ class Recommender:
             ],
         )
         if count:
-            self._count(states, after, item_n)
+            self._past.count(states, after, item_n)
         return after
-
-    def _count(self, before: UserStates, after: UserStates, item_n: np.ndarray) -> None:
-        """Adds an event of each user to what everybody did. Counted time does not go back."""
-        order_n = np.argsort(after.last_time_n, kind="stable")
-        time_n = np.maximum(after.last_time_n[order_n], self._newest)
-        self._newest = int(time_n[-1]) if len(time_n) else self._newest
-        if self._memory is not None:
-            self._memory.observe(
-                item_n[order_n], time_n, before.own_nm[order_n], after.position_n[order_n] - 1
-            )
 
     def add(self, events: Any) -> None:
         """Takes in what happened since the log ended: users' events, and counts for everybody.
@@ -171,51 +123,12 @@ class Recommender:
         Raises:
           ValueError: A column is missing, a value is null, or a time is none.
         """
-        found = events_by_user(events, self.names)
-        past = self._events_of(list(found))
-        parts = []
-        for (user, one), before in zip(found.items(), past, strict=True):
-            new = self._events(before, one)
-            start = 0 if before is None else len(before.item_rows)
-            self._later[str(user)] = new
-            parts.append(counted_events(new, start))
-        if not parts:
-            return
-        arrays = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-        order_n = np.argsort(arrays[1], kind="stable")
-        item_n, time_n, before_nm, position_n = (array[order_n] for array in arrays)
-        time_n = np.maximum(time_n, self._newest)
-        self._newest = int(time_n[-1])
-        if self._memory is not None:
-            self._memory.observe(item_n, time_n, before_nm, position_n)
+        self._past.add(events_by_user(events, self.names))
 
     @property
     def new_users(self) -> list[str]:
         """Ids, as text, of users of `add` that the log does not have."""
-        ids = list(self._later)
-        logged = self._known.events_of(ids)
-        return [user for user, one in zip(ids, logged, strict=True) if one is None]
-
-    def _events(self, before: Events | None, later: UserEvents) -> Events:
-        """Events of a user with later ones after them."""
-        item_n, time_n = self.catalogue.encode(later.item_ids), later.times
-        if before is None:
-            before = Events(item_n[:0], time_n[:0], np.zeros(0, bool))
-        last = before.times[-1:] if len(before.times) else time_n[:1]
-        time_n = np.maximum(time_n, last)
-        starts_n = np.diff(time_n, prepend=last) > self._stream.gap_seconds
-        starts_n[:1] |= not len(before.times)
-        assert before.starts is not None
-        return Events(
-            np.concatenate([before.item_rows, item_n]),
-            np.concatenate([before.times, time_n]),
-            np.concatenate([before.starts, starts_n]),
-        )
-
-    def _events_of(self, ids: Sequence[Any]) -> list[Events | None]:
-        """All events of users, of the log and later ones; None for a user without any."""
-        logged = self._known.events_of(ids)
-        return [self._later.get(str(user), one) for user, one in zip(ids, logged, strict=True)]
+        return self._past.new_users
 
     def recommend(
         self,
@@ -249,10 +162,10 @@ class Recommender:
         """
         if k < 1:
             raise ValueError(f"k={k}: must be >= 1")
-        keys = self._keys_of(exclude, candidates)
+        left_v = left_rows(self.catalogue, exclude, candidates)
         ids, events, states = self._resolve(users)
         number = len(ids)
-        at_n = np.full(number, self._newest, np.int64)
+        at_n = np.full(number, self._past.newest, np.int64)
         if at is not None:
             at_n = seconds_of(_each(at, number, "at"), "at")
         width = min(k, self.catalogue.size - FIRST_ITEM_ID)
@@ -261,14 +174,15 @@ class Recommender:
         for part in _batches(number, events):
             if states is None:
                 chosen = [events[user] for user in part.tolist()]
-                part_states = self._stream.observe(self._stream.start(len(part)), chosen)
+                part_states = self._scorer.observe(self._scorer.start(len(part)), chosen)
                 seen = [one.item_rows for one in chosen]
             else:
                 part_states = states.take(part)
                 seen = list(part_states.own_nm)
-            queries = self._stream.ask(part_states, at_n[part], self._memory)
             seen_nk = _filled(seen) if exclude_seen else None
-            rows_nk[part], scores_nk[part] = _best(queries, keys, width, seen_nk)
+            rows_nk[part], scores_nk[part] = self._scorer.best(
+                part_states, at_n[part], width, self._past.memory, left_v, seen_nk
+            )
         return self._table(ids, rows_nk, scores_nk)
 
     def _table(self, ids: list[Any], rows_nk: np.ndarray, scores_nk: np.ndarray) -> pl.DataFrame:
@@ -296,40 +210,13 @@ class Recommender:
             ]
             return list(found), events, None
         ids = list(users)
-        known = self._events_of(ids)
+        known = self._past.events_of(ids)
         for user, one in zip(ids, known, strict=True):
             if one is None:
                 raise ValueError(
                     f"users={user!r}: is not in the log; give a new user's events as a data frame"
                 )
         return ids, [one for one in known if one is not None], None
-
-    def _keys_of(self, exclude: Iterable[Any], candidates: Iterable[Any] | None) -> Keys:
-        """The keys, with a bias of -inf for items that are not to be recommended."""
-        excluded = self._known_rows(exclude, "exclude")
-        if candidates is None and not len(excluded):
-            return self._keys
-        left_v = np.full(self.catalogue.size, candidates is None)
-        if candidates is not None:
-            left_v[self._known_rows(candidates, "candidates")] = True
-        left_v[excluded] = False
-        bias = 0.0 if self._keys.bias is None else self._keys.bias
-        return self._keys._replace(bias=jnp.where(left_v, bias, -jnp.inf))
-
-    def _known_rows(self, item_ids: Iterable[Any], field: str) -> np.ndarray:
-        """int32. Rows of items, each once, in order of their rows.
-
-        Raises:
-          ValueError: One is not in the catalogue.
-        """
-        if isinstance(item_ids, str):
-            raise ValueError(f"{field}={item_ids!r}: must be several ids, such as a list")
-        listed = list(item_ids)
-        rows = self.catalogue.encode(listed)
-        unknown = np.flatnonzero(rows < FIRST_ITEM_ID)
-        if len(unknown):
-            raise ValueError(f"{field}={listed[unknown[0]]!r}: is not in the catalogue")
-        return np.unique(rows)
 
     def embed(self, users: Any, at: Any = None) -> np.ndarray:
         """float32 [n, d]. The model's prediction for the next event of each user.
@@ -341,10 +228,10 @@ class Recommender:
         ids, events, states = self._resolve(users)
         at_n = None if at is None else seconds_of(_each(at, len(ids), "at"), "at")
         if states is None:
-            states = self._stream.observe(self._stream.start(len(ids)), events)
-        time_n = np.full(states.users, self._newest, np.int64) if at_n is None else at_n
+            states = self._scorer.observe(self._scorer.start(len(ids)), events)
+        time_n = np.full(states.users, self._past.newest, np.int64) if at_n is None else at_n
         parts = [
-            self._stream.predict(states.take(part), time_n[part])
+            self._scorer.predict(states.take(part), time_n[part])
             for part in np.array_split(np.arange(len(ids)), -(-len(ids) // USERS[-1]) or 1)
             if len(part)
         ]
@@ -353,7 +240,7 @@ class Recommender:
     def item_embeddings(self) -> tuple[Sequence[Any], np.ndarray]:
         """The raw ids of the catalogue, and float32 [items, d] what the model scores them with."""
         rows = np.arange(FIRST_ITEM_ID, self.catalogue.size)
-        return self.catalogue.decode(rows), np.asarray(self._keys.rows[FIRST_ITEM_ID:])
+        return self.catalogue.decode(rows), np.asarray(self._scorer.item_rows[FIRST_ITEM_ID:])
 
     def similar(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The items whose embeddings point in the most similar direction (cosine), without itself.
@@ -371,15 +258,13 @@ class Recommender:
         if k < 1:
             raise ValueError(f"k={k}: must be >= 1")
         listed = [items] if isinstance(items, str | int) else list(items)
-        rows = np.concatenate([self._known_rows([item], "items") for item in listed])
+        rows = np.concatenate([known_rows(self.catalogue, [item], "items") for item in listed])
         unit_vd = self._unit_rows
         queries = Queries(unit_vd[rows])
         most = self.catalogue.size - FIRST_ITEM_ID - 1
         if not most:
             return pl.DataFrame(schema={"item_id": pl.String, "rank": pl.Int32})
-        found_nk, cosine_nk = map(
-            np.asarray, _best(queries, Keys(unit_vd), min(k, most), rows[:, None])
-        )
+        found_nk, cosine_nk = best_rows(queries, Keys(unit_vd), min(k, most), rows[:, None])
         number_m, place_m = np.nonzero(found_nk >= FIRST_ITEM_ID)
         return pl.DataFrame(
             {
@@ -393,7 +278,7 @@ class Recommender:
 
     @functools.cached_property
     def _unit_rows(self) -> jax.Array:
-        rows = self._keys.rows
+        rows = self._scorer.item_rows
         return rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
     def to_bytes(self, state: UserStates) -> bytes:
@@ -410,13 +295,7 @@ class Recommender:
         Raises:
           ValueError: It is of another model, or damaged.
         """
-        return from_bytes(data, self._stream.start(), self.model_id)
-
-
-@functools.partial(jax.jit, static_argnames="k")
-def _best(queries: Queries, keys: Keys, k: int, seen_nk: Any) -> Any:
-    """`top_k`, compiled once for each k and each length of the lists of excluded items."""
-    return top_k(queries, keys, k, _CHUNK, seen_nk)
+        return from_bytes(data, self._scorer.start(), self.model_id)
 
 
 def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""What a Recommender asks: users' states, and the best items for their next events.
+
+A neural model answers with `ModelScorer`; whatever else follows users event by event can answer
+too.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hiertcn_jax.memory.memory import Memory
+from hiertcn_jax.scoring.scores import Keys, Queries
+from hiertcn_jax.scoring.top_k import top_k
+from hiertcn_jax.serving.stream import Stream
+from hiertcn_jax.serving.user_states import Events, UserStates
+
+_CHUNK = 8192
+"""Rows of the item table that are scored at a time."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Follows users event by event and finds the best items for them."""
+
+    @property
+    def gap_seconds(self) -> float:
+        """A pause longer than this ends a session."""
+        ...
+
+    def start(self, users: int = 1, /) -> UserStates:
+        """The states of users without any event."""
+        ...
+
+    def observe(self, states: UserStates, events: Sequence[Events], /) -> UserStates:
+        """The states after events of each user, any number of them."""
+        ...
+
+    def best(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        k: int,
+        memory: Memory | None,
+        left_v: np.ndarray | None,
+        seen_nk: np.ndarray | None,
+        /,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best items for the next events of at most `stream.USERS[-1]` users.
+
+        Args:
+          states: Of the users.
+          time_n: int64. When the events would happen, seconds.
+          k: Items for each user.
+          memory: What everybody did so far, for a model with terms of it.
+          left_v: bool. Rows that may be recommended; None: all.
+          seen_nk: int32. Rows not to recommend to each user; PADDING_ID is none.
+
+        Returns:
+          int32 [n, k] rows, best first, and float32 [n, k] their scores; PADDING_ID and -inf where
+          fewer are left.
+        """
+        ...
+
+    def predict(self, states: UserStates, time_n: np.ndarray, /) -> np.ndarray:
+        """float32 [n, d]. The vectors that items are scored with, for the users' next events."""
+        ...
+
+    @property
+    def item_rows(self) -> Any:
+        """float32 [v, d]. The vectors of the items."""
+        ...
+
+
+class ModelScorer:
+    """The scorer of a neural model and its item table.
+
+    Attributes:
+      item_rows: See `Scorer`.
+    """
+
+    def __init__(self, stream: Stream, keys: Keys) -> None:
+        """A model over users' states, and what items are scored with: all rows of the table."""
+        self._stream, self._keys = stream, keys
+        self.gap_seconds = stream.gap_seconds
+        self.start, self.observe, self.predict = stream.start, stream.observe, stream.predict
+        self.item_rows = keys.rows
+
+    def best(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        k: int,
+        memory: Memory | None = None,
+        left_v: np.ndarray | None = None,
+        seen_nk: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Scorer`."""
+        keys = self._keys
+        if left_v is not None:
+            bias = 0.0 if keys.bias is None else keys.bias
+            keys = keys._replace(bias=jnp.where(left_v, bias, -jnp.inf))
+        return best_rows(self._stream.ask(states, time_n, memory), keys, k, seen_nk)
+
+
+def best_rows(
+    queries: Queries, keys: Keys, k: int, seen_nk: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` over the whole table, as numpy; compiled once for each k and each width of lists."""
+    rows_nk, scores_nk = _top_k(queries, keys, k, seen_nk)
+    return np.asarray(rows_nk), np.asarray(scores_nk)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _top_k(queries: Queries, keys: Keys, k: int, seen_nk: Any) -> Any:
+    return top_k(queries, keys, k, _CHUNK, seen_nk)
