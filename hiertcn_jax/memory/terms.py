@@ -11,6 +11,7 @@ the signs are learned too.
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from hiertcn_jax.memory.config import KINDS
@@ -27,6 +28,22 @@ COLUMNS = {
 """The features of each kind of memory."""
 
 
+def _formula() -> np.ndarray:
+    """float32 [4, f]. phi = [0] * (x > 0) + [1] * x + [2] * log(1 + [3] * x) of a feature x."""
+    formula = np.zeros((4, len(FEATURES)), np.float32)
+    formula[2, :AGE], formula[3, :AGE] = 1 / 4, 1 / _PICKS_EACH
+    formula[:, AGE] = 1, 0, -1 / 12, 60
+    for first, count in ((LAST, SESSION - 1), (SESSION, OWN - 1)):
+        formula[2, first:count], formula[3, first:count] = 1 / 2, 2
+        formula[2:, count] = 1
+    formula[2:, OWN] = 1
+    formula[1, OWN + 1 :] = 1
+    return formula
+
+
+_FORMULA = _formula()
+
+
 def no_counts(b: int, l: int) -> Float[Array, "b l k f"]:
     """Counts of the right width, to initialize parameters."""
     return jnp.zeros((b, l, 1, len(FEATURES)))
@@ -37,24 +54,29 @@ def columns_of(kinds: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(column for kind in KINDS if kind in kinds for column in COLUMNS[kind])
 
 
-def logarithms(features: Float[Array, "*e k f"]) -> Float[Array, "*e k f"]:
+def logarithms(
+    features: Float[Array, "*e k f"], kinds: tuple[str, ...] = KINDS
+) -> Float[Array, "*e k g"]:
     """phi: features scaled to about 1, and 0 if nothing is known of an item.
 
     Counts of picks become log(1 + c / 0.1) / 4; age becomes 1 - log(1 + minutes) / 12, which falls
     from 1; shares in percent become log(1 + 2 p) / 2; counts of following become log(1 + n).
+
+    Args:
+      features: From `Memory.lists`.
+      kinds: Leaves out the features of other kinds.
     """
-    world = jnp.log1p(features[..., :AGE] / _PICKS_EACH) / 4
-    hours = features[..., AGE : AGE + 1]
-    age = jnp.where(hours > 0, 1 - jnp.log1p(60 * hours) / 12, 0)
-
-    def followers(part: Array) -> Array:
-        return jnp.concatenate(
-            [jnp.log1p(2 * part[..., :-1]) / 2, jnp.log1p(part[..., -1:])], axis=-1
-        )
-
-    last, session = features[..., LAST:SESSION], features[..., SESSION:OWN]
-    own = jnp.concatenate([jnp.log1p(features[..., OWN : OWN + 1]), features[..., OWN + 1 :]], -1)
-    return jnp.concatenate([world, age, followers(last), followers(session), own], axis=-1)
+    if set(kinds) != set(KINDS):
+        # Slices: picking columns by index copies numbers one by one.
+        spans = [COLUMNS[kind] for kind in KINDS if kind in kinds]
+        features = jnp.concatenate([features[..., s.start : s.stop] for s in spans], -1)
+    # One formula for all columns, so that it is a single pass over vectors.
+    known_f, plain_f, slope_f, scale_f = _FORMULA[:, columns_of(kinds)]
+    return (
+        jnp.where(features > 0, known_f, 0)
+        + plain_f * features
+        + slope_f * jnp.log(1 + scale_f * features)
+    )
 
 
 class Terms(nn.Module):
@@ -82,7 +104,7 @@ class Terms(nn.Module):
           known: What is known of the moment (`models.context.moments`).
           u: The model's predictions; d may be 0.
         """
-        phi = logarithms(features)[..., jnp.asarray(columns_of(self.kinds))]
+        phi = logarithms(features, self.kinds)
         z = jnp.concatenate([known, u.astype(jnp.float32)], axis=-1)
         width = phi.shape[-1]
         weights = self.param("weights", nn.initializers.constant(0.3), (width,))
