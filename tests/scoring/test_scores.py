@@ -82,7 +82,7 @@ def test_places_on_a_list_equal_a_search(width):
 
 @pytest.mark.parametrize("numbers", [1, 40, 1 << 20])
 def test_products_with_own_rows_and_their_gradients_whatever_the_chunk(numbers, monkeypatch):
-    monkeypatch.setattr(own_products, "CHUNK_NUMBERS", numbers)
+    monkeypatch.setattr(own_products, "CHUNK_NUMBERS_CPU", numbers)
     rng = np.random.default_rng(0)
     u, table = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 7, 4), (9, 4)))
     ids = jnp.asarray(rng.integers(0, 9, (3, 7, 5)))
