@@ -60,6 +60,10 @@ _LEARNING_RATE = 1e-3
 SEED = 0
 
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Shapes of the arrays of a batch: each set of them is a program of its own."""
+
+
 class Settings(NamedTuple):
     """What to measure.
 
@@ -99,7 +103,7 @@ class Row:
     Attributes:
       config: The model's config.
       layout: From `ROWS`.
-      batches: Used in turns; of several shapes if the grid is tight.
+      batches: Used in turns; of several shapes if the grid is tight, or with memory in `rows` mode.
       step: The jitted step; its arguments are `arguments`.
       compile_s: Seconds of tracing and compiling all shapes; 0 before `compile`.
     """
@@ -128,7 +132,7 @@ class Row:
         # Only shapes until `compile`, so that looking at the step costs no state.
         self._state: TrainState = jax.eval_shape(self._init)
         self._next = itertools.cycle(range(len(self.batches)))
-        self._programs: dict[Bucket, Any] = {}
+        self._programs: dict[Shapes, Any] = {}
         self.compile_s = 0.0
 
     def arguments(self, batch: Batch) -> tuple[TrainState, Batch, Any]:
@@ -139,9 +143,9 @@ class Row:
         """Compiles the step for all shapes of the batches, and makes the state."""
         clock = time.perf_counter()
         for batch in self.batches:
-            if batch.bucket not in self._programs:
+            if _shapes(batch) not in self._programs:
                 lowered = self.step.lower(*self.arguments(batch))
-                self._programs[batch.bucket] = lowered.compile()
+                self._programs[_shapes(batch)] = lowered.compile()
         self.compile_s = time.perf_counter() - clock
         self._state = self._init()
 
@@ -155,7 +159,7 @@ class Row:
         clock = time.perf_counter()
         for place in places:
             batch = self.batches[place]
-            self._state, _ = self._programs[batch.bucket](self._state, batch, self._sources)
+            self._state, _ = self._programs[_shapes(batch)](self._state, batch, self._sources)
         jax.block_until_ready(self._state)
         return sum(self._events[place] for place in places), time.perf_counter() - clock
 
@@ -168,9 +172,9 @@ class Row:
     def figures(self) -> dict[str, float]:
         """Figures that do not depend on the clock, and the compilation time."""
         events, slots, flops = sum(self._events), 0, 0
-        cost = {bucket: accessed_bytes(program) for bucket, program in self._programs.items()}
+        cost = {shapes: accessed_bytes(program) for shapes, program in self._programs.items()}
         # All or nothing: with some compilers XLA counts no bytes.
-        moved = [cost[batch.bucket] for batch in self.batches]
+        moved = [cost[_shapes(batch)] for batch in self.batches]
         counted = sum(one for one in moved if one is not None) if None not in moved else None
         for batch in self.batches:
             bucket = batch.bucket
@@ -197,6 +201,10 @@ class Row:
             {"params": params["model"]}, batch, self._state.carry
         )
         return sequential_steps(traced.jaxpr)
+
+
+def _shapes(batch: Batch) -> Shapes:
+    return tuple(np.shape(array) for array in jax.tree.leaves(batch))
 
 
 def model_name(row: str) -> str:

@@ -5,6 +5,11 @@ up. One shape means one compilation; no batch with more items than those before 
 one late in a run. The cost is bounded: `u` rows are gathered and updated, but no convolution reads
 them, and `u` is never more than events and negatives together.
 
+Memory lists up to 96 items an event, but most of them for many events of a batch. So with lists a
+batch has the smallest sufficient of a few rooms, each twice the one before it. A run compiles those
+that it meets, usually one or two. The room depends on the batch alone, so a run that resumes has
+the same.
+
 A process knows only the items of its own lanes. With several processes, each draws its negatives
 here and keeps global ids; the step finds the distinct items of the whole batch.
 
@@ -86,6 +91,14 @@ class ItemRows:
         most = min(self.table_rows, FIRST_ITEM_ID + lanes * events * (1 + own) + shared)
         return -(-most // _SIZE_QUANTUM) * _SIZE_QUANTUM
 
+    def rooms(self, lanes: int, events: int) -> tuple[int, ...]:
+        """The values of `u` that a run may use, ascending; one, unless memory lists items."""
+        most = self.distinct_rows(lanes, events)
+        rooms = [dataclasses.replace(self, listed=0).distinct_rows(lanes, events)]
+        while 2 * rooms[-1] < most:
+            rooms.append(2 * rooms[-1])
+        return (*rooms, most) if rooms[-1] < most else tuple(rooms)
+
 
 def given_rows(given: ItemEmbeddings | None) -> ItemRows | None:
     """Settings of `given` mode without training; None if embeddings are learned."""
@@ -118,10 +131,11 @@ def with_item_rows(
     has_all, given = len(own) == bucket.lanes, items.given
     if given is None and not has_all:
         return loader
-    size = items.distinct_rows(len(own), bucket.events)
+    # Processes find their own items, but their batches must have the same shape.
+    rooms = items.rooms(len(own), bucket.events)[0 if has_all else -1 :]
 
     def localize(element: LaneBatch) -> LaneBatch:
-        local, distinct_u = to_local_ids(element.batch, items.table_rows, size)
+        local, distinct_u = to_local_ids(element.batch, items.table_rows, rooms)
         if given is None:
             return LaneBatch(local.replace(items=RowItems(distinct_u)), element.info)
         brought = _read_given(distinct_u, given, items.log_q_mv)
@@ -133,13 +147,13 @@ def with_item_rows(
     return loader.map(localize)
 
 
-def to_local_ids(batch: Batch, table_rows: int, distinct_rows: int) -> tuple[Batch, np.ndarray]:
+def to_local_ids(batch: Batch, table_rows: int, rooms: tuple[int, ...]) -> tuple[Batch, np.ndarray]:
     """Replaces ids by positions among the batch's distinct items.
 
     Args:
       batch: Its ids are rows of the table.
       table_rows: `v`.
-      distinct_rows: `u`, room for the distinct items.
+      rooms: Choices of `u`, ascending; the last has room for all batches.
 
     Returns:
       The batch, and `distinct_u`, see `RowItems`.
@@ -154,7 +168,8 @@ def to_local_ids(batch: Batch, table_rows: int, distinct_rows: int) -> tuple[Bat
     distinct, local = _distinct_places(ids)
     if distinct[0] < 0 or distinct[-1] >= table_rows:
         raise ValueError(f"items {distinct[0]}..{distinct[-1]} in a table of {table_rows} rows")
-    distinct_u = np.full(distinct_rows, PADDING_ID, np.int32)
+    room = next(room for room in rooms if room >= len(distinct))
+    distinct_u = np.full(room, PADDING_ID, np.int32)
     distinct_u[: len(distinct)] = distinct
     changes = {}
     start = len(always)

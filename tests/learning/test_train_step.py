@@ -307,7 +307,7 @@ def test_rows_mode_equals_dense_mode(impressions):
     fresh_carry = dense.model.init_carry(BUCKET.lanes)
     _, carry = make_eval_step(dense.model)(dense.fresh().params, element.batch, fresh_carry)
     expected, expected_metrics = dense.step(dense.fresh(), element.batch, dense.sources)
-    local, distinct_u = to_local_ids(element.batch, ROWS, 16)
+    local, distinct_u = to_local_ids(element.batch, ROWS, (16,))
     got, metrics = rows.step(rows.fresh(), local.replace(items=RowItems(distinct_u)), rows.sources)
     assert metrics["loss_sum"] == pytest.approx(float(expected_metrics["loss_sum"]), rel=1e-5)
     # The norm over the touched rows is that over all: the others have no gradient.

@@ -55,6 +55,19 @@ def test_the_room_for_distinct_items_is_the_most_that_can_occur_rounded_up():
     assert ItemRows(130, 100).distinct_rows(4, 50) == 256  # the table itself
 
 
+def test_with_lists_a_batch_has_the_smallest_of_a_few_rooms():
+    assert ItemRows(10_000, 100).rooms(4, 50) == (384,)
+    assert ItemRows(10_000, 100, listed=9).rooms(4, 50) == (384, 768, 1536, 2176)
+    assert ItemRows(500, 100, listed=9).rooms(4, 50) == (384, 512)  # the table itself
+    few, many = np.arange(100, dtype=np.int32), np.arange(101, dtype=np.int32)
+    batch = batches(None, 1)[0].batch
+    for listed, room in ((few, 100), (many, 200)):
+        local, distinct_u = to_local_ids(batch.replace(negatives_k=listed), 500, (100, 200))
+        assert distinct_u.shape == (room,)
+        np.testing.assert_array_equal(distinct_u[local.item_ids_bl], batch.item_ids_bl)
+        np.testing.assert_array_equal(distinct_u[local.negatives_k], listed)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_negatives_are_a_function_of_seed_step_and_lane(shared):
     items = ItemRows(10_000, 3, shared)
@@ -103,7 +116,7 @@ def test_evaluation_has_local_ids_too():
 def test_an_item_that_is_no_row_of_the_table_is_an_error():
     element = batches(None, 1)[0]
     with pytest.raises(ValueError, match=r"items 0\.\.8 in a table of 5 rows"):
-        to_local_ids(element.batch, table_rows=5, distinct_rows=128)
+        to_local_ids(element.batch, table_rows=5, rooms=(128,))
 
 
 @pytest.mark.parametrize(
