@@ -89,9 +89,12 @@ def _memory(config: ModelConfig) -> int:
 def _tcn(config: TCNConfig) -> int:
     """FLOPs of joining the item, the convolutions, and the output."""
     widths = [config.tcn_channels[0], *config.tcn_channels]
-    macs = config.item_dim * widths[0] + widths[-1] * config.item_dim
+    outputs = 2 if config.gated else 1
+    read = widths[-1] + (widths[0] if config.gated else 0)
+    macs = config.item_dim * widths[0] + read * config.item_dim
     for before, after in itertools.pairwise(widths):
-        macs += config.kernel_size * (before + (config.convs_per_block - 1) * after) * after
+        taps = config.kernel_size * (before + (config.convs_per_block - 1) * after)
+        macs += taps * outputs * after
         macs += before * after if config.residual and before != after else 0
     return _BOTH_WAYS * 2 * macs
 

@@ -47,6 +47,11 @@ class TCNConfig(ModelConfig):
         at_most=2,
     )
     residual: bool = setting(True, "Whether a temporal block adds its input to its output.")
+    gated: bool = setting(
+        False,
+        "Multiply each output of a convolution by a learned gate from 0 to 1. Residuals then have"
+        " no ReLU after the sum, and the output layer also reads the first block's input.",
+    )
 
 
 def receptive_field(config: TCNConfig) -> int:
@@ -121,10 +126,15 @@ class CausalConv(nn.Module):
 class TemporalBlock(nn.Module):
     """One or two convolutions with the same dilation, each with ReLU and dropout, and a residual.
 
+    plain:  y = relu(x + conv(x)),   conv(x) = relu(W * x)
+    gated:  y = x + conv(x),         conv(x) = relu(W * x) sigmoid(V * x)
+
+    The gates are those of van den Oord et al. 2016 (arXiv 1609.03499), with ReLU in place of tanh.
+
     Attributes:
       features: Channels.
       dilation: Dilation of its convolutions.
-      config: Uses `kernel_size`, `convs_per_block`, `residual`, `dropout` and `dtype`.
+      config: Uses `kernel_size`, `convs_per_block`, `residual`, `gated`, `dropout` and `dtype`.
     """
 
     features: int
@@ -141,19 +151,31 @@ class TemporalBlock(nn.Module):
         train: bool,
     ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b t _"], ...]]:
         """The block's output and its convolutions' tails."""
-        dtype = jnp.dtype(self.config.dtype)
+        dtype, gated = jnp.dtype(self.config.dtype), self.config.gated
         hidden = inputs_blc
         new_tails: list[Array] = []
         for index, tail in enumerate(tails):
+            # One convolution gives both an output and its gate: the taps are read once.
             hidden, tail = CausalConv(
-                self.features, self.config.kernel_size, self.dilation, dtype, name=f"conv_{index}"
+                2 * self.features if gated else self.features,
+                self.config.kernel_size,
+                self.dilation,
+                dtype,
+                name=f"conv_{index}",
             )(hidden, tail, position_bl, events_b)
-            hidden = Dropout(self.config.dropout)(nn.relu(hidden), train)
+            if gated:
+                hidden, gate = jnp.split(hidden, 2, axis=-1)
+                hidden = nn.relu(hidden) * nn.sigmoid(gate)
+            else:
+                hidden = nn.relu(hidden)
+            hidden = Dropout(self.config.dropout)(hidden, train)
             new_tails.append(tail)
         if self.config.residual:
             if inputs_blc.shape[-1] != self.features:
                 inputs_blc = Dense(self.features, dtype=dtype, name="skip")(inputs_blc)
-            hidden = nn.relu(hidden + inputs_blc)
+            hidden = hidden + inputs_blc
+            if not gated:
+                hidden = nn.relu(hidden)
         return hidden, tuple(new_tails)
 
 
@@ -175,7 +197,10 @@ class TCN(nn.Module):
         events_b: Int[Array, " b"],
         train: bool = False,
     ) -> tuple[Float[Array, "b l f"], tuple[Float[Array, "b _ _"], ...]]:
-        """Output of the last block at every event, and the tails of all convolutions."""
+        """Output of the last block at every event, and the tails of all convolutions.
+
+        If the blocks are gated, the inputs are appended to the output.
+        """
         hidden = inputs_blc
         new_tails: list[Array] = []
         per_block = self.config.convs_per_block
@@ -190,6 +215,8 @@ class TCN(nn.Module):
                 train,
             )
             new_tails.extend(block_tails)
+        if self.config.gated:
+            hidden = jnp.concatenate([hidden, inputs_blc], axis=-1)
         return hidden, tuple(new_tails)
 
 

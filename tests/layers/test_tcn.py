@@ -120,7 +120,13 @@ def test_no_tap_reads_past_the_start_of_a_session():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"convs_per_block": 2, "tcn_channels": (2, 3)}, {"kernel_size": 1}, {"residual": False}],
+    [
+        {},
+        {"convs_per_block": 2, "tcn_channels": (2, 3)},
+        {"kernel_size": 1},
+        {"residual": False},
+        {"gated": True, "convs_per_block": 2, "tcn_channels": (2, 3)},
+    ],
     ids=str,
 )
 def test_rows_that_continue_each_other_equal_one_row(changes):

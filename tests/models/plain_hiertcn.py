@@ -40,13 +40,20 @@ def _tcn(params, config, inputs):
             for t in range(len(hidden)):
                 offsets = [k * dilation for k in range(config.kernel_size - 1, -1, -1)]
                 taps = [hidden[t - o] if t - o >= 0 else zero for o in offsets]
-                outputs.append(np.maximum(_dense(dense, np.concatenate(taps)), 0))
+                out = _dense(dense, np.concatenate(taps))
+                if config.gated:
+                    out, gate = np.split(out, 2)
+                    outputs.append(np.maximum(out, 0) / (1 + np.exp(-gate)))
+                else:
+                    outputs.append(np.maximum(out, 0))
             hidden = outputs
         if config.residual:
             skip = [_dense(block_params["skip"], x) if "skip" in block_params else x for x in layer]
-            hidden = [np.maximum(h + s, 0) for h, s in zip(hidden, skip, strict=True)]
+            hidden = [h + s for h, s in zip(hidden, skip, strict=True)]
+            if not config.gated:
+                hidden = [np.maximum(h, 0) for h in hidden]
         layer = hidden
-    return layer[-1]
+    return np.concatenate([layer[-1], inputs[-1]]) if config.gated else layer[-1]
 
 
 def predictions(params, config, table_vd, sessions, gap_hours, long_term=True):
