@@ -20,14 +20,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-PADDING_ID = 0
-"""Row 0 of the item table: no event."""
-
-UNKNOWN_ID = 1
-"""Row 1: an item outside the training vocabulary. An ordinary event, but never a target."""
-
-FIRST_ITEM_ID = 2
-"""The first row of the catalogue, the items of the training vocabulary."""
+from hiertcn_jax.item_ids import FIRST_ITEM_ID as FIRST_ITEM_ID
+from hiertcn_jax.item_ids import PADDING_ID as PADDING_ID
+from hiertcn_jax.item_ids import UNKNOWN_ID as UNKNOWN_ID
 
 Array = Any
 """A numpy array on the host, a jax array on the device; the names of fields give the axes."""

@@ -110,6 +110,26 @@ def test_the_data_pipelines_do_no_device_work():
         assert not any(within(module, {"jax", "flax"}) for module in imported(path)), path
 
 
+WITHOUT_JAX = (
+    *(f"hiertcn_jax.memory.{name}" for name in ("clock", "config", "lists", "memory")),
+    *(f"hiertcn_jax.serving.{name}" for name in ("event_rows", "frames", "user_states")),
+)
+"""What servers without JAX use."""
+
+
+def test_servers_need_no_jax():
+    """Neither these modules nor anything that they import."""
+    done, left = set(), set(WITHOUT_JAX)
+    while left:
+        module = left.pop()
+        done.add(module)
+        path = ROOT / module.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        found = set() if path == DOOR else set(imported(path))
+        assert not any(within(name, {"jax", "flax", "jaxtyping"}) for name in found), path
+        left |= {name for name in found if within(name, {"hiertcn_jax"})} - done
+
+
 def test_only_the_edge_reads_flags_and_prints():
     """The library takes values; flags, print and progress bars are the runners'."""
     for path in (ROOT / "hiertcn_jax").rglob("*.py"):

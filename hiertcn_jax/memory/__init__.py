@@ -4,5 +4,5 @@
 can use them. `levels` says which events count. `terms` is the Linen module that turns counts into
 additions to the scores.
 
-Imports: batch.
+Imports: item_ids.
 """

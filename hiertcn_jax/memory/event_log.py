@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.item_ids import FIRST_ITEM_ID
 from hiertcn_jax.memory.config import SIZES, STARTING, WORLD_HALF_LIVES, MemorySizes
 
 HALF_LIVES_K = np.asarray(WORLD_HALF_LIVES)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.item_ids import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.config import FOLLOWER_HALF_LIVES, SIZES, MemorySizes
 from hiertcn_jax.memory.event_log import LOG_2, LogArrays
 

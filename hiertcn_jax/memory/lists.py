@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.item_ids import FIRST_ITEM_ID
 from hiertcn_jax.memory.config import FOLLOWER_HALF_LIVES, STARTING, WORLD_HALF_LIVES
 from hiertcn_jax.memory.event_log import COUNTERS, HALVES, LOG_2, LogArrays, decays
 from hiertcn_jax.memory.followers import HALF_LIVES_Z, FollowerArrays

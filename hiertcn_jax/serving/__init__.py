@@ -1,4 +1,6 @@
 """Recommendations for users as they come: their states, one event at a time, and raw ids.
 
-Imports: batch, memory, models, scoring.
+`user_states`, `event_rows` and `frames` import no JAX.
+
+Imports: batch, item_ids, memory, models, scoring.
 """

@@ -1,16 +1,59 @@
-"""Rows of users' next events: the batch that takes them in, and what the host then knows.
+"""Rows of users' next events: what a model reads of them, and what the host then knows.
 
 A session ends after a pause longer than a gap, or where the caller says that a new one starts. An
 event that comes with a time before the user's newest one counts as if it came with that.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from hiertcn_jax.batch import PADDING_ID, Batch, NextEvent
+from hiertcn_jax.item_ids import PADDING_ID
 from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.memory import Lists, Memory
 from hiertcn_jax.serving.user_states import Events, UserStates
 
 _SECONDS_MOST = 2**31 - 1
+
+
+class EventRows(NamedTuple):
+    """The next events of n users, a row each; `Batch` has the fields of the same names.
+
+    Attributes:
+      item_ids_nl: int32. Rows of the item table; PADDING_ID after a user's last event.
+      position_nl: int32. Index in the session.
+      user_position_nl: int32. Index in the user's history.
+      seconds_nl: int32. Since the user's first event.
+      session_nl: int32. Index of the session in the row.
+      starts_session_ns: bool. Whether it starts in this row.
+      starts_user_ns: bool. Whether the user starts with it.
+      gap_hours_ns: float32. Hours since the session before; 0 where there is none.
+    """
+
+    item_ids_nl: np.ndarray
+    position_nl: np.ndarray
+    user_position_nl: np.ndarray
+    seconds_nl: np.ndarray
+    session_nl: np.ndarray
+    starts_session_ns: np.ndarray
+    starts_user_ns: np.ndarray
+    gap_hours_ns: np.ndarray
+
+
+class Moments(NamedTuple):
+    """What is known of the next event of n users; `NextEvent` has the fields of the same names.
+
+    Attributes:
+      position_n: int32. Its index in its session; 0 starts one.
+      user_position_n: int32. Its index in the user's history.
+      seconds_n: int32. Since the user's first event.
+      gap_hours_n: float32. Hours since the session before, if it starts one.
+    """
+
+    position_n: np.ndarray
+    user_position_n: np.ndarray
+    seconds_n: np.ndarray
+    gap_hours_n: np.ndarray
 
 
 def event_rows(
@@ -20,8 +63,8 @@ def event_rows(
     count_n: np.ndarray,
     gap_seconds: float,
     starts_nl: np.ndarray | None = None,
-) -> tuple[Batch, UserStates]:
-    """A batch of the next events of n users, a lane each.
+) -> tuple[EventRows, UserStates]:
+    """The next events of n users, and what the host knows after them.
 
     Args:
       states: Before the events.
@@ -33,7 +76,7 @@ def event_rows(
         user's first event always starts one.
 
     Returns:
-      The batch, and the states without their carry: that is the old one, as it was.
+      The rows, and the states without their carry: that is the old one, as it was.
     """
     users, events = item_rows_nl.shape
     lanes_n = np.arange(users)
@@ -66,17 +109,15 @@ def event_rows(
     def held(value_nl: np.ndarray) -> np.ndarray:
         return np.where(held_nl, value_nl, PADDING_ID).astype(np.int32)
 
-    batch = Batch(
-        item_ids_bl=held(item_rows_nl),
-        position_bl=held(position_nl),
-        user_position_bl=held(states.events_n[:, None] + number_nl),
-        seconds_bl=held(seconds_nl),
-        session_bl=held(session_nl),
-        starts_session_bs=by_session(begins_nl),
-        starts_user_bs=by_session(first_nl),
-        gap_hours_bs=by_session(gap_nl).astype(np.float32),
-        loss_weight_bl=np.zeros((users, events), np.float32),
-        scored_bl=np.zeros((users, events), bool),
+    rows = EventRows(
+        held(item_rows_nl),
+        held(position_nl),
+        held(states.events_n[:, None] + number_nl),
+        held(seconds_nl),
+        held(session_nl),
+        by_session(begins_nl),
+        by_session(first_nl),
+        by_session(gap_nl).astype(np.float32),
     )
     some_n = count_n > 0
     last_n = np.maximum(count_n - 1, 0)
@@ -91,12 +132,12 @@ def event_rows(
         np.where(some_n, now_nl[lanes_n, last_n], states.last_time_n),
         own_nm.astype(np.int32),
     )
-    return batch, after
+    return rows, after
 
 
 def next_event(
     states: UserStates, time_n: np.ndarray, gap_seconds: float, starts_n: np.ndarray | None = None
-) -> NextEvent:
+) -> Moments:
     """What is known of the users' next events, if they happen at these times.
 
     Args:
@@ -110,12 +151,27 @@ def next_event(
     starts_n = pause_n > gap_seconds if starts_n is None else starts_n
     starts_n = starts_n | none_n
     seconds_n = np.where(none_n, 0, states.last_time_n + pause_n - states.first_time_n)
-    return NextEvent(
-        position_b=np.where(starts_n, 0, states.position_n).astype(np.int32),
-        user_position_b=states.events_n,
-        seconds_b=np.minimum(seconds_n, _SECONDS_MOST).astype(np.int32),
-        gap_hours_b=np.where(starts_n, pause_n / 3600, 0).astype(np.float32),
+    return Moments(
+        np.where(starts_n, 0, states.position_n).astype(np.int32),
+        states.events_n,
+        np.minimum(seconds_n, _SECONDS_MOST).astype(np.int32),
+        np.where(starts_n, pause_n / 3600, 0).astype(np.float32),
     )
+
+
+def memory_lists(
+    states: UserStates, time_n: np.ndarray, position_n: np.ndarray, memory: Memory
+) -> Lists:
+    """Memory's lists for the next events of users.
+
+    Args:
+      states: Of the users.
+      time_n: int64. When the events would happen, seconds; not before a user's newest event.
+      position_n: int32. Their indices in their sessions.
+      memory: What everybody did so far.
+    """
+    position_n = np.minimum(position_n, SIZES.own_events).astype(np.int32)
+    return memory.lists(time_n, states.own_nm, position_n)
 
 
 def padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -12,15 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from hiertcn_jax.batch import NextEvent
+from hiertcn_jax.batch import Batch, NextEvent
 from hiertcn_jax.memory.clock import clock
-from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models import Model
 from hiertcn_jax.models.state_steps import make_state_steps
 from hiertcn_jax.scoring.scores import Queries
-from hiertcn_jax.serving.event_rows import event_rows, next_event, padded
-from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states
+from hiertcn_jax.serving.event_rows import EventRows, event_rows, memory_lists, next_event, padded
+from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states, joined
 
 USERS = (1, 8, 64, 256)
 """Users of a batch; more are taken in turns."""
@@ -46,10 +45,11 @@ class Stream:
         self.gap_seconds = gap_seconds
         self._model, self._params = model, params
         self._steps = make_state_steps(model)
+        self._carry = jax.tree.structure(jax.eval_shape(lambda: model.init_carry(1)))
 
     @functools.cached_property
     def _fresh(self) -> UserStates:
-        return fresh_states(self._model.init_carry(1), 1)
+        return fresh_states(_arrays(self._model.init_carry(1)), 1)
 
     def start(self, users: int = 1) -> UserStates:
         """The states of users without any event."""
@@ -71,12 +71,12 @@ class Stream:
             self._observe(states.take(part), [events[user] for user in part])
             for part in _parts(states.users, USERS[-1])
         ]
-        return _joined(parts) if parts else states
+        return joined(parts) if parts else states
 
     def _observe(self, states: UserStates, events: Sequence[Events]) -> UserStates:
         """`observe` of the users of one batch."""
         users, size = states.users, _size(states.users, USERS)
-        states = jax.tree.map(lambda array: padded(array, size), states)
+        states = states.map(lambda array: padded(array, size))
         counts_n = np.zeros(size, np.int64)
         counts_n[:users] = [len(one.item_rows) for one in events]
         done = 0
@@ -92,7 +92,7 @@ class Stream:
                 return values_nl
 
             said = events[0].starts is not None
-            batch, after = event_rows(
+            rows, after = event_rows(
                 states,
                 filled("item_rows", np.int32, done),
                 filled("times", np.int64, done),
@@ -100,8 +100,8 @@ class Stream:
                 self.gap_seconds,
                 filled("starts", np.bool_, done) if said else None,
             )
-            carry = self._steps.observe(self._params, batch, states.carry)
-            states = after._replace(carry=jax.tree.map(np.asarray, carry))
+            carry = self._steps.observe(self._params, _batch(rows), self._tree(states.carry))
+            states = after._replace(carry=_arrays(carry))
             done += width
         return states.take(np.arange(users))
 
@@ -128,17 +128,20 @@ class Stream:
             raise ValueError(f"states: {users} users, must be 1 to {USERS[-1]} at a time")
         size = _size(users, USERS)
         event = self._next_event(states, time_n, memory, starts_n)
-        event = jax.tree.map(lambda array: padded(array, size), event)
-        carry = jax.tree.map(lambda array: padded(array, size), states.carry)
-        queries = self._steps.ask(self._params, event, carry)
+        event, carry = jax.tree.map(lambda array: padded(array, size), (event, states.carry))
+        queries = self._steps.ask(self._params, event, self._tree(carry))
         return jax.tree.map(lambda array: array[:users], queries)
 
     def predict(self, states: UserStates, time_n: np.ndarray) -> np.ndarray:
         """float32 [n, d]. The predictions for the users' next events; see `ask`."""
         users, size = states.users, _size(states.users, USERS)
-        event = next_event(states, time_n, self.gap_seconds)
+        event = NextEvent(*next_event(states, time_n, self.gap_seconds))
         event, carry = jax.tree.map(lambda array: padded(array, size), (event, states.carry))
-        return np.asarray(self._steps.predict(self._params, event, carry))[:users]
+        return np.asarray(self._steps.predict(self._params, event, self._tree(carry)))[:users]
+
+    def _tree(self, carry: tuple[np.ndarray, ...]) -> Any:
+        """The carry as the model has it."""
+        return jax.tree.unflatten(self._carry, carry)
 
     def _next_event(
         self,
@@ -147,21 +150,22 @@ class Stream:
         memory: Memory | None,
         starts_n: np.ndarray | None,
     ) -> NextEvent:
-        event = next_event(states, time_n, self.gap_seconds, starts_n)
+        moments = next_event(states, time_n, self.gap_seconds, starts_n)
         if memory is None:
-            return event
+            return NextEvent(*moments)
         time_n = np.maximum(time_n, states.last_time_n)
-        position_n = np.minimum(event.position_b, SIZES.own_events).astype(np.int32)
-        lists = memory.lists(time_n, states.own_nm, position_n)
-        return NextEvent(
-            event.position_b,
-            event.user_position_b,
-            event.seconds_b,
-            event.gap_hours_b,
-            lists.item_ids_nk,
-            lists.features_nkf,
-            clock(time_n),
-        )
+        lists = memory_lists(states, time_n, moments.position_n, memory)
+        return NextEvent(*moments, lists.item_ids_nk, lists.features_nkf, clock(time_n))
+
+
+def _batch(rows: EventRows) -> Batch:
+    """A batch of rows, a lane each; nothing of it is scored."""
+    shape = rows.item_ids_nl.shape
+    return Batch(*rows, loss_weight_bl=np.zeros(shape, np.float32), scored_bl=np.zeros(shape, bool))
+
+
+def _arrays(carry: Any) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(array) for array in jax.tree.leaves(carry))
 
 
 def _size(wanted: int, sizes: tuple[int, ...]) -> int:
@@ -171,7 +175,3 @@ def _size(wanted: int, sizes: tuple[int, ...]) -> int:
 
 def _parts(number: int, most: int) -> list[np.ndarray]:
     return [np.arange(start, min(start + most, number)) for start in range(0, number, most)]
-
-
-def _joined(parts: Sequence[UserStates]) -> UserStates:
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

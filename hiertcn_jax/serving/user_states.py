@@ -1,16 +1,17 @@
 """Events of users, and their states between them: the model's carry, and what the host has to know.
 
-A state is all that a model needs of a user's past, of one size however long that is.
+A state is all that a model needs of a user's past, of one size however long that is. Numpy alone:
+servers without JAX use it too.
 """
 
 import json
 import struct
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from hiertcn_jax.batch import PADDING_ID
+from hiertcn_jax.item_ids import PADDING_ID
 from hiertcn_jax.memory.config import SIZES
 
 _MAGIC = b"HTCN"
@@ -36,7 +37,8 @@ class UserStates(NamedTuple):
     """The states of n users.
 
     Attributes:
-      carry: The model's carry, numpy arrays with the users as first axis.
+      carry: The arrays of the model's carry, in the order in which JAX flattens it, with the users
+        as first axis.
       position_n: int32. Events of the running session.
       events_n: int32. Events of the user in all.
       first_time_n: int64. Time of the user's first event, seconds; 0 where there is none.
@@ -44,7 +46,7 @@ class UserStates(NamedTuple):
       own_nm: int32. Rows of the user's last items, the newest first; PADDING_ID for none.
     """
 
-    carry: Any
+    carry: tuple[np.ndarray, ...]
     position_n: np.ndarray
     events_n: np.ndarray
     first_time_n: np.ndarray
@@ -58,7 +60,22 @@ class UserStates(NamedTuple):
 
     def take(self, index_n: np.ndarray) -> "UserStates":
         """Some of the users; one may be named several times."""
-        return jax.tree.map(lambda array: array[index_n], self)
+        return self.map(lambda array: array[index_n])
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All arrays, the carry's first."""
+        carry, *others = self
+        return (*carry, *others)
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> "UserStates":
+        """The states with a function applied to each array."""
+        return self.with_arrays([function(array) for array in self.arrays])
+
+    def with_arrays(self, arrays: Sequence[np.ndarray]) -> "UserStates":
+        """States of these arrays, in the order of `arrays`."""
+        leaves = len(self.carry)
+        return UserStates(tuple(arrays[:leaves]), *arrays[leaves:])
 
     def to_bytes(self, model_id: str) -> bytes:
         """The state of one user, for a store; `from_bytes` reads it.
@@ -72,21 +89,19 @@ class UserStates(NamedTuple):
         if self.users != 1:
             raise ValueError(f"states: {self.users} users, must be 1 to become bytes")
         header = json.dumps({"model": model_id, "schema": SCHEMA}).encode()
-        arrays = [np.ascontiguousarray(array) for array in jax.tree.leaves(self)]
-        body = b"".join(array.tobytes() for array in arrays)
+        body = b"".join(array.tobytes() for array in self.arrays)
         return _MAGIC + struct.pack("<I", len(header)) + header + body
 
 
-def fresh_states(carry: Any, users: int) -> UserStates:
+def fresh_states(carry: Sequence[np.ndarray], users: int) -> UserStates:
     """The states of users without any event.
 
     Args:
-      carry: The model's carry of as many lanes, at the start.
+      carry: The arrays of the model's carry of as many lanes, at the start.
       users: How many.
     """
-    carry = jax.tree.map(np.asarray, carry)
     return UserStates(
-        carry,
+        tuple(carry),
         np.zeros(users, np.int32),
         np.zeros(users, np.int32),
         np.zeros(users, np.int64),
@@ -118,14 +133,20 @@ def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
         raise ValueError(f"state: schema {found['schema']}, this version reads {SCHEMA}")
     if found["model"] != model_id:
         raise ValueError(f"state: of model {found['model']}, not {model_id}; observe its events")
-    leaves, structure = jax.tree.flatten(like)
     body = memoryview(data)[8 + length :]
-    expected = sum(leaf.nbytes for leaf in leaves)
+    expected = sum(array.nbytes for array in like.arrays)
     if len(body) != expected:
         raise ValueError(f"state: {len(body)} bytes, must be {expected}")
     arrays, start = [], 0
-    for leaf in leaves:
-        part = body[start : start + leaf.nbytes]
-        arrays.append(np.frombuffer(part, leaf.dtype).reshape(leaf.shape).copy())
-        start += leaf.nbytes
-    return jax.tree.unflatten(structure, arrays)
+    for array in like.arrays:
+        part = body[start : start + array.nbytes]
+        arrays.append(np.frombuffer(part, array.dtype).reshape(array.shape).copy())
+        start += array.nbytes
+    return like.with_arrays(arrays)
+
+
+def joined(parts: Sequence[UserStates]) -> UserStates:
+    """The states of the users of all parts, in order."""
+    return parts[0].with_arrays(
+        [np.concatenate(arrays) for arrays in zip(*(part.arrays for part in parts), strict=True)]
+    )
