@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": "experiments.sweep",
     "recommend": "experiments.recommend",
     "embed": "experiments.embed",
+    "export": "experiments.export",
 }
 """The module of each command."""
 
@@ -29,6 +30,7 @@ _SAYS = {
     "sweep": "search hyperparameters",
     "recommend": "write the best items for every user",
     "embed": "write the embedding of every user",
+    "export": "write a trained model so that it runs elsewhere, without JAX",
 }
 
 

@@ -1,7 +1,7 @@
 """The users of a prepared log, for recommendations that go on where the log ends."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +21,13 @@ class _Facts(NamedTuple):
       number_of: Index of each user's history, by id.
       newest: Time of the newest event.
       pause: Seconds that pauses inside sessions seldom last longer than.
+      events: Number of events.
     """
 
     number_of: dict[str, int]
     newest: int
     pause: float
+    events: int
 
 
 class LoggedUsers:
@@ -36,16 +38,17 @@ class LoggedUsers:
 
     @functools.cached_property
     def _facts(self) -> _Facts:
-        number_of, newest, pauses = {}, 0, []
+        number_of, newest, events, pauses = {}, 0, 0, []
         for start, histories in blocks_of(self._source):
             for number, history in enumerate(histories, start):
                 number_of[history.user_id] = number
                 newest = max(newest, int(history.times.max()))
+                events += len(history.times)
                 inside_n = ~session_starts(history)[1:]
                 pauses.append(np.diff(history.times)[inside_n])
         pause_n = np.concatenate(pauses) if pauses else np.zeros(0)
         pause = float(np.percentile(pause_n, _LONGEST_PAUSES)) if len(pause_n) else 0.0
-        return _Facts(number_of, newest, pause)
+        return _Facts(number_of, newest, pause, events)
 
     @property
     def newest(self) -> int:
@@ -56,6 +59,20 @@ class LoggedUsers:
     def pause(self) -> float:
         """Seconds that a pause inside a session seldom lasts longer than (1 of 1,000 does)."""
         return self._facts.pause
+
+    @property
+    def events(self) -> int:
+        """Number of events of the log."""
+        return self._facts.events
+
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self._source)
+
+    def blocks(self) -> Iterator[tuple[list[str], list[Events]]]:
+        """Ids and all events of many users at a time."""
+        for _, histories in blocks_of(self._source):
+            yield [one.user_id for one in histories], [_events(one) for one in histories]
 
     def events_of(self, user_ids: Sequence[Any]) -> list[Events | None]:
         """All events of each user, held-out ones too; None for a user that the log lacks."""

@@ -133,7 +133,9 @@ def segment_max(
       In the type of the values. -inf for slots without events, so that `jnp.maximum` combines the
       maxima of parts; `segment_count` tells those slots. Equal maxima share the gradient.
     """
-    lanes, _, sessions = members_bls.shape
+    lanes, events, sessions = members_bls.shape
+    if events == 1:
+        return jnp.where(members_bls[:, 0, :, None], values_bld, -jnp.inf)
     # A masked maximum over [b, l, s, d] would need s times the memory of the values.
     slot_bl = jnp.arange(lanes)[:, None] * sessions + jnp.argmax(members_bls, -1)
     nowhere = lanes * sessions

@@ -96,6 +96,31 @@ class Memory:
                 self._followers = _with_records(self._followers, self._sizes)
         self.events = end
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The counts, for a file; `from_arrays` reads them."""
+        log = _cut(self._log, _BY_EVENT, self.events)
+        snapshots = self.events // self._sizes.snapshot_events
+        log = _cut(log, _BY_SNAPSHOT, snapshots)
+        found = _cut(self._followers, _BY_RECORD, int(self._followers.used[0]))
+        return {
+            **{f"log/{name}": array for name, array in log._asdict().items()},
+            **{f"followers/{name}": array for name, array in found._asdict().items()},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Memory":
+        """Counts that `arrays` gave, for this version's `SIZES`.
+
+        Raises:
+          ValueError: An array is missing, or has another type or shape.
+        """
+        log = _read(arrays, "log", empty_log(1, SIZES.snapshot_events))
+        memory = cls(len(log.last_v), SIZES.snapshot_events)
+        memory.events = len(log.item_n)
+        memory._log = _with_room(log, memory.events + SIZES.snapshot_events, SIZES)
+        memory._followers = _read(arrays, "followers", empty_followers(1, 1))
+        return memory
+
     def seal(self) -> None:
         """Sorts by item, to answer for any time until the next `observe`; frees spare room."""
         self._followers = _without_spare(self._followers)
@@ -150,9 +175,25 @@ class Memory:
 
 
 _BY_EVENT = {name for name in LogArrays._fields if name.endswith(("_n", "_nc", "_qm", "_qmc"))}
+_BY_SNAPSHOT = {name for name in LogArrays._fields if name.endswith(("_qm", "_qmc"))}
 _BY_RECORD = {
     name for name in FollowerArrays._fields if name.endswith(("_r", "_rj", "_rjz", "_rz"))
 }
+
+
+def _read(arrays: dict[str, np.ndarray], prefix: str, like: ArraysT) -> ArraysT:
+    """Copies of the arrays of `Memory.arrays`.
+
+    Raises:
+      ValueError: An array is missing, or has another type or number of axes.
+    """
+    found = {}
+    for name, expected in like._asdict().items():
+        array = arrays.get(f"{prefix}/{name}")
+        if array is None or array.dtype != expected.dtype or array.ndim != expected.ndim:
+            raise ValueError(f"memory: {prefix}/{name} is missing or of another type")
+        found[name] = array.copy()
+    return like._replace(**found)
 
 
 def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:
@@ -163,14 +204,19 @@ def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:
 
 
 def _with_records(found: FollowerArrays, sizes: MemorySizes) -> FollowerArrays:
-    """The records with twice the room."""
-    return _copied(found, empty_followers(0, 2 * len(found.owner_r), sizes), _BY_RECORD)
+    """The records with twice the room, and with room for an event at least."""
+    room = 2 * max(len(found.owner_r), records_of_an_event(sizes.distance))
+    return _copied(found, empty_followers(0, room, sizes), _BY_RECORD)
 
 
 def _without_spare(found: FollowerArrays) -> FollowerArrays:
     """The written records, without spare room."""
-    used = int(found.used[0])
-    return found._replace(**{name: getattr(found, name)[:used].copy() for name in _BY_RECORD})
+    return _cut(found, _BY_RECORD, int(found.used[0]))
+
+
+def _cut(arrays: ArraysT, names: set[str], length: int) -> ArraysT:
+    """Copies of the first entries of these arrays, without room for more."""
+    return arrays._replace(**{name: getattr(arrays, name)[:length].copy() for name in names})
 
 
 def _copied(old: ArraysT, larger: ArraysT, names: set[str]) -> ArraysT:

@@ -15,36 +15,41 @@ from hiertcn_jax.saving.json_files import parse_json
 CHECKSUMS_FILE = "checksums.json"
 
 
-def write_checksums(folder: Path) -> None:
+def write_checksums(
+    folder: Path, name: str = CHECKSUMS_FILE, facts: dict[str, Any] | None = None
+) -> None:
     """Hashes every file, and makes sure the files are on disk before their checksums.
 
     Args:
       folder: The folder, completely written.
+      name: Of the file with the checksums.
+      facts: What else it says, beside "files".
 
     Raises:
       OSError: A file cannot be read, or the checksums cannot be written.
     """
     files = {}
-    for name, path in _files(folder).items():
+    for inside, path in _files(folder).items():
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files[name] = {"bytes": file.tell(), "sha256": digest}
+            files[inside] = {"bytes": file.tell(), "sha256": digest}
             os.fsync(file.fileno())
-    with (folder / CHECKSUMS_FILE).open("w", encoding="utf-8") as file:
-        json.dump({"files": files}, file, indent=1)
+    with (folder / name).open("w", encoding="utf-8") as file:
+        json.dump({**(facts or {}), "files": files}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
 
 
-def find_damage(folder: Path, within: str = "") -> str | None:
+def find_damage(folder: Path, within: str = "", name: str = CHECKSUMS_FILE) -> str | None:
     """Describes the first changed file in one line that begins with its path; None if all are
     intact.
 
     Args:
       folder: A folder for which `write_checksums` wrote checksums.
       within: Only compares files whose path in the folder begins with this.
+      name: Of the file with the checksums.
     """
-    listed = _listed(folder / CHECKSUMS_FILE)
+    listed = _listed(folder / name)
     if isinstance(listed, str):
         return listed
     # Names in the file are compared with the folder's; none of them is opened as a path.
@@ -52,13 +57,13 @@ def find_damage(folder: Path, within: str = "") -> str | None:
         found = _files(folder)
     except OSError as error:
         return f"{folder}: cannot be read: {error.strerror}"
-    for name in sorted(set(listed) - set(found)):
-        return f"{folder / name}: missing"
-    for name in sorted(set(found) - set(listed) - {CHECKSUMS_FILE}):
-        return f"{folder / name}: not in {CHECKSUMS_FILE}"
-    for name, path in found.items():
-        if name in listed and name.startswith(within):
-            damage = _compare(path, listed[name])
+    for missing in sorted(set(listed) - set(found)):
+        return f"{folder / missing}: missing"
+    for foreign in sorted(set(found) - set(listed) - {name}):
+        return f"{folder / foreign}: not in {name}"
+    for file, path in found.items():
+        if file in listed and file.startswith(within):
+            damage = _compare(path, listed[file])
             if damage is not None:
                 return f"{path}: {damage}"
     return None
