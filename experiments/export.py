@@ -25,6 +25,7 @@ from experiments.flags.data_flags import DataLocation, define_data_flags, read_d
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
 from experiments.service.loading import Parts, parts_of
+from hiertcn_jax import __version__
 from hiertcn_jax.item_ids import FIRST_ITEM_ID
 from hiertcn_jax.saving.checkpoint import CheckpointError
 from hiertcn_jax.serving.user_states import Events
@@ -67,6 +68,7 @@ def export(settings: Settings, restored: Restored, data: Data) -> None:
         names=parts.names,
         memory=parts.memory,
         configs=restored.configs,
+        version=__version__,
     )
     known = parts.known
     with written_aside(settings.output_dir) as aside, Progress("exporting", "users") as progress:

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from hiertcn_jax import __version__
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.exported import layout
 from hiertcn_jax.exporting.functions import (
@@ -50,6 +49,7 @@ class TrainedModel(NamedTuple):
       names: Columns of the log.
       memory: What everybody did so far, for a model with terms of it.
       configs: All settings of the run.
+      version: Of this program.
     """
 
     config: ModelConfig
@@ -62,6 +62,7 @@ class TrainedModel(NamedTuple):
     names: Names
     memory: Memory | None
     configs: dict[str, Any]
+    version: str
 
 
 class UsersToExport(NamedTuple):
@@ -128,7 +129,7 @@ def write_export(
     facts = {
         "kind": layout.KIND,
         "schema": layout.SCHEMA,
-        "version": __version__,
+        "version": trained.version,
         "model_id": trained.model_id,
         "config": config.to_dict(),
         "gap_seconds": trained.gap_seconds,

@@ -66,6 +66,7 @@ def exported(directory, option, users=None):
             names=Names(),
             memory=memory_of(model),
             configs={},
+            version="0",
         ),
         users,
         k=BEST,
