@@ -1,5 +1,6 @@
 """Builds the parts of a training run: loader, model, optimizer, step."""
 
+import functools
 from typing import NamedTuple
 
 import grain
@@ -9,10 +10,12 @@ from experiments.runs.loader import run_loader
 from experiments.runs.recall import recall_of
 from experiments.runs.resolve import ResolvedRun
 from hiertcn_jax.batch import LaneBatch
-from hiertcn_jax.devices.mesh import place, replicated
+from hiertcn_jax.config import ModelConfig
+from hiertcn_jax.devices.mesh import Layout, place, replicated
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.negatives import Source
 from hiertcn_jax.learning.objective import make_sources
-from hiertcn_jax.learning.optimizer import Optimizer, learning_rate_schedule
+from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig, learning_rate_schedule
 from hiertcn_jax.learning.train_step import TrainStep, make_train_step
 from hiertcn_jax.models import Model, build
 
@@ -42,15 +45,32 @@ def assemble(run: ResolvedRun) -> Parts:
     loader = run_loader(
         config, data, run.item_rows, recall, jax.process_index(), jax.process_count()
     )
-    model, mode = build(config.model), config.model.item_mode
-    schedule = learning_rate_schedule(config.optimizer, plan.total_steps, plan.steps_per_epoch)
-    optimizer = Optimizer(config.optimizer, schedule, rows=mode == "rows")
-    step = make_train_step(
-        model, config.model, config.loss, optimizer, config.train.seed, run.layout
+    # A constant learning rate depends on no number of steps.
+    constant = config.optimizer.schedule == "constant"
+    steps = (0, 0) if constant else (plan.total_steps, plan.steps_per_epoch)
+    model, optimizer, step = _program(
+        config.model, config.loss, config.optimizer, steps, config.train.seed, run.layout
     )
-    counts_v = None if mode == "given" else data.counts_v(config.train.fit_on)
+    given = config.model.item_mode == "given"
+    counts_v = None if given else data.counts_v(config.train.fit_on)
     sources = make_sources(config.loss, counts_v)
     if run.layout is not None:
         mesh = run.layout.mesh
         sources = place(sources, jax.tree.map(lambda _: replicated(mesh), sources))
     return Parts(loader, model, optimizer, step, sources)
+
+
+@functools.lru_cache(maxsize=8)
+def _program(
+    config: ModelConfig,
+    loss: LossConfig,
+    optimizer_config: OptimizerConfig,
+    steps: tuple[int, int],
+    seed: int,
+    layout: Layout | None,
+) -> tuple[Model, Optimizer, TrainStep]:
+    """Equal arguments give the same step, so equal runs in one process compile it once."""
+    model = build(config)
+    schedule = learning_rate_schedule(optimizer_config, *steps)
+    optimizer = Optimizer(optimizer_config, schedule, rows=config.item_mode == "rows")
+    return model, optimizer, make_train_step(model, config, loss, optimizer, seed, layout)

@@ -100,7 +100,7 @@ def _restore(
         raise CheckpointError(
             f"{directory}/{step}: config cannot be used by this version: {error}{who_can(saved)}"
         ) from error
-    optimizer = Optimizer(optimizer_config, lambda _: 0.0, config.item_mode == "rows")
+    optimizer = Optimizer(optimizer_config, _no_rate, config.item_mode == "rows")
     given = config.item_mode == "given"
     layout = make_layout(parallelism, rows, given, eval_lanes=evaluation.lanes)
     like = jax.eval_shape(
@@ -112,6 +112,11 @@ def _restore(
     require_step(directory / str(step), state, step)
     is_best = checkpoint == "best" or processes.first_says(_is_best(checkpoints, step))
     return Restored(model, config, evaluation, state.params, step, configs, layout, is_best)
+
+
+def _no_rate(_: Any) -> float:
+    """A learning rate for states that take no step."""
+    return 0.0
 
 
 def _is_best(checkpoints: Checkpoints, step: int) -> bool:

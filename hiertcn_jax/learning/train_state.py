@@ -1,5 +1,7 @@
 """Everything that a training step reads and writes."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +65,19 @@ def init_train_state(
       rows: `v`, rows of the item table.
       layout: Where the state is, if on several devices. The numbers are the same as on one.
     """
+    return _make_init(model, config, optimizer, lanes, rows, layout)(key)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_init(
+    model: Model,
+    config: ModelConfig,
+    optimizer: Optimizer,
+    lanes: int,
+    rows: int,
+    layout: Layout | None,
+) -> Callable[[jax.Array], TrainState]:
+    """The jitted `key -> state`. Equal arguments give the same, so it is compiled once."""
 
     def init(key: jax.Array) -> TrainState:
         model_key, items_key = jax.random.split(key)
@@ -84,6 +99,6 @@ def init_train_state(
 
     shardings = None
     if layout is not None:
-        shardings = state_shardings(jax.eval_shape(init, key), layout)
+        shardings = state_shardings(jax.eval_shape(init, jax.random.key(0)), layout)
     # One program compiles several times as fast as its single operations.
-    return jax.jit(init, out_shardings=shardings)(key)
+    return jax.jit(init, out_shardings=shardings)
