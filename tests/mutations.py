@@ -130,8 +130,8 @@ MUTATIONS = {
         "experiments/processes/child.py::main",
         "_end_with_parent()",
         "pass",
-        "tests/experiments/test_sweep.py::"
-        "test_a_stopped_or_killed_sweep_resumes_its_trial[killed with SIGKILL]",
+        "tests/experiments/processes/test_child.py::"
+        "test_a_command_ends_with_a_parent_that_is_killed[False]",
     ),
     "a command starts although its parent has ended": Mutation(
         "experiments/processes/child.py::main",

@@ -5,6 +5,8 @@ them with `--thorough`. One that says little beside another is marked `thorough`
 then.
 """
 
+import pytest
+
 _thorough = False
 
 
@@ -16,6 +18,18 @@ def is_thorough() -> bool:
 def few(count: int, of: int) -> int:
     """`count`, or with `--thorough` all of `of`."""
     return of if _thorough else count
+
+
+def mostly_thorough(values, *always):
+    """Parameters of which all but `always` run only with --thorough."""
+    return [
+        value if value in always else _marked(*(value if isinstance(value, tuple) else [value]))
+        for value in values
+    ]
+
+
+def _marked(*values):
+    return pytest.param(*values, marks=pytest.mark.thorough)
 
 
 def pytest_addoption(parser):

@@ -62,8 +62,8 @@ def checkpoint_steps(workdir):
     )
 
 
-def command(*arguments):
-    """Runs a command as a process; stderr is no terminal, so there is no progress bar."""
+def fresh_command(*arguments):
+    """Runs a command in a fresh interpreter; stderr is no terminal: there is no progress bar."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,

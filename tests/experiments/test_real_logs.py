@@ -57,6 +57,7 @@ def test_globo_has_the_published_counts(tmp_path_factory):
     assert known == pytest.approx({"all": 0.895, "first": 0.921, "next": 0.882}, abs=5e-4)
 
 
+@pytest.mark.thorough
 def test_retailrocket_trains_evaluates_and_embeds(retailrocket, tmp_path):
     workdir = tmp_path / "run"
     tiny = ("--item_dim=8", "--gru_dim=8", "--tcn_channels=8", "--loss=cross_entropy")

@@ -11,10 +11,11 @@ from data_pipelines.histories.record import Split
 from experiments import compare, embed, evaluate, recommend, sweep, train
 from experiments.flags.data_flags import DataLocation
 from experiments.runs.restore import restore_run
-from tests.experiments.small_runs import command, contents, run_train, settings_of
+from tests.experiments.small_runs import contents, run_train, settings_of
 from tests.experiments.test_compare import RUN
 from tests.experiments.test_sweep import EVENTS, space_file
 from tests.experiments.test_sweep import settings_of as sweep_settings_of
+from tests.forked import run_forked
 
 FOREIGN = {
     "log": ("manifest.json", "vocabulary.parquet"),
@@ -103,7 +104,7 @@ def test_an_output_does_no_harm_where_it_would_go(data, whole, tmp_path, argumen
     before = contents(tmp_path)
     module, flag = arguments
     flag = flag.replace("=D/", f"={tmp_path}/D/").replace("=W/", f"={tmp_path}/W/")
-    done = command(module, f"--workdir={tmp_path / 'W'}", flag)
+    done = run_forked(module, f"--workdir={tmp_path / 'W'}", flag)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: {flag.removeprefix('--')}: ")
     assert done.stderr.count("\n") == 1

@@ -210,11 +210,10 @@ def wait_for_lines(path, process, lines):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a run whose worker is killed")
+# In parts: test_child.py (a run ends with its worker) and test_study.py (its trial resumes).
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    "number",
-    # Which of the two ends it makes little difference to how it goes on.
-    [pytest.param(signal.SIGTERM, marks=pytest.mark.thorough), signal.SIGKILL],
-    ids=["stopped with SIGTERM", "killed with SIGKILL"],
+    "number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped with SIGTERM", "killed with SIGKILL"]
 )
 def test_a_stopped_or_killed_sweep_resumes_its_trial(data, tmp_path, number):
     """The run of the trial ends too, in mid-training; the same command finishes it."""

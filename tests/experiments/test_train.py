@@ -30,7 +30,14 @@ from hiertcn_jax.saving.checksums import write_checksums
 from hiertcn_jax.scoring.metrics import METRICS
 from tests.experiments.conftest import prepared
 from tests.experiments.flags.test_run_flags import parsed
-from tests.experiments.small_runs import command, contents, journal, run_train, settings_of
+from tests.experiments.small_runs import (
+    contents,
+    fresh_command,
+    journal,
+    run_train,
+    settings_of,
+)
+from tests.forked import run_forked
 from tests.models.plain_hiertcn import predictions
 
 GROUPS = ("all", "first", "next")
@@ -439,12 +446,12 @@ def test_a_synthetic_log_is_prepared_where_there_is_none(tmp_path, monkeypatch, 
 
 def test_train_and_evaluate_as_processes_say_nothing_on_standard_error(data, whole, tmp_path):
     flagfile = whole / "flags.txt"
-    done = command("experiments.train", f"--flagfile={flagfile}", f"--workdir={tmp_path}")
+    done = fresh_command("experiments.train", f"--flagfile={flagfile}", f"--workdir={tmp_path}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "popularity" in done.stdout
     assert journal(tmp_path) == journal(whole)
     assert (tmp_path / "test.json").read_text() == (whole / "test.json").read_text()
-    done = command("experiments.evaluate", f"--workdir={tmp_path}", "--split=valid")
+    done = fresh_command("experiments.evaluate", f"--workdir={tmp_path}", "--split=valid")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -456,7 +463,7 @@ def test_train_and_evaluate_as_processes_say_nothing_on_standard_error(data, who
     ],
 )
 def test_user_errors_are_one_line_and_an_exit_code(code, arguments, message):
-    done = command("experiments.train", *arguments)
+    done = run_forked("experiments.train", *arguments)
     assert done.returncode == code
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1

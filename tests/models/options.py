@@ -59,6 +59,35 @@ OPTIONS = {
         "temperature": 0.5,
     },
     "hstu_itself": {"name": "hstu", "attention_window": 1, "attention_heads": 1},
+    # Several options at once, for the tests that are not thorough.
+    "hiertcn_many": {
+        "gru_layers": 2,
+        "pooling": "max",
+        "gap_decay": "learned",
+        "gap_decay_hours": 50.0,
+        "projection_dim": 7,
+        "convs_per_block": 2,
+        "kernel_size": 3,
+        "normalize": "prediction",
+        "temperature": 0.5,
+    },
+    "hiertcn_others": {
+        "pooling": "last",
+        "gap_decay": "fixed",
+        "gap_decay_hours": 50.0,
+        "residual": False,
+        "tcn_channels": (3, 5),
+        "dilation_base": 3,
+    },
+    "hiergru_many": {
+        "name": "hiergru",
+        "hiergru_feed": "all",
+        "gru_layers": 2,
+        "gap_decay": "learned",
+        "gap_decay_hours": 50.0,
+        "projection_dim": 7,
+        "normalize": "prediction",
+    },
     "sasrec_projection": {"name": "sasrec", "projection_dim": 7, "normalize": "prediction"},
 }
 

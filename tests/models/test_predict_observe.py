@@ -10,6 +10,7 @@ from hiertcn_jax.batch import Bucket, NextEvent, padding_batch
 from hiertcn_jax.models import MODELS, build
 from tests.models.options import ITEMS, OPTIONS, config_of
 from tests.packing import pack
+from tests.volume import mostly_thorough
 
 LANES = 3
 WHOLE = Bucket(LANES, 40, 20)
@@ -63,7 +64,18 @@ def next_event(batch):
     )
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    "option",
+    mostly_thorough(
+        OPTIONS,
+        *MODELS,
+        "hiertcn_many",
+        "hiertcn_others",
+        "hiergru_many",
+        "sasrec_narrow",
+        "hstu_narrow",
+    ),
+)
 def test_predicting_and_observing_each_event_equals_the_batched_call(option):
     model, params, table_vd = setup(config_of(option))
     lanes = lanes_of_users()
@@ -84,7 +96,7 @@ def test_predicting_and_observing_each_event_equals_the_batched_call(option):
     assert_close(carry, carry_of_call)
 
 
-@pytest.mark.parametrize("option", MODELS)
+@pytest.mark.parametrize("option", mostly_thorough(MODELS, "hiertcn", "hiergru", "hstu"))
 def test_a_history_observed_in_rows_or_at_once_gives_one_state(option):
     model, params, table_vd = setup(config_of(option))
     states = []

@@ -102,6 +102,7 @@ def test_the_planted_taste_is_worth_15_percent_of_recall(seed, tmp_path):
         assert with_gru >= 1.15 * without, group
 
 
+@pytest.mark.thorough
 def test_without_a_taste_the_gru_is_worth_less_than_15_percent(control):
     found, _, position_n = control(0)
     for group, is_in in groups(position_n).items():

@@ -1,15 +1,15 @@
 import json
 import re
 import stat
-import subprocess
 import sys
 
 import pytest
 
 from benchmarks.peers import run
-from benchmarks.peers.workers import ROOT, Slice, Worker, WorkerError
+from benchmarks.peers.workers import Slice, Worker, WorkerError
 from experiments.runs.data import open_data
 from tests.experiments.conftest import prepared
+from tests.forked import run_forked
 
 # Speaks like worker_torch and draws its batches, but trains nothing and needs no PyTorch.
 FAKE = """
@@ -144,10 +144,7 @@ def test_the_figures_of_a_row():
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.peers.run", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return run_forked("benchmarks.peers.run", *arguments)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from data_pipelines.histories import store
 from data_pipelines.prepare import prepare
 from data_pipelines.raw import tfds_source
 from tests.data_pipelines.raw.test_tfds_source import build as build_ratings
+from tests.volume import mostly_thorough
 
 USERS, ITEMS, EVENTS = 60, 25, 1500
 
@@ -100,7 +101,10 @@ def contents(directory):
     return files, manifest
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    mostly_thorough(CASES, "filters in rounds", "session ids, users, what was shown"),
+)
 def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, case):
     monkeypatch.chdir(log)
     for module in (store, records):

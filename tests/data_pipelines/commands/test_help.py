@@ -1,18 +1,15 @@
 """Help by topic, the version, and errors for wrong flags; each by the real command."""
 
-import subprocess
-import sys
-
 import pytest
 
 from hiertcn_jax import __version__
+from tests.forked import run_forked
 
 PREPARE, TRAIN = "data_pipelines.prepare", "experiments.train"
 
 
 def run(*arguments, module=TRAIN):
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_forked(module, *arguments)
 
 
 @pytest.mark.parametrize("module", [PREPARE, TRAIN])

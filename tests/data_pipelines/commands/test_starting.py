@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.commands.starting import _is_command
+from tests.volume import mostly_thorough
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,16 +41,22 @@ def run(directory, arguments, module="", number=0):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+PLACES = [
+    ("experiments.train", "data_pipelines.commands.allocator"),  # The first import of all.
+    ("experiments.sweep", "numpy"),
+    ("experiments.compare", "jax"),
+    ("data_pipelines.prepare", "polars"),
+    ("data_pipelines.prepare", "data_pipelines.commands.settings_flags"),
+]
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
 @pytest.mark.parametrize(
-    ("command", "module"),
-    [
-        ("experiments.train", "data_pipelines.commands.allocator"),  # The first import of all.
-        ("experiments.sweep", "numpy"),
-        ("experiments.compare", "jax"),
-        ("data_pipelines.prepare", "polars"),
-        ("data_pipelines.prepare", "data_pipelines.commands.settings_flags"),
-    ],
+    ("command", "module", "number"),
+    mostly_thorough(
+        [(*place, number) for place in PLACES for number in SIGNALS],
+        *[(*place, SIGNALS[n % 2]) for n, place in enumerate(PLACES)],
+    ),
 )
 def test_a_signal_during_the_imports_is_one_line(tmp_path, command, module, number):
     result = run(tmp_path, ["-m", command, "--flag=1"], module, number)

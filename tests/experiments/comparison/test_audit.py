@@ -37,6 +37,7 @@ from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.models import MODELS
 from hiertcn_jax.models.hiertcn import HierTCNConfig
+from tests.volume import mostly_thorough
 
 RUN = RunConfig(
     HierTCNConfig(item_dim=8, gru_dim=8, tcn_channels=(8,)),
@@ -124,7 +125,15 @@ def test_honest_models_pass(data, tmp_path, monkeypatch, name):
     assert all(found["passed"] and found["events"] for found in entry["checks"].values())
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("hiertcn", "memory")])
+@pytest.mark.parametrize(
+    "name",
+    mostly_thorough(
+        [name for name in MODELS if name not in ("hiertcn", "memory")],
+        "hiergru",
+        "tcn_session",
+        "hstu",
+    ),
+)
 def test_no_model_leaks_whatever_its_parameters(data, targets, tmp_path, monkeypatch, name):
     """Not trained, which takes long, but moved away from its initial values, often 0."""
     run = RUN.with_model(name)

@@ -68,9 +68,19 @@ def one(data, eight):
 
 @pytest.fixture(scope="module")
 def two(data, eight):
-    """Two processes resume, undisturbed: their workdir, and (exit code, stdout, stderr) of each."""
+    """Two processes resume, are stopped and resume again.
+
+    Their workdir, and (exit code, stdout, stderr) of each, when stopped and at the end.
+    """
     workdir = begun(eight, "two")
-    return workdir, ended(start(data, workdir, eight, *RUN, *MESH))
+    # One of them gets the signal; both stop after the same step.
+    processes = start(data, workdir, eight, *RUN, *MESH)
+    wait_for_start(workdir, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    stopped = ended(processes)
+    assert [code for code, _, _ in stopped] == [143, 143], stopped
+    step = checkpoint_steps(workdir)[-1]
+    return workdir, step, stopped, ended(start(data, workdir, eight, *RUN, *MESH))
 
 
 def test_eight_devices_begin_as_one_does(data, eight, tmp_path):
@@ -87,13 +97,20 @@ def test_eight_devices_begin_as_one_does(data, eight, tmp_path):
     assert_close(shared.params, alone.params, 1e-5)
 
 
-def test_one_device_and_two_processes_resume_the_same_checkpoint(data, eight, one, two):
-    workdir, processes = two
-    assert [code for code, _, _ in processes] == [0, 0]
-    first, second = (re.sub(r"\[Gloo\].*\n", "", output) for _, output, _ in processes)
-    assert "resuming from step 6\n" in first
-    assert f"{workdir}, checkpoint of step {STEPS}\n" in first
-    assert second == ""
+def test_two_processes_stop_after_the_same_step_which_is_saved(two):
+    workdir, step, stopped, done = two
+    assert 6 <= step < STEPS
+    for _, _, error in stopped:
+        assert f"stopped by SIGTERM at step {step}, which is saved; resume with: " in error
+    assert [code for code, _, _ in done] == [0, 0]
+    for (_, first, _), (_, second, _), begin in ((*stopped, 6), (*done, step)):
+        assert f"resuming from step {begin}\n" in first
+        assert re.sub(r"\[Gloo\].*\n", "", second) == ""
+    assert f"{workdir}, checkpoint of step {STEPS}\n" in done[0][1]
+
+
+def test_one_device_and_two_processes_resume_the_same_checkpoint(one, two):
+    workdir, *_ = two
     for split in ("valid", "test"):
         (counted, measured), (alone, values) = (results(w, split) for w in (workdir, one))
         assert counted == alone
@@ -107,21 +124,11 @@ def test_one_device_and_two_processes_resume_the_same_checkpoint(data, eight, on
     assert_close([line["loss"] for line in lines], [line["loss"] for line in alone], 1e-3)
 
 
+@pytest.mark.thorough
 def test_two_stopped_processes_end_like_undisturbed_ones(data, eight, two):
-    whole, _ = two
-    workdir = begun(eight, "disturbed")
-    # One of them gets the signal; both stop after the same step.
-    processes = start(data, workdir, eight, *RUN, *MESH)
-    wait_for_start(workdir, processes)
-    processes[1].send_signal(signal.SIGTERM)
-    stopped = ended(processes)
-    assert [code for code, _, _ in stopped] == [143, 143], stopped
-    step = checkpoint_steps(workdir)[-1]
-    assert 6 <= step < STEPS
-    for _, _, error in stopped:
-        assert f"stopped by SIGTERM at step {step}, which is saved; resume with: " in error
-
-    assert [code for code, _, _ in ended(start(data, workdir, eight, *RUN, *MESH))] == [0, 0]
+    workdir, *_ = two
+    whole = begun(eight, "undisturbed")
+    assert [code for code, _, _ in ended(start(data, whole, eight, *RUN, *MESH))] == [0, 0]
     assert journal(workdir) == journal(whole)
     files = [
         {path: content for path, content in contents(w).items() if path.suffix == ".json"}

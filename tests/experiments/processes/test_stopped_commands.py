@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.experiments.small_runs import FLAGS, ROOT
-from tests.volume import few
+from tests.volume import few, mostly_thorough
 
 LATEST_SECONDS = 6.0
 """The latest moment, after the command has begun to import its libraries."""
@@ -88,7 +88,7 @@ def stopped_after(seconds, arguments, number):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when a command catches signals")
 @pytest.mark.parametrize("seed", range(few(1, of=20)))
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", mostly_thorough(COMMANDS, "train", "compare", "prepare"))
 def test_a_command_that_is_stopped_says_so_and_leaves_nothing_half_written(
     commands, tmp_path, name, seed
 ):

@@ -18,7 +18,8 @@ from experiments.runs.journal import NoJournal
 from experiments.runs.meter import Meter, Sums
 from experiments.runs.restore import restore_run
 from hiertcn_jax.batch import Bucket
-from tests.experiments.small_runs import command, contents, journal, settings_of, train_in
+from tests.experiments.small_runs import contents, journal, settings_of, train_in
+from tests.forked import run_forked
 
 
 def spoil(monkeypatch, *steps, stop_in=None):
@@ -123,7 +124,7 @@ def test_bad_steps_count_across_a_stop(data, tmp_path, monkeypatch):
 
 
 def test_too_many_bad_steps_are_one_line(whole, tmp_path):
-    done = command(
+    done = run_forked(
         "experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={tmp_path}",
         "--learning_rate=1e38", "--max_bad_steps=3", "--log_every_steps=1",
     )  # fmt: skip

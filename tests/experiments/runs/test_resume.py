@@ -13,7 +13,8 @@ from experiments.runs.locking import lock_workdir
 from experiments.runs.restore import restore_run
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
 from hiertcn_jax.saving.checksums import write_checksums
-from tests.experiments.small_runs import command, contents, journal, run_train, train_in
+from tests.experiments.small_runs import contents, journal, run_train, train_in
+from tests.forked import run_forked
 
 
 @pytest.fixture
@@ -139,7 +140,8 @@ def test_a_second_run_on_a_workdir_is_refused(data, whole, tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError, match=r"run: process \d+ trains here"):
             run_train(data, workdir)
-        done = command("experiments.train", f"--flagfile={whole}/flags.txt", f"--workdir={workdir}")
+        flags = f"--flagfile={whole}/flags.txt", f"--workdir={workdir}"
+        done = run_forked("experiments.train", *flags)
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: {workdir}: process ")
         assert done.stderr.count("\n") == 1
