@@ -1,6 +1,7 @@
 """Every test runs on CPU, with the annotations of the library checked at run time."""
 
 import atexit
+import gc
 import importlib.metadata
 import os
 import tempfile
@@ -48,3 +49,9 @@ from hypothesis import settings
 # Tests never time anything: on a busy machine a deadline fails correct code.
 settings.register_profile("hiertcn_jax", deadline=None)
 settings.load_profile("hiertcn_jax")
+
+
+def pytest_collection_finish():
+    """What the imports made stays; looking through it at each garbage collection takes time."""
+    gc.collect()
+    gc.freeze()
