@@ -3,9 +3,6 @@
 import dataclasses
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -13,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hiertcn_jax.settings import Settings, above, at_least, between, fields_of, one_of, setting
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,30 +181,3 @@ def test_arguments_are_checked_by_the_same_words():
         with pytest.raises(ValueError) as caught:
             check()
         assert str(caught.value) == message
-
-
-_FLAGS_WITHOUT_DOCSTRINGS = """
-from absl import flags
-from data_pipelines.commands.settings_flags import define_flags
-from data_pipelines.config import PrepareConfig
-from experiments.flags.run_flags import define_train_flags
-from hiertcn_jax.settings import fields_of
-
-assert fields_of.__doc__ is None
-define_train_flags()
-print(len(flags.FLAGS["item_dim"].help))
-values = flags.FlagValues()
-define_flags(fields_of(PrepareConfig), values)
-print(min(len(values[field.flag].help) for field in fields_of(PrepareConfig)))
-"""
-
-
-def test_flags_have_their_help_where_python_drops_docstrings():
-    done = subprocess.run(
-        [sys.executable, "-OO", "-c", _FLAGS_WITHOUT_DOCSTRINGS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert all(int(length) > 15 for length in done.stdout.split())

@@ -1,0 +1,55 @@
+"""Under `python -OO` there are no docstrings and no asserts: help is whole, and a model trains."""
+
+import os
+import subprocess
+import sys
+
+from tests.experiments.small_runs import FLAGS, ROOT
+
+_COMMANDS = """
+import contextlib, io, runpy, sys
+from absl import flags
+
+def run(module, *arguments):
+    "What a command prints."
+    sys.argv = [module, *arguments]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert_that(end.code == 0, module)
+    for module, own in flags.FLAGS.flags_by_module_dict().items():
+        if any(ours in module for ours in ("hiertcn_jax", "data_pipelines", "experiments")):
+            for flag in own:
+                delattr(flags.FLAGS, flag.name)
+    return said.getvalue()
+
+def assert_that(holds, what):
+    if not holds:
+        raise ValueError(what)
+
+given = sys.argv[1:]
+assert False, "this is not run"
+assert_that(run.__doc__ is None, "a docstring")
+for command in ("train", "compare", "sweep"):
+    said = run("experiments." + command, "--help")
+    text = said.partition("  --item_dim\\n")[2].partition("  --")[0]
+    assert_that(len(text.strip()) > 15, f"{command}: {said}")
+print(run("experiments.train", *given))
+"""
+
+
+def test_help_and_a_run_under_oo(data, tmp_path):
+    workdir = tmp_path / "run"
+    where = f"--data_dir={data.directory}", f"--workdir={workdir}"
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", _COMMANDS, *where, *FLAGS, "--steps=2"],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "best: step 2 of 2" in done.stdout
+    assert (workdir / "test.json").is_file()
