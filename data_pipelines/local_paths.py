@@ -10,8 +10,17 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 _SQLITE = "sqlite:///"
 
-_NO_PATHS = frozenset({"separator", "pipeline_options"})
-"""Flags whose text is never a path, but may look like one."""
+PATH_FLAGS = frozenset(
+    {
+        "candidates", "catalogue", "data_dir", "emit_flagfiles", "events", "impressions", "input",
+        "item_embedding_ids", "item_embeddings", "output", "output_dir", "ranks_out", "settings",
+        "space", "storage", "tfds_data_dir", "users", "workdir",
+    }
+)  # fmt: skip
+"""Flags of all commands that name files or directories. In others `~` is a character."""
+
+_NEVER_EMPTY = frozenset({"data_dir", "output", "output_dir", "ranks_out", "space", "workdir"})
+"""Path flags whose empty value would mean the current directory, or nothing."""
 
 
 def local_path(name: str, text: str) -> str:
@@ -48,18 +57,21 @@ def local_path(name: str, text: str) -> str:
 
 
 def expand_paths_of_flags(values: flags.FlagValues) -> None:
-    """Replaces `~` in the values of all flags, single or in lists, because any may be a path.
+    """Replaces `~` in the values of all flags that name paths, single or in lists.
 
-    New flags need no change here. `--storage` is a database URL; only for SQLite it contains a
-    path.
+    `--storage` is a database URL; only for SQLite it contains a path.
 
     Raises:
-      flags.IllegalFlagValueError: A value is no local path.
+      flags.IllegalFlagValueError: A value is no local path, or is empty though it must not be.
     """
-    for name in values:
+    for name in PATH_FLAGS.intersection(values):
         flag = values[name]
-        if name in _NO_PATHS or not flag.present:
+        if not flag.present:
             continue
+        if flag.value == "" and name in _NEVER_EMPTY:
+            raise flags.IllegalFlagValueError(
+                f"flag --{name}=: is empty; name a path, such as . for the current directory"
+            )
         try:
             flag.value = _expanded(name, flag.value)
         except ValueError as error:

@@ -39,10 +39,10 @@ def test_the_home_directory(monkeypatch, tmp_path):
 
 def parse(*arguments):
     values = flags.FlagValues()
-    for name in ("workdir", "separator", "pipeline_options", "storage"):
+    for name in ("workdir", "null_values", "storage"):
         flags.DEFINE_string(name, None, "", flag_values=values)
-    flags.DEFINE_string("default", "~/x", "Not given, so not looked at.", flag_values=values)
-    flags.DEFINE_list("models", [], "", flag_values=values)
+    flags.DEFINE_string("output", "~/x", "Not given, so not looked at.", flag_values=values)
+    flags.DEFINE_list("settings", [], "", flag_values=values)
     flags.DEFINE_multi(
         flags.ListParser(), flags.ListSerializer(","), "input", [], "", flag_values=values
     )
@@ -52,25 +52,34 @@ def parse(*arguments):
     return values
 
 
-def test_texts_of_all_flags_alone_and_in_lists(monkeypatch):
+def test_texts_of_path_flags_alone_and_in_lists(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     values = parse(
-        "--workdir=~/w", "--models=a,~/b", "--input=~/c,d", "--input=~/e", "--steps=4",
-        "--separator=~", "--pipeline_options=gs://b/x", "--storage=sqlite:///~/s.db",
+        "--workdir=~/w", "--settings=a,~/b", "--input=~/c,d", "--input=~/e", "--steps=4",
+        "--null_values=~", "--storage=sqlite:///~/s.db",
     )  # fmt: skip
     assert values.workdir == "/home/me/w"
-    assert values.models == ["a", "/home/me/b"]
+    assert values.settings == ["a", "/home/me/b"]
     assert values.input == [["/home/me/c", "d"], ["/home/me/e"]]
-    assert (values.separator, values.pipeline_options) == ("~", "gs://b/x")
-    assert (values.storage, values.default) == ("sqlite:////home/me/s.db", "~/x")
+    assert (values.null_values, values.output) == ("~", "~/x")
+    assert values.storage == "sqlite:////home/me/s.db"
     assert parse("--storage=postgresql://u@host/d").storage == "postgresql://u@host/d"
 
 
-@pytest.mark.parametrize("argument", ["--workdir=gs://b", "--models=a,s3://b", "--input=a,gs://b"])
+@pytest.mark.parametrize(
+    "argument", ["--workdir=gs://b", "--settings=a,s3://b", "--input=a,gs://b"]
+)
 def test_the_flag_is_named(argument):
     name = argument[2:].partition("=")[0]
     with pytest.raises(flags.IllegalFlagValueError, match=rf"^flag --{name}=\w+://b: expected a l"):
         parse(argument)
+
+
+def test_an_empty_path_is_not_the_current_directory():
+    """As --workdir=$W gives it, when a shell's variable is not set."""
+    with pytest.raises(flags.IllegalFlagValueError, match=r"^flag --workdir=: is empty; name a pa"):
+        parse("--workdir=")
+    assert parse("--settings=").settings == []
 
 
 @pytest.mark.parametrize("field", ["output_dir", "catalogue", "tfds_data_dir"])
