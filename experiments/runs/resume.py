@@ -37,7 +37,10 @@ def leave_whole(directory: Path, allow_older: bool) -> None:
             f"{damage}; no checkpoint in {directory} is whole; train anew in another workdir"
         )
     if not allow_older:
-        raise CheckpointError(f"{damage}; --allow_older_checkpoint resumes from step {whole}")
+        moves = "moves it away and " if next(iter(found.damaged)) < whole else ""
+        raise CheckpointError(
+            f"{damage}; --allow_older_checkpoint {moves}resumes from step {whole}"
+        )
     for step, line in found.damaged.items():
         print(f"{line}; moved to {set_aside(directory, step)}")
 

@@ -10,7 +10,6 @@ The first process does what is done once.
 """
 
 import contextlib
-import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from hiertcn_jax.saving.checkpoint_damage import (
     put_back_replaced,
     schema_difference,
     step_folders,
+    worth_of,
 )
 from hiertcn_jax.saving.checksums import write_checksums
 from hiertcn_jax.saving.json_files import parse_json
@@ -145,14 +145,12 @@ class Checkpoints:
                     f"{damage}; name a step or the last one, in place of the best"
                 )
             metrics = _read_json(folder, "metrics")
-            monitored = metrics.get("monitored")
-            if monitored is None:
-                continue
-            if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:
-                raise CheckpointError(
-                    f"{folder}: metrics: monitored={monitored!r:.60}: must be a number or null"
-                )
-            worth[step] = -monitored if metrics.get("lower_is_better") is True else monitored
+            try:
+                found = worth_of(metrics)
+            except ValueError as error:
+                raise CheckpointError(f"{folder}: metrics: {error}") from error
+            if found is not None:
+                worth[step] = found
         if not worth:
             return self.latest_step()
         return max(worth, key=lambda step: (worth[step], step))

@@ -3,10 +3,12 @@
 Orbax restores a flipped bit without an error.
 """
 
+import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hiertcn_jax.saving.checksums import CHECKSUMS_FILE, find_damage
 from hiertcn_jax.saving.json_files import parse_json
@@ -24,6 +26,8 @@ REPLACED = ".replaced"
 """Suffix of a checkpoint that another one is about to replace."""
 
 _METRICS = "metrics/"
+METRICS_FILE = "metrics/metadata"
+"""In a checkpoint: its validation metric."""
 
 
 class Survey(NamedTuple):
@@ -62,16 +66,51 @@ def _is_step(name: str) -> bool:
 
 
 def survey(directory: Path) -> Survey:
-    """Checks the newest checkpoints until one is intact, and the metrics of the others."""
+    """Checks the newest checkpoints until one is intact, the best, and the metrics of the others.
+
+    The best is scored when the run ends; damage that is found only then has cost the whole run.
+    """
     newest_whole, damaged = None, {}
-    for step, folder in step_folders(directory).items():
-        look = checkpoint_damage if newest_whole is None else metrics_damage
+    folders = step_folders(directory)
+    best = _best_of(folders)
+    for step, folder in folders.items():
+        look = checkpoint_damage if newest_whole is None or step == best else metrics_damage
         damage = look(folder)
         if damage is not None:
             damaged[step] = damage
         elif newest_whole is None:
             newest_whole = step
     return Survey(newest_whole, damaged)
+
+
+def worth_of(metrics: Mapping[str, Any]) -> float | None:
+    """What the best checkpoint has most of; None if this one was not validated.
+
+    Args:
+      metrics: The JSON item `metrics` of a checkpoint.
+
+    Raises:
+      ValueError: The value is no number.
+    """
+    monitored = metrics.get("monitored")
+    if monitored is None:
+        return None
+    if type(monitored) not in (int, float) or not -math.inf < monitored < math.inf:
+        raise ValueError(f"monitored={monitored!r:.60}: must be a number or null")
+    return -monitored if metrics.get("lower_is_better") is True else monitored
+
+
+def _best_of(folders: Mapping[int, Path]) -> int | None:
+    """Step of the best checkpoint, of those whose metrics can be read."""
+    worth = {}
+    for step, folder in folders.items():
+        try:
+            found = worth_of(dict(parse_json((folder / METRICS_FILE).read_text(encoding="utf-8"))))
+        except (OSError, TypeError, ValueError):
+            continue
+        if found is not None:
+            worth[step] = found
+    return max(worth, key=lambda step: (worth[step], step), default=None)
 
 
 def set_aside(directory: Path, step: int) -> Path:

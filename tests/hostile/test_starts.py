@@ -40,7 +40,7 @@ from tests.hostile.outcomes import Outcomes
 from tests.volume import few
 
 REFUSED = (
-    r"; (--allow_older_checkpoint resumes from step \d+|"
+    r"; (--allow_older_checkpoint (moves it away and )?resumes from step \d+|"
     r"no checkpoint in \S+ is whole; train anew in another workdir)"
 )
 KINDS = {

@@ -80,6 +80,18 @@ def test_of_those_behind_the_newest_whole_one_only_the_metrics_are_compared(dire
     assert list(found.damaged) == [8]
 
 
+def test_the_best_is_compared_too(directory):
+    """Though a newer one is whole: damage would only be noticed when the run has ended."""
+    for step, value in ((8, 0.3), (9, 0.5), (10, 0.4)):
+        (directory / str(step) / "metrics" / "metadata").write_text(f'{{"monitored": {value}}}')
+        (directory / str(step) / "checksums.json").unlink()
+        write_checksums(directory / str(step))
+    for step in (8, 9):
+        (directory / str(step) / "state/d/0").write_text("numbXrs")
+    found = survey(directory)
+    assert (found.newest_whole, list(found.damaged)) == (10, [9])
+
+
 def test_names_in_the_checksums_lead_nowhere_out_of_the_folder(directory, tmp_path):
     path = directory / "8" / "checksums.json"
     values = json.loads(path.read_text())

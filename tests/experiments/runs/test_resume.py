@@ -12,6 +12,7 @@ from experiments import train
 from experiments.runs.locking import lock_workdir
 from experiments.runs.restore import restore_run
 from hiertcn_jax.saving.checkpoint import CheckpointError, Checkpoints
+from hiertcn_jax.saving.checkpoint_damage import step_folders
 from hiertcn_jax.saving.checksums import write_checksums
 from tests.experiments.small_runs import contents, journal, run_train, train_in
 from tests.forked import run_forked
@@ -43,6 +44,24 @@ def test_a_damaged_newest_checkpoint_stops_the_run_and_nothing_changes(data, dam
     with pytest.raises(CheckpointError, match="its SHA-256 differs"):
         restore_run(workdir, "last")
     assert contents(workdir) == before
+
+
+def test_a_damaged_best_checkpoint_is_noticed_before_a_newer_one_is_resumed(data, whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    newest = workdir / "checkpoints" / "10"
+    best = next(folder for step, folder in step_folders(newest.parent).items() if step != 10)
+    (best / "metrics" / "metadata").write_text('{"monitored": 1.0}')
+    (best / "checksums.json").unlink()
+    write_checksums(best)
+    path = max((best / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError) as caught:
+        run_train(data, workdir)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith(
+        "; --allow_older_checkpoint moves it away and resumes from step 10"
+    )
 
 
 def test_with_permission_an_older_checkpoint_resumes_and_repeats_the_lost_steps(
