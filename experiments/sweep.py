@@ -109,7 +109,11 @@ def define_flags() -> None:
         "others' median at that validation; then keep --epochs out of the space.",
     )
     flags.DEFINE_integer(
-        "retries", 2, "How often to retry a trial that failed or was killed.", lower_bound=0
+        "retries",
+        2,
+        "How often to retry a trial that failed or was killed. A failure that would only recur, "
+        "such as a value that a flag refuses, is not retried.",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "heartbeat_seconds",
@@ -290,7 +294,7 @@ def _run(
     try:
         run = trial_run(settings, drawn)
     except ValueError as error:
-        raise TrialError(str(error)) from error
+        raise TrialError(str(error), recurs=True) from error
 
     def stops_after(validation: Validation) -> bool:
         trial.report(validation.value, validation.number)

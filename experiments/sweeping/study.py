@@ -1,8 +1,8 @@
 """Runs a sweep's trials from a storage that many machines share, through Optuna.
 
 Every worker runs `work` with the same arguments. If a worker dies, another worker, or the next
-start, takes over its trial. A failed trial is retried. A retry keeps the number of the first
-attempt, and with it the directory, so a training run resumes.
+start, takes over its trial. A failed trial is retried, unless its failure would recur. A retry
+keeps the number of the first attempt, and with it the directory, so a training run resumes.
 """
 
 import contextlib
@@ -33,6 +33,9 @@ _STARTUP_TRIALS = 4
 
 _OPENING_TRIES = 20
 """How often a worker retries while another one creates the tables of a storage."""
+
+_RECURS, _BEFORE = "recurs", "error_before"
+"""Attributes of an attempt: whether its failure would recur, and why the one before failed."""
 
 _POLL_SECONDS = 1.0
 """Seconds between two looks at the trials of other workers."""
@@ -178,7 +181,12 @@ def open_study(config: StudyConfig, made_with: dict[str, Any]) -> Iterator[optun
         url = url.set(drivername="postgresql+psycopg")
     try:
         storage = _first_that_works(lambda: _storage(url.render_as_string(False), config))
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+    except ImportError as error:
+        raise StudyError(
+            f"{shown}: Python has no driver for this database; that of PostgreSQL comes with "
+            "python -m pip install 'hiertcn_jax[sweep]'"
+        ) from error
+    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
         raise StudyError(f"{shown}: cannot be used: {str(error).splitlines()[0]}") from error
     try:
         study = optuna.create_study(
@@ -278,6 +286,9 @@ class _Worker:
             raise TrialError("one more than --trials")
         try:
             return self._objective(trial)
+        except TrialError as error:
+            trial.set_user_attr(_RECURS, error.recurs or error.same_as(_error_before(trial)))
+            raise
         except KeyboardInterrupt:
             self.stopped = StopError(signal.SIGINT)
         except StoppedError as error:
@@ -293,14 +304,22 @@ class _Worker:
 
 
 def retry(study: optuna.Study, trial: FrozenTrial, config: StudyConfig) -> None:
-    """Schedules a retry of a trial that failed, or whose worker died, if retries are left."""
+    """Schedules a retry of a trial that failed, or whose worker died, if retries are left.
+
+    A failure that would only recur is not retried.
+    """
     failures = _failures(trial) + 1
-    if failures <= config.retries:
+    if failures <= config.retries and not trial.user_attrs.get(_RECURS, False):
         _enqueue(study, trial, failures)
 
 
 def _failures(trial: FrozenTrial) -> int:
     return trial.user_attrs.get("failures", 0)
+
+
+def _error_before(trial: optuna.Trial) -> str | None:
+    """Why the attempt before this one failed; None if it is unknown."""
+    return trial.user_attrs.get(_BEFORE)
 
 
 def _enqueue(study: optuna.Study, trial: FrozenTrial, failures: int) -> None:
@@ -309,7 +328,11 @@ def _enqueue(study: optuna.Study, trial: FrozenTrial, failures: int) -> None:
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={"place": place_of(study, trial.number), "failures": failures},
+            user_attrs={
+                "place": place_of(study, trial.number),
+                "failures": failures,
+                _BEFORE: trial.user_attrs.get("error"),
+            },
         )
     )
 

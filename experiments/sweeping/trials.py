@@ -26,8 +26,28 @@ _STOP_SECONDS = 60.0
 """Seconds that a training run gets to save after it was asked to stop."""
 
 
+_BAD_FLAGS = 2
+"""Exit code of a command whose flags make no sense."""
+
+
 class TrialError(Exception):
-    """A trial that ended without a result; the message is its last line."""
+    """A trial that ended without a result; the message is its last line.
+
+    Args:
+      message: The line.
+      recurs: Whether the same settings always fail, such as a value that a flag refuses.
+
+    Attributes:
+      recurs: As given.
+    """
+
+    def __init__(self, message: str, recurs: bool = False) -> None:
+        super().__init__(message)
+        self.recurs = recurs
+
+    def same_as(self, before: str | None) -> bool:
+        """Whether the command ended by itself with the error of the attempt before."""
+        return str(self) == before and before.startswith("exit code 1: error: ")
 
 
 class Validation(NamedTuple):
@@ -82,7 +102,7 @@ def run_training(
         word = _last_word(log, before)
         # Our run needs seconds to get to the lock; another process was faster.
         if REFUSAL not in word:
-            raise TrialError(f"exit code {code}: {word}")
+            raise TrialError(f"exit code {code}: {word}", recurs=code == _BAD_FLAGS)
 
 
 class _Watch:
@@ -142,7 +162,7 @@ def run_ranker(
         ranker = ranker_for(name, data, arguments)
         fit_ranker(name, ranker, fitted_histories(data, "train"))
     except ValueError as error:
-        raise TrialError(str(error)) from error
+        raise TrialError(str(error), recurs=True) from error
     metrics = evaluate_ranker(ranker, data, Split.VALID, mask_seen, name).metrics
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "settings.json", {name: arguments})

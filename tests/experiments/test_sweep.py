@@ -198,7 +198,7 @@ def test_contradictory_settings_fail_their_trial(data, tmp_path, capsys):
     with pytest.raises(StudyError, match="no trial has a result"):
         sweep.main(settings)
     (entry,) = json.loads((tmp_path / "sweep" / "leaderboard.json").read_text())["trials"]
-    assert (entry["state"], entry["attempts"]) == ("failed", 3)
+    assert (entry["state"], entry["attempts"]) == ("failed", 1)
     assert "needs all" in entry["error"]
     assert "failed" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 
 import optuna
@@ -157,6 +158,29 @@ def test_failed_trials_are_tried_again_as_often_as_allowed(tmp_path, opened):
     assert leaderboard(study)[-1].trial == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "recurs", "attempts"),
+    [
+        ("negatives: needs all", True, 1),
+        ("exit code 1: error: loss is nan", False, 2),
+        ("exit code -9: compiling", False, 4),
+    ],
+)
+def test_a_failure_that_recurs_is_not_tried_again(tmp_path, opened, message, recurs, attempts):
+    """Not even once if the flags are refused; if a command ends alike twice, no third time."""
+    config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "recurs", trials=1, retries=3)
+    study = opened(config)
+
+    def objective(trial):
+        drawn(trial)
+        trial.set_user_attr("error", message)
+        raise TrialError(message, recurs)
+
+    work(study, config, objective)
+    (entry,) = leaderboard(study)
+    assert (entry.state, entry.attempts, entry.error) == ("failed", attempts, message)
+
+
 def test_a_programming_error_is_not_swallowed(tmp_path, opened):
     config = config_of(f"sqlite:///{tmp_path / 'a.db'}", "broken")
     with pytest.raises(ZeroDivisionError):
@@ -217,6 +241,13 @@ def test_a_storage_that_cannot_be_used_is_one_line_without_its_password(opened, 
         opened(config_of(storage, "any"))
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_missing_driver_is_named_with_the_extra_that_has_it(opened, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    expected = r"^postgresql://me@h/d: Python has no driver for this database; .*\[sweep\]'$"
+    with pytest.raises(StudyError, match=expected):
+        opened(config_of("postgresql://me@h/d", "any"))
 
 
 def test_pruned_trials_show_what_they_last_reported(tmp_path, opened):

@@ -57,6 +57,15 @@ except OSError as error:
 """
 
 
+@pytest.mark.parametrize(("code", "recurs"), [(1, False), (2, True), (-6, False)])
+def test_refused_flags_would_be_refused_again(tmp_path, monkeypatch, code, recurs):
+    ends = f"import os; os._exit({code})" if code > 0 else "import os; os.abort()"
+    monkeypatch.setattr(trials, "child_command", lambda *_: [sys.executable, "-c", ends])
+    with pytest.raises(TrialError) as caught:
+        run_training(tmp_path / "w", [], "all/mrr", lambda validation: False)
+    assert caught.value.recurs == recurs
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["from before", "it was faster than our run"])
 def test_another_run_in_the_workdir_is_waited_for(tmp_path, monkeypatch, capsys, late):
     """Also a run that gets the lock between our check and our run, which is then refused."""
