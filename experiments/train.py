@@ -3,8 +3,8 @@
     python -m experiments.train --flagfile=F --data_dir=D --workdir=W
 
 Writes to W: flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboard/,
-valid.json and test.json. The same command resumes a run that was killed or stopped. With
---coordinator_address it is one of several processes that train together.
+learning_curve.png, valid.json and test.json. The same command resumes a run that was killed or
+stopped. With --coordinator_address it is one of several processes that train together.
 """
 
 import sys
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
-from data_pipelines.commands.command import run_command
+from data_pipelines.commands.command import StoppedError, run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
@@ -29,6 +29,7 @@ from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir
 from experiments.runs.header import header_lines
+from experiments.runs.learning_curve import draw_learning_curve
 from experiments.runs.locking import lock_workdir
 from experiments.runs.plan import Plan
 from experiments.runs.resolve import ResolvedRun, resolve
@@ -101,9 +102,22 @@ def _train(settings: Settings, data: Data) -> ResolvedRun:
         for line in header_lines(run):
             print(line, flush=True)
 
-    train(run, settings.workdir, start, settings.allow_older)
+    try:
+        train(run, settings.workdir, start, settings.allow_older)
+    except StoppedError:
+        _draw_curve(settings.workdir, run.config.train)
+        raise
+    _draw_curve(settings.workdir, run.config.train)
     processes.wait_for_all("trained")
     return run
+
+
+def _draw_curve(workdir: Path, config: TrainConfig) -> None:
+    if not processes.is_first():
+        return
+    better = config.monitored.lower_is_better
+    if why_not := draw_learning_curve(workdir, config.monitor, better):
+        print(why_not)
 
 
 def _evaluate(settings: Settings, data: Data, plan: Plan) -> None:

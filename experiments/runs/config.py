@@ -179,6 +179,21 @@ class RunConfig(NamedTuple):
         """All configs."""
         return self.model, self.loss, self.optimizer, self.train, self.evaluation
 
+    def hyperparameters(self) -> dict[str, bool | float | str]:
+        """All settings by flag, as plain values for tables; those that are not set are left out."""
+        values = {
+            field.flag: getattr(config, field.name)
+            for config in self.configs
+            for field in fields_of(type(config))
+        }
+        values["model"] = self.model.name
+        plain = {
+            flag: value if isinstance(value, bool | int | float | str) else _typed_text(value)
+            for flag, value in values.items()
+            if value is not None
+        }
+        return {flag: value for flag, value in plain.items() if value != ""}
+
     def with_model(self, name: str) -> "RunConfig":
         """The run of another model, with the settings that it shares with this run.
 
@@ -227,6 +242,12 @@ class RunConfig(NamedTuple):
             raise ValueError(
                 f"data_parallelism={shards}: must divide eval_lanes={self.evaluation.lanes}"
             )
+
+
+def _typed_text(values: Any) -> str:
+    """A tuple as it is typed: 128,128 or popularity:512."""
+    pairs = (":".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in values)
+    return ",".join(pairs)
 
 
 def absent_setting(name: str, model: str) -> str:

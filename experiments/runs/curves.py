@@ -1,4 +1,4 @@
-"""Writes curves for TensorBoard in the caller's thread.
+"""Writes curves and settings for TensorBoard in the caller's thread.
 
 tensorboardX's SummaryWriter passes events to a thread through a queue of ten. If that thread ends,
 for example on a full disk, the queue fills up and the run waits forever. Here the caller gets the
@@ -6,11 +6,13 @@ OSError.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.summary import hparams, scalar
 
 _FLUSH_SECONDS = 30.0
 """Seconds that a curve may lag."""
@@ -22,14 +24,26 @@ class Curves:
     Args:
       directory: Holds all the run's event files; created if it is missing.
       step: The step from which the run starts; later points in other files are not shown.
+      settings: Settings of the run, for the table of hyperparameters.
+      metrics: The curves whose last values that table shows.
     """
 
-    def __init__(self, directory: Path, step: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        step: int,
+        settings: Mapping[str, bool | float | str] = MappingProxyType({}),
+        metrics: Sequence[str] = (),
+    ) -> None:
         directory.mkdir(exist_ok=True)
         # File names contain the second, and a run may be started twice within one.
         self._writer = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
         start = SessionLog(status=SessionLog.START)
         self._write(Event(step=step + 1, session_log=start))
+        if settings:
+            # The table's columns, and the row of this run; its third part would say that it ended.
+            for summary in hparams(dict(settings), dict.fromkeys(metrics))[:2]:
+                self._write(Event(summary=summary))
         self._flushed = 0.0
 
     def add(self, name: str, value: float, step: int) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from experiments.runs.curves import Curves
@@ -63,12 +64,21 @@ class Journal:
       workdir: The run's directory.
       step: The step from which the run starts.
       validation_due: Whether the validation of that step will be repeated.
+      settings: Settings of the run, for TensorBoard's table of hyperparameters.
+      metrics: The values that this table shows, as kind/name.
 
     Raises:
       OSError: As for `write`.
     """
 
-    def __init__(self, workdir: Path, step: int, validation_due: bool = False) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        validation_due: bool = False,
+        settings: Mapping[str, bool | float | str] = MappingProxyType({}),
+        metrics: Sequence[str] = (),
+    ) -> None:
         path = workdir / "metrics.jsonl"
         keep_lines_until(path, step, validation_due)
         self._path, self._curves_path = path, workdir / "tensorboard"
@@ -76,7 +86,7 @@ class Journal:
             # Unbuffered, so that closing has nothing left to write that may fail.
             self._file = path.open("ab", buffering=0)
         with naming(self._curves_path):
-            self._curves = Curves(self._curves_path, step)
+            self._curves = Curves(self._curves_path, step, settings, metrics)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Writes one line {"step", "kind", values}; numbers go to TensorBoard as kind/name.

@@ -139,7 +139,13 @@ class Training:
         """Drops the journal's lines after the current step, and opens it for more."""
         self._journal: Journal | NoJournal = NoJournal()
         if processes.is_first():
-            self._journal = Journal(workdir, self.step, self.progress.validation_due)
+            self._journal = Journal(
+                workdir,
+                self.step,
+                self.progress.validation_due,
+                self._run.config.hyperparameters(),
+                ("train/loss", f"valid/{self._train.monitor}"),
+            )
         closing.callback(self._journal.close)
         per_epoch, bad_steps = self._run.plan.steps_per_epoch, self._train.max_bad_steps
         self._shown = closing.enter_context(

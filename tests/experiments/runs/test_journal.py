@@ -10,8 +10,10 @@ import types
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from experiments.runs.journal import Journal, keep_lines_until
+from tests.experiments.small_runs import settings_of
 
 
 def lines(path):
@@ -112,6 +114,27 @@ def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
                 action()
         setattr(journal, where, whole)
         journal.close()
+
+
+def test_tensorboard_has_the_settings_of_the_run(tmp_path, data):
+    run = settings_of(data, tmp_path / "run", "--tcn_channels=3,4").run
+    settings = run.hyperparameters()
+    Journal(tmp_path, 0, settings=settings, metrics=("train/loss", "valid/all/mrr")).close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    found = {
+        value.tag: value.metadata.plugin_data
+        for event in read_events(path)
+        for value in event.summary.value
+    }
+    assert {data.plugin_name for data in found.values()} == {"hparams"}
+    row = HParamsPluginData.FromString(found["_hparams_/session_start_info"].content)
+    cells = row.session_start_info.hparams
+    assert set(cells) == set(settings)
+    assert (cells["tcn_channels"].string_value, cells["model"].string_value) == ("3,4", "hiertcn")
+    assert cells["negatives"].string_value == "popularity:16"
+    assert (cells["item_dim"].number_value, cells["residual"].bool_value) == (4, True)
+    table = HParamsPluginData.FromString(found["_hparams_/experiment"].content).experiment
+    assert [info.name.tag for info in table.metric_infos] == ["train/loss", "valid/all/mrr"]
 
 
 def test_curves_equal_the_lines_and_continue_after_the_step(tmp_path):
