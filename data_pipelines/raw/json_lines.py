@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.errors import DataError
-from data_pipelines.raw.bad_rows import BadRows
+from data_pipelines.raw.bad_rows import SKIP_HINT, BadRows
 from data_pipelines.raw.byte_streams import read_pieces
 from data_pipelines.raw.headers import require_columns
 
@@ -71,7 +71,8 @@ def _frame(
         def describe_first() -> str:
             row, line, text = numbered[int(np.argmax(bad))]
             shown = text[:80].decode("utf-8", "replace")
-            return f"{path}: row {row} (line {line}): expected a JSON object, got {shown!r}"
+            place = f"{path}: row {row} (line {line})"
+            return f"{place}: expected a JSON object, got {shown!r}{SKIP_HINT}"
 
         bad_rows.report("no JSON object", int(bad.sum()), describe_first)
         numbered = [one for one, is_bad in zip(numbered, bad.tolist(), strict=True) if not is_bad]

@@ -71,7 +71,7 @@ def _expand(path: str) -> Iterator[Path]:
             if is_marker_wanted or not place.name.startswith("_")
         ]
     if not found:
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file; check the path, or the pattern")
     for place in found:
         if place.is_dir():
             yield from _files_of_directory(place)

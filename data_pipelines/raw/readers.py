@@ -80,9 +80,12 @@ def _rows(
     """The raw rows of one file."""
     name = Path(name_of(file))
     suffix = file_type(name)
+    if text.names and suffix in (".parquet", *_JSON_LINES):
+        raise DataError(
+            f"{file}: --columns names the columns of text without a header, but this file names "
+            "its own; leave --columns out"
+        )
     if suffix == ".parquet" and file.suffix.lower() == ".parquet":
-        if text.names:
-            raise DataError(f"{file}: Parquet has names of columns; --columns is for text without")
         return (RawRows(str(file), frame, True) for frame in _parquet(file, columns, lists))
     if suffix in _JSON_LINES:
         frames = json_frames(file, columns, text.encoding, bad_rows)

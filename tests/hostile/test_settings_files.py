@@ -14,7 +14,7 @@ from tests.hostile.outcomes import Outcomes
 from tests.volume import few
 
 KINDS = {
-    "JSON": r"flag --settings=/.+: (no such file|not readable as JSON: .+)",
+    "JSON": r"flag --settings=/.+: (no such file; check the path|not readable as JSON: .+)",
     "form": r"flag --settings=/.+: expected \{model: \{flag: value\}\}",
     "model": r"models=.*: must be one of .+",
     "name": r"models=.*: must be at most 100 letters, digits, _ or -",

@@ -1,12 +1,16 @@
 """Apache Beam, in one process, prepares byte for byte the same as a single machine."""
 
+import bz2
 import gzip
 import json
+import lzma
 import re
+import zipfile
 
 import numpy as np
 import polars as pl
 import pytest
+import zstandard
 
 from data_pipelines.beam import records, stages
 from data_pipelines.config import PrepareConfig
@@ -132,6 +136,31 @@ def test_a_pipeline_makes_what_one_machine_makes(log, tmp_path, monkeypatch, cas
     assert made[None][1] == made["DirectRunner"][1]
     assert made[None][0] == made["DirectRunner"][0]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_files_of_all_formats_are_read_as_on_one_machine(log, tmp_path):
+    frame = pl.read_csv(log / "2.csv")["user_id", "item_id", "timestamp"]
+    text = [frame[start : start + 100].write_csv().encode() for start in range(0, 500, 100)]
+    files = tmp_path / "files"
+    files.mkdir()
+    frame[500:600].write_ndjson(files / "a.jsonl")
+    (files / "b.csv.bz2").write_bytes(bz2.compress(text[0]))
+    (files / "c.csv.xz").write_bytes(lzma.compress(text[1]))
+    (files / "d.csv.zst").write_bytes(zstandard.ZstdCompressor().compress(text[2]))
+    with zipfile.ZipFile(files / "e.zip", "w") as archive:
+        archive.writestr("e.csv", text[3])
+    inter = text[4].replace(b",", b"\t").replace(b"user_id", b"user_id:token")
+    (files / "f.inter").write_bytes(inter)
+    (files / "_SUCCESS").write_text("")
+    made = {}
+    for runner in (None, "DirectRunner"):
+        config = PrepareConfig(
+            input=(str(files / "*"),), output_dir=str(tmp_path / str(runner)), runner=runner
+        )
+        prepare(config)
+        made[runner] = contents(tmp_path / str(runner))
+    assert made[None] == made["DirectRunner"]
+    assert made[None][1]["counts"]["events"] == 600
 
 
 def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):

@@ -54,6 +54,17 @@ def refusal(path, **options):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_columns_of_a_file_that_names_its_own_are_refused(tmp_path, suffix):
+    """Otherwise the flag would be ignored, and the wrong column read."""
+    path = tmp_path / f"a{suffix}"
+    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["b"], "timestamp": [1_600_000_000]})
+    (frame.write_parquet if suffix == ".parquet" else frame.write_ndjson)(path)
+    assert len(read(path)) == 1
+    expected = f"{path}: --columns names the columns of text without a header, but this file names"
+    assert refusal(path, names=("item_id", "user_id", "timestamp")).startswith(expected)
+
+
 @pytest.mark.parametrize("suffix", PACKERS)
 @pytest.mark.parametrize("block", [1 << 24, 40])
 def test_packed_files(tmp_path, monkeypatch, suffix, block):
