@@ -311,7 +311,7 @@ class PrepareConfig(Settings):
 
     def _check_source(self) -> None:
         if not self.output_dir:
-            raise ValueError("output_dir=: is required")
+            raise ValueError("output_dir=: must be given: the directory to create")
         for name in ("output_dir", "input", "impressions", "catalogue", "tfds_data_dir"):
             value = getattr(self, name) or ()
             for path in (value,) if isinstance(value, str) else value:

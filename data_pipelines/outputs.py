@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from data_pipelines.commands.os_errors import advice_about
 from data_pipelines.directories import require_output, require_outside
 
 
@@ -52,4 +53,5 @@ def _try(flag: str, path: Path, directory: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
-        raise OSError(f"{flag}={path}: cannot be written: {error.strerror}") from error
+        reason = f"{error.strerror}{advice_about(error)}"
+        raise OSError(f"{flag}={path}: cannot be written: {reason}") from error

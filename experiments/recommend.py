@@ -67,7 +67,7 @@ def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
     if settings.candidates is not None:
         candidates = read_ids(settings.candidates, "item_id").to_list()
         if not candidates:
-            raise DataError(f"{settings.candidates}: names no item; leave the flag out for all")
+            raise DataError(f"{settings.candidates}: names no item; leave --candidates out for all")
     users = 0
     with Progress("recommending", "users") as progress, written_in_parts(settings.output) as add:
         for ids in _blocks(settings, rec, data):
@@ -80,18 +80,31 @@ def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
                     candidates=candidates,
                 )
             except ValueError as error:
-                raise DataError(str(error)) from error
+                raise DataError(_with_advice(str(error), settings)) from error
             add(table)
             users += table["user_id"].n_unique()
             progress.add(len(ids))
     return users
 
 
+def _with_advice(message: str, settings: Settings) -> str:
+    """The message about an id that is not known, with what to do about its file."""
+    if message.startswith("users="):
+        what, _, _ = message.partition(";")
+        return f"{what}; leave it out of {settings.users}, or give its events by --events"
+    if message.startswith("candidates="):
+        return f"{message}; leave it out of {settings.candidates}"
+    return message
+
+
 def _blocks(settings: Settings, rec: Recommender, data: Data) -> Iterator[Sequence[str | int]]:
     """Ids of users, many at a time, in the type of the log."""
     id_type = data.manifest.get("ids", {"user": "string"})["user"]
     if settings.users is not None:
-        yield from _typed(read_ids(settings.users, rec.names.user), id_type, settings.users)
+        ids = read_ids(settings.users, rec.names.user)
+        if ids.is_empty():
+            raise DataError(f"{settings.users}: names no user; leave --users out for all")
+        yield from _typed(ids, id_type, settings.users)
         return
     for _, histories in blocks_of(data.histories):
         ids = pl.Series([history.user_id for history in histories], dtype=pl.String)

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import importlib.metadata
 import inspect
+import io
 import itertools
 import logging
 import os
@@ -111,6 +112,7 @@ def run_command(
     configs: list[Config] = []
 
     def parse(arguments: Sequence[str]) -> list[str]:
+        _print_any_character()
         try:
             expanded = expand_flagfiles(arguments)
             _answer_questions(expanded)
@@ -154,6 +156,12 @@ def _stop_or_fail(error: BaseException, mendable: tuple[type[Exception], ...]) -
         return stopped
     _tell_if_mendable(error, mendable)
     raise error
+
+
+def _print_any_character() -> None:
+    """Escapes what standard output cannot encode; a path may hold any character, even any byte."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _answer_questions(arguments: Sequence[str]) -> None:

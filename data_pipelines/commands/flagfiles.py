@@ -90,7 +90,10 @@ def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[st
         path = local.resolve()
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise flags.IllegalFlagValueError(f"{place}: cannot be read: {reason}") from error
+        raise flags.IllegalFlagValueError(
+            f"{place}: cannot be read: {reason}; check the path (--preset=NAME reads those that "
+            "come with the program)"
+        ) from error
     if len(octets) > _MOST_BYTES:
         raise flags.IllegalFlagValueError(
             f"{place}: has more than {_MOST_BYTES:,} bytes; is it a flagfile?"

@@ -44,6 +44,10 @@ _MEANT = {
     "run_dir": "workdir",
     "log_dir": "workdir",
     "n_trials": "trials",
+    "top_k": "k",
+    "topk": "k",
+    "top_n": "k",
+    "n_items": "k",
     "user": "user_column",
     "item": "item_column",
     "time": "time_column",
@@ -58,7 +62,8 @@ def help_text(values: flags.FlagValues = flags.FLAGS) -> str:
 
     A topic is the flags of one module; its `HELP_TOPIC` is the title.
     """
-    lines = [inspect.cleandoc(sys.modules["__main__"].__doc__ or ""), ""]
+    described = sys.modules["__main__"].__doc__  # None under python -OO.
+    lines = [] if described is None else [inspect.cleandoc(described), ""]
     for topic, own in _topics(values):
         lines += [f"{topic}:", ""]
         for flag in sorted(own, key=lambda flag: flag.name):
@@ -110,6 +115,8 @@ def _flag_lines(flag: flags.Flag) -> list[str]:
 
 def plain_error(error: Exception) -> str:
     """A message of absl about a flag, reworded if a required flag is missing."""
+    if valueless := re.fullmatch(r"Missing value for flag (--?\w+)", str(error)):
+        return f"flag {valueless[1]}: must have a value: {valueless[1]}=..."
     missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
     if not missing:
         return str(error)

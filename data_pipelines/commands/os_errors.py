@@ -27,6 +27,11 @@ def os_error_line(error: OSError) -> str:
     """What to say of an error; one that has no number says all of it already."""
     if error.errno is None or error.strerror is None:
         return str(error)
-    advice = _ADVICE.get(error.errno)
     place = "standard output or a file" if error.filename is None else error.filename
-    return f"{place}: {error.strerror}" + ("" if advice is None else f"; {advice}")
+    return f"{place}: {error.strerror}{advice_about(error)}"
+
+
+def advice_about(error: OSError) -> str:
+    """What to do about an error, after a semicolon; nothing if that is unknown."""
+    advice = _ADVICE.get(error.errno or 0)
+    return "" if advice is None else f"; {advice}"

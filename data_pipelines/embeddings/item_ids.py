@@ -32,7 +32,7 @@ def read_ids(path: Path | str, column: str) -> pl.Series:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file; check the path")
     if path.suffix == ".parquet":
         ids, place = _from_parquet(path, column), "row"
     elif path.suffix == ".txt":

@@ -49,7 +49,7 @@ class RowFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise DataError(f"{self.path}: no such file")
+            raise DataError(f"{self.path}: no such file; check the path")
         (self.rows, self.width), self.dtype, self._start = _read_header(self.path)
         self.row_bytes = self.width * self.dtype.itemsize
         expected, found = self._start + self.rows * self.row_bytes, self.path.stat().st_size

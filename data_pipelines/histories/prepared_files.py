@@ -68,11 +68,14 @@ def read_json(path: Path) -> Any:
       DataError: It is missing or not JSON, has a duplicate key, or is nested too deeply.
     """
     if not path.is_file():
-        raise DataError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
+        found = "is a directory" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {found}; check the path")
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from error
+        raise DataError(
+            f"{path}: not readable as JSON: {error}; is it whole? Write it again"
+        ) from error
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -100,7 +100,6 @@ def joined(cluster: Cluster | None, mendable: tuple[type[Exception], ...]) -> It
         except (Exception, StoppedError) as error:
             if stopped := stop_that_caused(error):
                 if stopped.by_all:
-                    # JAX ends its service: no sign of life may be under way then.
                     # JAX is about to end its service, so no sign of life may be in flight.
                     watch.end()
                     # Call it here, because a stopped command skips what JAX does at exit.
@@ -135,7 +134,10 @@ def _meet(cluster: Cluster) -> None:
     except (RuntimeError, ValueError) as error:
         reason = one_line(str(error))
         if cluster.coordinator_address is None:
-            reason = f"the environment does not say where the processes meet: {reason}"
+            reason = (
+                f"the cluster's environment does not say where the processes meet: {reason}; name "
+                "the place by --coordinator_address=host:port, --num_processes and --process_id"
+            )
         address = cluster.coordinator_address or "auto"
         raise ClusterError(f"coordinator_address={address}: {reason}") from error
     # If the first process is gone, JAX reports it and aborts; absl would add where each Python
@@ -148,13 +150,15 @@ def _may_be_of_others(reason: str) -> bool:
 
 
 def _wait_for_word(line: str) -> None:
-    """Reports an error that another process probably caused, and waits for that one's report.
+    """Prints an error that another process probably caused, and waits for that one's report.
 
     It takes a while until a silent process is known; then this process ends here, once the others
     know.
     """
     patience = SILENCE_SECONDS + _LEAVING_SECONDS + 5 * BEAT_SECONDS
-    print(f"{line}; waiting {patience:.0f} s for word of the others", file=sys.stderr, flush=True)
+    print(
+        f"{line}; waiting {patience:.0f} s for the others to say why", file=sys.stderr, flush=True
+    )
     time.sleep(patience)
 
 
@@ -170,7 +174,8 @@ def _reach(address: str) -> None:
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"coordinator_address={address}: process 0 does not listen there after "
-                    f"{MEETING_SECONDS:.0f} s: {error.strerror or error}"
+                    f"{MEETING_SECONDS:.0f} s: {error.strerror or error}; start it, or correct the "
+                    "address"
                 ) from error
         time.sleep(BEAT_SECONDS / 10)
 

@@ -93,6 +93,7 @@ def _seconds(time: Any, field: str) -> int:
         return int(zoned.timestamp())
     if isinstance(time, datetime.date):
         raise ValueError(f"{field}={time!r}: must be seconds or a datetime, not a date")
-    if not np.isfinite(time) or abs(time) > _SECONDS_MOST:
+    # A whole number of any size is one in Python, but none for numpy.
+    if abs(time) > _SECONDS_MOST or not np.isfinite(time):
         raise ValueError(f"{field}={time!r}: must be seconds since the epoch")
     return int(time)

@@ -64,7 +64,7 @@ def test_flags_that_are_none(argument):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"output_dir": ""}, "output_dir=: is required"),
+        ({"output_dir": ""}, "output_dir=: must be given: the dir"),
         ({"input": ()}, "exactly one of input, tfds and synthetic is required, got none"),
         ({"synthetic": "planted"}, "is required, got input and synthetic"),
         ({"tfds_data_dir": "T"}, "tfds_data_dir=T: has no use without tfds"),

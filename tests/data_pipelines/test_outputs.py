@@ -1,6 +1,8 @@
 """Outputs are tested before the work, and the test leaves no files."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,18 @@ def test_an_unwritable_output_is_reported_with_its_flag(tmp_path):
         check_directory("workdir", tmp_path / "file" / "W")
     (tmp_path / "histories").mkdir()
     with pytest.raises(DataError, match="is inside the prepared log"):
+        check_file("output", tmp_path / "u.csv")
+
+
+def test_what_to_do_about_it_is_said(tmp_path, monkeypatch):
+    def read_only(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    expected = (
+        "cannot be written: Read-only file system; name a place on a disk that can be written$"
+    )
+    with pytest.raises(OSError, match=expected):
         check_file("output", tmp_path / "u.csv")
 
 

@@ -88,6 +88,7 @@ def test_candidates_and_a_time(workdir, rec, tmp_path):
     [
         (("--output=recs.txt",), r"must end with \.parquet"),
         (("--at=noon",), "flag --at=noon: must be seconds"),
+        ((f"--at={10**20}",), rf"at={10**20}: must be seconds"),
     ],
 )
 def test_flags_that_are_refused(workdir, tmp_path, more, message):
@@ -99,8 +100,13 @@ def test_flags_that_are_refused(workdir, tmp_path, more, message):
     ("file", "text", "message"),
     [
         ("users", "nobody\n", "int64"),
-        ("users", "77777\n", "users=77777: is not in the log"),
-        ("candidates", "77777\n", "candidates='77777': is not in the catalogue"),
+        (
+            "users",
+            "77777\n",
+            r"users=77777: is not in the log; leave it out of .*ids\.txt, or give",
+        ),
+        ("users", "", "names no user; leave --users out"),
+        ("candidates", "77777\n", r"'77777': is not in the catalogue; leave it out of .*ids\.txt$"),
         ("candidates", "", "names no item"),
         ("events", "user_id,item_id\n1,2\n", "timestamp"),
     ],

@@ -320,6 +320,22 @@ def test_the_last_line_says_how_to_resume_if_possible(kind, resumes):
     assert result.stderr == f"stopped by {kind.name}{again}\n"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_the_terminal_cannot_show_is_escaped(encoding):
+    """Such as an umlaut in a path, or a byte in it that is no UTF-8."""
+    script = (
+        "from data_pipelines.commands.command import run_command; "
+        r"run_command(lambda: None, lambda settings: print('\xe4\udcff'), ())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding}, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    shown = "\\xe4" if encoding == "ascii" else "\xe4"
+    assert result.stdout.decode() == f"{shown}\\udcff\n"
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

@@ -196,7 +196,7 @@ def test_a_processs_own_error_is_reported_at_once(monkeypatch, capsys, message, 
     ):
         raise jax.errors.JaxRuntimeError(message)
     said = capsys.readouterr().err
-    assert (f"process 1 of 2: {message}; waiting 60 s for word of the others\n" in said) == waits
+    assert (f"process 1 of 2: {message}; waiting 60 s for the others to say why\n" in said) == waits
     assert waited == ([60.0] if waits else [])
 
 

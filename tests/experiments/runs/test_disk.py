@@ -151,7 +151,7 @@ def test_a_run_that_is_read_only_is_scored_and_its_table_printed(whole, may_moun
     done = run([*MOUNTS, script, *evaluate])
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
-    reason = "cannot be written: Read-only file system"
+    reason = "cannot be written: Read-only file system; name a place on a disk that can be written"
     assert first == f"workdir={whole}: {reason}; the result will be printed only"
     assert last.startswith(f"error: {whole}/test.json: Read-only file system; name a place on")
     assert "coverage" in done.stdout and "hiertcn" in done.stdout
