@@ -1,5 +1,6 @@
 """The times of checked rows, in one unit, and all of them plausible."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,6 +28,14 @@ from data_pipelines.raw.times import (
     to_iso,
     to_milliseconds,
 )
+
+_UNPARSABLE = "unparsable time"
+
+_DATE = re.compile(
+    r"(?P<first>\d{1,2})(?P<sign>[./-])(?P<second>\d{1,2})(?P=sign)(?P<year>\d{4}|\d{2})"
+    r"(?P<clock> \d{1,2}:\d{2}(?P<seconds>:\d{2})?)?"
+)
+"""A date as people write it, perhaps with a time of day."""
 
 
 class _Reason(NamedTuple):
@@ -68,6 +77,8 @@ def usable_times(
         if reason.is_odd and bad.any():
             moment = describe_odd(int(times_ms[np.argmax(bad)]))
             remark = f", which is {moment}; --allow_odd_times reads such times too"
+        elif bad.any() and reason.name == _UNPARSABLE and options.format is None:
+            remark = _format_of(str(checker.frame[column][int(np.argmax(bad))]))
         checker.drop(bad, column, reason.name, reason.expected, remark)
         times_ms = times_ms[~bad]
     return times_ms
@@ -77,7 +88,7 @@ def _reasons(options: TimeOptions, unit: Unit) -> list[_Reason]:
     number = "a number" if options.unit == "auto" else f"a number ({unit})"
     written = f"{number} or ISO 8601" if options.format is None else repr(options.format)
     reasons = [
-        _Reason("unparsable time", lambda times: times == UNPARSABLE_MS, written),
+        _Reason(_UNPARSABLE, lambda times: times == UNPARSABLE_MS, written),
         _Reason("negative time", lambda times: times < 0, "a time since 1970"),
         _Reason(
             "time out of range",
@@ -92,6 +103,25 @@ def _reasons(options: TimeOptions, unit: Unit) -> list[_Reason]:
             _Reason("time in the future", lambda times: times > latest, window, True),
         ]
     return reasons
+
+
+def _format_of(text: str) -> str:
+    """Which --time_format reads a date such as 09/13/2020 or 13.09.2020 12:26; nothing for others.
+
+    Days and months up to 12 look the same: with slashes the month usually comes first.
+    """
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        return ""
+    first, sign, second, year = match["first"], match["sign"], match["second"], match["year"]
+    month_first = sign == "/" and int(first) <= 12
+    days = sign.join("md" if month_first else "dm").replace("m", "%m").replace("d", "%d")
+    clock = "" if match["clock"] is None else " %H:%M" + (":%S" if match["seconds"] else "")
+    form = f"{days}{sign}{'%Y' if len(year) == 4 else '%y'}{clock}"
+    other = ""
+    if month_first and int(second) <= 12:
+        other = f", or with %d{sign}%m if days come first"
+    return f"; --time_format='{form}' reads such times{other}"
 
 
 def _unit_of(checker: RowChecker, column: str, options: TimeOptions, seen: UnitSeen) -> Unit:

@@ -19,10 +19,14 @@ def run(module, *arguments):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         assert_that(end.code == 0, module)
-    for module, own in flags.FLAGS.flags_by_module_dict().items():
-        if any(ours in module for ours in ("hiertcn_jax", "data_pipelines", "experiments")):
-            for flag in own:
-                delattr(flags.FLAGS, flag.name)
+    names = {
+        flag.name
+        for module, own in flags.FLAGS.flags_by_module_dict().items()
+        if any(ours in module for ours in ("hiertcn_jax", "data_pipelines", "experiments"))
+        for flag in own
+    }
+    for name in names:
+        delattr(flags.FLAGS, name)
     return said.getvalue()
 
 def assert_that(holds, what):

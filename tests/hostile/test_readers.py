@@ -33,7 +33,7 @@ BAD_ROWS = {
     "null timestamp": ROW + r", column 'timestamp': expected a value, got .+; --on_bad_row=skip .+",
     "unparsable time": ROW
     + r", column 'timestamp': expected a number( \(s\))? or ISO 8601, got .+"
-    + SKIP,
+    + f"({SKIP}|; --time_format=.+)",
     "negative time": ROW + r", column 'timestamp': expected a time since 1970, got '.+'" + SKIP,
     "time out of range": ROW
     + r", column 'timestamp': expected a time before the year 10000 .+"

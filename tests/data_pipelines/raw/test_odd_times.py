@@ -177,3 +177,25 @@ def test_nulls_and_nonsense_have_no_unit(tmp_path):
     log, drops = read_files([path], options(on_bad_row="skip"))
     assert log.times_ms.tolist() == [SECONDS * 1000]
     assert sum(drop.events for drop in drops) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("09/13/2020", "; --time_format='%m/%d/%Y' reads such times"),
+        ("9/3/20 7:05", "'%m/%d/%y %H:%M' reads such times, or with %d/%m if days come first"),
+        ("13/09/2020", "; --time_format='%d/%m/%Y' reads such times"),
+        ("13.09.2020 12:26:40", "; --time_format='%d.%m.%Y %H:%M:%S' reads such times"),
+        ("2020-13-01", "; --on_bad_row=skip leaves such rows out"),
+    ],
+)
+def test_a_date_in_another_form_is_refused_with_the_format_that_reads_it(tmp_path, text, way):
+    path = write_csv(tmp_path / "a.csv", f"u,i,{text}")
+    with pytest.raises(DataError) as caught:
+        read_files([path], ReadOptions())
+    assert str(caught.value).endswith(way)
+    form = way.partition("'")[2].partition("'")[0]
+    if form:
+        times = TimeOptions(format=form)
+        log, _ = read_files([path], ReadOptions(Columns(times=times)))
+        assert log.times_ms[0] > 1_590_000_000_000
