@@ -102,17 +102,15 @@ def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
     time_n = info.time_bl[asked_bl]
     position_n = np.minimum(batch.position_bl[asked_bl], SIZES.own_events).astype(np.int32)
     own_nm = own_items(recall, user_n, batch.user_position_bl[asked_bl])
-    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n)
-
-    def spread(values_n: np.ndarray) -> np.ndarray:
-        values_bl = np.zeros((*asked_bl.shape, *values_n.shape[1:]), values_n.dtype)
-        values_bl[asked_bl] = values_n
-        return values_bl
-
+    # Written to their places at once: an event's features are 11 kB, too much to copy again.
+    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n, asked_bl)
+    clock_ng = clock(time_n)
+    clock_blg = np.zeros((*asked_bl.shape, *clock_ng.shape[1:]), clock_ng.dtype)
+    clock_blg[asked_bl] = clock_ng
     batch = batch.replace(
-        memory_ids_blk=spread(lists.item_ids_nk),
-        memory_counts_blkf=spread(lists.features_nkf),
-        clock_blg=spread(clock(time_n)),
+        memory_ids_blk=lists.item_ids_nk,
+        memory_counts_blkf=lists.features_nkf,
+        clock_blg=clock_blg,
     )
     return LaneBatch(batch, info)
 

@@ -321,12 +321,13 @@ def fill_lists(
     time_n: np.ndarray,
     own_nm: np.ndarray,
     position_n: np.ndarray,
-    ids_nk: np.ndarray,
-    features_nkf: np.ndarray,
+    place_n: np.ndarray,
+    ids_pk: np.ndarray,
+    features_pkf: np.ndarray,
     slot_v: np.ndarray,
     top_v: np.ndarray,
 ) -> None:
-    """Writes the lists of n events.
+    """Writes the lists of n events, to n of p places.
 
     Args:
       log: The counted events, of which the first `events` count.
@@ -341,14 +342,15 @@ def fill_lists(
       time_n: int64. Time of each event; only earlier events are known.
       own_nm: int32. The user's own items before it, newest first; 0 for none.
       position_n: int32. How many of them are in the current session.
-      ids_nk: int32, zeros: receives the lists.
-      features_nkf: float32, zeros: receives the features.
+      place_n: int64. Where to write each.
+      ids_pk: int32, zeros: receives the lists.
+      features_pkf: float32, zeros: receives the features.
       slot_v: int32, -1: scratch space, an item's index on the current list. Restored at the end.
       top_v: int32, -1: scratch space, an item's index in the snapshot.
     """
     decay_c = np.empty(COUNTERS)
     for n in range(len(time_n)):
-        ids_k, features_kf = ids_nk[n], features_nkf[n]
+        ids_k, features_kf = ids_pk[place_n[n]], features_pkf[place_n[n]]
         time, position = time_n[n], position_n[n]
         taken = _add_own(own_nm[n], position, own_most, slot_v, ids_k, features_kf)
         taken = _add_followers(

@@ -18,7 +18,7 @@ ArraysT = TypeVar("ArraysT", LogArrays, FollowerArrays)
 
 
 class Lists(NamedTuple):
-    """Memory's lists for n events.
+    """Memory's lists for n events, or for the places of a batch: then `n` is its shape.
 
     Attributes:
       item_ids_nk: int32. The listed items, filled up with PADDING_ID.
@@ -131,17 +131,26 @@ class Memory:
         used = int(found.used[0])
         self._record_index = index_by_item(found.owner_r[:used], found.time_r[:used], self.rows)
 
-    def lists(self, time_n: np.ndarray, own_nm: np.ndarray, position_n: np.ndarray) -> Lists:
+    def lists(
+        self,
+        time_n: np.ndarray,
+        own_nm: np.ndarray,
+        position_n: np.ndarray,
+        places: np.ndarray | None = None,
+    ) -> Lists:
         """What is known at n events before they happen.
 
         Args:
           time_n: int64. Time of each event; only earlier events are known.
           own_nm: int32. The user's own items before it, newest first; PADDING_ID for none.
           position_n: int32. How many of them are in the current session.
+          places: bool, of any shape, n of them True: the result has this shape, with the events at
+            these places and empty lists elsewhere. None: the events alone.
         """
         sizes = self._sizes
-        ids_nk = np.zeros((len(time_n), sizes.candidates), np.int32)
-        features_nkf = np.zeros((len(time_n), sizes.candidates, len(FEATURES)), np.float32)
+        places = np.ones(len(time_n), bool) if places is None else places
+        ids = np.zeros((*places.shape, sizes.candidates), np.int32)
+        features = np.zeros((*ids.shape, len(FEATURES)), np.float32)
         fill_lists(
             self._log,
             self.events,
@@ -155,12 +164,13 @@ class Memory:
             time_n,
             own_nm,
             position_n,
-            ids_nk,
-            features_nkf,
+            np.flatnonzero(places),
+            ids.reshape(-1, *ids.shape[-1:]),
+            features.reshape(-1, *features.shape[-2:]),
             self._slot_v,
             self._top_v,
         )
-        return Lists(ids_nk, features_nkf)
+        return Lists(ids, features)
 
     @property
     def last_time(self) -> int:
