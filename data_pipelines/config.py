@@ -300,9 +300,14 @@ class PrepareConfig(Settings):
             split=self.split,
             valid_fraction=DEFAULT_FRACTION if self.valid_fraction is None else self.valid_fraction,
             test_fraction=DEFAULT_FRACTION if self.test_fraction is None else self.test_fraction,
-            valid_after_ms=None if self.valid_after is None else parse_time(self.valid_after),
-            test_after_ms=None if self.test_after is None else parse_time(self.test_after),
+            valid_after_ms=self._cut(self.valid_after),
+            test_after_ms=self._cut(self.test_after),
         )
+
+    @staticmethod
+    def _cut(text: str | None) -> int | None:
+        """A cut in milliseconds, at a whole second, because histories hold whole seconds."""
+        return None if text is None else parse_time(text) // 1000 * 1000
 
     def synthetic_config(self) -> SyntheticConfig:
         """The synthetic log that `synthetic` names."""

@@ -25,7 +25,7 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.commands.prepare_lines import log_lines
 from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
-from data_pipelines.embeddings.item_ids import read_item_ids
+from data_pipelines.embeddings.item_ids import read_listed
 from data_pipelines.embeddings.svd_embeddings import write_svd_embeddings
 from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest, save_manifest
@@ -47,6 +47,7 @@ from data_pipelines.sessions.dataset import Dataset, build_dataset
 from data_pipelines.sessions.filters import apply_filters
 from data_pipelines.sessions.log_report import LogReport, id_types, identical_rows
 from data_pipelines.sessions.sessionize import Events, to_sessions
+from data_pipelines.sessions.splits import sessions_of, split_report, with_cuts
 from data_pipelines.synthetic import synthetic_log
 from hiertcn_jax.settings import fields_of
 
@@ -79,10 +80,13 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     log, drops = _read(config)
     events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
     session_drops = [Drop("collapse_repeats", collapsed)] if collapsed else []
-    events, filter_drops = apply_filters(events, config.filter_options())
-    listed = None if config.catalogue is None else read_item_ids(config.catalogue)
-    dataset = build_dataset(log, events, config.split_options(), listed)
+    asked = config.split_options()
+    split = with_cuts(sessions_of(events), asked)
+    events, filter_drops = apply_filters(events, config.filter_options(), split.valid_after_ms)
+    listed = None if config.catalogue is None else read_listed(config.catalogue)
+    dataset = build_dataset(log, events, split, listed, asked)
     report = {
+        **split_report(split),
         "merged_sessions": dataclasses.asdict(merged),
         "counts": dataset.counts(),
         "ids": id_types(log.facts, dataset.vocabulary),
@@ -97,7 +101,11 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         dataset.vocabulary.save(beside)
         if config.svd_embeddings:
             write_svd_embeddings(
-                beside, dataset.histories(), dataset.vocabulary, config.svd_embeddings
+                beside,
+                dataset.histories(),
+                dataset.vocabulary,
+                config.svd_embeddings,
+                split.valid_after_ms and split.valid_after_ms // 1000,
             )
         _write_manifest(beside, drops + session_drops + filter_drops, report, config)
     return load_manifest(output_dir)
@@ -173,6 +181,12 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
     console.print(f"\n{output_dir}\n")
     console.print(table)
     console.print("unknown: events of items not seen in training, which are not scored\n")
+    if counts["later_items"]:
+        unseen = sum(part["unseen"]["all"] for part in list(counts["splits"].values())[1:])
+        console.print(
+            f"{counts['later_items']:,} items occur only in valid or test; evaluate "
+            f"--catalogue=live scores all but their first events ({unseen:,})\n"
+        )
     console.print(
         f"{counts['users']:,} users, {counts['items']:,} items, {counts['sessions']:,} sessions, "
         f"{counts['events']:,} events; {counts['users_too_short']:,} users too short to split"

@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.beam.stages import Stages, read_json, write_json
-from data_pipelines.embeddings.item_ids import read_item_ids
+from data_pipelines.embeddings.item_ids import read_listed
 from data_pipelines.errors import DataError
 from data_pipelines.raw.drops import Drop
 from data_pipelines.sessions.filters import describe_nothing, user_rules
 from data_pipelines.sessions.log_report import identical_rows
 from data_pipelines.sessions.overlaps import Merged
 from data_pipelines.sessions.parts import item_counts, split_counts
-from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
+from data_pipelines.sessions.vocabulary import ItemCounts, Vocabulary, build_vocabulary
 
 
 def find_dropped_items(stages: Stages) -> None:
@@ -52,7 +52,7 @@ def count(stages: Stages) -> None:
         )
         (
             counted.items
-            | "SumItems" >> beam.CombinePerKey(_add_pairs)
+            | "SumItems" >> beam.CombinePerKey(_add_counts)
             | "Items" >> beam.combiners.ToList()
             | "WriteItems" >> beam.Map(_write_counts, stages.work / "items.parquet")
         )
@@ -119,20 +119,17 @@ def make_vocabulary(stages: Stages) -> Vocabulary:
     """
     counts = pl.read_parquet(stages.work / "items.parquet").sort("item_id")
     catalogue = stages.config.catalogue
-    listed = None if catalogue is None else read_item_ids(catalogue)
+    listed = None if catalogue is None else read_listed(catalogue)
+    columns = (counts[name].to_numpy() for name in ("train", "valid", "first_seen"))
     vocabulary, _ = build_vocabulary(
-        counts["item_id"],
-        counts["train"].to_numpy(),
-        counts["valid"].to_numpy(),
-        listed,
-        stages.facts.ids_of("item_id"),
+        ItemCounts(counts["item_id"], *columns), listed, stages.facts.ids_of("item_id")
     )
     vocabulary.save(stages.work)
     return vocabulary
 
 
 def _item_counts(number: int, stages: Stages) -> Iterator[tuple[str, int]]:
-    return item_counts(stages.filtered(number)).iter_rows()
+    return item_counts(stages.filtered(number), stages.split.valid_after_ms).iter_rows()
 
 
 def _counts(number: int, stages: Stages) -> Iterator[Any]:
@@ -148,23 +145,23 @@ def _counts(number: int, stages: Stages) -> Iterator[Any]:
         "users_too_short": too_short,
     }
     write_json(report, stages.path(number, "report"))
-    for item, train, valid in items.iter_rows():
-        yield beam.pvalue.TaggedOutput("items", (item, (train, valid)))
+    for item, *counts in items.iter_rows():
+        yield beam.pvalue.TaggedOutput("items", (item, tuple(counts)))
     for stage, ids in part.items.items():
         for item in ids:
             yield stage, item
 
 
-def _add_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    train, valid = zip(*pairs, strict=True)
-    return sum(train), sum(valid)
+def _add_counts(counts: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    train, valid, first_seen = zip(*counts, strict=True)
+    return sum(train), sum(valid), min(first_seen)
 
 
 def _write_dropped(items: list[str], path: Path) -> None:
     pl.DataFrame({"item_id": sorted(items)}, schema={"item_id": pl.String}).write_parquet(path)
 
 
-def _write_counts(items: list[tuple[str, tuple[int, int]]], path: Path) -> None:
+def _write_counts(items: list[tuple[str, tuple[int, int, int]]], path: Path) -> None:
     rows = [(item, *counts) for item, counts in items]
-    schema = {"item_id": pl.String, "train": pl.Int64, "valid": pl.Int64}
+    schema = {"item_id": pl.String, **dict.fromkeys(("train", "valid", "first_seen"), pl.Int64)}
     pl.DataFrame(rows, schema=schema, orient="row").write_parquet(path)

@@ -4,7 +4,6 @@ It counts sessions by the time span in which they start. The sums tell in which 
 then it counts the single start times within that span only.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator
 
 import apache_beam as beam
@@ -12,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.beam.stages import Stages, read_json, write_json
-from data_pipelines.sessions.splits import SplitOptions, places_of_cuts, sessions_of
+from data_pipelines.sessions.splits import SplitOptions, at_cuts, places_of_cuts, sessions_of
 
 _SPAN_MS = 1 << 22
 """About 70 minutes: a log of ten years has 75,000 spans, and a span at most 4 million starts."""
@@ -21,12 +20,12 @@ _SPAN_MS = 1 << 22
 def find_cuts(stages: Stages) -> SplitOptions:
     """The options of the split, with the fractions of `time` replaced by times."""
     options = stages.split
-    if options.split != "time" or options.valid_after_ms is not None:
+    if options.split != "time" or options.has_cuts:
         return options
     spans, counts = _counted(stages, "spans", _count_spans)
     if not len(spans):
         # Nothing is left of the log. The check of drops reports that.
-        return dataclasses.replace(options, valid_after_ms=0, test_after_ms=0)
+        return at_cuts(options, 0, 0)
     places = places_of_cuts(int(counts.sum()), options).tolist()
     found = [value_at(place, spans, counts) for place in places]
     starts, counts = _counted(stages, "starts", _count_starts, [span for span, _ in found])
@@ -34,7 +33,7 @@ def find_cuts(stages: Stages) -> SplitOptions:
     for span, place in found:
         within = starts // _SPAN_MS == span
         cuts.append(value_at(place, starts[within], counts[within])[0])
-    return dataclasses.replace(options, valid_after_ms=cuts[0], test_after_ms=cuts[1])
+    return at_cuts(options, *cuts)
 
 
 def value_at(place: int, values_n: np.ndarray, counts_n: np.ndarray) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from data_pipelines.histories.store import open_histories
 from data_pipelines.impressions.negatives import impression_report
 from data_pipelines.raw.drops import Drop
 from data_pipelines.sessions.log_report import LogReport, id_types
+from data_pipelines.sessions.splits import split_report
 
 
 def prepare_with_beam(config: PrepareConfig, directory: Path) -> tuple[list[Drop], dict[str, Any]]:
@@ -68,8 +69,9 @@ def _prepare(
     stages = Stages(config, work, number_of_parts(config), config.split_options())
     drops, rows, facts = read_log(stages)
     stages = dataclasses.replace(stages, facts=facts)
-    find_dropped_items(stages)
+    # Before any filter, because filters look only at what is before the first cut.
     stages = dataclasses.replace(stages, split=find_cuts(stages))
+    find_dropped_items(stages)
     count(stages)
     collapsed, dropped_by_filters = filter_drops(stages)
     vocabulary = make_vocabulary(stages)
@@ -85,7 +87,10 @@ def _prepare(
     histories = open_histories(directory, vocabulary.size)
     if config.svd_embeddings:
         in_order = (history for _, block in blocks_of(histories) for history in block)
-        write_svd_embeddings(directory, in_order, vocabulary, config.svd_embeddings)
+        cut = stages.split.valid_after_ms
+        write_svd_embeddings(
+            directory, in_order, vocabulary, config.svd_embeddings, cut and cut // 1000
+        )
     log_report = LogReport(vocabulary)
     report |= {
         "content_hash": hash_histories(work, histories, vocabulary, log_report.add_histories),
@@ -93,6 +98,7 @@ def _prepare(
         "ids": id_types(facts, vocabulary),
         "log": log_report.result(facts, rows, count_identical(stages)),
     }
+    report |= split_report(stages.split)
     if collapsed:
         drops.append(Drop("collapse_repeats", collapsed))
     return drops + dropped_by_filters, report

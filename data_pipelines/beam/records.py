@@ -17,6 +17,7 @@ from data_pipelines.impressions.negatives import add_impressions
 from data_pipelines.sessions.parts import part_dataset
 from data_pipelines.sessions.splits import describe_empty
 from data_pipelines.sessions.vocabulary import Vocabulary
+from hiertcn_jax.batch import FIRST_ITEM_ID
 
 
 def write_records(stages: Stages, directory: Path) -> None:
@@ -47,7 +48,8 @@ def sum_counts(stages: Stages, vocabulary: Vocabulary) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for number in range(stages.parts):
         _add(total, read_json(stages.path(number, "counts")))
-    total["items"] = len(vocabulary.item_ids)
+    total["items"] = vocabulary.fitted_size - FIRST_ITEM_ID
+    total["later_items"] = vocabulary.size - vocabulary.fitted_size
     for split in Split:
         if not total["splits"][split.name.lower()]["sessions"]:
             raise DataError(

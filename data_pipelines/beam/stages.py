@@ -74,7 +74,7 @@ class Stages:
         """The events of a part, filtered by the rounds so far."""
         dropped = [pl.read_parquet(path)["item_id"] for path in self.dropped_items()]
         events = self._read(part, "events", TYPED_SCHEMA)
-        return filter_part(events, self.config, dropped, self.facts)
+        return filter_part(events, self.config, dropped, self.facts, self.split.valid_after_ms)
 
     def impressions(self, part: int) -> pl.DataFrame:
         """What a part's users were shown, `IMPRESSION_SCHEMA`, in the order of the input."""

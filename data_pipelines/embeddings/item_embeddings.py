@@ -29,7 +29,7 @@ class ItemEmbeddings:
       file: The matrix.
       file_rows: int64 [v - 2]. Row of the file of each item, from row 2 of the item table on.
       cache: Rows by item, counted from 0; the most frequent items are in memory.
-      content_hash: Hash of the file's bytes and of `file_rows`.
+      content_hash: Hash of the file's bytes and of `file_rows` of the fitted catalogue.
     """
 
     file: RowFile
@@ -133,7 +133,8 @@ def open_item_embeddings(
             )
         digest.update(block_nd.data)
         first += len(block_nd)
-    digest.update(file_rows.astype("<i8").data)
+    fitted = vocabulary.fitted_size - FIRST_ITEM_ID
+    digest.update(file_rows[:fitted].astype("<i8").data)
     cache = RowCache(file, len(file_rows), file_rows.__getitem__, cache_bytes)
     return ItemEmbeddings(file, file_rows, cache, f"sha256:{digest.hexdigest()}")
 

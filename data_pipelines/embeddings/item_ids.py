@@ -7,8 +7,10 @@ import polars as pl
 
 from data_pipelines.errors import DataError
 from data_pipelines.raw.parquet import read_parquet
+from data_pipelines.sessions.vocabulary import FROM_THE_START, Listed
 
 COLUMN = "item_id"
+_AVAILABLE = "available_from"
 
 
 def read_item_ids(path: Path | str) -> pl.Series:
@@ -17,6 +19,29 @@ def read_item_ids(path: Path | str) -> pl.Series:
     `vocabulary.parquet` of a prepared directory is such a file.
     """
     return read_ids(path, COLUMN)
+
+
+def read_listed(path: Path | str) -> Listed:
+    """The items of a file, to add to a catalogue.
+
+    A Parquet file may have a column `available_from`: from when on each item can be recommended, a
+    time or whole seconds since 1970.
+
+    Raises:
+      DataError: As for `read_ids`, or a time is missing or none.
+    """
+    ids = read_item_ids(path)
+    if Path(path).suffix != ".parquet" or _AVAILABLE not in pl.read_parquet_schema(path):
+        return Listed(ids, np.full(len(ids), FROM_THE_START))
+    times = read_parquet(Path(path), [_AVAILABLE], lambda found: None)[_AVAILABLE]
+    if times.dtype.is_temporal():
+        times = times.cast(pl.Datetime("ms")).dt.epoch("s")
+    if not times.dtype.is_integer() or times.null_count() or (times < 0).any():
+        raise DataError(
+            f"{path}: column {_AVAILABLE!r}: expected times, or whole seconds since 1970, without "
+            "nulls"
+        )
+    return Listed(ids, times.cast(pl.Int64).to_numpy())
 
 
 def read_ids(path: Path | str, column: str) -> pl.Series:

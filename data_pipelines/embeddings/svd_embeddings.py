@@ -24,7 +24,11 @@ _BLOCK_EVENTS = 1 << 22
 
 
 def write_svd_embeddings(
-    directory: Path, histories: Iterable[History], vocabulary: Vocabulary, width: int
+    directory: Path,
+    histories: Iterable[History],
+    vocabulary: Vocabulary,
+    width: int,
+    cut: int | None = None,
 ) -> None:
     """Writes `item_embeddings.npy`: float32, one row for each item of `vocabulary.parquet`.
 
@@ -35,14 +39,15 @@ def write_svd_embeddings(
     Args:
       directory: Where to write it.
       histories: All users; only their train parts count.
-      vocabulary: The catalogue.
+      vocabulary: All items.
       width: `d`, values in a row.
+      cut: Seconds. Events from then on do not count; None: all of train count.
 
     Raises:
       DataError: `width` is not below the number of items in train.
     """
-    events = (_train_events(block) for block in _blocks(histories))
-    counts = sum_cooccurrence(events, vocabulary.size)
+    events = (_train_events(block, cut) for block in _blocks(histories))
+    counts = sum_cooccurrence(events, vocabulary.fitted_size)
     items = np.count_nonzero(counts.sessions_v)
     if width >= items:
         raise DataError(
@@ -50,7 +55,8 @@ def write_svd_embeddings(
             "lower it, or leave it out"
         )
     vectors_vd = svd_item_vectors(counts, width, _SHRINKAGE_SESSIONS, seed=0)
-    np.save(directory / FILE_NAME, _with_rooted_lengths(vectors_vd[FIRST_ITEM_ID:]))
+    later = [(0, vocabulary.size - vocabulary.fitted_size), (0, 0)]
+    np.save(directory / FILE_NAME, np.pad(_with_rooted_lengths(vectors_vd[FIRST_ITEM_ID:]), later))
 
 
 def _with_rooted_lengths(vectors_vd: np.ndarray) -> np.ndarray:
@@ -79,7 +85,7 @@ def _blocks(histories: Iterable[History]) -> Iterator[list[History]]:
         yield block
 
 
-def _train_events(block: Sequence[History]) -> FittedEvents:
+def _train_events(block: Sequence[History], cut: int | None) -> FittedEvents:
     """The known events in the train parts of some users."""
     item_n, time_n, length_m, split_m = (
         np.concatenate([getattr(history, name) for history in block])
@@ -87,6 +93,8 @@ def _train_events(block: Sequence[History]) -> FittedEvents:
     )
     session_n = np.repeat(np.arange(len(length_m)), length_m)
     taken_n = (split_m[session_n] == Split.TRAIN) & (item_n >= FIRST_ITEM_ID)
+    if cut is not None:
+        taken_n &= time_n < cut
     return FittedEvents(
         item_n[taken_n].astype(np.int64),
         time_n[taken_n],

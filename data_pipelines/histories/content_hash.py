@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.histories.events import HistorySource, blocks_of
+from data_pipelines.histories.fitted_items import as_fitted
 from data_pipelines.histories.record import History
 from data_pipelines.sessions.dataset import column_bytes, content_hash
 from data_pipelines.sessions.vocabulary import Vocabulary
@@ -29,13 +30,13 @@ def hash_histories(
     Args:
       directory: Where to keep one temporary file per column.
       histories: All users.
-      vocabulary: The catalogue.
+      vocabulary: All items.
       see: A function that receives all histories too, many at a time, so that one read serves both.
     """
     sizes: collections.Counter[str] = collections.Counter()
     for _, block in blocks_of(histories):
         see(block)
-        for name, (size, *pieces) in _columns(block).items():
+        for name, (size, *pieces) in _columns(block, vocabulary).items():
             sizes[name] += size
             with (directory / f"column-{name}").open("ab") as file:
                 file.writelines(pieces)
@@ -44,7 +45,7 @@ def hash_histories(
         paths = [directory / f"column-{file}" for file in files or (name,)]
         return name, sizes[name], (piece for path in paths for piece in _pieces(path))
 
-    catalogue = vocabulary.item_ids
+    catalogue = vocabulary.fitted_part().item_ids
     # The order must be that of `Dataset.columns`.
     names = (*_OF_HISTORIES, "user_sessions", *(_SHOWN if sizes["shown_counts"] else ()))
     hashed = content_hash(
@@ -59,7 +60,7 @@ def hash_histories(
     return hashed
 
 
-def _columns(block: Sequence[History]) -> dict[str, tuple[Any, ...]]:
+def _columns(block: Sequence[History], vocabulary: Vocabulary) -> dict[str, tuple[Any, ...]]:
     """For each column, the number of values in these histories and their bytes."""
     ids = pl.Series([history.user_id for history in block])
     lengths, texts = column_bytes(ids)
@@ -68,6 +69,7 @@ def _columns(block: Sequence[History]) -> dict[str, tuple[Any, ...]]:
         name: np.concatenate([getattr(history, name) for history in block])
         for name in (*_OF_HISTORIES, *_SHOWN)
     }
+    arrays["item_ids"] = as_fitted(arrays["item_ids"], vocabulary)
     return {
         "user_lengths": (len(ids), lengths),
         "user_ids": (len(ids), texts),

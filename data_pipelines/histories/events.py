@@ -82,11 +82,13 @@ class Stream:
       first_target: Sessions of this part and of later ones, up to `last`, are targets.
       last: The last part to read.
       evaluated: True: an evaluation scores the known targets. False: they are only trained on.
+      before: Seconds. Events from then on are left out; None: all times are read.
     """
 
     first_target: Split
     last: Split
     evaluated: bool
+    before: int | None = None
 
     def __str__(self) -> str:
         """The names of the parts that are targets."""
@@ -120,7 +122,13 @@ def keep_sessions(histories: Sequence[History], stream: Stream) -> Sessions:
     target_m = (split_m >= stream.first_target) & (split_m <= stream.last)
     has_target = np.bincount(owner_m, target_m, minlength=len(histories)) > 0
     kept_m = (split_m <= stream.last) & has_target[owner_m]
-    return Sessions(length_m[kept_m], owner_m[kept_m], target_m[kept_m], kept_m.repeat(length_m))
+    kept_n = kept_m.repeat(length_m)
+    if stream.before is not None:
+        kept_n &= np.concatenate([history.times for history in histories]) < stream.before
+        number_n = np.repeat(np.arange(len(length_m)), length_m)
+        length_m = np.bincount(number_n[kept_n], minlength=len(length_m))
+        kept_m &= length_m > 0
+    return Sessions(length_m[kept_m], owner_m[kept_m], target_m[kept_m], kept_n)
 
 
 def encode(

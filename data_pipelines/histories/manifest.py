@@ -14,8 +14,12 @@ from data_pipelines.raw.odd_times import UNITS
 
 FILE_NAME = "manifest.json"
 
-SCHEMA_VERSION = 1
-"""Increase it whenever the content of a prepared directory changes in meaning."""
+SCHEMA_VERSION = 2
+"""Increase it whenever the content of a prepared directory changes in meaning.
+
+1: items beyond the fitted catalogue are not told apart: all are the unknown item.
+"""
+READABLE = (1, SCHEMA_VERSION)
 
 
 def _is_count(value: object) -> bool:
@@ -58,6 +62,13 @@ _UNIT: _Check = (_is_unit, f"{', '.join(UNITS)} or null")
 # A dict must have at least these keys. {None: check} allows any keys; a list may have any length.
 _GROUPS = {"all": _COUNT, "first": _COUNT, "next": _COUNT}
 _PART = {"users": _COUNT, "sessions": _COUNT, "events": _GROUPS, "unknown_items": _GROUPS}
+_LATER = {
+    "counts": {
+        "later_items": _COUNT,
+        "splits": {part: {"unseen": _GROUPS} for part in ("train", "valid", "test")},
+    }
+}
+_CUTS = {"valid_after": _COUNT, "test_after": _COUNT}
 _MANIFEST: dict[str, Any] = {
     "content_hash": _SHA256,
     "counts": {
@@ -115,10 +126,17 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
 
     Returns:
       {"schema_version", "content_hash", "counts": {"users", "items", "sessions", "events",
-      "users_too_short", "splits": {"train" | "valid" | "test": {"users", "sessions",
-      "events": {"all", "first", "next"}, "unknown_items": {"all", "first", "next"}}}},
+      "later_items" (beyond the fitted ones, "items"), "users_too_short",
+      "splits": {"train" | "valid" | "test": {"users", "sessions",
+      "events": {"all", "first", "next"}, "unknown_items": {"all", "first", "next"},
+      "unseen": {"all", "first", "next"} (events of items that nobody picked before)}}},
       "drops": [{"reason", "events", "users", "items"}],
       "files": {path: {"bytes", "sha256"}}, "flags"}
+
+      Manifests of schema 1 lack "later_items" and "unseen".
+
+      With --split=time also "cuts": {"valid_after", "test_after"}, seconds: no event from there on
+      is fitted with train, and with train and valid. Manifests of schema 1 lack it.
 
       "merged_sessions": {"users", "sessions" (that overlapped others), "into" (sessions that they
       became), "events"}. Manifests written before sessions were merged lack it.
@@ -154,19 +172,23 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
     require_within(Path(directory), path)
     manifest = read_json(path)
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION or type(version) is not int:
+    if version not in READABLE or type(version) is not int:
+        expected = " or ".join(map(str, READABLE))
         raise DataError(
-            f"{path}: expected schema_version {SCHEMA_VERSION}, got {_shown(version)}; "
-            "prepare it again"
+            f"{path}: expected schema_version {expected}, got {_shown(version)}; prepare it again"
         )
     optional = {
         "impressions": _IMPRESSIONS,
         "merged_sessions": _MERGED,
         "ids": _IDS,
         "log": _LOG,
+        "cuts": _CUTS,
     }
     wanted = _MANIFEST | {name: form for name, form in optional.items() if name in manifest}
-    problem = _mismatch(manifest, wanted, "") or _contradiction(manifest)
+    problem = _mismatch(manifest, wanted, "")
+    if version == SCHEMA_VERSION:
+        problem = problem or _mismatch(manifest, _LATER, "")
+    problem = problem or _contradiction(manifest)
     if problem:
         raise DataError(f"{path}: {problem}; prepare it again")
     return manifest
@@ -199,14 +221,17 @@ def _contradiction(manifest: dict[str, Any]) -> str | None:
     counts = manifest["counts"]
     parts = {name: counts["splits"][name] for name in _MANIFEST["counts"]["splits"]}
     for name, part in parts.items():
-        events, unknown = part["events"], part["unknown_items"]
-        for group in (events, unknown):
-            if group["all"] != group["first"] + group["next"]:
-                return f"counts.splits.{name}: all is not first + next"
+        events = part["events"]
+        groups = ["events", "unknown_items"]
+        groups += ["unseen"] if manifest["schema_version"] == SCHEMA_VERSION else []
+        sums = (part[field] for field in groups)
+        if any(one["all"] != one["first"] + one["next"] for one in sums):
+            return f"counts.splits.{name}: all is not first + next"
         if events["first"] != part["sessions"]:
             return f"counts.splits.{name}: events.first is not sessions"
-        if any(unknown[group] > events[group] for group in _GROUPS):
-            return f"counts.splits.{name}: more unknown_items than events"
+        for field in groups[1:]:
+            if any(part[field][group] > events[group] for group in _GROUPS):
+                return f"counts.splits.{name}: more {field} than events"
     for field, total in (
         ("sessions", sum(part["sessions"] for part in parts.values())),
         ("events", sum(part["events"]["all"] for part in parts.values())),

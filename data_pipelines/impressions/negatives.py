@@ -125,7 +125,7 @@ def _rows_of_events(
     matched = np.flatnonzero(beside.group_n >= 0)
     count_g = np.bincount(beside.group_p, minlength=beside.groups)
     place, owner = taken(count_g, beside.group_n[matched])
-    rows = dataset.vocabulary.encode(impressions.item_ids.to_list())
+    rows = dataset.vocabulary.fitted_part().encode(impressions.item_ids.to_list())
     return matched[owner], rows[beside.item_p[place]]
 
 

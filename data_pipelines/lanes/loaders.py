@@ -15,6 +15,7 @@ from data_pipelines.lanes.dealing import Deal, Shuffled, deal_by_length, require
 from data_pipelines.lanes.distinct_items import ItemRows, with_item_rows
 from data_pipelines.lanes.lanes import LanesIterDataset
 from data_pipelines.lanes.memory_lists import Recall, with_lists
+from data_pipelines.lanes.open_catalogue import OpenCatalogue
 from hiertcn_jax.batch import PADDING_ID, Bucket, LaneBatch
 from hiertcn_jax.memory.config import SIZES
 
@@ -34,6 +35,7 @@ def train_loader(
     *,
     seed: int,
     fit_on: str = "train",
+    before: int | None = None,
     impressions: int = 0,
     item_rows: ItemRows | None = None,
     recall: Recall | None = None,
@@ -48,6 +50,7 @@ def train_loader(
       bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
       seed: Seed of the order of users and of the negatives.
       fit_on: "train" or "train_valid".
+      before: Seconds. Events from then on are left out; None: none are.
       impressions: `k`, items shown with each event that become its negatives (`negatives_blk`).
       item_rows: Settings of `rows` or `given` mode; None: ids stay global.
       recall: The log's memory, for models with terms of it; None: no lists.
@@ -64,7 +67,7 @@ def train_loader(
     """
     if fit_on not in FIT_STREAMS:
         raise ValueError(f"fit_on={fit_on}: must be one of {', '.join(FIT_STREAMS)}")
-    stream = FIT_STREAMS[fit_on]
+    stream = dataclasses.replace(FIT_STREAMS[fit_on], before=before)
     require_targets(source, stream)
     deal = Shuffled(len(source), bucket.lanes, seed)
     lanes = LanesIterDataset(
@@ -86,6 +89,7 @@ def eval_loader(
     split: Split | None,
     item_rows: ItemRows | None = None,
     recall: Recall | None = None,
+    opened: OpenCatalogue | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -103,6 +107,7 @@ def eval_loader(
       item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
       recall: The log's memory, for models with terms of it; None: no lists. Ids in the lists are
         always rows of the table, whatever the ids of the batch refer to.
+      opened: The live catalogue; None: the histories hold fitted items alone, and all are scored.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
@@ -118,7 +123,7 @@ def eval_loader(
     lanes = LanesIterDataset(
         source, bucket, stream, deal, process_index=process_index, process_count=process_count
     )
-    return _assemble(lanes, item_rows, recall, 0, prefetch)
+    return _assemble(lanes, item_rows, recall, 0, prefetch, opened=opened)
 
 
 def user_loader(
@@ -233,8 +238,11 @@ def _assemble(
     seed: int,
     prefetch: int,
     local_lists: bool = False,
+    opened: OpenCatalogue | None = None,
 ) -> grain.IterDataset[LaneBatch]:
     loader: grain.IterDataset[LaneBatch] = lanes
+    if opened is not None:
+        loader = loader.map(opened.open)
     if recall is not None and local_lists:
         # This must come before ids become local, because the lists' items count as the batch's.
         loader = with_lists(loader, recall)

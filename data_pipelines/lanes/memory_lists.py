@@ -54,13 +54,14 @@ class Recall(NamedTuple):
         return self._replace(items_n=np.concatenate(items).astype(np.int32), start_u=start_u)
 
 
-def remember(source: HistorySource, rows: int, last: Split) -> Recall:
+def remember(source: HistorySource, rows: int, last: Split, cut: int | None = None) -> Recall:
     """Counts the events of a prepared log.
 
     Args:
       source: All histories.
       rows: `v`, rows of the item table.
       last: Counts sessions of this part and of those before it.
+      cut: Seconds. Events from then on do not count; None: all do.
     """
     items, times, positions, counts, lengths = [], [], [], [], []
     for _, histories in blocks_of(source):
@@ -75,6 +76,8 @@ def remember(source: HistorySource, rows: int, last: Split) -> Recall:
             lengths.append(len(history.times))
     start_u = np.cumsum(lengths) - lengths
     item_n, time_n, counted_n = map(np.concatenate, (items, times, counts))
+    if cut is not None:
+        counted_n &= time_n < cut
     order_n = np.flatnonzero(counted_n)
     order_n = order_n[np.argsort(time_n[order_n], kind="stable")]
     item_n, position_n = item_n.astype(np.int32), np.concatenate(positions).astype(np.int32)

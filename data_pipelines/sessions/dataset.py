@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data_pipelines.histories.fitted_items import as_fitted
 from data_pipelines.histories.record import NO_ITEMS, History, Split
 from data_pipelines.raw.log import Log
 from data_pipelines.sessions.sessionize import Events
-from data_pipelines.sessions.splits import Sessions, SplitOptions, assign_splits, sessions_of
-from data_pipelines.sessions.vocabulary import Vocabulary, build_vocabulary
-from hiertcn_jax.batch import UNKNOWN_ID
+from data_pipelines.sessions.splits import SplitOptions, assign_splits, sessions_of
+from data_pipelines.sessions.vocabulary import (
+    NEVER,
+    ItemCounts,
+    Listed,
+    Vocabulary,
+    build_vocabulary,
+)
+from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,8 +29,8 @@ class Dataset:
 
     Attributes:
       user_ids: String [users]. Users with events.
-      vocabulary: The catalogue.
-      item_ids: int32 [n]. Row of the item table of each event.
+      vocabulary: All items of the log, also those beyond the fitted catalogue.
+      item_ids: int32 [n]. Row of each event's item.
       times: int64 [n]. Seconds since the epoch.
       session_lengths: int32 [m]. Events of each session.
       session_splits: uint8 [m]. `Split` of each session.
@@ -70,11 +77,15 @@ class Dataset:
         """The manifest's `counts`.
 
         For each part: users, sessions, and events as {"all", "first", "next"}. `first` counts the
-        events at position 0 of a session. `unknown_items` counts events outside the catalogue.
+        events at position 0 of a session. `unknown_items` counts events outside the fitted
+        catalogue, `unseen` events of items that nobody picked before.
         """
+        items = len(self.vocabulary.item_ids)
+        fitted = self.vocabulary.fitted_size - FIRST_ITEM_ID
         return {
             "users": len(self.user_ids),
-            "items": len(self.vocabulary.item_ids),
+            "items": fitted,
+            "later_items": items - fitted,
             "sessions": len(self.session_lengths),
             "events": len(self.item_ids),
             "users_too_short": self.users_too_short,
@@ -83,30 +94,34 @@ class Dataset:
 
     def _part_counts(self, part: Split) -> dict[str, Any]:
         is_part = self.session_splits == part
+        is_part_n = np.repeat(is_part, self.session_lengths)
         first_places = np.cumsum(self.session_lengths) - self.session_lengths
-        is_unknown = self.item_ids == UNKNOWN_ID
-        unknown = int(np.sum(is_unknown & np.repeat(is_part, self.session_lengths)))
-        unknown_first = int(np.sum(is_unknown[first_places[is_part]]))
+
+        def counted(marked_n: np.ndarray) -> dict[str, int]:
+            every, first = np.sum(marked_n & is_part_n), np.sum(marked_n[first_places[is_part]])
+            return {"all": int(every), "first": int(first), "next": int(every - first)}
+
+        is_unseen_n = self.times <= self.vocabulary.known_from_v[self.item_ids]
         users = np.repeat(np.arange(len(self.user_ids)), self.user_sessions)[is_part]
         sessions, events = int(is_part.sum()), int(self.session_lengths[is_part].sum())
         return {
             "users": len(np.unique(users)),
             "sessions": sessions,
             "events": {"all": events, "first": sessions, "next": events - sessions},
-            "unknown_items": {
-                "all": unknown,
-                "first": unknown_first,
-                "next": unknown - unknown_first,
-            },
+            "unknown_items": counted(as_fitted(self.item_ids, self.vocabulary) == UNKNOWN_ID),
+            "unseen": counted(is_unseen_n),
         }
 
     def columns(self) -> dict[str, pl.Series | np.ndarray]:
-        """The columns that the content hash covers, by name: histories and catalogue."""
+        """The columns that the content hash covers, by name: histories and fitted catalogue.
+
+        Later items count as unknown: what does not read them is not concerned by them.
+        """
         impressions = {"shown_items": self.shown_items, "shown_counts": self.shown_counts}
         return {
             "user_ids": self.user_ids,
-            "catalogue": self.vocabulary.item_ids,
-            "item_ids": self.item_ids,
+            "catalogue": self.vocabulary.fitted_part().item_ids,
+            "item_ids": as_fitted(self.item_ids, self.vocabulary),
             "times": self.times,
             "session_lengths": self.session_lengths,
             "session_splits": self.session_splits,
@@ -144,7 +159,11 @@ def column_bytes(values: pl.Series | np.ndarray) -> tuple[bytes, ...]:
 
 
 def build_dataset(
-    log: Log, events: Events, options: SplitOptions, listed: pl.Series | None = None
+    log: Log,
+    events: Events,
+    options: SplitOptions,
+    listed: Listed | None = None,
+    asked: SplitOptions | None = None,
 ) -> Dataset:
     """Splits the sessions of the filtered events and builds the vocabulary from the train part.
 
@@ -152,14 +171,16 @@ def build_dataset(
       log: The log that the codes in `events` refer to.
       events: The events that the filters kept.
       options: How to split.
-      listed: Ids of items to add to the vocabulary even if they have no train event.
+      listed: Items to add to the fitted catalogue even if they have no train event.
+      asked: See `assign_splits`.
 
     Raises:
       DataError: A part is left empty.
     """
     sessions = sessions_of(events)
-    splits, users_too_short = assign_splits(sessions, log.user_ids, options)
-    vocabulary, rows = _vocabulary(log, events, sessions, splits, listed)
+    splits, users_too_short = assign_splits(sessions, log.user_ids, options, asked)
+    counts = count_items(log, events, np.repeat(splits, sessions.lengths), options)
+    vocabulary, rows = build_vocabulary(counts, listed, log.facts.ids_of("item_id"))
     users, user_sessions = np.unique(sessions.users, return_counts=True)
     return Dataset(
         user_ids=log.user_ids.gather(users),
@@ -173,20 +194,22 @@ def build_dataset(
     )
 
 
-def _vocabulary(
-    log: Log,
-    events: Events,
-    sessions: Sessions,
-    splits: np.ndarray,
-    listed: pl.Series | None,
-) -> tuple[Vocabulary, np.ndarray]:
-    event_splits = np.repeat(splits, sessions.lengths)
-    train_counts, valid_counts = (
-        np.bincount(events.items[event_splits == part], minlength=len(log.item_ids))
-        for part in (Split.TRAIN, Split.VALID)
-    )
-    facts = log.facts.ids_of("item_id")
-    return build_vocabulary(log.item_ids, train_counts, valid_counts, listed, facts)
+def count_items(log: Log, events: Events, split_n: np.ndarray, options: SplitOptions) -> ItemCounts:
+    """Counts the items of the filtered events.
+
+    Args:
+      log: The log that the codes in `events` refer to.
+      events: The events that the filters kept.
+      split_n: The `Split` of each event's session.
+      options: How they were split.
+    """
+    fitted_n = [
+        options.is_fitted(split_n, events.times_ms, last) for last in (Split.TRAIN, Split.VALID)
+    ]
+    train, both = (np.bincount(events.items[n], minlength=len(log.item_ids)) for n in fitted_n)
+    first_seen = np.full(len(log.item_ids), NEVER)
+    np.minimum.at(first_seen, events.items, events.times_ms // 1000)
+    return ItemCounts(log.item_ids, train, both - train, first_seen)
 
 
 def _little_endian(values: np.ndarray) -> bytes:

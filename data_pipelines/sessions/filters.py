@@ -52,10 +52,40 @@ def drop_items(codes: np.ndarray) -> Rule:
     return lambda e: ~np.isin(e.items, codes)
 
 
-def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[Drop]]:
+def only_before(rule: Rule, end_ms: int | None) -> Rule:
+    """A filter that sees only the events before a time, and keeps all others.
+
+    Under `--split=time` filters prepare what is fitted; nothing from the first cut on decides what
+    they drop, and every later event stays.
+
+    Args:
+      rule: The filter.
+      end_ms: The time; None: the filter sees everything.
+    """
+    if end_ms is None:
+        return rule
+
+    def of_fitted(events: Events) -> np.ndarray:
+        kept_n = np.ones(len(events), bool)
+        before_n = events.times_ms < end_ms
+        if before_n.any():
+            kept_n[before_n] = rule(events.keep(before_n))
+        return kept_n
+
+    return of_fitted
+
+
+def apply_filters(
+    events: Events, options: FilterOptions, end_ms: int | None = None
+) -> tuple[Events, list[Drop]]:
     """Drops items and users, round after round, until everything left satisfies every filter.
 
     A round runs the filters in the order of `FilterOptions`.
+
+    Args:
+      events: The log.
+      options: The filters.
+      end_ms: See `only_before`.
 
     Returns:
       The remaining events, and for each filter what it dropped over all rounds.
@@ -74,11 +104,12 @@ def apply_filters(events: Events, options: FilterOptions) -> tuple[Events, list[
     while before != len(events) and len(events):
         before = len(events)
         for name, rule in rules.items():
-            kept = events.keep(rule(events)) if len(events) else events
+            kept = events.keep(only_before(rule, end_ms)(events)) if len(events) else events
             dropped[name] += np.subtract(_sizes(events), _sizes(kept))
             events = kept
     drops = [Drop(name, *counts.tolist()) for name, counts in dropped.items() if counts[0]]
-    if not len(events):
+    is_left = events.times_ms < end_ms if end_ms is not None and drops else [len(events)]
+    if not np.any(is_left):
         raise DataError(describe_nothing(drops))
     return events, drops
 

@@ -15,8 +15,8 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.raw.ids import without_fraction
 from data_pipelines.raw.log import Log, encode_log
 from data_pipelines.raw.log_facts import LogFacts
-from data_pipelines.sessions.dataset import Dataset
-from data_pipelines.sessions.filters import drop_items, user_rules
+from data_pipelines.sessions.dataset import Dataset, count_items
+from data_pipelines.sessions.filters import drop_items, only_before, user_rules
 from data_pipelines.sessions.overlaps import Merged
 from data_pipelines.sessions.sessionize import Events, to_sessions
 from data_pipelines.sessions.splits import SplitOptions, deal_sessions, sessions_of
@@ -66,6 +66,7 @@ def filter_part(
     config: PrepareConfig,
     dropped_items: Sequence[pl.Series],
     facts: LogFacts,
+    end_ms: int | None = None,
 ) -> Part:
     """Makes sessions of a part and filters them, for the rounds done so far.
 
@@ -74,6 +75,7 @@ def filter_part(
       config: How to prepare the log.
       dropped_items: Ids of the items that each round dropped, in the whole log.
       facts: Types and units of the whole log.
+      end_ms: See `filters.only_before`.
     """
     log = encode_log([frame], has_sessions=config.session_column is not None, facts=facts)
     events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
@@ -87,7 +89,7 @@ def filter_part(
             **user_rules(options),
         }
         for place, (name, rule) in enumerate(rules.items(), 1):
-            kept = events.keep(rule(events)) if len(events) else events
+            kept = events.keep(only_before(rule, end_ms)(events)) if len(events) else events
             sizes = [len(events) - len(kept), _users(events) - _users(kept)]
             dropped[name] = dropped.get(name, 0) + np.asarray(sizes)
             events = kept
@@ -96,9 +98,11 @@ def filter_part(
     return Part(log, events, collapsed, merged, counts, items)
 
 
-def item_counts(part: Part) -> pl.DataFrame:
-    """Columns item_id and events: the events of each remaining item of a part."""
-    counts = np.bincount(part.events.items, minlength=len(part.log.item_ids))
+def item_counts(part: Part, end_ms: int | None = None) -> pl.DataFrame:
+    """Columns item_id and events: the events of each remaining item of a part, before a time."""
+    events = part.events
+    items = events.items if end_ms is None else events.items[events.times_ms < end_ms]
+    counts = np.bincount(items, minlength=len(part.log.item_ids))
     return pl.DataFrame({"item_id": part.log.item_ids, "events": counts}).filter(
         pl.col("events") > 0
     )
@@ -112,18 +116,14 @@ def split_counts(part: Part, options: SplitOptions) -> tuple[pl.DataFrame, pl.Se
       options: How to split. For `time` it has cuts, not fractions.
 
     Returns:
-      Columns item_id, train, valid: the events of each item of the log; the sorted ids of the
-      remaining users; and the number of users with too few sessions to split.
+      Columns item_id, train, valid, first_seen: `ItemCounts` of the items of the log; the sorted
+      ids of the remaining users; and the number of users with too few sessions to split.
     """
     sessions = sessions_of(part.events)
     splits, too_short = deal_sessions(sessions, part.log.user_ids, options)
-    of_event = np.repeat(splits, sessions.lengths)
-    train, valid = (
-        np.bincount(part.events.items[of_event == split], minlength=len(part.log.item_ids))
-        for split in (0, 1)
-    )
+    counts = count_items(part.log, part.events, np.repeat(splits, sessions.lengths), options)
     users = part.log.user_ids.gather(np.unique(sessions.users))
-    items = pl.DataFrame({"item_id": part.log.item_ids, "train": train, "valid": valid})
+    items = pl.DataFrame(vars(counts)).rename({"item_ids": "item_id"})
     return items, users, too_short
 
 

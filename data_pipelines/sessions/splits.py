@@ -26,7 +26,7 @@ class SplitOptions:
         `user`: a hash of the user's id decides. `time`: the session's start decides.
       valid_fraction, test_fraction: Share of the users (`user`) or of the sessions (`time`).
       valid_after_ms, test_after_ms: Under `time`, sessions that start at or after these belong to
-        valid and test; None: computed from the fractions.
+        valid and test; None: computed from the fractions (`with_cuts`).
     """
 
     split: SplitName = "last_session"
@@ -34,6 +34,26 @@ class SplitOptions:
     test_fraction: float = 0.1
     valid_after_ms: int | None = None
     test_after_ms: int | None = None
+
+    @property
+    def has_cuts(self) -> bool:
+        """Whether times are given."""
+        return self.valid_after_ms is not None and self.test_after_ms is not None
+
+    def is_fitted(self, split_n: np.ndarray, times_ms_n: np.ndarray, last: Split) -> np.ndarray:
+        """Bool [n]. Which events a fit on the parts up to `last`, train or valid, may read.
+
+        Under `time` a session that crosses a cut belongs to the part in which it starts, but
+        nothing from the cut on is fitted.
+
+        Args:
+          split_n: The `Split` of each event's session.
+          times_ms_n: The time of each event.
+          last: The last fitted part.
+        """
+        cut = self.valid_after_ms if last == Split.TRAIN else self.test_after_ms
+        fitted_n = split_n <= last
+        return fitted_n if cut is None else fitted_n & (times_ms_n < cut)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,10 +78,53 @@ def sessions_of(events: Events) -> Sessions:
     return Sessions(events.users[first], events.times_ms[first], lengths)
 
 
+def with_cuts(sessions: Sessions, options: SplitOptions) -> SplitOptions:
+    """The options, with the fractions of `time` replaced by times.
+
+    Cuts are at whole seconds, because histories hold whole seconds.
+
+    Args:
+      sessions: Those of the whole log, before any filter: filters look only at what is before the
+        first cut.
+      options: The options.
+    """
+    if options.split != "time" or options.has_cuts or not len(sessions.starts_ms):
+        return options
+    starts = np.sort(sessions.starts_ms)
+    places = places_of_cuts(len(starts), options)
+    return at_cuts(options, *starts[places].tolist())
+
+
+def split_report(options: SplitOptions) -> dict[str, dict[str, int]]:
+    """The manifest's `cuts`, in seconds; nothing if the split has none."""
+    if options.valid_after_ms is None or options.test_after_ms is None:
+        return {}
+    cuts = {"valid_after": options.valid_after_ms, "test_after": options.test_after_ms}
+    return {"cuts": {name: cut // 1000 for name, cut in cuts.items()}}
+
+
+def at_cuts(options: SplitOptions, valid_after_ms: int, test_after_ms: int) -> SplitOptions:
+    """The options with these cuts, rounded down to whole seconds."""
+    return dataclasses.replace(
+        options,
+        valid_after_ms=valid_after_ms // 1000 * 1000,
+        test_after_ms=test_after_ms // 1000 * 1000,
+    )
+
+
 def assign_splits(
-    sessions: Sessions, user_ids: pl.Series, options: SplitOptions
+    sessions: Sessions,
+    user_ids: pl.Series,
+    options: SplitOptions,
+    asked: SplitOptions | None = None,
 ) -> tuple[np.ndarray, int]:
     """Applies `deal_sessions` to a whole log, and requires that no part is empty.
+
+    Args:
+      sessions: As for `deal_sessions`.
+      user_ids: As for `deal_sessions`.
+      options: How to split.
+      asked: The options before `with_cuts`, for the error message; None: `options`.
 
     Raises:
       DataError: A part has no session.
@@ -70,7 +133,7 @@ def assign_splits(
     for part in Split:
         if not np.any(splits == part):
             users = len(np.unique(sessions.users))
-            raise DataError(describe_empty(part, options, len(splits), users))
+            raise DataError(describe_empty(part, asked or options, len(splits), users))
     return splits, users_too_short
 
 
@@ -81,7 +144,7 @@ def describe_empty(part: Split, options: SplitOptions, sessions: int, users: int
             f"only users with {SESSIONS_TO_SPLIT} sessions or more are split; set a shorter "
             "--gap_minutes, or --split=user or time"
         )
-    elif options.split == "time" and options.valid_after_ms is not None:
+    elif options.split == "time" and options.has_cuts:
         cause = "set --valid_after and --test_after to times within the log's sessions"
     elif part == Split.TRAIN:
         cause = "set a lower --valid_fraction and --test_fraction"
@@ -167,10 +230,8 @@ def places_of_cuts(sessions: int, options: SplitOptions) -> np.ndarray:
 
 
 def _by_time(sessions: Sessions, options: SplitOptions) -> np.ndarray:
+    options = with_cuts(sessions, options)
     valid_after, test_after = options.valid_after_ms, options.test_after_ms
-    if valid_after is None or test_after is None:
-        starts = np.sort(sessions.starts_ms)
-        valid_after, test_after = starts[places_of_cuts(len(starts), options)]
     splits = np.full(len(sessions.users), Split.TRAIN, np.uint8)
     splits[sessions.starts_ms >= valid_after] = Split.VALID
     splits[sessions.starts_ms >= test_after] = Split.TEST

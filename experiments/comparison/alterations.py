@@ -98,10 +98,11 @@ def sessions_of(history: History) -> np.ndarray:
     return np.repeat(np.arange(len(history.session_lengths)), history.session_lengths)
 
 
-def held_out(history: History, fit_on: str) -> np.ndarray:
-    """Bool [n]. Events that a fit on `fit_on` must not read."""
+def held_out(history: History, fit_on: str, cut: int | None = None) -> np.ndarray:
+    """Bool [n]. Events that a fit on `fit_on` must not read; with a cut none from then on."""
     last = Split.TRAIN if fit_on == "train" else Split.VALID
-    return history.session_splits[sessions_of(history)] > last
+    held_n = history.session_splits[sessions_of(history)] > last
+    return held_n if cut is None else held_n | (history.times >= cut)
 
 
 def as_known_at(history: History, time: int, rows: int, seed: int) -> History:

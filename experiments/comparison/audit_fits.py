@@ -15,6 +15,7 @@ from experiments.judging.rankers import fitted_histories
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
+from experiments.runs.recall import last_counted
 from experiments.runs.resolve import resolve
 from hiertcn_jax.baselines import Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, LaneBatch
@@ -92,9 +93,10 @@ def check_batches(run: RunConfig, data: Data) -> Result:
 
 def with_other_held_out(data: Data, fit_on: str) -> Data:
     """The data with other items and times in everything that is not fitted on."""
+    cut = data.cut(last_counted(fit_on))
 
     def alter(user: int, history: History) -> History:
-        mask_n = held_out(history, fit_on)
+        mask_n = held_out(history, fit_on, cut)
         return changed(history, mask_n, mask_n, data.vocabulary.size, user)
 
     return data._replace(histories=AlteredHistories(data.histories, alter))

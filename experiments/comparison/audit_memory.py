@@ -17,7 +17,7 @@ from experiments.comparison.alterations import (
 )
 from experiments.comparison.audit_checks import Result, Target, judge, relative_difference
 from experiments.runs.data import Data
-from experiments.runs.recall import recall_of
+from experiments.runs.recall import last_counted, recall_of
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.memory.config import KINDS
@@ -57,7 +57,7 @@ def check_counts(
         known = int(recall.known_at(np.asarray([target.time]))[0])
         base_vf = _counts(recall, target.histories[0], target.event, rows)
         for deletes in (False, True):
-            source = _as_known(data.histories, known, fit_on, level, rows, deletes)
+            source = _as_known(data, known, fit_on, level, rows, deletes)
             altered = recall_of(data._replace(histories=source), model, fit_on, level)
             assert altered is not None
             # The clock of `static` stops at the end of the log as it is.
@@ -72,19 +72,19 @@ def check_counts(
 
 
 def _as_known(
-    source: HistorySource, time: int, fit_on: str, level: Level, rows: int, deletes: bool
+    data: Data, time: int, fit_on: str, level: Level, rows: int, deletes: bool
 ) -> HistorySource:
     """The log with all events from `time` on, and those that never count, changed or deleted."""
 
     def alter(user: int, history: History) -> History:
         unknown_n = history.times >= time
         if not level.counts_held_out:
-            unknown_n |= held_out(history, fit_on)
+            unknown_n |= held_out(history, fit_on, data.cut(last_counted(fit_on)))
         if deletes:
             return without(history, unknown_n)
         return changed(history, unknown_n, unknown_n, rows, user)
 
-    return AlteredHistories(source, alter)
+    return AlteredHistories(data.histories, alter)
 
 
 def _with_other_end(target: Target, rows: int, seed: int) -> History:

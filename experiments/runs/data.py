@@ -1,7 +1,7 @@
 """Opens a prepared directory."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,7 @@ from data_pipelines.embeddings.item_embeddings import ItemEmbeddings, open_item_
 from data_pipelines.errors import DataError
 from data_pipelines.histories.caching import CachedHistories
 from data_pipelines.histories.events import HistorySource
+from data_pipelines.histories.fitted_items import FittedItems
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.prepared_files import verify_files
 from data_pipelines.histories.record import Split
@@ -22,16 +23,22 @@ from data_pipelines.synthetic import Variant
 from experiments.runs.config import TrainConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
+Catalogue = Literal["fitted", "live"]
+"""The items to rank among: those of the fitted part, or those that anybody picked so far."""
+
 
 class Data(NamedTuple):
     """The output of `data_pipelines.prepare`.
 
     Attributes:
       directory: Its path.
-      histories: One history per user.
+      histories: One history per user. Later items are unknown in them, unless the catalogue is
+        live.
       vocabulary: The catalogue.
       manifest: See `data_pipelines.histories.manifest.load_manifest`.
       embeddings: Given embeddings of the catalogue; None: they are learned.
+      catalogue: Whether vocabulary and histories are those of the fitted catalogue, or of all items
+        (`live`): the fitted ones, then the later ones. Models are trained with `fitted`.
     """
 
     directory: Path
@@ -39,6 +46,14 @@ class Data(NamedTuple):
     vocabulary: Vocabulary
     manifest: dict[str, Any]
     embeddings: ItemEmbeddings | None = None
+    catalogue: Catalogue = "fitted"
+
+    def cut(self, last: Split) -> int | None:
+        """Seconds. No event from then on is fitted with the parts up to `last`; None: no limit."""
+        cuts = self.manifest.get("cuts")
+        if cuts is None or last == Split.TEST:
+            return None
+        return cuts["valid_after" if last == Split.TRAIN else "test_after"]
 
     @property
     def content_hash(self) -> str:
@@ -73,9 +88,10 @@ class Data(NamedTuple):
         return sum(splits[part]["events"]["all"] for part in fit_on.split("_"))
 
     def known_events(self, split: Split) -> int:
-        """Events of a part that are of items of the catalogue: those that are scored."""
+        """Events of a part that are scored: those of items known by then, in this catalogue."""
         part = self.manifest["counts"]["splits"][split.name.lower()]
-        return part["events"]["all"] - part["unknown_items"]["all"]
+        left_out = "unseen" if self.catalogue == "live" else "unknown_items"
+        return part["events"]["all"] - part[left_out]["all"]
 
     def fitted_sessions(self, fit_on: str) -> int:
         """Number of sessions in the fitted parts."""
@@ -99,25 +115,39 @@ def make_synthetic(directory: Path, variant: Variant | None) -> None:
         prepare(PrepareConfig(synthetic=variant, output_dir=str(directory)))
 
 
-def open_data(directory: str | Path) -> Data:
+def open_data(directory: str | Path, catalogue: Catalogue = "fitted") -> Data:
     """Opens a prepared directory.
 
+    Args:
+      directory: Its path.
+      catalogue: See `Data`.
+
     Raises:
-      DataError: It is missing, incomplete, changed, or has another schema version.
+      DataError: It is missing, incomplete, changed, or has another schema version; or the catalogue
+        is live and an earlier version prepared it.
     """
     directory = Path(directory)
     manifest = load_manifest(directory)
     verify_files(directory, manifest["files"])
     vocabulary = Vocabulary.load(directory)
-    histories = CachedHistories(open_histories(directory, vocabulary.size))
-    _require_counts(directory, manifest["counts"], vocabulary, len(histories))
+    stored: HistorySource = open_histories(directory, vocabulary.size)
+    _require_counts(directory, manifest, vocabulary, len(stored))
+    if catalogue == "live":
+        if vocabulary.known_from is None:
+            raise DataError(
+                f"{directory}: an earlier version prepared it, which did not tell apart the items "
+                "beyond the fitted ones; prepare it again for catalogue=live"
+            )
+    elif vocabulary.fitted_size < vocabulary.size:
+        stored, vocabulary = FittedItems(stored, vocabulary), vocabulary.fitted_part()
+    histories = CachedHistories(stored)
     item_type = manifest.get("ids", {"item": "string"})["item"]
     if vocabulary.id_type != item_type:
         raise DataError(
             f"{directory}: the ids of vocabulary.parquet are {vocabulary.id_type}, but "
             f"manifest.json says {item_type}; prepare it again"
         )
-    return Data(directory, histories, vocabulary, manifest)
+    return Data(directory, histories, vocabulary, manifest, catalogue=catalogue)
 
 
 def with_embeddings(data: Data, config: TrainConfig) -> Data:
@@ -172,19 +202,29 @@ def require_width(embeddings: ItemEmbeddings | None, item_dim: int) -> None:
 
 
 def _require_counts(
-    directory: Path, counts: dict[str, Any], vocabulary: Vocabulary, histories: int
+    directory: Path, manifest: dict[str, Any], vocabulary: Vocabulary, histories: int
 ) -> None:
     """Checks that a directory contains what its manifest counts."""
-    parts = counts["splits"]
+    counts = manifest["counts"]
     known = {
-        name: part["events"]["all"] - part["unknown_items"]["all"] for name, part in parts.items()
+        name: part["events"]["all"] - part["unknown_items"]["all"]
+        for name, part in counts["splits"].items()
     }
-    for what, found, counted in (
+    later = vocabulary.size - vocabulary.fitted_size
+    fitted = vocabulary.fitted_part()
+    checks = [
         ("histories", histories, counts["users"]),
-        ("items in vocabulary.parquet", vocabulary.size - FIRST_ITEM_ID, counts["items"]),
-        ("train events in vocabulary.parquet", int(vocabulary.train_events.sum()), known["train"]),
-        ("valid events in vocabulary.parquet", int(vocabulary.valid_events.sum()), known["valid"]),
-    ):
+        ("items in vocabulary.parquet", fitted.size - FIRST_ITEM_ID, counts["items"]),
+        ("later items in vocabulary.parquet", later, counts.get("later_items", 0)),
+    ]
+    # With cuts, the events of sessions that cross them are not fitted.
+    if "cuts" not in manifest:
+        events = {"train": fitted.train_events, "valid": fitted.valid_events}
+        checks += [
+            (f"{part} events in vocabulary.parquet", int(counts_n.sum()), known[part])
+            for part, counts_n in events.items()
+        ]
+    for what, found, counted in checks:
         if found != counted:
             raise DataError(
                 f"{directory}: {found} {what}, but manifest.json counts {counted}; prepare it again"

@@ -7,6 +7,7 @@ from data_pipelines.lanes.loaders import train_loader
 from data_pipelines.lanes.memory_lists import Recall
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
+from experiments.runs.recall import last_counted
 from hiertcn_jax.batch import LaneBatch
 
 
@@ -34,6 +35,7 @@ def run_loader(
         config.bucket,
         seed=config.seed,
         fit_on=config.fit_on,
+        before=data.cut(last_counted(config.fit_on)),
         impressions=run.loss.impressions,
         item_rows=item_rows,
         recall=recall,

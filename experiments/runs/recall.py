@@ -52,4 +52,4 @@ class _ByIdentity:
 def _remembered(key: _ByIdentity, last: Split) -> Recall:
     """Cached, because a run needs it in training, in validation and at the end."""
     data = key.data
-    return remember(data.histories, data.vocabulary.size, last)
+    return remember(data.histories, data.vocabulary.size, last, data.cut(last))

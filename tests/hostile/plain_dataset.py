@@ -31,11 +31,27 @@ class PlainOptions(NamedTuple):
 
 
 class PlainDataset(NamedTuple):
-    """Each user's sessions as (part, [(row of the item table, seconds), ...]), by user id."""
+    """Each user's sessions as (part, [(row of the item table, seconds), ...]), by user id.
+
+    Of the vocabulary the first `fitted` items are those of train, the others follow by their first
+    event.
+    """
 
     histories: dict[str, list[tuple[int, list[tuple[int, int]]]]]
     vocabulary: list[str]
     users_too_short: int
+    fitted: int
+
+    def as_fitted(self) -> dict[str, list[tuple[int, list[tuple[int, int]]]]]:
+        """The histories with 1 for all items that are not fitted."""
+        end = 2 + self.fitted
+        return {
+            user: [
+                (part, [(row if row < end else 1, seconds) for row, seconds in session])
+                for part, session in own
+            ]
+            for user, own in self.histories.items()
+        }
 
 
 Sessions = dict[str, list[list[PlainEvent]]]
@@ -46,14 +62,17 @@ def prepare_plain(events: list[PlainEvent], options: PlainOptions) -> PlainDatas
     sessions = _sessions(events, options)
     if options.collapse_repeats:
         sessions = {user: [_collapsed(s) for s in own] for user, own in sessions.items()}
-    sessions = _filtered(sessions, options)
-    if not sessions:
+    bounds = _bounds(sessions, options)
+    cut = float("inf") if bounds is None else bounds[0]
+    before, sessions = sessions, _filtered(sessions, options, cut)
+    early = any(e.time_ms < cut for own in sessions.values() for s in own for e in s)
+    if before != sessions and not early:
         return "filters"
-    parts = _parts(sessions, options)
+    parts = _parts(sessions, options, bounds)
     for part in range(3):
         if not any(part in own for own in parts.values()):
             return "empty part"
-    return _encoded(sessions, parts, options.split)
+    return _encoded(sessions, parts, options.split, cut)
 
 
 def _sessions(events: list[PlainEvent], options: PlainOptions) -> Sessions:
@@ -87,31 +106,52 @@ def _collapsed(session: list[PlainEvent]) -> list[PlainEvent]:
     return [e for k, e in enumerate(session) if k == 0 or session[k - 1].item != e.item]
 
 
-def _filtered(sessions: Sessions, options: PlainOptions) -> Sessions:
+def _filtered(sessions: Sessions, options: PlainOptions, cut: float) -> Sessions:
+    """Only what is before the cut is counted, and dropped."""
     before = None
     while before != sessions:
         before = sessions
-        counts = collections.Counter(e.item for own in sessions.values() for s in own for e in s)
-        sessions = {
-            user: [
-                kept
-                for session in own
-                if (kept := [e for e in session if counts[e.item] >= options.min_item_events])
-            ]
-            for user, own in sessions.items()
-        }
+        counts = collections.Counter(
+            e.item for own in sessions.values() for s in own for e in s if e.time_ms < cut
+        )
+        rare = {item for item, events in counts.items() if events < options.min_item_events}
+        sessions = {user: _without(own, rare, cut) for user, own in sessions.items()}
         for stays in (
-            lambda own: sum(map(len, own)) >= max(1, options.min_user_events),
+            lambda own: sum(map(len, own)) >= options.min_user_events,
             lambda own: (
                 not options.max_user_events or sum(map(len, own)) <= options.max_user_events
             ),
             lambda own: len(own) >= options.min_sessions,
         ):
-            sessions = {user: own for user, own in sessions.items() if stays(own)}
+            for user, own in sessions.items():
+                early = _where(own, lambda e: e.time_ms < cut)
+                if early and not stays(early):
+                    sessions[user] = _where(own, lambda e: e.time_ms >= cut)
+        sessions = {user: own for user, own in sessions.items() if own}
     return sessions
 
 
-def _parts(sessions: Sessions, options: PlainOptions) -> dict[str, list[int]]:
+def _without(own: list[list[PlainEvent]], items: set[str], cut: float) -> list[list[PlainEvent]]:
+    return _where(own, lambda e: e.time_ms >= cut or e.item not in items)
+
+
+def _where(own: list[list[PlainEvent]], keeps) -> list[list[PlainEvent]]:
+    return [kept for session in own if (kept := [e for e in session if keeps(e)])]
+
+
+def _bounds(sessions: Sessions, options: PlainOptions) -> tuple[int, int] | None:
+    """The times that split a log by time."""
+    if options.split != "time" or options.bounds_ms is not None:
+        return options.bounds_ms
+    starts = sorted(session[0].time_ms for own in sessions.values() for session in own)
+    shares = (1 - options.test_fraction - options.valid_fraction, 1 - options.test_fraction - 0)
+    last = len(starts) - 1
+    return tuple(starts[min(round(share * len(starts)), last)] // 1000 * 1000 for share in shares)
+
+
+def _parts(
+    sessions: Sessions, options: PlainOptions, bounds: tuple[int, int] | None
+) -> dict[str, list[int]]:
     if options.split == "last_session":
         return {
             user: [0] * (len(own) - 2) + [1, 2] if len(own) >= 3 else [0] * len(own)
@@ -126,36 +166,41 @@ def _parts(sessions: Sessions, options: PlainOptions) -> dict[str, list[int]]:
             part = 2 if share < options.test_fraction else 1 if share < held_out else 0
             parts[user] = [part] * len(own)
         return parts
-    starts = sorted(session[0].time_ms for own in sessions.values() for session in own)
-    bounds = options.bounds_ms
-    if bounds is None:
-        shares = (1 - options.test_fraction - options.valid_fraction, 1 - options.test_fraction - 0)
-        last = len(starts) - 1
-        bounds = tuple(starts[min(round(share * len(starts)), last)] for share in shares)
     return {
         user: [sum(session[0].time_ms >= bound for bound in bounds) for session in own]
         for user, own in sessions.items()
     }
 
 
-def _encoded(sessions: Sessions, parts: dict[str, list[int]], split: str) -> PlainDataset:
+def _encoded(
+    sessions: Sessions, parts: dict[str, list[int]], split: str, cut: float
+) -> PlainDataset:
     counts = collections.Counter(
         event.item
         for user, own in sessions.items()
         for part, session in zip(parts[user], own, strict=True)
         for event in session
-        if part == 0
+        if part == 0 and event.time_ms < cut
     )
-    vocabulary = sorted(counts, key=lambda item: (-counts[item], item))
+    fitted = sorted(counts, key=lambda item: (-counts[item], item))
+    first_seen: dict[str, int] = {}
+    for event in (event for own in sessions.values() for session in own for event in session):
+        seconds = event.time_ms // 1000
+        first_seen[event.item] = min(first_seen.get(event.item, seconds), seconds)
+    later = sorted(first_seen.keys() - counts, key=lambda item: (first_seen[item], item))
+    vocabulary = fitted + later
     rows = {item: row for row, item in enumerate(vocabulary, 2)}
     histories = {
         user: [
-            (part, [(rows.get(event.item, 1), event.time_ms // 1000) for event in session])
+            (part, [(rows[event.item], event.time_ms // 1000) for event in session])
             for part, session in zip(parts[user], own, strict=True)
         ]
         for user, own in sessions.items()
     }
     too_short = split == "last_session"
     return PlainDataset(
-        histories, vocabulary, sum(too_short and len(own) < 3 for own in sessions.values())
+        histories,
+        vocabulary,
+        sum(too_short and len(own) < 3 for own in sessions.values()),
+        len(fitted),
     )

@@ -21,13 +21,15 @@ KINDS = {
     "no file": PATH + r": no such file; is .+ the output of data_pipelines.prepare\? Name .+",
     "key twice": PATH + r": not readable as JSON: the key '.*' occurs twice",
     "JSON": PATH + r": not readable as JSON: .+",
-    "version": PATH + r": expected schema_version 1, got .+" + AGAIN,
+    "version": PATH + r": expected schema_version 1 or 2, got .+" + AGAIN,
     "missing": PATH + r": \S+ is missing" + AGAIN,
     "form": PATH
     + r": \S.*: expected (a whole number|a number|sha256|text|an object|a list|string|s, ms).*"
     + AGAIN,
     "sum": PATH + r": counts\.\S+ is not the sum over its splits" + AGAIN,
-    "part": PATH + r": counts\.splits\.\w+: (all|events\.first|more unknown_items) .+" + AGAIN,
+    "part": PATH
+    + r": counts\.splits\.\w+: (all|events\.first|more (unknown_items|unseen)) .+"
+    + AGAIN,
     "link": PATH + r": is a link to .+, out of .+; put the file itself there",
     "path": r"/.+: manifest\.json: files: '.*' is no path in it" + AGAIN,
     "not in it": r"/.+: is not in manifest\.json" + AGAIN,
@@ -122,22 +124,31 @@ def is_log(manifest):
     )
 
 
+def own_numbers(manifest):
+    """The counts that only manifests of some logs and versions have."""
+    cuts = manifest.get("cuts", {"valid_after": 0, "test_after": 0})
+    later = manifest["counts"]["later_items"] if manifest["schema_version"] == 2 else 0
+    return [later, cuts["valid_after"], cuts["test_after"]]
+
+
 def is_valid(manifest):
     """Whether a value is a manifest, by an independent second definition."""
     try:
-        if type(manifest["schema_version"]) is not int or manifest["schema_version"] != 1:
+        if type(manifest["schema_version"]) is not int or manifest["schema_version"] not in (1, 2):
             return False
         counts, parts = manifest["counts"], manifest["counts"]["splits"]
-        numbers = [counts[name] for name in COUNTS]
+        numbers = [counts[name] for name in COUNTS] + own_numbers(manifest)
         events, sessions = [], []
         for part in (parts["train"], parts["valid"], parts["test"]):
             groups = [part["events"], part["unknown_items"]]
+            groups += [part["unseen"]] * (manifest["schema_version"] - 1)
             numbers += [part["users"], part["sessions"]]
             numbers += [group[name] for group in groups for name in ("all", "first", "next")]
             if not all(map(is_count, numbers)):
                 return False
             sums = all(group["all"] == group["first"] + group["next"] for group in groups)
-            unknown = all(groups[1][name] <= groups[0][name] for name in ("all", "first", "next"))
+            names = ("all", "first", "next")
+            unknown = all(group[name] <= groups[0][name] for group in groups for name in names)
             if not (sums and unknown and part["sessions"] == part["events"]["first"]):
                 return False
             events.append(part["events"]["all"])

@@ -11,7 +11,7 @@ from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.sessions.dataset import build_dataset
 from data_pipelines.sessions.filters import FilterOptions, apply_filters
 from data_pipelines.sessions.sessionize import to_sessions
-from data_pipelines.sessions.splits import SplitOptions
+from data_pipelines.sessions.splits import SplitOptions, sessions_of, with_cuts
 from experiments.runs.data import open_data
 from tests.data_pipelines.logs import small_times_config
 from tests.hostile.damage import damaged
@@ -59,7 +59,7 @@ def random_options(rng):
         split=split,
         valid_fraction=rng.choice((0.1, 0.3, 0.001)),
         test_fraction=rng.choice((0.1, 0.3, 0.001)),
-        bounds_ms=tuple(sorted(rng.sample(range(600_000), 2))) if by_clock else None,
+        bounds_ms=tuple(1000 * s for s in sorted(rng.sample(range(600), 2))) if by_clock else None,
     )
 
 
@@ -77,10 +77,12 @@ def dataset_of(events, options):
     log = encode_log([frame], has_sessions=options.session_ids, facts=LogFacts())
     found = to_sessions(log, options.gap_minutes, options.collapse_repeats).events
     names = ("min_item_events", "min_user_events", "max_user_events", "min_sessions")
-    found, _ = apply_filters(found, FilterOptions(*(getattr(options, name) for name in names)))
     bounds = options.bounds_ms or (None, None)
-    fractions = (options.valid_fraction, options.test_fraction)
-    return build_dataset(log, found, SplitOptions(options.split, *fractions, *bounds))
+    asked = SplitOptions(options.split, options.valid_fraction, options.test_fraction, *bounds)
+    split = with_cuts(sessions_of(found), asked)
+    filters = FilterOptions(*(getattr(options, name) for name in names))
+    found, _ = apply_filters(found, filters, split.valid_after_ms)
+    return build_dataset(log, found, split, asked=asked)
 
 
 def histories_of(dataset):
@@ -111,6 +113,7 @@ def test_random_logs_become_what_the_plain_preparation_makes_of_them():
         assert not isinstance(expected, str), (seed, expected, options)
         assert histories_of(dataset.histories()) == expected.histories, (seed, options)
         assert dataset.vocabulary.item_ids.to_list() == expected.vocabulary
+        assert dataset.vocabulary.fitted_size == 2 + expected.fitted
         assert dataset.users_too_short == expected.users_too_short
         assert list(expected.histories) == dataset.user_ids.to_list()
         outcomes.right()
@@ -154,11 +157,14 @@ def test_damaged_logs_become_whole_directories_or_none(tmp_path):
             assert [path.name for path in room.iterdir()] == [log.name]
         else:
             expected = prepare_plain(events, options)
-            data = open_data(room / "made" / "D")
-            assert histories_of(data.histories.__getitems__(range(len(data.histories)))) == (
-                expected.histories
-            ), seed
-            assert data.vocabulary.item_ids.to_list() == expected.vocabulary
+            for catalogue, histories, items in (
+                ("fitted", expected.as_fitted(), expected.vocabulary[: expected.fitted]),
+                ("live", expected.histories, expected.vocabulary),
+            ):
+                data = open_data(room / "made" / "D", catalogue)
+                found = data.histories.__getitems__(range(len(data.histories)))
+                assert histories_of(found) == histories, seed
+                assert data.vocabulary.item_ids.to_list() == items
             assert manifest["counts"]["events"] == len(events)
             assert [path.name for path in (room / "made").iterdir()] == ["D"]
             outcomes.right()

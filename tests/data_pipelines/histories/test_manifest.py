@@ -8,12 +8,14 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest, save_manifest
 
 GROUPS = {"all": 3, "first": 1, "next": 2}
-PART = {"users": 1, "sessions": 1, "events": GROUPS, "unknown_items": dict.fromkeys(GROUPS, 0)}
+NOTHING = dict.fromkeys(GROUPS, 0)
+PART = {"users": 1, "sessions": 1, "events": GROUPS, "unknown_items": NOTHING, "unseen": NOTHING}
 MANIFEST = {
     "content_hash": f"sha256:{'0' * 64}",
     "counts": {
         "users": 1,
         "items": 2,
+        "later_items": 0,
         "sessions": 3,
         "events": 9,
         "users_too_short": 0,
@@ -27,7 +29,18 @@ MANIFEST = {
 
 def test_saved_and_loaded(tmp_path):
     save_manifest(tmp_path, MANIFEST)
-    assert load_manifest(tmp_path) == {"schema_version": 1, **MANIFEST}
+    assert load_manifest(tmp_path) == {"schema_version": 2, **MANIFEST}
+
+
+def test_schema_1_has_no_later_items(tmp_path):
+    manifest = {"schema_version": 1, **copy.deepcopy(MANIFEST)}
+    del manifest["counts"]["later_items"], manifest["counts"]["splits"]["test"]["unseen"]
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    assert load_manifest(tmp_path) == manifest
+    path.write_text(json.dumps({**manifest, "schema_version": 2}))
+    with pytest.raises(DataError, match=r"counts.later_items is missing; prepare it again"):
+        load_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +50,9 @@ def test_saved_and_loaded(tmp_path):
         ('{"schema_version": 1,', "not readable as JSON"),
         ('{"a": 1, "a": 2}', "not readable as JSON: the key 'a' occurs twice"),
         ("[" * 100_000, "not readable as JSON"),
-        ("[]", "expected schema_version 1, got None"),
-        (json.dumps({**MANIFEST, "schema_version": 2}), "expected schema_version 1, got 2"),
-        (json.dumps({**MANIFEST, "schema_version": True}), "expected schema_version 1, got True"),
+        ("[]", "expected schema_version 1 or 2, got None"),
+        (json.dumps({**MANIFEST, "schema_version": 3}), "expected schema_version 1 or 2, got 3"),
+        (json.dumps({**MANIFEST, "schema_version": True}), "schema_version 1 or 2, got True"),
         (json.dumps({"schema_version": 1, "drops": []}), "content_hash is missing"),
         (b"\xff", "not readable as JSON"),
     ],

@@ -23,7 +23,7 @@ def test_histories(dataset):
     first, second = dataset.histories()
     assert (first.user_id, second.user_id) == ("u0", "u2")
     # Train events: item 0 twice, 1 and 3 once; item 2 is in test alone.
-    assert first.item_ids.tolist() == [2, 3, 2, 1]
+    assert first.item_ids.tolist() == [2, 3, 2, 5]
     assert first.times.tolist() == [1, 2, 3, 4]
     assert first.session_lengths.tolist() == [2, 1, 1]
     assert first.session_splits.tolist() == [Split.TRAIN, Split.VALID, Split.TEST]
@@ -38,6 +38,7 @@ def test_counts(dataset):
     assert dataset.counts() == {
         "users": 2,
         "items": 3,
+        "later_items": 1,
         "sessions": 4,
         "events": 6,
         "users_too_short": 1,
@@ -47,23 +48,26 @@ def test_counts(dataset):
                 "sessions": 2,
                 "events": {"all": 4, "first": 2, "next": 2},
                 "unknown_items": none,
+                "unseen": {"all": 3, "first": 1, "next": 2},
             },
             "valid": {
                 "users": 1,
                 "sessions": 1,
                 "events": {"all": 1, "first": 1, "next": 0},
                 "unknown_items": none,
+                "unseen": none,
             },
             "test": {
                 "users": 1,
                 "sessions": 1,
                 "events": {"all": 1, "first": 1, "next": 0},
                 "unknown_items": {"all": 1, "first": 1, "next": 0},
+                "unseen": {"all": 1, "first": 1, "next": 0},
             },
         },
     }
-    assert dataset.vocabulary.counts_v.tolist() == [0, 0, 2, 1, 1]
-    assert dataset.vocabulary.valid_counts_v.tolist() == [0, 0, 1, 0, 0]
+    assert dataset.vocabulary.counts_v.tolist() == [0, 0, 2, 1, 1, 0]
+    assert dataset.vocabulary.valid_counts_v.tolist() == [0, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_time_goes_by_the_start():
 
 def test_time_fractions_are_quantiles_of_the_starts():
     splits, _ = split(
-        sessions_with([[k] for k in range(100)]),
+        sessions_with([[1000 * k] for k in range(100)]),
         split="time", valid_fraction=0.2, test_fraction=0.3,
     )  # fmt: skip
     assert np.bincount(splits).tolist() == [50, 20, 30]
