@@ -40,7 +40,7 @@ from experiments.comparison.tables import (
     rich_table,
 )
 from experiments.flags import run_flags as flags_lib
-from experiments.flags.levels import read_levels
+from experiments.flags.levels import define_catalogue_flag, read_levels
 from experiments.judging.result_tables import LEGEND, print_table, scored_line
 from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import require_matplotlib
@@ -48,7 +48,7 @@ from experiments.judging.slice_report import Scoring, report_comparison
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.commit import current_commit
 from experiments.runs.config import RunConfig
-from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
+from experiments.runs.data import Catalogue, Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.files import make_workdir, write_text
 from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -70,6 +70,7 @@ class Settings(NamedTuple):
     allow_older: bool = False
     synthetic: Variant | None = None
     levels: tuple[Level, ...] = (FITTED,)
+    catalogue: Catalogue = "fitted"
 
 
 def define_flags() -> None:
@@ -98,6 +99,7 @@ def define_flags() -> None:
         "Levels of counts, of fitted, live, delayed:15m and static: a row for each, of the models "
         "with --memory, rolling_popularity, stan and vsknn.",
     )
+    define_catalogue_flag()
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
     flags.DEFINE_bool(
         "audit", False, "Also check that no score depends on data that the model must not know."
@@ -118,6 +120,11 @@ def read_settings() -> Settings:
         require_matplotlib()
     seeds, run = [int(seed) for seed in values.seeds], flags_lib.read_run_config()
     levels = read_levels("counts", values.counts)
+    if values.audit and values.catalogue == "live":
+        raise ValueError(
+            "flag --audit: not with --catalogue=live; leave one of them out (what a model learns, "
+            "which the audit checks, is the same in both catalogues)"
+        )
     check_entries(run, values.models, seeds, by_name, values.parameter_budget, levels)
     return Settings(
         run=run,
@@ -133,6 +140,7 @@ def read_settings() -> Settings:
         allow_older=values.allow_older_checkpoint,
         synthetic=flags_lib.read_synthetic(sys.argv[1:]),
         levels=levels,
+        catalogue=values.catalogue,
     )
 
 
@@ -164,6 +172,9 @@ def main(settings: Settings) -> None:
     require_kind("workdir", settings.workdir, Kind.COMPARISON)
     make_synthetic(settings.data_dir, settings.synthetic)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
+    live = None
+    if settings.catalogue == "live":
+        live = with_embeddings(open_data(settings.data_dir, "live"), settings.run.train)
     comparison = Comparison(
         settings.run,
         data,
@@ -174,6 +185,7 @@ def main(settings: Settings) -> None:
         settings.allow_older,
         current_commit(),
         settings.levels,
+        live,
     )
     make_workdir(settings.workdir)
     flags_lib.save_flags(settings.workdir / "flags.txt")
@@ -185,7 +197,7 @@ def main(settings: Settings) -> None:
     if settings.slices:
         run = settings.run
         scoring = Scoring(settings.split, run.train.fit_on, run.evaluation.mask_seen)
-        report_comparison(cells, data, scoring, settings.workdir)
+        report_comparison(cells, comparison.scored, scoring, settings.workdir)
     _write_tables(settings, data, cells, events_hash)
     if settings.audit:
         audit(comparison, cells)
@@ -202,6 +214,7 @@ def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash
         "fit_on": settings.run.train.fit_on,
         "mask_seen": settings.run.evaluation.mask_seen,
         "counts": [str(level) for level in settings.levels],
+        "catalogue": settings.catalogue,
         "seeds": settings.seeds,
         "parameter_budget": settings.parameter_budget,
         "commits": list(dict.fromkeys(cell.values.get("commit") or "unknown" for cell in cells)),

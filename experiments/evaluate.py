@@ -4,9 +4,9 @@
 
 Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; --slices
 adds W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. With settings
-that are not the run's own (another --mask_seen, --counts, checkpoint or data), names of files
-contain them: W/test.mask_user.json. Devices share the work as in training, whatever devices the run
-was trained on.
+that are not the run's own (another --mask_seen, --counts, --catalogue, checkpoint or data), names
+of files contain them: W/test.mask_user.json. Devices share the work as in training, whatever
+devices the run was trained on.
 """
 
 import dataclasses
@@ -23,13 +23,14 @@ from data_pipelines.histories.record import Split
 from data_pipelines.outputs import check_directory, check_file
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.flags.device_flags import Devices, define_device_flags, read_devices
-from experiments.flags.levels import read_level
+from experiments.flags.levels import define_catalogue_flag, read_level
 from experiments.judging.config import MaskSeen
 from experiments.judging.result_tables import print_results
 from experiments.judging.results import table_path, write_ranks
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_evaluation
 from experiments.processes.cluster import ClusterError, joined
+from experiments.runs.data import Catalogue
 from experiments.runs.recall import has_level
 from experiments.runs.restore import open_run_data, restore_run
 from experiments.runs.run_results import score, write_result
@@ -53,6 +54,7 @@ class Settings(NamedTuple):
     slices: bool = False
     devices: Devices = Devices()
     level: Level = FITTED
+    catalogue: Catalogue = "fitted"
 
 
 def define_flags() -> None:
@@ -79,6 +81,7 @@ def define_flags() -> None:
         "Which events the counts of --memory hold: those of the fitted part, live (all before the "
         "event), delayed:15m (live, but late), or static (fitted, frozen at its end).",
     )
+    define_catalogue_flag()
     define_device_flags()
     flags.DEFINE_bool("slices", False, "Also write metrics by slice of the events, and plots.")
 
@@ -103,6 +106,7 @@ def read_settings() -> Settings:
         slices=values.slices,
         devices=read_devices(),
         level=read_level("counts", values.counts),
+        catalogue=values.catalogue,
     )
 
 
@@ -131,7 +135,7 @@ def _evaluate(settings: Settings) -> None:
     if settings.mask_seen is not None:
         config = dataclasses.replace(restored.evaluation, mask_seen=settings.mask_seen)
         restored = restored._replace(evaluation=config)
-    data = open_run_data(restored, settings.place)
+    data = open_run_data(restored, settings.place, settings.catalogue)
     evaluation = score(restored, data, settings.split, settings.level)
     if not processes.is_first():
         return

@@ -59,6 +59,7 @@ class Comparison(NamedTuple):
       allow_older: Whether to use an older checkpoint if a cell's newest is damaged.
       commit: Commit of the code that makes cells; None: unknown.
       levels: Levels of counts. A model whose scores have a level has a row for each.
+      live: The same log with the live catalogue, to score on; None: the fitted one is scored.
     """
 
     run: RunConfig
@@ -70,6 +71,12 @@ class Comparison(NamedTuple):
     allow_older: bool = False
     commit: str | None = None
     levels: tuple[Level, ...] = (FITTED,)
+    live: Data | None = None
+
+    @property
+    def scored(self) -> Data:
+        """The data whose items are ranked."""
+        return self.data if self.live is None else self.live
 
 
 class Cell(NamedTuple):
@@ -129,6 +136,7 @@ def run_directory(comparison: Comparison, name: str, seed: int) -> Path:
 
 def _cell(comparison: Comparison, name: str, seed: int | None, level: Level | None) -> Cell:
     own = "" if level in (None, FITTED) else f".counts_{level.file_name}"
+    own += "" if comparison.live is None else ".catalogue_live"
     directory = comparison.workdir / f"{name}{own}"
     if seed is not None:
         directory /= f"seed_{seed}"
@@ -156,7 +164,7 @@ def _cell(comparison: Comparison, name: str, seed: int | None, level: Level | No
             trained = run_directory(comparison, name, run.train.seed)
             with contextlib.nullcontext() if trained == directory else _kept(trained):
                 evaluation, figures = _train_and_score(comparison, run, trained, level or FITTED)
-        write_ranks(directory / RANKS_FILE, evaluation, comparison.data)
+        write_ranks(directory / RANKS_FILE, evaluation, comparison.scored)
         values = {
             "metrics": evaluation.metrics,
             **figures,
@@ -199,7 +207,7 @@ def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:
 def cell_ranker(comparison: Comparison, name: str, level: Level = FITTED) -> Ranker:
     """The ranker of a cell, not fitted yet."""
     entry = entry_of(name, comparison.settings)
-    return ranker_for(entry.model, comparison.data, entry.own, level)
+    return ranker_for(entry.model, comparison.scored, entry.own, level)
 
 
 def _made_with(
@@ -209,6 +217,7 @@ def _made_with(
     decided: dict[str, Any] = {"split": comparison.split.name.lower()}
     # Earlier versions did not save the level; their cells were made at `fitted`.
     decided |= {} if level == FITTED else {"counts": str(level)}
+    decided |= {} if comparison.live is None else {"catalogue": "live"}
     if run is None:
         decided |= _ranker_made_with(comparison, name)
     else:
@@ -238,7 +247,7 @@ def _ranker_made_with(comparison: Comparison, name: str) -> dict[str, Any]:
 def _fit_and_score(
     comparison: Comparison, name: str, level: Level
 ) -> tuple[Evaluation, dict[str, Any]]:
-    data, run = comparison.data, comparison.run
+    data, run = comparison.scored, comparison.run
     ranker = cell_ranker(comparison, name, level)
     # Read histories before the clock starts; otherwise the first ranker would pay for all.
     counted = list(fitted_histories(data, run.train.fit_on, level))
@@ -261,8 +270,8 @@ def _fit_and_score(
 def _train_and_score(
     comparison: Comparison, run: RunConfig, directory: Path, level: Level
 ) -> tuple[Evaluation, dict[str, Any]]:
-    data = comparison.data
-    train(resolve(run, data), directory, allow_older=comparison.allow_older)
+    data = comparison.scored
+    train(resolve(run, comparison.data), directory, allow_older=comparison.allow_older)
     restored = restore_run(directory, "best")
     evaluator = Evaluator(
         restored.model,

@@ -1,8 +1,23 @@
-"""The flag --counts: a level of counts, or several."""
+"""The flags --counts, a level of counts or several, and --catalogue, the items to rank among."""
 
 from collections.abc import Sequence
+from typing import get_args
 
+from absl import flags
+
+from experiments.runs.data import Catalogue
 from hiertcn_jax.memory.levels import Level, parse
+
+
+def define_catalogue_flag() -> None:
+    """Defines --catalogue."""
+    flags.DEFINE_enum(
+        "catalogue",
+        "fitted",
+        get_args(Catalogue),
+        "The items to rank among: those of the fitted part, or live: all that anybody picked "
+        "before the event. First picks of an item are then counted as unseen, and not scored.",
+    )
 
 
 def read_level(flag: str, text: str) -> Level:

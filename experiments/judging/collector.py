@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.lanes.open_catalogue import OpenCatalogue
 from experiments.judging.shown_lists import ShownRanks, has_impressions
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, LaneBatch
@@ -35,7 +36,9 @@ class Evaluation(NamedTuple):
     """The result of scoring a model.
 
     Attributes:
-      metrics: The JSON of the evaluation contract, without split and checkpoint. With impressions
+      metrics: The JSON of the evaluation contract, without split and checkpoint. In the live
+        catalogue also "catalogue" and "unseen", the events of items that nobody had picked before,
+        which are not scored. With impressions
         also "shown": the same metrics within the list shown with each event that has one, and
         `mean_items`, the mean size of such lists.
       events: All scored events, in the order of evaluation.
@@ -62,6 +65,13 @@ def scored_events(element: LaneBatch) -> ScoredEvents:
     )
 
 
+def open_catalogue(data: Data, knows_all: bool = False) -> OpenCatalogue | None:
+    """The live catalogue of data; None if it is the fitted one. See `OpenCatalogue.of`."""
+    if data.catalogue == "fitted":
+        return None
+    return OpenCatalogue.of(data.vocabulary, knows_all or data.embeddings is not None)
+
+
 class Collector:
     """Collects ranks, and computes the metrics of a split.
 
@@ -73,6 +83,8 @@ class Collector:
     def __init__(self, data: Data, of_all_processes: bool = False) -> None:
         self._data, self._of_all_processes = data, of_all_processes
         catalogue = data.vocabulary.size - FIRST_ITEM_ID
+        self._opened = open_catalogue(data)
+        self._unseen = 0
         self._sums = MetricSums(catalogue, data.counts_v("train"))
         self._shown_sums, self._shown_items = MetricSums(catalogue), 0
         self._events: list[ScoredEvents] = []
@@ -98,12 +110,16 @@ class Collector:
         """
         keys_n = user_keys(self._data.user_ids(events.user_n))
         session_n, position_n = events.session_n, events.position_n
-        self._sums.add(rank_n, keys_n, session_n, position_n, listed_nk=listed_nk)
+        size_n, info = None, element.info
+        if self._opened is not None:
+            size_n = self._opened.items_known(info.time_bl.reshape(-1)[events.places_n])
+            unseen_bl = info.target_bl & (info.item_ids_bl > UNKNOWN_ID) & ~element.batch.scored_bl
+            self._unseen += int(unseen_bl.sum())
+        self._sums.add(rank_n, keys_n, session_n, position_n, size_n, listed_nk)
         if shown is not None:
             at, size_n = shown.index_n, shown.size_n
             self._shown_sums.add(shown.rank_n, keys_n[at], session_n[at], position_n[at], size_n)
             self._shown_items += int(size_n.sum())
-        info = element.info
         self._unknown_targets += int(np.sum(info.target_bl & (info.item_ids_bl == UNKNOWN_ID)))
         self._events.append(events)
         self._ranks.append(rank_n)
@@ -112,14 +128,16 @@ class Collector:
         """The metrics of all batches."""
         events = ScoredEvents(*(np.concatenate(parts) for parts in zip(*self._events, strict=True)))
         rank_n, sums, shown_sums = np.concatenate(self._ranks), self._sums, self._shown_sums
-        counts = [self._unknown_targets, self._shown_items]
+        counts = [self._unknown_targets, self._shown_items, self._unseen]
         if self._of_all_processes:
             events, rank_n = _gathered(events, rank_n)
             sums, shown_sums = (x.gathered(processes.gather_rows) for x in (sums, shown_sums))
             counts = np.sum(processes.gather_json(counts), axis=0).tolist()
-        unknown_targets, shown_items = counts
+        unknown_targets, shown_items, unseen = counts
+        live = {} if self._opened is None else {"catalogue": "live", "unseen": unseen}
         metrics = {
             "data_hash": self._data.content_hash,
+            **live,
             "unknown_targets": unknown_targets,
             **sums.result(),
         }

@@ -10,7 +10,7 @@ from experiments.judging.config import EvalConfig
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.devices import processes
-from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place
+from hiertcn_jax.devices.mesh import DATA, Layout, lane_shardings, own_part, place, replicated
 from hiertcn_jax.scoring.chunk_ranks import RankCounts, Ranking
 from hiertcn_jax.scoring.metrics import TOP
 from hiertcn_jax.scoring.ranks import ranks_of
@@ -141,13 +141,23 @@ class DeviceRanks:
       model_config: Uses `normalize`.
       config: See `Dealer`; `rank_chunk` rows are scored at once.
       layout: Where table and lanes are, if on several devices.
+      known_from_v: `Keys.known_from` of the live catalogue; None: all items are known.
     """
 
     def __init__(
-        self, model_config: ModelConfig, config: EvalConfig, layout: Layout | None
+        self,
+        model_config: ModelConfig,
+        config: EvalConfig,
+        layout: Layout | None,
+        known_from_v: np.ndarray | None = None,
     ) -> None:
         self._step = make_rank_step(model_config, config.rank_chunk, layout)
         self._deal = Dealer(config, layout)
+        self._known: dict[str, Any] = {}
+        if known_from_v is not None:
+            on_devices = None if layout is None else replicated(layout.mesh)
+            placed = known_from_v if on_devices is None else place(known_from_v, on_devices)
+            self._known = {"known_from_v": placed}
 
     def __call__(
         self,
@@ -170,6 +180,6 @@ class DeviceRanks:
         """
         columns = [(item_n, FIRST_ITEM_ID), (seen_nk, PADDING_ID)]
         return [
-            Ranked(event_m, self._step(items, queries, *arrays))
+            Ranked(event_m, self._step(items, queries, *arrays, **self._known))
             for event_m, arrays in self._deal(places_n, order_n, columns)
         ]

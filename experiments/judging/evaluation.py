@@ -10,7 +10,13 @@ from data_pipelines.histories.record import Split
 from data_pipelines.lanes.distinct_items import given_rows
 from data_pipelines.lanes.loaders import eval_loader
 from data_pipelines.lanes.memory_lists import Recall
-from experiments.judging.collector import Collector, Evaluation, ScoredEvents, scored_events
+from experiments.judging.collector import (
+    Collector,
+    Evaluation,
+    ScoredEvents,
+    open_catalogue,
+    scored_events,
+)
 from experiments.judging.config import EvalConfig
 from experiments.judging.device_ranks import (
     DeviceRanks,
@@ -25,9 +31,10 @@ from experiments.judging.streamed_ranks import StreamedRanks, own_queries
 from experiments.runs.data import Data
 from hiertcn_jax.batch import Bucket, LaneBatch
 from hiertcn_jax.config import ModelConfig
-from hiertcn_jax.devices.mesh import Layout, lane_shardings, place_batch
+from hiertcn_jax.devices.mesh import Layout, lane_shardings, place, place_batch
 from hiertcn_jax.models import Model
 from hiertcn_jax.models.eval_step import make_eval_step
+from hiertcn_jax.scoring.item_table import ItemTable, with_later_items
 from hiertcn_jax.scoring.scores import Queries
 
 
@@ -60,22 +67,31 @@ class Evaluator:
         if model_config.memory and recall is None:
             raise ValueError(f"memory={','.join(model_config.memory)}: needs the log's memory")
         self._config, self._data, self._layout = config, data, layout
+        self._opened, known_from_v = open_catalogue(data), None
+        if self._opened is not None:
+            known_from_v = self._opened.on_device(self._opened.known_from_v)
         self._loader = eval_loader(
             data.histories,
             Bucket(config.lanes, config.events, config.sessions),
             split=split,
             item_rows=given_rows(data.embeddings),
             recall=recall,
+            opened=self._opened,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
         self._fresh_carry = fresh_carry(model, config.lanes, layout)
         self._eval_step = make_eval_step(model, layout)
-        self._ranks = DeviceRanks(model_config, config, layout)
+        whole = layout
+        if layout is not None and self._opened is not None:
+            whole = layout._replace(rows=data.vocabulary.size)
+        self._ranks = DeviceRanks(model_config, config, whole, known_from_v)
         self._streamed = None
         if data.embeddings is not None:
             devices = jax.local_devices()[:1] if layout is None else layout.mesh.local_devices
-            self._streamed = StreamedRanks(data.embeddings, model_config, config, devices)
+            self._streamed = StreamedRanks(
+                data.embeddings, model_config, config, devices, known_from_v
+            )
         self._list_ranker = None
         if has_impressions(data):
             self._list_ranker = ListRanker(data, model_config, config, layout)
@@ -93,7 +109,7 @@ class Evaluator:
         Raises:
           ValueError: A score is NaN.
         """
-        carry = self._fresh_carry()
+        carry, items = self._fresh_carry(), self._items(params)
         collector = Collector(self._data, of_all_processes=True)
         waiting: list[tuple[LaneBatch, ScoredEvents, list[Ranked], PendingRanks | None]] = []
         for element in self._loader:
@@ -101,10 +117,8 @@ class Evaluator:
             between_batches(len(events.item_n))
             batch = place_batch(element.batch, self._layout)
             queries, carry = self._eval_step(params, batch, carry)
-            ranked, shown = (
-                self._rank(params, queries, events),
-                self._shown(params, queries, events),
-            )
+            queries = self._with_times(queries, element)
+            ranked, shown = self._rank(items, queries, events), self._shown(items, queries, events)
             waiting.append((element, events, ranked, shown))
             # Read ranks one batch late, so that the device works while the host reads.
             if len(waiting) > 1:
@@ -113,24 +127,40 @@ class Evaluator:
             self._collect(collector, *entry)
         return collector.result()
 
-    def _rank(self, params: dict[str, Any], queries: Queries, events: ScoredEvents) -> list[Ranked]:
+    def _items(self, params: dict[str, Any]) -> ItemTable:
+        """The rows to rank; in the live catalogue also those of items beyond the fitted ones."""
+        items: ItemTable = params["items"]
+        if self._opened is None or self._data.embeddings is not None:
+            return items
+        return with_later_items(items, self._data.vocabulary.size)
+
+    def _with_times(self, queries: Queries, element: LaneBatch) -> Queries:
+        """The queries; in the live catalogue with the time of each event."""
+        if self._opened is None:
+            return queries
+        time_bl1 = self._opened.on_device(element.info.time_bl)[..., None]
+        if self._layout is not None:
+            time_bl1 = place(time_bl1, lane_shardings(time_bl1, self._layout.mesh))
+        return queries._replace(time=time_bl1)
+
+    def _rank(self, items: ItemTable, queries: Queries, events: ScoredEvents) -> list[Ranked]:
         seen_nk = seen_items(self._data, events, self._config.mask_seen)
         item_n, embeddings = events.item_n, self._data.embeddings
         # Sorted by target, the events of a call find their targets in few chunks.
         order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
         if self._streamed is None:
-            return self._ranks(params["items"], queries, events.places_n, item_n, seen_nk, order_n)
+            return self._ranks(items, queries, events.places_n, item_n, seen_nk, order_n)
         own = own_queries(queries, events.places_n[order_n])
         seen_nk = None if seen_nk is None else seen_nk[order_n]
         return in_order(order_n, self._streamed(own, item_n[order_n], seen_nk))
 
     def _shown(
-        self, params: dict[str, Any], queries: Queries, events: ScoredEvents
+        self, items: ItemTable, queries: Queries, events: ScoredEvents
     ) -> PendingRanks | None:
         if self._list_ranker is None:
             return None
         lists = find_lists(self._data, events.user_n, events.user_position_n)
-        return self._list_ranker(params["items"], queries, events.places_n, events.item_n, lists)
+        return self._list_ranker(items, queries, events.places_n, events.item_n, lists)
 
     def _collect(
         self,

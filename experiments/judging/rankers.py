@@ -12,7 +12,13 @@ from data_pipelines.histories.events import blocks_of
 from data_pipelines.histories.record import History, Split
 from data_pipelines.lanes.loaders import eval_loader
 from data_pipelines.progress import Progress
-from experiments.judging.collector import Collector, Evaluation, ScoredEvents, scored_events
+from experiments.judging.collector import (
+    Collector,
+    Evaluation,
+    ScoredEvents,
+    open_catalogue,
+    scored_events,
+)
 from experiments.judging.masking import seen_items
 from experiments.judging.ranker_levels import RankerAtLevel
 from experiments.judging.shown_lists import (
@@ -121,16 +127,18 @@ def _hints(name: str) -> dict[str, Any]:
 def fitted_histories(data: Data, fit_on: str, level: Level = FITTED) -> Iterator[FittedHistory]:
     """The part of every user's history whose events count; users without one are left out."""
     last = last_counted(fit_on, level)
+    cut = data.cut(last)
     for _, histories in blocks_of(data.histories):
         for history in histories:
             sessions = int(np.sum(history.session_splits <= last))
-            events = int(history.session_lengths[:sessions].sum())
+            lengths_m = history.session_lengths[:sessions]
+            events = int(lengths_m.sum())
+            if cut is not None and events and history.times[events - 1] >= cut:
+                # Times never decrease, so the cut is in the last session.
+                events = int(np.searchsorted(history.times[:events], cut))
+                lengths_m = np.append(lengths_m[:-1], events - lengths_m[:-1].sum())
             if events:
-                yield FittedHistory(
-                    history.item_ids[:events],
-                    history.times[:events],
-                    history.session_lengths[:sessions],
-                )
+                yield FittedHistory(history.item_ids[:events], history.times[:events], lengths_m)
 
 
 def fit_ranker(name: str, ranker: Ranker, histories: Iterable[FittedHistory]) -> None:
@@ -168,9 +176,9 @@ def evaluate_ranker(
     Raises:
       ValueError: A score is NaN, or no user has a session of `split`.
     """
-    collector = Collector(data)
+    collector, opened = Collector(data), open_catalogue(data, knows_all=True)
     with Progress(f"scoring {name}", "events", data.known_events(split)) as progress:
-        for element in eval_loader(data.histories, _BUCKET, split=split):
+        for element in eval_loader(data.histories, _BUCKET, split=split, opened=opened):
             events = scored_events(element)
             rank_n, listed_nk, shown = _rank_events(ranker, data, events, mask_seen, progress)
             collector.add(element, events, rank_n, listed_nk, shown)
@@ -190,6 +198,7 @@ def _rank_events(
         )
     )
     lists, seen_nk = _lists_of(data, events), seen_items(data, events, mask_seen)
+    opened = open_catalogue(data)
     others_of = {}
     if lists is not None:
         others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
@@ -199,6 +208,9 @@ def _rank_events(
         scores_v = ranker.score(context)
         progress.add()
         seen_k = np.zeros(0, np.int64) if seen_nk is None else seen_nk[place]
+        if opened is not None:
+            unknown_k = np.flatnonzero(opened.known_from_v >= context.time)
+            seen_k = np.concatenate([seen_k, unknown_k])
         rank_n.append(rank_of(scores_v, item, seen_k))
         listed = top_items(scores_v, TOP, seen_k)
         listed_nk[place, : len(listed)] = listed

@@ -86,6 +86,11 @@ def scored_line(split: Split, metrics: Mapping[str, Any]) -> str:
     """
     scored, unknown = metrics["events"], metrics["unknown_targets"]
     name = split.name.lower()
+    if unseen := metrics.get("unseen"):
+        return (
+            f"{scored:,} of {scored + unseen + unknown:,} {name} events, in the live catalogue; "
+            f"{unseen:,} are the first of their item"
+        )
     if not unknown:
         return f"all {scored:,} {name} events"
     return (

@@ -153,8 +153,8 @@ class ListRanker:
 
 
 def has_impressions(data: Data) -> bool:
-    """Whether the data contains impressions."""
-    return "impressions" in data.manifest
+    """Whether the data contains impressions to rank within; they hold fitted items alone."""
+    return "impressions" in data.manifest and data.catalogue == "fitted"
 
 
 def rank_in_list(scores_v: np.ndarray, item: int, others: np.ndarray) -> float:

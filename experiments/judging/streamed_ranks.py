@@ -68,6 +68,7 @@ class StreamedRanks:
       config: One call ranks `rank_events` events of each device; `rank_chunk` items are read at
         once.
       devices: The devices of this process.
+      known_from_v: `Keys.known_from` of the live catalogue; None: all items are known.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class StreamedRanks:
         model_config: ModelConfig,
         config: EvalConfig,
         devices: Sequence[jax.Device],
+        known_from_v: np.ndarray | None = None,
     ) -> None:
         self._embeddings = embeddings
         self._items = embeddings.table_rows - FIRST_ITEM_ID
@@ -84,6 +86,9 @@ class StreamedRanks:
         # Products of a single event would be computed by other means, see `at_least_two`.
         self._size = max(config.rank_events, 2) * len(devices)
         self._steps = make_chunk_steps(model_config)
+        self._known_from_p = None
+        if known_from_v is not None:
+            self._known_from_p = known_from_v[embeddings.items_at(np.arange(len(known_from_v)))]
 
     def __call__(
         self, queries: Queries, item_n: np.ndarray, seen_nk: np.ndarray | None
@@ -114,6 +119,10 @@ class StreamedRanks:
                 # The devices work while the next chunk is read; no more than that is queued.
                 jax.block_until_ready(before)
                 keys = self._steps.keys(jax.device_put(read_cd, replicated(self._mesh)))
+                if self._known_from_p is not None:
+                    known_from_c = self._known_from_p[start:end]
+                    known_from_c = jax.device_put(known_from_c, replicated(self._mesh))
+                    keys = keys._replace(known_from=known_from_c)
                 for block in wanted:
                     events = (block.queries, block.target_n, block.seen_nk)
                     block.state = self._steps.rank(

@@ -1,7 +1,7 @@
 """Scores a trained run on a split, and names the file of the result.
 
 W/<split>.json holds the result with the run's own settings: its best checkpoint, its data, its
-masking, counts of the fitted part. A result with other settings has them in its name,
+masking, counts and catalogue of the fitted part. A result with other settings has them in its name,
 test.mask_user.counts_live.step_40.json, so that it never replaces the one that others rely on.
 """
 
@@ -20,6 +20,7 @@ from experiments.runs.data import Data
 from experiments.runs.recall import has_level, recall_of
 from experiments.runs.restore import Restored
 from hiertcn_jax.devices import processes
+from hiertcn_jax.devices.mesh import MODEL
 from hiertcn_jax.memory.levels import FITTED, Level
 
 _HASH_DIGITS = 8
@@ -44,6 +45,8 @@ def score(restored: Restored, data: Data, split: Split, level: Level = FITTED) -
             "(--memory=world,followers), so its scores are the same at every level; leave --counts "
             "out"
         )
+    if data.catalogue == "live" and restored.layout and restored.layout.mesh.shape[MODEL] > 1:
+        raise DataError("catalogue=live: not with a divided item table; set --model_parallelism=1")
     evaluator = Evaluator(
         restored.model,
         restored.config,
@@ -74,6 +77,8 @@ def result_stem(restored: Restored, data: Data, split: Split, level: Level = FIT
         words.append(f"mask_{mask_seen}")
     if level != FITTED:
         words.append(f"counts_{level.file_name}")
+    if data.catalogue != "fitted":
+        words.append(f"catalogue_{data.catalogue}")
     if not restored.is_best:
         words.append(f"step_{restored.step}")
     if data.content_hash != trained["content_hash"]:

@@ -165,7 +165,7 @@ def is_among(ids: Int[Array, "*own k"], excluded: Int[Array, "*e x"]) -> Bool[Ar
 def _forward(
     events: _Events, keys: Keys, constants: _Constants, ids_k: Array
 ) -> tuple[Array, tuple[_Events, Keys]]:
-    rows_kd, offset_k = keys
+    rows_kd, offset_k = keys.rows, keys.bias
 
     def add(sums: tuple[Array, Array, Array], chunk: Any) -> tuple[Any, _Events]:
         total, grad_rows_dk, grad_offset_k = sums

@@ -38,9 +38,7 @@ def take_in(best: BestItems, scores: ChunkScores, seen_nk: Int[Array, "n s"] | N
     A NaN comes before any number, so it shows.
     """
     k = best.ids_nk.shape[1]
-    allowed_nc = jnp.broadcast_to(scores.in_catalogue(), scores.values_nc.shape)
-    if seen_nk is not None:
-        allowed_nc &= ~scores.is_seen(seen_nk)
+    allowed_nc = scores.competes(seen_nk)
     # The sign of a NaN would decide where it comes.
     values_nc = jnp.where(jnp.isnan(scores.values_nc), jnp.nan, scores.values_nc)
     values_nc = jnp.where(allowed_nc, values_nc, -jnp.inf)

@@ -14,7 +14,13 @@ from jaxtyping import Array, Bool, Float, Int
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.scoring.best_items import BestItems, no_items, take_in
 from hiertcn_jax.scoring.chunk_scores import ChunkScores
-from hiertcn_jax.scoring.scores import Keys, Queries, greater_and_equal, row_scores
+from hiertcn_jax.scoring.scores import (
+    Keys,
+    Queries,
+    greater_and_equal,
+    known_items,
+    row_scores,
+)
 
 
 class RankCounts(NamedTuple):
@@ -86,9 +92,7 @@ def count_competitors(
 
     All targets' scores must be known.
     """
-    competes_nc = scores.in_catalogue() & (scores.ids() != target_n[:, None])
-    if seen_nk is not None:
-        competes_nc &= ~scores.is_seen(seen_nk)
+    competes_nc = scores.competes(seen_nk) & (scores.ids() != target_n[:, None])
     before = state.counts
     chunk = count_among(scores.values_nc, state.target_score_n, competes_nc)
     counts = RankCounts(
@@ -148,7 +152,12 @@ def rank_chunk(
       seen_nk: As in `ranks.rank`.
     """
     values_nc = row_scores(queries.cast(jnp.float32), keys, start)
-    scores = ChunkScores(values_nc, start, jnp.maximum(first, FIRST_ITEM_ID))
+    scores = ChunkScores(
+        values_nc,
+        start,
+        jnp.maximum(first, FIRST_ITEM_ID),
+        known_nc=known_items(queries, keys),
+    )
     return jax.lax.cond(
         looks_up,
         lambda state: look_up(state, scores, target_n),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from hiertcn_jax.batch import FIRST_ITEM_ID
-from hiertcn_jax.scoring.scores import Keys, Queries, row_scores
+from hiertcn_jax.scoring.scores import Keys, Queries, known_items, row_scores
 
 
 class ChunkScores(NamedTuple):
@@ -27,6 +27,7 @@ class ChunkScores(NamedTuple):
       end: Table row after the last item to count; None: all count.
       held_from: If the rows are those of a part of the table, and all of the above are indices in
         it: the table row of the part's first row.
+      known_nc: bool. Which columns are items that each event knows; None: it knows all.
     """
 
     values_nc: Array
@@ -34,6 +35,7 @@ class ChunkScores(NamedTuple):
     first: Array
     end: Any = None
     held_from: Any = 0
+    known_nc: Any = None
 
     def ids(self) -> Int[Array, " c"]:
         """Table rows of the columns."""
@@ -44,6 +46,13 @@ class ChunkScores(NamedTuple):
         ids_c = self.ids()
         is_item_c = ids_c >= self.first
         return is_item_c if self.end is None else is_item_c & (ids_c < self.end)
+
+    def competes(self, seen_nk: Int[Array, "n k"] | None) -> Bool[Array, "n c"]:
+        """Which columns each event's ranking counts: items of no earlier chunk, known, not seen."""
+        competes_nc = jnp.broadcast_to(self.in_catalogue(), self.values_nc.shape)
+        if self.known_nc is not None:
+            competes_nc &= self.known_nc
+        return competes_nc if seen_nk is None else competes_nc & ~self.is_seen(seen_nk)
 
     def is_seen(self, seen_nk: Int[Array, "n k"]) -> Bool[Array, "n c"]:
         """Which columns are among the table rows seen by each event."""
@@ -84,7 +93,8 @@ def chunked_scores(
         values_nc = row_scores(queries, of_chunk, held_from + start)
         end = None if rows is None else rows - held_from
         first = jnp.maximum(first, FIRST_ITEM_ID - held_from)
-        return ChunkScores(values_nc, start, first, end, held_from)
+        known_nc = known_items(queries, of_chunk)
+        return ChunkScores(values_nc, start, first, end, held_from, known_nc)
 
     return score, -(-held // chunk)
 

@@ -43,6 +43,26 @@ class ItemTable(NamedTuple):
         return self._replace(input_vd=jnp.concatenate([self.input_vd, given_ud]))
 
 
+def with_later_items(items: ItemTable, rows: int) -> ItemTable:
+    """The table with rows for items that it does not have yet: all get the mean of its items' rows.
+
+    A softmax does not change if one vector is added to the rows of all items, so only what sets a
+    row apart from the others has a meaning. The mean row says: nothing is known of this item yet.
+    What is known, such as its counts, comes as additions.
+
+    Args:
+      items: A table of learned rows.
+      rows: `v`, rows of the result.
+    """
+    later = rows - len(items.input_vd)
+
+    def grown(table: jax.Array) -> jax.Array:
+        mean = table[FIRST_ITEM_ID:].mean(0, keepdims=True)
+        return jnp.concatenate([table, jnp.broadcast_to(mean, (later, *mean.shape[1:]))])
+
+    return jax.tree.map(grown, items)
+
+
 def init_item_table(key: jax.Array, rows: int, config: ModelConfig) -> ItemTable:
     """Fresh rows, normal with the deviation 1/sqrt(d), so that products of two are about 1/sqrt(d).
 

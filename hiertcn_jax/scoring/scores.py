@@ -82,10 +82,13 @@ class Queries(NamedTuple):
     Attributes:
       vectors: float [*e, d]. The model's prediction at each event.
       additions: Additions to the scores of some items, or None.
+      time: int32 [*e, 1]. When each event happens, on the clock of `Keys.known_from`; None: all
+        items are known to every event.
     """
 
     vectors: Any
     additions: Additions | None = None
+    time: Any = None
 
     @property
     def listed(self) -> Additions | None:
@@ -100,7 +103,7 @@ class Queries(NamedTuple):
         if additions is not None:
             values = jnp.where(counts & additions.is_item(), additions.values, 0)
             additions = additions._replace(values=values)
-        return Queries(vectors, additions)
+        return self._replace(vectors=vectors, additions=additions)
 
     def cast(self, dtype: Any) -> "Queries":
         """The queries with vectors of another type; additions stay float32."""
@@ -117,10 +120,12 @@ class Keys(NamedTuple):
     Attributes:
       rows: float [v, d]. Item embeddings; [n, k, d] if each event has its own rows.
       bias: float32 [v], or [n, k]; None if there are no biases.
+      known_from: int32 [v]. An item is known to events after this time; None: to all.
     """
 
     rows: Any
     bias: Any = None
+    known_from: Any = None
 
 
 def target_scores(queries: Queries, keys: Keys, item_ids: Int[Array, "*e"]) -> Float[Array, "*e"]:
@@ -191,6 +196,13 @@ def row_scores(queries: Queries, keys: Keys, start: Any = 0) -> Float[Array, "n 
         columns_nm = listed.columns(start, scores_nc.shape[1])
         scores_nc = scores_nc.at[_events(scores_nc), columns_nm].add(listed.values, mode="drop")
     return scores_nc
+
+
+def known_items(queries: Queries, keys: Keys) -> Bool[Array, "n c"] | None:
+    """Which rows of a chunk are items that each event can know; None if all are."""
+    if queries.time is None or keys.known_from is None:
+        return None
+    return keys.known_from < queries.time
 
 
 def at_columns(values_nc: Float[Array, "n c"], columns_nm: Int[Array, "n m"]) -> Array:

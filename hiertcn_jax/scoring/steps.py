@@ -53,9 +53,10 @@ ListStep = Callable[..., RankCounts]
 
 @functools.lru_cache(maxsize=16)
 def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None = None) -> RankStep:
-    """The jitted `(items, queries, places_n, target_n, seen_nk) -> Ranking`, with lists of `TOP`.
+    """The jitted function from items and events to their `Ranking`, with lists of `TOP`.
 
-    The queries are those of a batch, [b, l]; n of its events are ranked.
+    Its arguments: items, queries, places_n, target_n, seen_nk, and known_from_v (`Keys.known_from`,
+    or None). The queries are those of a batch, [b, l]; n of its events are ranked.
 
     On several devices n is sharded over the mesh axis `data`, like the lanes: each device ranks
     events of its own lanes, and places are indices among these. No row leaves its device.
@@ -72,21 +73,22 @@ def make_rank_step(model_config: ModelConfig, chunk: int, layout: Layout | None 
         places_n: Int[Array, " n"],
         target_n: Int[Array, " n"],
         seen_nk: Int[Array, "n k"] | None,
+        known_from_v: Int[Array, " v"] | None = None,
     ) -> Ranking:
-        keys, whole_rows = item_keys(items, model_config), None if layout is None else layout.rows
+        keys = item_keys(items, model_config)._replace(known_from=known_from_v)
+        whole_rows = None if layout is None else layout.rows
         return rank(queries.pick(places_n), keys, target_n, chunk, seen_nk, whole_rows, TOP)
 
     if layout is None:
         return jax.jit(step)
-    return jax.jit(
-        jax.shard_map(
-            step,
-            mesh=layout.mesh,
-            in_specs=(ROWS, LANES, LANES, LANES, LANES),
-            out_specs=LANES,
-            check_vma=False,
-        )
+    on_devices: RankStep = jax.shard_map(
+        step,
+        mesh=layout.mesh,
+        in_specs=(ROWS, LANES, LANES, LANES, LANES, ROWS),
+        out_specs=LANES,
+        check_vma=False,
     )
+    return jax.jit(lambda *of_events, known_from_v=None: on_devices(*of_events, known_from_v))
 
 
 @functools.lru_cache(maxsize=16)

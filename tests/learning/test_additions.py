@@ -167,7 +167,7 @@ def test_value_and_gradients_equal_those_of_dense_scores(name):
         plain = plain_of(lists)
 
         def of_dense(queries, keys, plain=plain):
-            return plain(dense_scores(queries.vectors, *keys, queries.additions))
+            return plain(dense_scores(queries.vectors, keys.rows, keys.bias, queries.additions))
 
         expected, expected_grads = value_and_gradients(of_dense, u, table, bias, lists)
         value, grads = value_and_gradients(loss, u, table, bias, lists)
