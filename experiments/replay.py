@@ -1,0 +1,246 @@
+"""Judges a model through time: scores each event with what was known before it, then learns.
+
+    python -m experiments.replay --data_dir=D --workdir=W --from=2017-10-13 --every=1d \
+        --update=never,counts
+    python -m experiments.replay --data_dir=D --rankers=rolling_popularity,stan --output_dir=R
+
+From --from on, all events are scored, in the live catalogue. --update says what is learned from
+them, once they are scored: never (counts stand still; the user's own events come with each
+request), counts (at once), counts:15m (15 minutes late), and for rankers train (fitted anew in
+every period). A session belongs to the period in which it starts.
+
+Writes R/replay.json and plots by period, by age of the item and of the user, R/replay_time.png and
+so on; R is W/replay by default. Finished rows are kept: the same command resumes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from rich.table import Table
+
+from data_pipelines.commands.command import run_command
+from data_pipelines.directories import Kind, require_kind
+from data_pipelines.errors import DataError
+from data_pipelines.histories.prepared_files import read_json
+from data_pipelines.raw.times import parse_time, to_iso
+from experiments.comparison.entries import entry_of, read_settings_files
+from experiments.flags.data_flags import DataLocation
+from experiments.judging.result_tables import print_table
+from experiments.judging.results import write_json
+from experiments.judging.slice_plots import plot_slices, require_matplotlib
+from experiments.replaying.report import summarize
+from experiments.replaying.scoring import Model, Ranker, score_row
+from experiments.replaying.walk import Periods, Update, parse_every, parse_update, periods_of
+from experiments.runs.data import Data, open_data
+from experiments.runs.files import make_workdir
+from experiments.runs.recall import has_level, last_counted
+from experiments.runs.restore import open_run_data, restore_run
+from hiertcn_jax.baselines.registry import AT_LEVELS
+from hiertcn_jax.saving.checkpoint import CheckpointError
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    data_dir: Path
+    workdir: Path | None
+    checkpoint: str
+    rankers: tuple[Ranker, ...]
+    output_dir: Path
+    first: int | None
+    every: int
+    updates: tuple[Update, ...]
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("data_dir", None, "The prepared log.", required=True)
+    flags.DEFINE_string("workdir", None, "Directory of a trained run to replay.")
+    flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
+    flags.DEFINE_list("rankers", [], "Rankers, or variants of --settings, to replay too.")
+    flags.DEFINE_list("settings", [], "JSON files with arguments for rankers, as in compare.")
+    flags.DEFINE_string("output_dir", None, "Where to write. Default: WORKDIR/replay.")
+    flags.DEFINE_string(
+        "from", None, "Score sessions that start from this time on. Default: the log's test cut."
+    )
+    flags.DEFINE_string("every", "1d", "Length of a period: a number of m, h or d.")
+    flags.DEFINE_list(
+        "update",
+        ["never", "counts"],
+        "What is learned from events once they are scored, a row for each: never, counts, "
+        "counts:15m (late), train (rankers alone: fitted anew in every period).",
+    )
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags.
+
+    Raises:
+      ValueError: One of them cannot be used.
+    """
+    values = flags.FLAGS
+    require_matplotlib()
+    if values.workdir is None and not values.rankers:
+        raise ValueError("flag --workdir=: nothing to replay; give --workdir, --rankers or both")
+    if values.output_dir is None and values.workdir is None:
+        raise ValueError("flag --output_dir=: is required without --workdir")
+    updates = tuple(parse_update(text) for text in values.update)
+    if not updates or len(set(updates)) < len(updates):
+        raise ValueError(f"flag --update={','.join(values.update)}: must be one or more, each once")
+    if values.workdir is not None and any(update.refits for update in updates):
+        raise ValueError("flag --update=train: rankers alone are fitted anew; leave --workdir out")
+    by_name = read_settings_files(values.settings)
+    rankers = []
+    for name in values.rankers:
+        entry = entry_of(name, by_name)
+        if not entry.is_ranker:
+            raise ValueError(f"flag --rankers={name}: is no ranker; train it, and give --workdir")
+        rankers.append(Ranker(name, entry.model, entry.own))
+    return Settings(
+        data_dir=Path(values.data_dir),
+        workdir=None if values.workdir is None else Path(values.workdir),
+        checkpoint=values.checkpoint,
+        rankers=tuple(rankers),
+        output_dir=Path(values.output_dir or Path(values.workdir) / "replay"),
+        first=None if values["from"].value is None else parse_time(values["from"].value) // 1000,
+        every=parse_every(values.every),
+        updates=updates,
+    )
+
+
+def main(settings: Settings) -> None:
+    """Scores all rows, and reports them."""
+    data, model = _open(settings)
+    first = _first(settings, data)
+    if model is not None:
+        _require_earlier_fit(model, data, first)
+    periods = periods_of(data, first, settings.every)
+    make_workdir(settings.output_dir)
+    _require_same(settings, data, periods)
+    rows: dict[str, dict[str, Any]] = {}
+    subjects: list[Ranker | Model] = [*settings.rankers, *([] if model is None else [model])]
+    for subject in subjects:
+        for update in settings.updates:
+            if not _differs(subject, update, settings.updates):
+                continue
+            row = f"{subject.name} ({update.name})"
+            directory = settings.output_dir / "ranks" / row.replace(" ", "_")
+            ranks = score_row(subject, update, data, periods, directory)
+            rows[row] = {"update": update.name, **summarize(ranks, data, periods)}
+            print(f"{row}: done", flush=True)
+    _report(settings, data, periods, rows)
+
+
+def _open(settings: Settings) -> tuple[Data, Model | None]:
+    if settings.workdir is None:
+        return open_data(settings.data_dir, "live"), None
+    require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
+    restored = restore_run(settings.workdir, settings.checkpoint)
+    place = DataLocation(data_dir=str(settings.data_dir))
+    return open_run_data(restored, place, "live"), Model(restored.config.name, restored)
+
+
+def _first(settings: Settings, data: Data) -> int:
+    if settings.first is not None:
+        return settings.first
+    if "cuts" not in data.manifest:
+        raise DataError(
+            f"{data.directory}: was not split by time, so --from is needed: a time such as "
+            "2017-10-13"
+        )
+    return int(data.manifest["cuts"]["test_after"])
+
+
+def _require_earlier_fit(model: Model, data: Data, first: int) -> None:
+    """Checks that a model was fitted on nothing that is scored."""
+    cut = data.cut(last_counted(model.restored.configs["train"]["fit_on"]))
+    if cut is None:
+        raise DataError(
+            f"{data.directory}: the model may have learned from what comes after --from; prepare "
+            "the log with --split=time, and train on it"
+        )
+    if cut > first:
+        raise DataError(
+            f"from={to_iso(1000 * first)}: the model was fitted on events until "
+            f"{to_iso(1000 * cut)}; set --from to that time or later"
+        )
+
+
+def _differs(subject: Ranker | Model, update: Update, updates: tuple[Update, ...]) -> bool:
+    """Whether a row is one of its own: without counts all updates but training are the same."""
+    counts = (
+        subject.kind in AT_LEVELS
+        if isinstance(subject, Ranker)
+        else has_level(subject.restored.config)
+    )
+    same = [one for one in updates if not one.refits]
+    return counts or update.refits or update == same[0]
+
+
+def _require_same(settings: Settings, data: Data, periods: Periods) -> None:
+    """Checks that finished rows were made with these settings; writes them down at first."""
+    path = settings.output_dir / "replay_settings.json"
+    wanted = {
+        "data_hash": data.content_hash,
+        "starts": list(periods.starts),
+        "end": periods.end,
+        "checkpoint": settings.checkpoint,
+        "rankers": {one.name: [one.kind, one.arguments] for one in settings.rankers},
+    }
+    wanted = json.loads(json.dumps(wanted))
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    saved = read_json(path)
+    differing = [name for name in wanted if saved.get(name) != wanted[name]]
+    if differing:
+        raise DataError(
+            f"{path}: made with other settings: {', '.join(differing)}; give another --output_dir, "
+            f"or remove {settings.output_dir}"
+        )
+
+
+def _report(
+    settings: Settings, data: Data, periods: Periods, rows: dict[str, dict[str, Any]]
+) -> None:
+    hashes = {row["events_hash"] for row in rows.values()}
+    if len(hashes) > 1:
+        raise DataError(
+            f"{settings.output_dir}: rows scored other events: {', '.join(sorted(hashes))}; remove "
+            "it, and start again"
+        )
+    values = {
+        "data_hash": data.content_hash,
+        "catalogue": "live",
+        "from": to_iso(1000 * periods.starts[0]),
+        "every_seconds": settings.every,
+        "events_hash": hashes.pop(),
+        "models": rows,
+    }
+    write_json(settings.output_dir / "replay.json", values)
+    table = Table(title=f"{data.directory.name}, recall@20 / mrr of sessions by their start, UTC")
+    table.add_column("period")
+    for row in rows:
+        table.add_column(row, justify="right")
+    slices = [row["slices"]["time"]["bins"] for row in rows.values()]
+    for bins in zip(*slices, strict=True):
+        table.add_row(bins[0]["bin"], *(_cell(one) for one in bins))
+    for group in ("all", "first", "next"):
+        table.add_row(group, *(_cell(row[group]) for row in rows.values()))
+    print_table(table)
+    prefix = settings.output_dir / "replay"
+    plot_slices({name: [row["slices"]] for name, row in rows.items()}, prefix, data.directory.name)
+    print(f"\nresults: {prefix}.json, {prefix}_*.png")
+
+
+def _cell(figures: dict[str, Any]) -> str:
+    if not figures["events"]:
+        return "-"
+    return f"{figures['recall@20']:.3f} / {figures['mrr']:.3f}"
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, CheckpointError, OSError), resumes=True)
