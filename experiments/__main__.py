@@ -19,6 +19,7 @@ COMMANDS = {
     "recommend": "experiments.recommend",
     "embed": "experiments.embed",
     "export": "experiments.export",
+    "replay": "experiments.replay",
 }
 """The module of each command."""
 
@@ -31,6 +32,7 @@ _SAYS = {
     "recommend": "write the best items for every user",
     "embed": "write the embedding of every user",
     "export": "write a trained model so that it runs elsewhere, without JAX",
+    "replay": "score a model event by event through time",
 }
 
 
