@@ -22,6 +22,14 @@ from hiertcn_jax.memory.levels import FITTED, Level
 
 COLUMNS = ("user_id", "session", "position", "user_position", "item", "time", "start", "rank")
 
+_SCHEMA = {
+    **dict.fromkeys(COLUMNS, pl.Int64),
+    "user_id": pl.String,
+    "rank": pl.Float64,
+    "seconds": pl.Float64,
+}
+"""`seconds`: what the part of the event took."""
+
 
 class Ranker(NamedTuple):
     """A ranker to replay.
@@ -75,7 +83,7 @@ def score_row(
         path = directory / f"{number:05d}.parquet"
         if not path.exists():
             write_table(path, _score(subject, update, data, start, end))
-        names = [*COLUMNS, "seconds"]
+        names = list(_SCHEMA)
         frames.append(read_parquet(path, names, lambda found: None))
     return pl.concat(frames)
 
@@ -84,6 +92,8 @@ def _score(
     subject: Ranker | Model, update: Update, data: Data, start: int, end: int
 ) -> pl.DataFrame:
     seen = seen_from(data, start, end)
+    if not seen.known_events(Split.TEST):
+        return pl.DataFrame(schema=_SCHEMA)
     started = time.perf_counter()
     if isinstance(subject, Ranker):
         level = subject.level(update)
@@ -124,4 +134,4 @@ def _frame(evaluation: Evaluation, data: Data, seconds: float) -> pl.DataFrame:
         evaluation.rank_n,
         np.full(len(event_n), seconds),
     )
-    return pl.DataFrame(dict(zip((*COLUMNS, "seconds"), columns, strict=True)))
+    return pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)

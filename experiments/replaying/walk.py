@@ -115,7 +115,7 @@ def seen_from(data: Data, start: int, end: int) -> Data:
       end: Seconds.
 
     Raises:
-      DataError: One of the parts is empty.
+      DataError: Nothing happened before `start`.
     """
 
     def alter(_: int, history: History) -> History:
@@ -136,9 +136,8 @@ def seen_from(data: Data, start: int, end: int) -> Data:
         history for _, block in blocks_of(altered) for history in block if len(history.times)
     )
     parts = {part.name.lower(): _counts(seen, part, data) for part in Split}
-    for part in ("train", "test"):
-        if not parts[part]["events"]["all"]:
-            raise DataError(f"{data.directory}: no {part} session at {start}; move --from")
+    if not parts["train"]["events"]["all"]:
+        raise DataError(f"{data.directory}: no session starts before --from={start}; set it later")
     manifest = {
         **data.manifest,
         "counts": {**data.manifest["counts"], "splits": parts},
