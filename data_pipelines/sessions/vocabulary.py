@@ -200,14 +200,14 @@ class Vocabulary:
             int(is_fitted.sum()),
             frame["known_from"].to_numpy() if "known_from" in columns else None,
         )
-        if np.any(is_fitted[1:] > is_fitted[:-1]):
-            raise DataError(f"{path}: fitted: expected the fitted items first; prepare it again")
         rows = np.arange(FIRST_ITEM_ID, vocabulary.size)
         if not np.array_equal(frame["index"], rows):
             raise DataError(
                 f"{path}: index: expected {FIRST_ITEM_ID}, {FIRST_ITEM_ID + 1}, ...; "
                 "prepare it again"
             )
+        if np.any(is_fitted[1:] > is_fitted[:-1]):
+            raise DataError(f"{path}: fitted: expected the fitted items first; prepare it again")
         if vocabulary.item_ids.n_unique() < len(rows):
             raise DataError(f"{path}: item_id: an item occurs twice; prepare it again")
         if np.any(vocabulary.train_events < 0) or np.any(vocabulary.valid_events < 0):
