@@ -34,14 +34,14 @@ class MemorySizes:
       snapshot_events: Events between two snapshots.
     """
 
-    candidates: int = 96
-    own_events: int = 64
-    own_items: int = 20
-    follower_items: int = 36
+    candidates: int = 192
+    own_events: int = 128
+    own_items: int = 64
+    follower_items: int = 56
     followers: int = 16
     distance: int = 8
     sources: int = 8
-    top_items: int = 64
+    top_items: int = 128
     snapshot_events: int = 64
 
 
