@@ -17,12 +17,12 @@ from hiertcn_jax.layers.gru import GRUConfig
 from hiertcn_jax.layers.tcn import TCNConfig
 from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.terms import columns_of
-from hiertcn_jax.models.context import MOMENTS
+from hiertcn_jax.models.context import MOMENTS, PROGRESS
 from hiertcn_jax.models.esasrec import ESASRecConfig
 from hiertcn_jax.models.flat_gru import FlatGRUConfig
 from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiergru import HierGRUConfig
-from hiertcn_jax.models.hiertcn import HierTCNConfig
+from hiertcn_jax.models.hiertcn import PROGRESS_UNITS, HierTCNConfig
 from hiertcn_jax.models.hstu import HSTUConfig
 from hiertcn_jax.models.sasrec import SASRecConfig
 
@@ -103,6 +103,8 @@ def _hiertcn(config: HierTCNConfig, sessions: int) -> tuple[int, int]:
     d, h, c = config.item_dim, config.gru_dim, config.tcn_channels[0]
     # One-hot matrices map items to the pools of their sessions, and states to the events.
     event = _tcn(config) + _TO_ONE * 2 * sessions * (d + c)
+    if config.session_progress:
+        event += _BOTH_WAYS * 2 * (PROGRESS + c) * PROGRESS_UNITS
     return event, _BOTH_WAYS * 2 * (d * 3 * h + h * 3 * h + h * c)
 
 

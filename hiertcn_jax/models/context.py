@@ -66,17 +66,19 @@ class Context(NamedTuple):
         return jnp.sum(self.is_event_bl, axis=1)
 
 
-MOMENTS = 8
+PROGRESS = 4
+"""Number of values in `progress`."""
+MOMENTS = PROGRESS + 4
 """Number of values in `moments`."""
 _FAR = 8
 """Events after which the position in the session no longer matters."""
 
 
-def moments(context: Context, clock_blg: Float[Array, "b l g"]) -> Float[Array, "b l g2"]:
-    """What is known of each event's moment, scaled to about 1.
+def progress(context: Context) -> Float[Array, "b l g"]:
+    """How far each event's session has come, scaled to about 1.
 
-    Whether it is the first or the second of its session, how far the session has come, the
-    logarithm of the hours since the previous session (0 unless it is the first), and the clock.
+    Whether it is the first or the second of its session, how far the session has come, and the
+    logarithm of the hours since the previous session (0 unless it is the first).
     """
     position_bl = context.position_bl
     gap_bl = jnp.take_along_axis(context.gap_hours_bs, context.session_bl, axis=1)
@@ -87,5 +89,9 @@ def moments(context: Context, clock_blg: Float[Array, "b l g"]) -> Float[Array, 
         jnp.minimum(position_bl, _FAR) / _FAR,
         jnp.where(position_bl == 0, jnp.log1p(jnp.maximum(gap_bl, 0)) / 4, 0),
     )
-    stacked = jnp.stack([value.astype(jnp.float32) for value in known], axis=-1)
-    return jnp.concatenate([stacked, clock_blg], axis=-1)
+    return jnp.stack([value.astype(jnp.float32) for value in known], axis=-1)
+
+
+def moments(context: Context, clock_blg: Float[Array, "b l g"]) -> Float[Array, "b l g2"]:
+    """What is known of each event's moment: `progress`, and the clock."""
+    return jnp.concatenate([progress(context), clock_blg], axis=-1)

@@ -9,6 +9,8 @@ Dynamic Recommender Systems, WWW 2019 (arXiv 1904.04381). For sessions m of even
     h~_m     = h_m * exp(-gap_{m+1} / tau)
     u_{m,t}  = TCN([start, x_{m,1}, ..., x_{m,t-1}] + h~_{m-1} beside each)
 
+With `session_progress` the TCN's input also has V relu(W q + b), q from `models.context.progress`.
+
 The GRU does not need the TCN's output: a scan runs over the s session slots of a row, then the TCN
 processes all its events at once.
 """
@@ -29,10 +31,13 @@ from hiertcn_jax.layers.gru import SessionGRU, SessionGRUConfig
 from hiertcn_jax.layers.pooling import Pooling
 from hiertcn_jax.layers.tcn import TCN, TCNConfig, init_tails, receptive_field
 from hiertcn_jax.models.common import SequenceModel
-from hiertcn_jax.models.context import Context
+from hiertcn_jax.models.context import Context, progress
 from hiertcn_jax.settings import setting
 
 HELP_TOPIC = "model hiertcn"
+
+PROGRESS_UNITS = 64
+"""Hidden units between a session's progress and the TCN's inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,11 @@ class HierTCNConfig(SessionGRUConfig, TCNConfig):
     pooling: Pooling = setting(
         "mean",
         "How HierTCN pools a session into one vector: mean, max or last of its known items.",
+    )
+    session_progress: bool = setting(
+        False,
+        "Let HierTCN's TCN read how far the session has come, and the hours between it and the "
+        "previous session.",
     )
 
     @property
@@ -164,11 +174,29 @@ class HierTCN(SequenceModel):
         )
 
         state_bh, state_blc = self._long_term(context, before, carry)
-        inputs_blc = Dropout(config.input_dropout)(inputs_blc + state_blc, train)
+        inputs_blc += state_blc
+        if config.session_progress:
+            inputs_blc += self._progress(context)
+        inputs_blc = Dropout(config.input_dropout)(inputs_blc, train)
         hidden_blc, tails = TCN(config, name="tcn")(
             inputs_blc, carry.tails, context.position_bl, context.events_b, train
         )
         return self.output(hidden_blc), carry._replace(state_bh=state_bh, tails=tails)
+
+    def _progress(self, context: Context) -> Float[Array, "b l c"]:
+        """What the session's progress adds to the TCN's inputs; 0 before training."""
+        units_blp = nn.relu(
+            Dense(PROGRESS_UNITS, dtype=self.compute_dtype, name="progress_units")(
+                progress(context)
+            )
+        )
+        return Dense(
+            self.config.tcn_channels[0],
+            use_bias=False,
+            dtype=self.compute_dtype,
+            kernel_init=nn.initializers.zeros,
+            name="join_progress",
+        )(units_blp)
 
     def _long_term(
         self, context: Context, before: Before, carry: HierTCNCarry

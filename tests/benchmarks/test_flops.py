@@ -54,7 +54,8 @@ UNEQUAL = {"item_dim": 24, "gru_dim": 8, "tcn_channels": (16, 40), "convs_per_bl
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [*ALL, ("hiertcn", UNEQUAL | {"gated": True}), ("tcn_user", UNEQUAL)]
+    ("name", "config"),
+    [*ALL, ("hiertcn", UNEQUAL | {"gated": True, "session_progress": True}), ("tcn_user", UNEQUAL)],
 )
 def test_the_formula_counts_every_product_of_the_step(name, config):
     row = row_of(name, negatives=48, **config)

@@ -30,7 +30,7 @@ OPTIONS = {
     "hiertcn_projection": {"projection_dim": 7, "pooling": "max"},
     "hiertcn_two_convs": {"convs_per_block": 2, "kernel_size": 3},
     "hiertcn_no_residual": {"residual": False},
-    "hiertcn_gated": {"gated": True},
+    "hiertcn_gated": {"gated": True, "session_progress": True},
     "hiertcn_widening": {"tcn_channels": (3, 5, 4), "dilation_base": 3},
     "hiertcn_kernel_1": {"kernel_size": 1},
     "hiertcn_normalized": {"normalize": "prediction", "temperature": 0.5},

@@ -56,6 +56,14 @@ def _tcn(params, config, inputs):
     return np.concatenate([layer[-1], inputs[-1]]) if config.gated else layer[-1]
 
 
+def _progress(params, position, gap_hours):
+    if "join_progress" not in params:
+        return 0.0
+    gap = np.log1p(gap_hours) / 4 if position == 0 else 0.0
+    known = np.array([position == 0, position == 1, min(position, 8) / 8, gap], np.float64)
+    return _dense(params["join_progress"], np.maximum(_dense(params["progress_units"], known), 0))
+
+
 def predictions(params, config, table_vd, sessions, gap_hours, long_term=True):
     """u at every event of one user.
 
@@ -100,6 +108,7 @@ def predictions(params, config, table_vd, sessions, gap_hours, long_term=True):
         for t in range(len(session)):
             previous = np.asarray(params["start_token"]) if t == 0 else embed(session[t - 1])
             inputs.append(_dense(params["join_item"], previous) + context)
+            inputs[-1] = inputs[-1] + _progress(params, t, gap_hours[m])
             u = _dense(params["output"], _tcn(params["tcn"], config, inputs))
             if config.normalize != "none":
                 u = u / np.linalg.norm(u)

@@ -80,7 +80,7 @@ OPTIONS = {
     "projection": {"projection_dim": 7, "pooling": "max"},
     "two_convs": {"convs_per_block": 2, "kernel_size": 3},
     "no_residual": {"residual": False},
-    "gated": {"gated": True, "convs_per_block": 2},
+    "gated": {"gated": True, "convs_per_block": 2, "session_progress": True},
     "widening": {"tcn_channels": (3, 5, 4), "dilation_base": 3},
     "kernel_1": {"kernel_size": 1},
     "normalized": {"normalize": "prediction", "temperature": 0.5},
