@@ -13,6 +13,7 @@ written below them.
 """
 
 import enum
+import glob
 from pathlib import Path
 
 from data_pipelines.errors import DataError
@@ -58,7 +59,8 @@ def kind_of(directory: Path) -> Kind | None:
         return Kind.LOG
     if has("compare.json") or _has_models(directory / "flags.txt") or _has_cells(directory):
         return Kind.COMPARISON
-    if has("sweep.db", "leaderboard.json") or any(directory.glob("trials/[0-9][0-9][0-9][0-9]")):
+    trial = "trials/[0-9][0-9][0-9][0-9]"
+    if has("sweep.db", "leaderboard.json") or _contains(directory, trial):
         return Kind.SWEEP
     if has("cell.json"):
         return Kind.CELL
@@ -144,4 +146,9 @@ def _has_models(flags: Path) -> bool:
 
 
 def _has_cells(directory: Path) -> bool:
-    return any(directory.glob("*/cell.json")) or any(directory.glob("*/seed_*/cell.json"))
+    return _contains(directory, "*/cell.json") or _contains(directory, "*/seed_*/cell.json")
+
+
+def _contains(directory: Path, pattern: str) -> bool:
+    """Whether a pattern names something; others may remove folders meanwhile, as in /tmp."""
+    return any(glob.iglob(pattern, root_dir=directory))

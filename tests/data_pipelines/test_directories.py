@@ -1,5 +1,7 @@
 """A directory's content tells its kind; other kinds are refused, and so are paths inside them."""
 
+import errno
+import os
 import re
 
 import pytest
@@ -127,3 +129,18 @@ def test_prepare_refuses_paths_inside_a_prepared_log_or_a_run(tmp_path):
     assert sorted(path.name for path in log.iterdir()) == [
         "histories", "manifest.json", "vocabulary.parquet",
     ]  # fmt: skip
+
+
+def test_folders_that_vanish_meanwhile_do_no_harm(tmp_path, monkeypatch):
+    """An output in /tmp, where other programs make and remove folders."""
+    make(tmp_path, ["a/x", "b/seed_0/cell.json"])
+    scandir = os.scandir
+
+    def scan(path):
+        if str(path).endswith("/a"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert kind_of(tmp_path) == Kind.COMPARISON
+    require_output("output", tmp_path / "a" / "u.csv")
