@@ -12,6 +12,9 @@ _PARTIAL = r"(\.\d+-[0-9a-f]{8})?\.partial"
 """Suffix of a temporary file; files of earlier versions lack the first part."""
 
 
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, and renames it to `path` on success.
@@ -81,11 +84,21 @@ def _remove_abandoned(path: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds `path` to an OSError in the block; that of a full disk has no file name."""
+    """Adds `path` to an error of the system in the block; that of a full disk has no file name.
+
+    Polars raises errors of its own, or an OSError without a number, with Rust's text.
+    """
     try:
         yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None and (of_rust := _RUST_ERROR.search(str(error))):
+            number = int(of_rust[1])
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if isinstance(error, OSError):
+            raise OSError(None, error.strerror or str(error), str(path)) from error
+        raise
 
 
 def make_workdir(path: Path) -> None:

@@ -18,7 +18,7 @@ def run(module, *arguments):
         with contextlib.redirect_stdout(said):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        assert_that(end.code == 0, module)
+        assert_that(not end.code, module)
     names = {
         flag.name
         for module, own in flags.FLAGS.flags_by_module_dict().items()

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from experiments.runs.files import make_workdir, whole_file, write_text
+from data_pipelines.commands.os_errors import os_error_line
+from experiments.runs.files import make_workdir, naming, whole_file, write_text
 from hiertcn_jax.saving.checkpoint_damage import step_folders, survey
 from tests.experiments.small_runs import ROOT, contents, train_in
 
@@ -211,6 +213,19 @@ def test_a_file_is_complete_or_unchanged(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
     if isinstance(error, OSError):
         assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
+
+
+@pytest.mark.parametrize("write", ["write_parquet", "write_csv", "write_ndjson"])
+def test_a_table_on_a_full_disk_is_an_error_of_the_system(tmp_path, write):
+    """Whatever Polars makes of it. What is written to /dev/full meets a full disk."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    path, frame = tmp_path / "u", pl.DataFrame({"user_id": range(100_000)})
+    with pytest.raises(OSError) as caught, naming(path):
+        getattr(frame, write)("/dev/full")
+    assert os_error_line(caught.value) == (
+        f"{path}: No space left on device; make room there, or name a place on another disk"
+    )
 
 
 def test_two_processes_may_write_the_same_file(tmp_path):
