@@ -16,6 +16,7 @@ from data_pipelines.raw.ingest import ReadOptions
 from data_pipelines.raw.row_checker import NULL_VALUES
 from data_pipelines.raw.times import TimeOptions, TimeUnit, parse_time, polars_format
 from data_pipelines.sessions.filters import FilterOptions
+from data_pipelines.sessions.item_titles import ItemColumns
 from data_pipelines.sessions.splits import SplitName, SplitOptions
 from data_pipelines.synthetic import SyntheticConfig, Variant
 from hiertcn_jax.settings import Settings, setting
@@ -187,6 +188,15 @@ class PrepareConfig(Settings):
         "File of item ids (.txt, one per line, or .parquet with a column item_id) to add to the "
         "catalogue even if they have no event in train. Such items need given embeddings.",
     )
+    items: str | None = setting(
+        None,
+        "Table of the items (.parquet, .csv, .tsv or .jsonl) with their titles, which are shown "
+        "wherever items are. Its other columns are kept in items.parquet.",
+    )
+    item_title_column: str = setting("title", "Column of --items with titles.")
+    item_id_column: str | None = setting(
+        None, "Column of --items with item ids. Default: that of --item_column."
+    )
     svd_embeddings: int = setting(
         0,
         "Width of item embeddings to compute by a truncated SVD of which items sessions of train "
@@ -317,7 +327,7 @@ class PrepareConfig(Settings):
     def _check_source(self) -> None:
         if not self.output_dir:
             raise ValueError("output_dir=: must be given: the directory to create")
-        for name in ("output_dir", "input", "impressions", "catalogue", "tfds_data_dir"):
+        for name in ("output_dir", "input", "impressions", "catalogue", "items", "tfds_data_dir"):
             value = getattr(self, name) or ()
             for path in (value,) if isinstance(value, str) else value:
                 local_path(name, path)
@@ -332,8 +342,21 @@ class PrepareConfig(Settings):
                 f"tfds_data_dir={self.tfds_data_dir}: has no use without tfds; leave it out"
             )
 
+    def item_columns(self) -> ItemColumns:
+        """Which columns of `items` to read."""
+        return ItemColumns(self.item_id_column or self.item_column, self.item_title_column)
+
     def _check_roles(self) -> None:
         """Checks that no column has two roles."""
+        columns = self.item_columns()
+        if self.items is not None and columns.item == columns.title:
+            raise ValueError(
+                f"item_title_column={columns.title}: is the column of ids too; name another column"
+            )
+        if self.items is None and self.item_id_column is not None:
+            raise ValueError(
+                f"item_id_column={self.item_id_column}: has no use without items; leave it out"
+            )
         for names in (
             ("user_column", "item_column", "time_column", "session_column"),
             (

@@ -7,6 +7,7 @@ Groups them into sessions, applies the filters, splits into train, valid and tes
 
     D/manifest.json          what the data contains, what was dropped, the flags
     D/vocabulary.parquet     the catalogue: rows of the item table, ids, counts
+    D/items.parquet          if asked for: titles of the catalogue and what else is known of it
     D/item_embeddings.npy    if asked for: embeddings of the catalogue, in that order
     D/histories/             a TFDS dataset in ArrayRecord, one record per user
 
@@ -45,10 +46,13 @@ from data_pipelines.raw.tfds_source import read_tfds
 from data_pipelines.raw.times import TimeOptions
 from data_pipelines.sessions.dataset import Dataset, build_dataset
 from data_pipelines.sessions.filters import apply_filters
+from data_pipelines.sessions.item_titles import items_line, read_items, write_items
 from data_pipelines.sessions.log_report import LogReport, id_types, identical_rows
 from data_pipelines.sessions.sessionize import Events, to_sessions
 from data_pipelines.sessions.splits import sessions_of, split_report, with_cuts
+from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import synthetic_log
+from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.settings import fields_of
 
 
@@ -75,6 +79,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             ) from error
         with written_aside(output_dir) as beside:
             drops, report = prepare_with_beam(config, beside)
+            _add_items(beside, Vocabulary.load(beside), report, config)
             _write_manifest(beside, drops, report, config)
         return load_manifest(output_dir)
     log, drops = _read(config)
@@ -107,8 +112,24 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
                 config.svd_embeddings,
                 split.valid_after_ms and split.valid_after_ms // 1000,
             )
+        _add_items(beside, dataset.vocabulary, report, config)
         _write_manifest(beside, drops + session_drops + filter_drops, report, config)
     return load_manifest(output_dir)
+
+
+def _add_items(
+    directory: Path, vocabulary: Vocabulary, report: dict[str, Any], config: PrepareConfig
+) -> None:
+    """Writes items.parquet if there are titles, and reports them."""
+    if config.items is None:
+        return
+    report["items"] = write_items(directory, config.items, config.item_columns(), vocabulary)
+    items = read_items(directory, vocabulary)
+    assert items is not None
+    for frequent in report["log"]["frequent_items"]:
+        row = vocabulary.encode([frequent["id"]])[0] - FIRST_ITEM_ID
+        if row >= 0 and items["title"][int(row)] is not None:
+            frequent["title"] = items["title"][int(row)]
 
 
 def _report_log(log: Log, dataset: Dataset) -> dict[str, Any]:
@@ -193,7 +214,9 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
     )
     for drop in manifest["drops"]:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
-    for line in log_lines(manifest) + _merged_lines(manifest) + _impression_lines(manifest):
+    titles = [items_line(manifest["items"])] if "items" in manifest else []
+    lines = log_lines(manifest) + titles + _merged_lines(manifest) + _impression_lines(manifest)
+    for line in lines:
         console.print(line)
     # One line, to be copied.
     console.print(

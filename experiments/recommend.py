@@ -2,10 +2,12 @@
 
     python -m experiments.recommend --workdir=W --output=recs.parquet [--k=20]
 
-One row an item: user_id, rank (from 1), item_id, score. Users go on where the log ends; --events
+One row an item: user_id, rank (from 1), item_id, title if prepare was given titles, score; with
+--explain also the parts of the score. Users go on where the log ends; --events
 names what they did since then, in any format that prepare reads, with the columns of the log. The
 suffix of --output says the format: .parquet, .csv or .jsonl. Users are read and rows are written
-block by block, so memory does not grow with their number.
+block by block, so memory does not grow with their number. --ranker=popularity --data_dir=D takes a
+ranker in place of a trained run: it learns from the whole log first.
 """
 
 import datetime
@@ -26,15 +28,17 @@ from data_pipelines.progress import Progress
 from data_pipelines.raw.ids import IdType, typed_ids
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.judging.results import table_path
-from experiments.runs.data import Data
+from experiments.runs.data import Data, open_data
 from experiments.runs.restore import open_run_data, restore_run
-from experiments.service.loading import recommender_of
+from experiments.service.loading import ranker_recommender, recommender_of
 from experiments.service.new_events import read_events
 from experiments.service.table_writer import written_in_parts
+from hiertcn_jax.baselines.registry import RANKERS
+from hiertcn_jax.devices.mesh import MeshError
 from hiertcn_jax.saving.checkpoint import CheckpointError
 from hiertcn_jax.serving.recommender import Recommender
 
-MENDABLE = (DataError, CheckpointError, OSError)
+MENDABLE = (DataError, CheckpointError, MeshError, OSError)
 
 _USERS_AT_ONCE = 1024
 
@@ -42,7 +46,8 @@ _USERS_AT_ONCE = 1024
 class Settings(NamedTuple):
     """What the flags say."""
 
-    workdir: Path
+    workdir: Path | None
+    ranker: str | None
     output: Path
     checkpoint: str
     location: DataLocation
@@ -52,6 +57,9 @@ class Settings(NamedTuple):
     k: int
     exclude_seen: bool
     at: int | None
+    explain: bool = False
+    by_index: bool = False
+    data_parallelism: int = 1
 
 
 def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
@@ -78,6 +86,7 @@ def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
                     at=settings.at,
                     exclude_seen=settings.exclude_seen,
                     candidates=candidates,
+                    explain=settings.explain,
                 )
             except ValueError as error:
                 raise DataError(_with_advice(str(error), settings)) from error
@@ -130,7 +139,13 @@ def _typed(ids: pl.Series, id_type: IdType, source: object) -> Iterator[Sequence
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("workdir", None, "Directory of the trained run.", required=True)
+    flags.DEFINE_string("workdir", None, "Directory of the trained run.")
+    flags.DEFINE_enum(
+        "ranker",
+        None,
+        sorted(RANKERS),
+        "A ranker without a network in place of --workdir; it learns from the log of --data_dir.",
+    )
     flags.DEFINE_string("output", None, "File to write: .parquet, .csv or .jsonl.", required=True)
     flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
     flags.DEFINE_string(
@@ -158,6 +173,14 @@ def define_flags() -> None:
         "Time to recommend for: seconds since the epoch, or such as 2024-05-31T18:00. Default: the "
         "time of the newest event.",
     )
+    flags.DEFINE_bool("explain", False, "Also write the parts that each score is the sum of.")
+    flags.DEFINE_bool(
+        "index",
+        False,
+        "Find items by an index, for catalogues of a million items: most of the best, not all. "
+        "Needs the extra retrieval.",
+    )
+    flags.DEFINE_integer("data_parallelism", 1, "Devices that share the users.", lower_bound=1)
     define_data_flags()
 
 
@@ -165,11 +188,17 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: The output has no known format, or the time is none.
+      ValueError: The output has no known format, the time is none, or it is not said what
+        recommends.
     """
     values = flags.FLAGS
+    if (values.workdir is None) == (values.ranker is None):
+        raise ValueError("flag --workdir: give it, or --ranker and --data_dir, not both")
+    if values.ranker is not None:
+        _check_ranker_flags(values)
     return Settings(
-        workdir=Path(values.workdir),
+        workdir=values.workdir and Path(values.workdir),
+        ranker=values.ranker,
         output=table_path("output", values.output),
         checkpoint=values.checkpoint,
         location=read_data_location(),
@@ -179,7 +208,18 @@ def read_settings() -> Settings:
         k=values.k,
         exclude_seen=values.exclude_seen,
         at=None if values.at is None else _seconds(values.at),
+        explain=values.explain,
+        by_index=values.index,
+        data_parallelism=values.data_parallelism,
     )
+
+
+def _check_ranker_flags(values: flags.FlagValues) -> None:
+    if values.data_dir is None:
+        raise ValueError(f"flag --ranker={values.ranker}: needs --data_dir, the log to learn from")
+    for name in ("explain", "index"):
+        if values[name].value:
+            raise ValueError(f"flag --{name}: a ranker has no embeddings; leave it out")
 
 
 def _seconds(text: str) -> int:
@@ -195,14 +235,28 @@ def _seconds(text: str) -> int:
 
 
 def main(settings: Settings) -> None:
-    """Restores, recommends, writes."""
-    require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
+    """Restores or fits, recommends, writes."""
     check_file("output", settings.output)
-    restored = restore_run(settings.workdir, settings.checkpoint)
-    data = open_run_data(restored, settings.location)
-    rec = recommender_of(restored, data, f"{settings.workdir.name}@{restored.step}")
+    if settings.workdir is None:
+        assert settings.ranker is not None and settings.location.data_dir is not None
+        data = open_data(settings.location.data_dir)
+        rec = ranker_recommender(settings.ranker, data, {})
+    else:
+        rec, data = _restore(settings.workdir, settings)
     users = recommend(settings, rec, data)
     print(f"{settings.output}: {users:,} users, {settings.k} items each at most")
+
+
+def _restore(workdir: Path, settings: Settings) -> tuple[Recommender, Data]:
+    """The Recommender of a run, and its log."""
+    require_kind("workdir", workdir, Kind.RUN, Kind.CELL)
+    restored = restore_run(workdir, settings.checkpoint, settings.data_parallelism)
+    data = open_run_data(restored, settings.location)
+    try:
+        model_id = f"{workdir.name}@{restored.step}"
+        return recommender_of(restored, data, model_id, index=settings.by_index), data
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -47,8 +47,10 @@ def _frequent_lines(manifest: dict[str, Any]) -> list[str]:
     ):
         for one in ids[:_NAMED]:
             share = one["events"] / total
+            title = f" ({one['title']})" if "title" in one else ""
             lines.append(
-                f"{kind} {one['id']!r} has {one['events']:,} events, {share:.0%} of all{remark}"
+                f"{kind} {one['id']!r}{title} has {one['events']:,} events, {share:.0%} of all"
+                f"{remark}"
             )
         if len(ids) > _NAMED:
             lines.append(f"{len(ids) - _NAMED} more {kind}s have over a tenth of all events each")

@@ -103,6 +103,14 @@ _LOG = {
     "frequent_users": [{"id": _ID, "events": _COUNT}],
     "frequent_items": [{"id": _ID, "events": _COUNT}],
 }
+_ITEMS = {
+    "rows": _COUNT,
+    "titled": _COUNT,
+    "untitled": _COUNT,
+    "unknown": _COUNT,
+    "repeated": _COUNT,
+    "without_id": _COUNT,
+}
 _IMPRESSIONS = {
     "rows": _COUNT,
     "rows_of_other_users": _COUNT,
@@ -149,6 +157,10 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
       "frequent_items": [{"id", "events"}] (with over a tenth of the events)}. Manifests written
       before ids had types lack both; all their ids are text.
 
+      With titles also "items": {"rows" (of the table), "titled", "untitled" (items of the catalogue
+      with and without one), "unknown" (rows of items outside it), "repeated", "without_id" (rows)};
+      frequent items then have a "title".
+
       With impressions also "impressions": {"rows", "rows_of_other_users", "rows_used" (joined
       with an event), "drops": {reason: rows}, "unknown_items" (left out), "cap", "capped_events",
       "splits": {part: {"matched", "unmatched", "with_negatives" (events), "negatives"}}}
@@ -178,6 +190,7 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
             f"{path}: expected schema_version {expected}, got {_shown(version)}; prepare it again"
         )
     optional = {
+        "items": _ITEMS,
         "impressions": _IMPRESSIONS,
         "merged_sessions": _MERGED,
         "ids": _IDS,

@@ -103,16 +103,23 @@ def write_result(
     Raises:
       OSError: It cannot be written.
     """
-    values: dict[str, Any] = {
+    values = result_values(restored, split, evaluation, level)
+    path = workdir / f"{result_stem(restored, data, split, level)}.json"
+    write_json(path, values)
+    return path
+
+
+def result_values(
+    restored: Restored, split: Split, evaluation: Evaluation, level: Level = FITTED
+) -> dict[str, Any]:
+    """What a result's file holds."""
+    return {
         "split": split.name.lower(),
         "checkpoint_step": restored.step,
         "mask_seen": restored.evaluation.mask_seen,
         **({"counts": str(level)} if has_level(restored.config) else {}),
         **evaluation.metrics,
     }
-    path = workdir / f"{result_stem(restored, data, split, level)}.json"
-    write_json(path, values)
-    return path
 
 
 def _short(content_hash: str) -> str:

@@ -1,6 +1,8 @@
-"""A trained run as a Recommender; what happened since its log; long tables.
+"""A run or a ranker as a Recommender; fitting in one call; what happened since; long tables.
 
-Imports: data_pipelines.config, data_pipelines.errors, data_pipelines.histories,
-data_pipelines.lanes, data_pipelines.raw, flags, hiertcn_jax.batch, hiertcn_jax.memory,
-hiertcn_jax.scoring, hiertcn_jax.serving, runs.
+Imports: data_pipelines.commands, data_pipelines.config, data_pipelines.errors,
+data_pipelines.histories, data_pipelines.lanes, data_pipelines.prepare, data_pipelines.progress,
+data_pipelines.raw, data_pipelines.sessions, flags, hiertcn_jax.baselines, hiertcn_jax.batch,
+hiertcn_jax.learning, hiertcn_jax.memory, hiertcn_jax.models, hiertcn_jax.scoring,
+hiertcn_jax.serving, judging, runs.
 """

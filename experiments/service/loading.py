@@ -1,35 +1,64 @@
-"""Makes the Recommender of a run."""
+"""Makes the Recommender of a run, or of a ranker over a prepared log."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.memory_lists import remember
+from data_pipelines.progress import say
+from data_pipelines.raw.times import PER_SECOND
+from data_pipelines.sessions.item_titles import read_items
 from experiments.flags.data_flags import DataLocation
-from experiments.runs.data import Data
+from experiments.judging.rankers import (
+    evaluate_ranker,
+    fit_ranker,
+    fitted_histories,
+    ranker_for,
+)
+from experiments.runs.data import Data, open_data
 from experiments.runs.restore import Restored, open_run_data, restore_run
-from experiments.service.known_users import LoggedUsers
+from experiments.runs.run_results import result_values, score
+from experiments.service.known_users import LoggedUsers, session_starts
+from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.memory.levels import Level
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.keys import item_keys
+from hiertcn_jax.scoring.scores import Keys
 from hiertcn_jax.serving.frames import Names
+from hiertcn_jax.serving.item_index import RECALL_AT, ItemIndex
+from hiertcn_jax.serving.ranker_scorer import RankerScorer
 from hiertcn_jax.serving.recommender import Recommender
 from hiertcn_jax.serving.scorer import ModelScorer
-from hiertcn_jax.serving.stream import Stream
+from hiertcn_jax.serving.stream import USERS, Stream
+from hiertcn_jax.serving.user_states import Events
 
 
 def load(
-    workdir: str | Path, data_dir: str | Path | None = None, checkpoint: str = "best"
+    workdir: str | Path,
+    data_dir: str | Path | None = None,
+    checkpoint: str = "best",
+    index: bool = False,
 ) -> Recommender:
     """The Recommender of a trained run; see `hiertcn_jax.load`."""
     workdir = Path(workdir)
     restored = restore_run(workdir, checkpoint)
     data = open_run_data(restored, DataLocation(None if data_dir is None else str(data_dir)))
-    return recommender_of(restored, data, f"{workdir.name}@{restored.step}")
+    return recommender_of(restored, data, f"{workdir.name}@{restored.step}", index=index)
+
+
+def load_ranker(
+    name: str, data_dir: str | Path, settings: Mapping[str, Any] | None = None
+) -> Recommender:
+    """The Recommender of a ranker; see `hiertcn_jax.load_ranker`."""
+    if name not in RANKERS:
+        raise ValueError(f"ranker={name!r}: must be one of {', '.join(RANKERS)}")
+    return ranker_recommender(name, open_data(data_dir), settings or {})
 
 
 class Parts(NamedTuple):
@@ -53,23 +82,24 @@ class Parts(NamedTuple):
 def parts_of(restored: Restored, data: Data, counted: Split = Split.TEST) -> Parts:
     """What a Recommender over a restored model and its log is made of; see `recommender_of`."""
     known = LoggedUsers(data.histories)
-    flags = data.manifest["flags"]
-    minutes = flags.get("gap_minutes")
     memory = None
     if restored.config.memory:
         memory = remember(data.histories, data.vocabulary.size, counted).memory
-    names = (flags.get(f"{role}_column", name) for role, name in Names()._asdict().items())
     return Parts(
         _whole_table(restored, data),
         known,
-        known.pause if minutes is None else 60 * minutes,
+        _gap(data, known),
         memory,
-        Names(*names),
+        _names(data),
     )
 
 
 def recommender_of(
-    restored: Restored, data: Data, model_id: str, counted: Split = Split.TEST
+    restored: Restored,
+    data: Data,
+    model_id: str,
+    counted: Split = Split.TEST,
+    index: bool = False,
 ) -> Recommender:
     """A Recommender over a restored model and its log.
 
@@ -79,13 +109,89 @@ def recommender_of(
       model_id: Names the weights.
       counted: What users did in this part and those before it counts for the terms of memory. By
         default all does, for recommendations go on where the log ends.
+      index: Whether to find items by an index; its recall is printed.
     """
     parts = parts_of(restored, data, counted)
     params = {**restored.params, "items": parts.items}
-    scorer = ModelScorer(
-        Stream(restored.model, params, parts.gap_seconds), item_keys(parts.items, restored.config)
+    stream = Stream(restored.model, params, parts.gap_seconds, restored.layout)
+    keys = item_keys(parts.items, restored.config)
+    found = _index(stream, keys, data) if index else None
+
+    def judge(split: str) -> dict[str, Any]:
+        part = Split[split.upper()]
+        return result_values(restored, part, score(restored, data, part))
+
+    return Recommender(
+        ModelScorer(stream, keys, restored.config.memory, found),
+        data.vocabulary,
+        parts.known,
+        model_id,
+        parts.memory,
+        parts.names,
+        read_items(data.directory, data.vocabulary),
+        judge,
     )
-    return Recommender(scorer, data.vocabulary, parts.known, model_id, parts.memory, parts.names)
+
+
+def ranker_recommender(name: str, data: Data, settings: Mapping[str, Any]) -> Recommender:
+    """A Recommender over a ranker that learns from all events of a log.
+
+    Args:
+      name: One of RANKERS.
+      data: The log.
+      settings: Arguments of the ranker.
+
+    Raises:
+      ValueError: An argument does not exist or is out of range.
+      DataError: The ranker cannot be fitted on the log.
+    """
+    ranker = ranker_for(name, data, settings)
+    fit_ranker(name, ranker, fitted_histories(data, "train_valid", Level("live")))
+    known = LoggedUsers(data.histories)
+
+    def judge(split: str) -> dict[str, Any]:
+        judged = ranker_for(name, data, settings)
+        fit_ranker(name, judged, fitted_histories(data, "train"))
+        metrics = evaluate_ranker(judged, data, Split[split.upper()], name=name).metrics
+        return {"split": split, "mask_seen": "none", **metrics}
+
+    return Recommender(
+        RankerScorer(name, ranker, _gap(data, known)),
+        data.vocabulary,
+        known,
+        f"{name}@{data.content_hash}",
+        names=_names(data),
+        items=read_items(data.directory, data.vocabulary),
+        judge=judge,
+    )
+
+
+def _index(stream: Stream, keys: Keys, data: Data) -> ItemIndex:
+    """An index of the items, with a line about it."""
+    users = np.linspace(0, len(data.histories) - 1, min(USERS[-1], len(data.histories)))
+    histories = data.histories.__getitems__(np.unique(users.astype(int)).tolist())
+    events = [Events(one.item_ids, one.times, session_starts(one)) for one in histories]
+    states = stream.observe(stream.start(len(events)), events)
+    found = ItemIndex(keys, stream.predict(states, states.last_time_n))
+    say(
+        f"index: {data.vocabulary.size - FIRST_ITEM_ID:,} items in {found.cells:,} cells, of which "
+        f"{found.searched:,} are searched; finds {found.recall:.3f} of the exact best {RECALL_AT}"
+    )
+    return found
+
+
+def _gap(data: Data, known: LoggedUsers) -> float:
+    """Seconds of the pause that ends a session."""
+    minutes = data.manifest["flags"].get("gap_minutes")
+    return known.pause if minutes is None else 60 * minutes
+
+
+def _names(data: Data) -> Names:
+    """The columns of the log, and its unit of time."""
+    flags = data.manifest["flags"]
+    names = (flags.get(f"{role}_column", getattr(Names(), role)) for role in Names._fields[:3])
+    unit = data.manifest.get("log", {}).get("time_unit")
+    return Names(*names, per_second=PER_SECOND[unit or "s"])
 
 
 def _whole_table(restored: Restored, data: Data) -> ItemTable:

@@ -13,7 +13,7 @@ from hiertcn_jax.serving.frames import Names
 
 
 def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) -> pl.DataFrame:
-    """The events of files, as columns of these names; ids are text, times are seconds.
+    """The events of files, as columns of these names; ids are text, times are datetimes.
 
     Session ids are not read: where sessions end is told by pauses.
 
@@ -38,6 +38,6 @@ def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) ->
         {
             names.user: log.user_ids.gather(log.users),
             names.item: log.item_ids.gather(log.items),
-            names.time: log.times_ms // 1000,
+            names.time: pl.from_epoch(pl.Series(log.times_ms), "ms"),
         }
     )

@@ -9,6 +9,8 @@ and learn how they depend on z. That an item was seen counts against it on news 
 the signs are learned too.
 """
 
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,18 @@ def logarithms(
     )
 
 
+class Apart(NamedTuple):
+    """What the additions are sums of.
+
+    Attributes:
+      each: float32 [*e, k, w]. w_f phi_f of each feature that is used (`columns_of`).
+      network: float32 [*e, k]. What the small network adds; None without one.
+    """
+
+    each: Any
+    network: Any
+
+
 class Terms(nn.Module):
     """Additions to the scores of the items on each event's list.
 
@@ -96,13 +110,15 @@ class Terms(nn.Module):
         features: Float[Array, "*e k f"],
         known: Float[Array, "*e g"],
         u: Float[Array, "*e d"],
-    ) -> Float[Array, "*e k"]:
-        """The additions, float32.
+        apart: bool = False,
+    ) -> Any:
+        """The additions, float32 [*e, k].
 
         Args:
           features: From `Memory.lists`.
           known: What is known of the moment (`models.context.moments`).
           u: The model's predictions; d may be 0.
+          apart: Return what they are sums of: `Apart`.
         """
         phi = logarithms(features, self.kinds)
         z = jnp.concatenate([known, u.astype(jnp.float32)], axis=-1)
@@ -111,12 +127,17 @@ class Terms(nn.Module):
         weights = weights + nn.Dense(
             width, use_bias=False, kernel_init=nn.initializers.zeros, name="by_moment"
         )(z)
+        if apart:
+            each = phi * weights[..., None, :]
+            return Apart(each, self._network(phi, z) if self.units else None)
         values = jnp.einsum("...kf,...f->...k", phi, weights)
-        if not self.units:
-            return values
+        return values + self._network(phi, z) if self.units else values
+
+    def _network(self, phi: Float[Array, "*e k w"], z: Float[Array, "*e z"]) -> Array:
+        """The additions of the small network, [*e, k]."""
         at_z = nn.Dense(self.units, name="units_of_moment")(z)[..., None, :]
         at_phi = nn.Dense(self.units, use_bias=False, name="units_of_counts")(phi)
         # Subtract the value for an item that is not on the list, so that such items have 0.
         hidden = nn.relu(at_phi + at_z) - nn.relu(at_z)
         out = self.param("out", nn.initializers.zeros, (self.units,))
-        return values + hidden @ out
+        return hidden @ out

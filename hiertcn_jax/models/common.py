@@ -127,12 +127,15 @@ class SequenceModel(nn.Module):
         lists = batch.memory_ids_blk, batch.memory_counts_blkf, batch.clock_blg
         return self._terms_at(Context.of_batch(batch), lists, u_bld)
 
-    def next_additions(self, event: NextEvent, u_bd: Float[Array, "b d"]) -> Additions | None:
+    def next_additions(
+        self, event: NextEvent, u_bd: Float[Array, "b d"], apart: bool = False
+    ) -> Additions | None:
         """Memory's additions to the scores of each lane's next event; see `additions`.
 
         Args:
           event: With lists, see `NextEvent.memory_ids_bk`.
           u_bd: The predictions.
+          apart: Values are what the additions are sums of: `memory.terms.Apart`.
 
         Raises:
           ValueError: The event has no lists, and the model needs them.
@@ -140,11 +143,16 @@ class SequenceModel(nn.Module):
         lists = jax.tree.map(
             lambda x: x[:, None], (event.memory_ids_bk, event.memory_counts_bkf, event.clock_bg)
         )
-        additions = self._terms_at(Context.of_next_event(event), lists, u_bd[:, None])
+        context = Context.of_next_event(event)
+        additions = self._terms_at(context, lists, u_bd[:, None], apart=apart)
         return jax.tree.map(lambda x: x[:, 0], additions)
 
     def _terms_at(
-        self, context: Context, lists: tuple[Any, Any, Any], u_bld: Float[Array, "b l d"]
+        self,
+        context: Context,
+        lists: tuple[Any, Any, Any],
+        u_bld: Float[Array, "b l d"],
+        apart: bool = False,
     ) -> Additions | None:
         """The additions for events, from memory's lists."""
         if not self.config.memory:
@@ -153,7 +161,7 @@ class SequenceModel(nn.Module):
         if ids_blk is None or counts_blkf is None or clock_blg is None:
             raise ValueError("memory_ids_blk: must be set for a model with terms of memory")
         known_blg = moments(jax.tree.map(jnp.asarray, context), clock_blg)
-        return Additions(ids_blk, self.terms(counts_blkf, known_blg, self.known(u_bld)))
+        return Additions(ids_blk, self.terms(counts_blkf, known_blg, self.known(u_bld), apart))
 
     def known(self, u_bld: Float[Array, "b l d"]) -> Float[Array, "b l z"]:
         """The input of memory's weights besides the moment: the predictions."""

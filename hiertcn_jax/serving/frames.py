@@ -12,11 +12,12 @@ _SECONDS_MOST = 2**53
 
 
 class Names(NamedTuple):
-    """The columns of a table of events."""
+    """The columns of a table of events, and how many of its numbers of time make a second."""
 
     user: str = "user_id"
     item: str = "item_id"
     time: str = "time"
+    per_second: int = 1
 
 
 class UserEvents(NamedTuple):
@@ -43,7 +44,7 @@ def events_by_user(frame: Any, names: Names) -> dict[Any, UserEvents]:
       ValueError: A column is missing, a value is null, or a time is none.
     """
     table = nw.from_native(frame, eager_only=True)
-    for role, name in names._asdict().items():
+    for role, name in zip(("user", "item", "time"), names[:3], strict=True):
         if name not in table.columns:
             raise ValueError(
                 f"histories: no column {name!r} for the {role}, got {', '.join(table.columns)}"
@@ -52,7 +53,7 @@ def events_by_user(frame: Any, names: Names) -> dict[Any, UserEvents]:
             row = int(table[name].is_null().arg_max() or 0)
             raise ValueError(f"histories: row {row}, column {name!r}: is null")
     users, items = table[names.user].to_list(), table[names.item].to_list()
-    time_n = seconds_of(table[names.time].to_list(), names.time)
+    time_n = _column_seconds(table[names.time], names)
     order_n = np.argsort(time_n, kind="stable")
     places: dict[Any, list[int]] = {user: [] for user in users}
     for place in order_n.tolist():
@@ -61,6 +62,19 @@ def events_by_user(frame: Any, names: Names) -> dict[Any, UserEvents]:
         user: UserEvents([items[place] for place in found], time_n[found])
         for user, found in places.items()
     }
+
+
+def _column_seconds(times: nw.Series, names: Names) -> np.ndarray:
+    """int64 [n]. A column of times in seconds; numbers are of the unit of the log."""
+    if isinstance(times.dtype, nw.Datetime):
+        return np.asarray(times.dt.timestamp("ms").to_numpy() // 1000, np.int64)
+    if not times.dtype.is_numeric():
+        return seconds_of(times.to_list(), names.time)
+    number_n = times.to_numpy()
+    wrong_n = ~np.isfinite(number_n) | (np.abs(number_n) > _SECONDS_MOST)
+    if wrong_n.any():
+        return seconds_of(number_n[wrong_n][:1], names.time)
+    return np.asarray(number_n // names.per_second, np.int64)
 
 
 def seconds_of(times: Sequence[Any] | Any, field: str = "time") -> np.ndarray:

@@ -13,7 +13,7 @@ observed event counts for all recommendations after it.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -26,9 +26,10 @@ from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.serving.catalogue import Catalogue, known_rows, left_rows
 from hiertcn_jax.serving.frames import Names, events_by_user, seconds_of
+from hiertcn_jax.serving.given_users import GivenUsers, given_users, one_each
 from hiertcn_jax.serving.past import KnownUsers, Past
 from hiertcn_jax.serving.scorer import Scorer, best_rows
-from hiertcn_jax.serving.stream import USERS
+from hiertcn_jax.serving.tables import ItemColumns, total
 from hiertcn_jax.serving.user_states import Events, UserStates, from_bytes
 
 
@@ -39,6 +40,8 @@ class Recommender:
       model_id: Names the weights; states of other models are refused.
       catalogue: The items that it recommends.
       names: Columns of the tables of events that it takes.
+      items: item_id of the catalogue, title where it is known, and what else `prepare --items`
+        gave; None without titles.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Recommender:
         model_id: str,
         memory: Memory | None = None,
         names: Names | None = None,
+        items: pl.DataFrame | None = None,
+        judge: Callable[[str], dict[str, Any]] | None = None,
     ) -> None:
         """`hiertcn_jax.load` makes one.
 
@@ -59,8 +64,11 @@ class Recommender:
           model_id: See the class.
           memory: What everybody did so far, for a model with terms of it. `observe` adds to it.
           names: See the class.
+          items: See the class; a row for each item, in their order.
+          judge: What `evaluate` does.
         """
-        self.model_id, self.catalogue = model_id, catalogue
+        self.model_id, self.catalogue, self.items = model_id, catalogue, items
+        self._judge, self._columns = judge, ItemColumns(catalogue, items)
         self._scorer, self.names = scorer, names or Names()
         self._past = Past(known, catalogue, scorer.gap_seconds, memory)
 
@@ -93,11 +101,11 @@ class Recommender:
           ValueError: There are not as many items or times as users, or a time is none.
         """
         users = states.users
-        item_n = self.catalogue.encode(_each(items, users, "items"))
-        time_n = seconds_of(_each(time, users, "time"))
+        item_n = self.catalogue.encode(one_each(items, users, "items"))
+        time_n = seconds_of(one_each(time, users, "time"))
         starts_n = None
         if new_session is not None:
-            starts_n = np.asarray(_each(new_session, users, "new_session"), bool)
+            starts_n = np.asarray(one_each(new_session, users, "new_session"), bool)
         after = self._scorer.observe(
             states,
             [
@@ -138,6 +146,7 @@ class Recommender:
         exclude_seen: bool = False,
         exclude: Iterable[Any] = (),
         candidates: Iterable[Any] | None = None,
+        explain: bool = False,
     ) -> pl.DataFrame:
         """The best items for the next event of each user.
 
@@ -152,10 +161,12 @@ class Recommender:
             known, the last 64 where only a state is.
           exclude: Raw ids of items to leave out for everybody.
           candidates: Raw ids of the items to choose from; None: the whole catalogue.
+          explain: Also give the parts of each score, as `explain` does.
 
         Returns:
-          user_id (for states: their index), rank (from 1), item_id, score; users in the order in
-          which they were given, best items first. Of equal scores the more frequent item is first.
+          user_id (for states: their index), rank (from 1), item_id, title if there are titles,
+          score; users in the order in which they were given, best items first. Of equal scores the
+          more frequent item is first.
 
         Raises:
           ValueError: A user or a candidate is not known, k is below 1, or a column is missing.
@@ -163,60 +174,110 @@ class Recommender:
         if k < 1:
             raise ValueError(f"k={k}: must be >= 1")
         left_v = left_rows(self.catalogue, exclude, candidates)
-        ids, events, states = self._resolve(users)
-        number = len(ids)
-        at_n = np.full(number, self._past.newest, np.int64)
-        if at is not None:
-            at_n = seconds_of(_each(at, number, "at"), "at")
+        scorer, memory = self._scorer, self._past.memory
+        given = self._given(users)
+        at_n, number = self._times(at, len(given.ids)), len(given.ids)
         width = min(k, self.catalogue.size - FIRST_ITEM_ID)
         rows_nk = np.full((number, width), PADDING_ID, np.int32)
         scores_nk = np.full((number, width), -np.inf, np.float32)
-        for part in _batches(number, events):
-            if states is None:
-                chosen = [events[user] for user in part.tolist()]
-                part_states = self._scorer.observe(self._scorer.start(len(part)), chosen)
-                seen = [one.item_rows for one in chosen]
-            else:
-                part_states = states.take(part)
-                seen = list(part_states.own_nm)
-            seen_nk = _filled(seen) if exclude_seen else None
-            rows_nk[part], scores_nk[part] = self._scorer.best(
-                part_states, at_n[part], width, self._past.memory, left_v, seen_nk
-            )
-        return self._table(ids, rows_nk, scores_nk)
-
-    def _table(self, ids: list[Any], rows_nk: np.ndarray, scores_nk: np.ndarray) -> pl.DataFrame:
-        """Recommendations as a table; what was left out has a score of -inf."""
+        order, parts = [], []
+        for one in given.parts(scorer):
+            part_n = at_n[one.index_n]
+            seen_nk = one.seen_nk if exclude_seen else None
+            found = scorer.best(one.states, part_n, width, memory, left_v, seen_nk)
+            rows_nk[one.index_n], scores_nk[one.index_n] = found
+            if explain:
+                order.append(one.index_n)
+                parts.append(scorer.explain(one.states, part_n, memory, found[0]))
         user_m, place_m = np.nonzero((rows_nk >= FIRST_ITEM_ID) & (scores_nk > -np.inf))
+        table = {
+            "user_id": pl.Series(given.ids, strict=False).gather(user_m),
+            "rank": pl.Series(place_m + 1, dtype=pl.Int32),
+            **self._columns(rows_nk[user_m, place_m]),
+            "score": pl.Series(scores_nk[user_m, place_m]),
+        }
+        if parts:
+            table |= self._columns.of_parts(parts, np.concatenate(order), user_m, place_m)
+        return pl.DataFrame(table)
+
+    def explain(self, users: Any, items: Any, at: Any = None) -> pl.DataFrame:
+        """What the scores of items for each user are sums of.
+
+        Args:
+          users: See `recommend`.
+          items: One raw id or several.
+          at: See `recommend`.
+
+        Returns:
+          user_id, item_id, title if there are titles, score, and its parts: hierarchy (what the
+          network and the item's bias give), world, followers and own (what memory gives, if the
+          model has it), memory_units (the small network on memory's counts, if the model has it: it
+          reads all counts at once, so it is a part of its own). The parts sum to the score. With
+          world also world_half_life_hours, the half-life whose counts add or take most; with
+          followers also followers_of, the item of the user whose followers do.
+
+        Raises:
+          ValueError: There are no users, a user or an item is not known, or the model's score has
+            no parts.
+        """
+        listed = _one_or_several(items)
+        given = self._given(users)
+        if not given.ids or not listed:
+            raise ValueError(f"{'items' if given.ids else 'users'}: are none")
+        at_n = self._times(at, len(given.ids))
+        rows_k = self._rows_of(listed)
+        order, parts = [], []
+        for one in given.parts(self._scorer):
+            rows_nk = np.broadcast_to(rows_k, (len(one.index_n), len(rows_k)))
+            order.append(one.index_n)
+            parts.append(
+                self._scorer.explain(one.states, at_n[one.index_n], self._past.memory, rows_nk)
+            )
+        index_n = np.concatenate(order)
+        user_m, place_m = np.indices((len(given.ids), len(rows_k))).reshape(2, -1)
         return pl.DataFrame(
             {
-                "user_id": pl.Series(ids, strict=False).gather(user_m),
-                "rank": pl.Series(place_m + 1, dtype=pl.Int32),
-                "item_id": list(self.catalogue.decode(rows_nk[user_m, place_m])),
-                "score": scores_nk[user_m, place_m],
+                "user_id": pl.Series(given.ids, strict=False).gather(user_m),
+                **self._columns(rows_k[place_m]),
+                "score": total(parts, index_n)[user_m, place_m],
+                **self._columns.of_parts(parts, index_n, user_m, place_m),
             }
         )
 
-    def _resolve(self, users: Any) -> tuple[list[Any], list[Events], UserStates | None]:
-        """Ids, and either the events or the states, of what `recommend` is given."""
-        if isinstance(users, UserStates):
-            return list(range(users.users)), [], users
-        if isinstance(users, str | int):
-            users = [users]
-        if not isinstance(users, list | tuple | np.ndarray | pl.Series):
-            found = events_by_user(users, self.names)
-            events = [
-                Events(self.catalogue.encode(one.item_ids), one.times) for one in found.values()
-            ]
-            return list(found), events, None
-        ids = list(users)
-        known = self._past.events_of(ids)
-        for user, one in zip(ids, known, strict=True):
-            if one is None:
-                raise ValueError(
-                    f"users={user!r}: is not in the log; give a new user's events as a data frame"
-                )
-        return ids, [one for one in known if one is not None], None
+    def evaluate(self, split: str = "test") -> dict[str, Any]:
+        """The ranks of all events of a part of the log, as `hiertcn evaluate` computes them.
+
+        Args:
+          split: test or valid.
+
+        Returns:
+          What the command writes to test.json: metrics by all, first, next, and by user. Counts are
+          those of the fitted part before each event; what `observe` and `add` took in has no
+          effect.
+
+        Raises:
+          ValueError: There is no such part, or no log to evaluate on.
+        """
+        if split not in ("test", "valid"):
+            raise ValueError(f"split={split!r}: must be test or valid")
+        if self._judge is None:
+            raise ValueError(f"split={split!r}: there is no log here to evaluate on")
+        return self._judge(split)
+
+    def _rows_of(self, items: Sequence[Any]) -> np.ndarray:
+        """int32. Rows of items, in their order."""
+        for item in items:
+            known_rows(self.catalogue, [item], "items")
+        return self.catalogue.encode(items)
+
+    def _given(self, users: Any) -> GivenUsers:
+        return given_users(users, self._past, self.catalogue, self.names)
+
+    def _times(self, at: Any, users: int) -> np.ndarray:
+        """int64 [n]. When recommendations are for, seconds."""
+        if at is None:
+            return np.full(users, self._past.newest, np.int64)
+        return seconds_of(one_each(at, users, "at"), "at")
 
     def embed(self, users: Any, at: Any = None) -> np.ndarray:
         """float32 [n, d]. The model's prediction for the next event of each user.
@@ -225,22 +286,17 @@ class Recommender:
           users: See `recommend`.
           at: Likewise.
         """
-        ids, events, states = self._resolve(users)
-        at_n = None if at is None else seconds_of(_each(at, len(ids), "at"), "at")
-        if states is None:
-            states = self._scorer.observe(self._scorer.start(len(ids)), events)
-        time_n = np.full(states.users, self._past.newest, np.int64) if at_n is None else at_n
-        parts = [
-            self._scorer.predict(states.take(part), time_n[part])
-            for part in np.array_split(np.arange(len(ids)), -(-len(ids) // USERS[-1]) or 1)
-            if len(part)
-        ]
-        return np.concatenate(parts)
+        given = self._given(users)
+        at_n = self._times(at, len(given.ids))
+        vectors_nd = np.zeros((len(given.ids), self._scorer.item_vectors().shape[1]), np.float32)
+        for one in given.parts(self._scorer):
+            vectors_nd[one.index_n] = self._scorer.predict(one.states, at_n[one.index_n])
+        return vectors_nd
 
     def item_embeddings(self) -> tuple[Sequence[Any], np.ndarray]:
         """The raw ids of the catalogue, and float32 [items, d] what the model scores them with."""
         rows = np.arange(FIRST_ITEM_ID, self.catalogue.size)
-        return self.catalogue.decode(rows), np.asarray(self._scorer.item_rows[FIRST_ITEM_ID:])
+        return self.catalogue.decode(rows), np.asarray(self._scorer.item_vectors()[FIRST_ITEM_ID:])
 
     def similar(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The items whose embeddings point in the most similar direction (cosine), without itself.
@@ -250,15 +306,15 @@ class Recommender:
           k: Items for each.
 
         Returns:
-          item_id, rank, similar_id, cosine.
+          item_id, rank, similar_id, similar_title if there are titles, cosine.
 
         Raises:
           ValueError: An item is not in the catalogue, or k is below 1.
         """
         if k < 1:
             raise ValueError(f"k={k}: must be >= 1")
-        listed = [items] if isinstance(items, str | int) else list(items)
-        rows = np.concatenate([known_rows(self.catalogue, [item], "items") for item in listed])
+        listed = _one_or_several(items)
+        rows = self._rows_of(listed)
         unit_vd = self._unit_rows
         queries = Queries(unit_vd[rows])
         most = self.catalogue.size - FIRST_ITEM_ID - 1
@@ -268,17 +324,16 @@ class Recommender:
         number_m, place_m = np.nonzero(found_nk >= FIRST_ITEM_ID)
         return pl.DataFrame(
             {
-                "item_id": [listed[number] for number in number_m.tolist()],
-                "rank": place_m + 1,
-                "similar_id": list(self.catalogue.decode(found_nk[number_m, place_m])),
+                **self._columns(rows[number_m]),
+                "rank": pl.Series(place_m + 1, dtype=pl.Int32),
+                **self._columns(found_nk[number_m, place_m], "similar_id"),
                 "cosine": cosine_nk[number_m, place_m],
-            },
-            schema_overrides={"rank": pl.Int32, "cosine": pl.Float32},
+            }
         )
 
     @functools.cached_property
     def _unit_rows(self) -> jax.Array:
-        rows = self._scorer.item_rows
+        rows = self._scorer.item_vectors()
         return rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
     def to_bytes(self, state: UserStates) -> bytes:
@@ -298,34 +353,5 @@ class Recommender:
         return from_bytes(data, self._scorer.start(), self.model_id)
 
 
-def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Lists side by side, filled up to a power of two: few shapes are compiled."""
-    most = max((len(one) for one in rows), default=0)
-    width = 1 << max(most - 1, 0).bit_length()
-    filled = np.full((len(rows), width), PADDING_ID, np.int32)
-    for number, one in enumerate(rows):
-        filled[number, : len(one)] = one
-    return filled
-
-
-def _each(values: Any, users: int, field: str) -> list[Any]:
-    """A value for each user: one for all, or as many as there are.
-
-    Raises:
-      ValueError: There are others.
-    """
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        return [values] * users
-    listed = list(values)
-    if len(listed) != users:
-        raise ValueError(f"{field}: {len(listed)} values for {users} users")
-    return listed
-
-
-def _batches(number: int, events: Sequence[Events]) -> Iterator[np.ndarray]:
-    """Which users are taken together: those with about as many events, since rows are padded."""
-    order_n = np.arange(number)
-    if events:
-        order_n = np.argsort([len(one.item_rows) for one in events], kind="stable")
-    for start in range(0, number, USERS[-1]):
-        yield order_n[start : start + USERS[-1]]
+def _one_or_several(items: Any) -> list[Any]:
+    return [items] if isinstance(items, str | int | np.integer) else list(items)

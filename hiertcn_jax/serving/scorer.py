@@ -12,14 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.scoring.top_k import top_k
+from hiertcn_jax.serving.explain import Explainer, Parts
+from hiertcn_jax.serving.item_index import ItemIndex
 from hiertcn_jax.serving.stream import Stream
 from hiertcn_jax.serving.user_states import Events, UserStates
 
 _CHUNK = 8192
 """Rows of the item table that are scored at a time."""
+_MOST_LEFT_OUT = 1024
+"""Items left out for all up to which an index is asked; with more, all items are scored."""
 
 
 @runtime_checkable
@@ -65,12 +70,26 @@ class Scorer(Protocol):
         """
         ...
 
+    def explain(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        memory: Memory | None,
+        rows_nk: np.ndarray,
+        /,
+    ) -> Parts:
+        """The parts of the scores of items.
+
+        Raises:
+          ValueError: Scores have no parts.
+        """
+        ...
+
     def predict(self, states: UserStates, time_n: np.ndarray, /) -> np.ndarray:
         """float32 [n, d]. The vectors that items are scored with, for the users' next events."""
         ...
 
-    @property
-    def item_rows(self) -> Any:
+    def item_vectors(self) -> Any:
         """float32 [v, d]. The vectors of the items."""
         ...
 
@@ -79,15 +98,28 @@ class ModelScorer:
     """The scorer of a neural model and its item table.
 
     Attributes:
-      item_rows: See `Scorer`.
+      index: Finds candidates in place of scoring all items; None: all are scored.
     """
 
-    def __init__(self, stream: Stream, keys: Keys) -> None:
-        """A model over users' states, and what items are scored with: all rows of the table."""
-        self._stream, self._keys = stream, keys
+    def __init__(
+        self,
+        stream: Stream,
+        keys: Keys,
+        kinds: tuple[str, ...] = (),
+        index: ItemIndex | None = None,
+    ) -> None:
+        """A model over users' states.
+
+        Args:
+          stream: The model.
+          keys: What items are scored with, all rows of the table.
+          kinds: The memories that it has, of `memory.config.KINDS`.
+          index: Finds candidates in place of scoring all items; None: all are scored.
+        """
+        self._stream, self._keys, self.index = stream, keys, index
         self.gap_seconds = stream.gap_seconds
         self.start, self.observe, self.predict = stream.start, stream.observe, stream.predict
-        self.item_rows = keys.rows
+        self.explain = Explainer(stream, keys, kinds)
 
     def best(
         self,
@@ -99,11 +131,35 @@ class ModelScorer:
         seen_nk: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
+        queries = self._stream.ask(states, time_n, memory)
+        if self.index is None:
+            return self._exact(queries, k, left_v, seen_nk)
+        out = np.zeros(0, np.int32)
+        if left_v is not None:
+            out = np.flatnonzero(~left_v[FIRST_ITEM_ID:]).astype(np.int32) + FIRST_ITEM_ID
+        if len(out) > _MOST_LEFT_OUT:
+            return self._exact(queries, k, left_v, seen_nk)
+        out_nk = np.broadcast_to(out, (states.users, len(out)))
+        out_nk = out_nk if seen_nk is None else np.concatenate([out_nk, seen_nk], 1)
+        rows_nk, scores_nk, has_k_n = self.index.best(queries, k, out_nk)
+        if not has_k_n.all():
+            exact_rows_nk, exact_nk = self._exact(queries, k, left_v, seen_nk)
+            rows_nk = np.where(has_k_n[:, None], rows_nk, exact_rows_nk)
+            scores_nk = np.where(has_k_n[:, None], scores_nk, exact_nk)
+        return rows_nk, scores_nk
+
+    def item_vectors(self) -> Any:
+        """See `Scorer`."""
+        return self._keys.rows
+
+    def _exact(
+        self, queries: Queries, k: int, left_v: np.ndarray | None, seen_nk: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         keys = self._keys
         if left_v is not None:
             bias = 0.0 if keys.bias is None else keys.bias
             keys = keys._replace(bias=jnp.where(left_v, bias, -jnp.inf))
-        return best_rows(self._stream.ask(states, time_n, memory), keys, k, seen_nk)
+        return best_rows(queries, keys, k, seen_nk)
 
 
 def best_rows(

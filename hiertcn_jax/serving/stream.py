@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from hiertcn_jax.batch import Batch, NextEvent
+from hiertcn_jax.devices.mesh import DATA, Layout, place_batch, place_lanes
 from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models import Model
@@ -32,24 +33,33 @@ class Stream:
 
     Attributes:
       gap_seconds: A pause longer than this ends a session.
+      model: The model.
+      params: Its parameters; `items` holds the rows of the whole table, given ones too.
     """
 
-    def __init__(self, model: Model, params: dict[str, Any], gap_seconds: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        params: dict[str, Any],
+        gap_seconds: float,
+        layout: Layout | None = None,
+    ) -> None:
         """A model with its weights.
 
         Args:
-          model: The model.
-          params: Its parameters; `items` holds the rows of the whole table, given ones too.
-          gap_seconds: See the class.
+          model: See the class.
+          params: Likewise.
+          gap_seconds: Likewise.
+          layout: Where the parameters are, if several devices share the users.
         """
-        self.gap_seconds = gap_seconds
-        self._model, self._params = model, params
-        self._steps = make_state_steps(model)
+        self.gap_seconds, self.model, self.params = gap_seconds, model, params
+        self._layout = layout
+        self._steps = make_state_steps(model, layout)
         self._carry = jax.tree.structure(jax.eval_shape(lambda: model.init_carry(1)))
 
     @functools.cached_property
     def _fresh(self) -> UserStates:
-        return fresh_states(_arrays(self._model.init_carry(1)), 1)
+        return fresh_states(_arrays(self.model.init_carry(1)), 1)
 
     def start(self, users: int = 1) -> UserStates:
         """The states of users without any event."""
@@ -75,7 +85,7 @@ class Stream:
 
     def _observe(self, states: UserStates, events: Sequence[Events]) -> UserStates:
         """`observe` of the users of one batch."""
-        users, size = states.users, _size(states.users, USERS)
+        users, size = states.users, self._lanes(states.users)
         states = states.map(lambda array: padded(array, size))
         counts_n = np.zeros(size, np.int64)
         counts_n[:users] = [len(one.item_rows) for one in events]
@@ -100,7 +110,9 @@ class Stream:
                 self.gap_seconds,
                 filled("starts", np.bool_, done) if said else None,
             )
-            carry = self._steps.observe(self._params, _batch(rows), self._tree(states.carry))
+            batch = place_batch(_batch(rows), self._layout)
+            carry = self._placed(self._tree(states.carry))
+            carry = self._steps.observe(self.params, batch, carry)
             states = after._replace(carry=_arrays(carry))
             done += width
         return states.take(np.arange(users))
@@ -126,18 +138,37 @@ class Stream:
         users = states.users
         if not 0 < users <= USERS[-1]:
             raise ValueError(f"states: {users} users, must be 1 to {USERS[-1]} at a time")
-        size = _size(users, USERS)
-        event = self._next_event(states, time_n, memory, starts_n)
-        event, carry = jax.tree.map(lambda array: padded(array, size), (event, states.carry))
-        queries = self._steps.ask(self._params, event, self._tree(carry))
+        event, carry = self.filled_up(states, time_n, memory, starts_n)
+        queries = self._steps.ask(self.params, event, carry)
         return jax.tree.map(lambda array: array[:users], queries)
 
     def predict(self, states: UserStates, time_n: np.ndarray) -> np.ndarray:
         """float32 [n, d]. The predictions for the users' next events; see `ask`."""
-        users, size = states.users, _size(states.users, USERS)
-        event = NextEvent(*next_event(states, time_n, self.gap_seconds))
-        event, carry = jax.tree.map(lambda array: padded(array, size), (event, states.carry))
-        return np.asarray(self._steps.predict(self._params, event, self._tree(carry)))[:users]
+        event, carry = self.filled_up(states, time_n, None, None)
+        return np.asarray(self._steps.predict(self.params, event, carry))[: states.users]
+
+    def filled_up(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        memory: Memory | None,
+        starts_n: np.ndarray | None,
+        *more: np.ndarray,
+    ) -> Any:
+        """The users' next events, their carry and `more`, filled up to the users of a batch."""
+        size = self._lanes(states.users)
+        event = self._next_event(states, time_n, memory, starts_n)
+        parts = event, self._tree(states.carry), *more
+        return self._placed(jax.tree.map(lambda array: padded(array, size), parts))
+
+    def _lanes(self, users: int) -> int:
+        """Users of the batch that so many are filled up to: the devices share them evenly."""
+        size = _size(users, USERS)
+        devices = 1 if self._layout is None else self._layout.mesh.shape[DATA]
+        return -(-size // devices) * devices
+
+    def _placed(self, tree: Any) -> Any:
+        return place_lanes(tree, self._layout)
 
     def _tree(self, carry: tuple[np.ndarray, ...]) -> Any:
         """The carry as the model has it."""

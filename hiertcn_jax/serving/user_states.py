@@ -115,7 +115,8 @@ def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
 
     Args:
       data: The bytes.
-      like: A state of one user of the same model.
+      like: A state of one user of the same model, without events. An array of it without any
+        entry grows with the events: it takes what bytes are left.
       model_id: Which model it must be of.
 
     Raises:
@@ -135,14 +136,20 @@ def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
         raise ValueError(f"state: of model {found['model']}, not {model_id}; observe its events")
     body = memoryview(data)[8 + length :]
     expected = sum(array.nbytes for array in like.arrays)
-    if len(body) != expected:
+    entry = sum(array.itemsize * array.shape[-1] for array in like.arrays if not array.size)
+    more = len(body) - expected
+    if more < 0 or (more and not entry) or (entry and more % entry):
         raise ValueError(f"state: {len(body)} bytes, must be {expected}")
     arrays, start = [], 0
     for array in like.arrays:
-        part = body[start : start + array.nbytes]
-        arrays.append(np.frombuffer(part, array.dtype).reshape(array.shape).copy())
-        start += array.nbytes
-    return like.with_arrays(arrays)
+        shape = array.shape if array.size else (1, more // entry, array.shape[-1])
+        end = start + array.itemsize * int(np.prod(shape))
+        arrays.append(np.frombuffer(body[start:end], array.dtype).reshape(shape).copy())
+        start = end
+    state = like.with_arrays(arrays)
+    if entry and state.events_n[0] != more // entry:
+        raise ValueError(f"state: {more // entry} events, must be {state.events_n[0]}")
+    return state
 
 
 def joined(parts: Sequence[UserStates]) -> UserStates:

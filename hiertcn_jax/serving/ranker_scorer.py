@@ -1,0 +1,122 @@
+"""A ranker without a network as a scorer: a user's state is all that the user did.
+
+What a ranker knows of others it learned when it was fitted; `observe` moves only the user's state.
+"""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+
+from hiertcn_jax.baselines import Context, Ranker
+from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
+from hiertcn_jax.memory.memory import Memory
+from hiertcn_jax.scoring.top_items import top_items
+from hiertcn_jax.serving.event_rows import event_rows, next_event
+from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states
+
+_ROW, _TIME, _STARTS = range(3)
+"""What a state's carry, int64 [n, m, 3], holds of each event."""
+
+
+class RankerScorer:
+    """The scorer of a fitted ranker.
+
+    Attributes:
+      gap_seconds: See `Scorer`.
+    """
+
+    def __init__(self, name: str, ranker: Ranker, gap_seconds: float) -> None:
+        """A fitted ranker.
+
+        Args:
+          name: Its name, for errors.
+          ranker: The ranker.
+          gap_seconds: See the class.
+        """
+        self.gap_seconds = gap_seconds
+        self._name, self._ranker = name, ranker
+
+    def start(self, users: int = 1) -> UserStates:
+        """See `Scorer`."""
+        return fresh_states([np.zeros((users, 0, 3), np.int64)], users)
+
+    def observe(self, states: UserStates, events: Sequence[Events]) -> UserStates:
+        """See `Scorer`."""
+        if not events:
+            return states
+        count_n = np.array([len(one.item_rows) for one in events])
+        rows_nl = np.zeros((len(events), max(int(count_n.max()), 1)), np.int32)
+        time_nl = np.zeros(rows_nl.shape, np.int64)
+        starts_nl = np.zeros(rows_nl.shape, bool)
+        for user, one in enumerate(events):
+            rows_nl[user, : count_n[user]] = one.item_rows
+            time_nl[user, : count_n[user]] = one.times
+            if one.starts is not None:
+                starts_nl[user, : count_n[user]] = one.starts
+        said = events[0].starts is not None
+        rows, after = event_rows(
+            states, rows_nl, time_nl, count_n, self.gap_seconds, starts_nl if said else None
+        )
+        seconds_nl = after.first_time_n[:, None] + rows.seconds_nl
+        new_nl3 = np.stack([rows_nl, seconds_nl, rows.position_nl == 0], -1)
+        joined = np.zeros((len(events), int(after.events_n.max(initial=0)), 3), np.int64)
+        for user, before in enumerate(states.events_n.tolist()):
+            joined[user, :before] = states.carry[0][user, :before]
+            end = before + int(count_n[user])
+            joined[user, before:end] = new_nl3[user, : count_n[user]]
+        return after._replace(carry=(joined,))
+
+    def best(
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        k: int,
+        memory: Memory | None = None,
+        left_v: np.ndarray | None = None,
+        seen_nk: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Scorer`."""
+        del memory
+        rows_nk = np.full((states.users, k), PADDING_ID, np.int32)
+        scores_nk = np.full((states.users, k), -np.inf, np.float32)
+        out_k = np.zeros(0, np.int64) if left_v is None else np.flatnonzero(~left_v)
+        starts_n = next_event(states, time_n, self.gap_seconds).position_n == 0
+        for user in range(states.users):
+            context = _context(states, user, int(time_n[user]), bool(starts_n[user]))
+            scores_v = self._ranker.score(context)
+            if np.isnan(scores_v[FIRST_ITEM_ID:]).any():
+                raise ValueError(f"{self._name}: a score is NaN")
+            seen_k = out_k if seen_nk is None else np.concatenate([out_k, seen_nk[user]])
+            found = top_items(scores_v, k, seen_k)
+            rows_nk[user, : len(found)] = found
+            scores_nk[user, : len(found)] = scores_v[found]
+        return rows_nk, scores_nk
+
+    def explain(self, *_: object) -> NoReturn:
+        """Raises a ValueError: its scores have no parts."""
+        raise ValueError(f"explain: scores of {self._name} are no sums of parts")
+
+    def predict(self, *_: object) -> NoReturn:
+        """Raises a ValueError: it has no vectors."""
+        raise ValueError(f"embed: {self._name} has no embeddings of users")
+
+    def item_vectors(self) -> NoReturn:
+        """Raises a ValueError: it has no vectors."""
+        raise ValueError(f"item_embeddings: {self._name} has no embeddings of items")
+
+
+def _context(states: UserStates, user: int, time: int, starts: bool) -> Context:
+    """What is known of a user before the next event."""
+    told = states.carry[0][user, : states.events_n[user]]
+    start_m = np.flatnonzero(told[:, _STARTS])
+    if starts:
+        start_m = np.append(start_m, len(told))
+    sessions = len(start_m)
+    return Context(
+        told[:, _ROW].astype(np.int32),
+        told[:, _TIME],
+        previous_start=int(start_m[max(sessions - 2, 0)]),
+        session_start=int(start_m[-1]),
+        time=max(time, int(states.last_time_n[user])),
+    )
