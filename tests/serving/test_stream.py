@@ -5,18 +5,22 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import eval_loader
 from data_pipelines.lanes.memory_lists import remember
 from hiertcn_jax.batch import Bucket, padding_batch
+from hiertcn_jax.devices.mesh import Layout, make_mesh, replicated
 from hiertcn_jax.models import MODELS, build
 from hiertcn_jax.models.eval_step import make_eval_step
 from hiertcn_jax.scoring.item_table import init_item_table
 from hiertcn_jax.serving.stream import Stream
 from hiertcn_jax.serving.user_states import Events, from_bytes
 from tests.data_pipelines.lanes.walking import ListSource, history
-from tests.models.options import ITEMS, config_of
+from tests.models.options import ITEMS, OPTIONS, config_of
+from tests.volume import few
 
 GAP = 1800.0
 BUCKET = Bucket(lanes=3, events=7, sessions=3)
@@ -84,6 +88,26 @@ def test_each_event_alone_is_asked_for_as_an_evaluation_does(option):
         if option == "hiertcn with memory"
         else trained(option)
     )
+    assert_streamed_is_evaluated(model, params, remembers)
+
+
+@settings(max_examples=few(2, of=40), deadline=None)
+@given(
+    option=st.sampled_from(sorted(OPTIONS)),
+    kinds=st.sets(st.sampled_from(MEMORY)),
+    units=st.sampled_from([0, 3]),
+    width=st.integers(2, 9),
+)
+def test_any_options_are_streamed_as_they_are_evaluated(option, kinds, units, width):
+    """Event by event as in an evaluation; one by one, in parts or as a history: one state."""
+    needed = OPTIONS[option].get("memory", ())
+    kinds = tuple(kind for kind in MEMORY if kind in {*kinds, *needed})
+    model, params = trained(option, memory=kinds, memory_units=units if kinds else 0)
+    assert_streamed_is_evaluated(model, params, bool(kinds))
+    assert_one_state(Stream(model, params, GAP), (1, width, 100))
+
+
+def assert_streamed_is_evaluated(model, params, remembers):
     source = source_of()
     recall = remember(source, ITEMS, TRAIN) if remembers else None
     expected = batched(model, params, source, recall)
@@ -111,10 +135,12 @@ def test_each_event_alone_is_asked_for_as_an_evaluation_does(option):
 
 def test_one_by_one_in_parts_or_as_a_history_gives_one_state():
     model, params = trained("hiertcn", gap_decay="learned")
-    source = records(source_of())
-    stream = Stream(model, params, GAP)
-    states = []
-    for width in (1, 3, 100):
+    assert_one_state(Stream(model, params, GAP), (1, 3, 100))
+
+
+def assert_one_state(stream, widths):
+    source, states = records(source_of()), []
+    for width in widths:
         state = stream.start(len(source))
         for start in range(0, max(len(record.times) for record in source), width):
             state = stream.observe(
@@ -127,6 +153,21 @@ def test_one_by_one_in_parts_or_as_a_history_gives_one_state():
         states.append(state)
     for other in states[1:]:
         assert_close(states[0], other)
+
+
+def test_devices_share_the_users():
+    """Three simulated devices: batches are filled up so that they divide evenly."""
+    model, params = trained("hiertcn", gap_decay="learned")
+    source = records(source_of())
+    events = [events_of(record, 0, 99) for record in source]
+    layout = Layout(make_mesh(3, 1), ITEMS)
+    placed = jax.device_put(params, replicated(layout.mesh))
+    one, three = Stream(model, params, GAP), Stream(model, placed, GAP, layout)
+    states = [stream.observe(stream.start(len(events)), events) for stream in (one, three)]
+    assert_close(*states)
+    time_n = states[0].last_time_n + 60
+    asked = [stream.ask(state, time_n) for stream, state in zip((one, three), states, strict=True)]
+    assert_close(*asked)
 
 
 def test_many_users_are_as_each_alone(monkeypatch):
