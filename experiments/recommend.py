@@ -47,7 +47,6 @@ class Settings(NamedTuple):
     """What the flags say."""
 
     workdir: Path | None
-    ranker: str | None
     output: Path
     checkpoint: str
     location: DataLocation
@@ -60,6 +59,7 @@ class Settings(NamedTuple):
     explain: bool = False
     by_index: bool = False
     data_parallelism: int = 1
+    ranker: str | None = None
 
 
 def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
@@ -198,7 +198,6 @@ def read_settings() -> Settings:
         _check_ranker_flags(values)
     return Settings(
         workdir=values.workdir and Path(values.workdir),
-        ranker=values.ranker,
         output=table_path("output", values.output),
         checkpoint=values.checkpoint,
         location=read_data_location(),
@@ -211,6 +210,7 @@ def read_settings() -> Settings:
         explain=values.explain,
         by_index=values.index,
         data_parallelism=values.data_parallelism,
+        ranker=values.ranker,
     )
 
 

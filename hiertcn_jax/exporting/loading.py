@@ -33,7 +33,7 @@ def load_export(directory: str | Path) -> Recommender:
     params = {"model": nested_weights(arrays), "items": items}
     stream = Stream(build(config), params, export.gap_seconds)
     return Recommender(
-        ModelScorer(stream, item_keys(items, config)),
+        ModelScorer(stream, item_keys(items, config), config.memory),
         export.items,
         export.users,
         export.model_id,
