@@ -45,36 +45,36 @@ _SETTINGS = frozenset(
 """The flags of `define_config_flags`."""
 
 
-def define_config_flags() -> None:
+def define_config_flags(values: flags.FlagValues = FLAGS) -> None:
     """Defines a flag for every setting of a run, of whichever model."""
     for field in fields_of_models():
         # Only here are all models known.
         choices = tuple(MODELS) if field.name == "name" else field.choices
         default = "hiertcn" if field.name == "name" else field.default
-        define_flags([dataclasses.replace(field, choices=choices, default=default)])
+        define_flags([dataclasses.replace(field, choices=choices, default=default)], values)
     for kind in (LossConfig, OptimizerConfig, TrainConfig, EvalConfig):
-        define_flags(fields_of(kind))
+        define_flags(fields_of(kind), values)
 
 
-def read_run_config() -> RunConfig:
+def read_run_config(values: flags.FlagValues = FLAGS) -> RunConfig:
     """All settings of a training run.
 
     Raises:
       flags.IllegalFlagValueError: A value is out of range, or two contradict each other.
     """
-    kind = MODELS[FLAGS.model].config
+    kind = MODELS[values.model].config
     own = {field.name for field in fields_of(kind)}
-    given = read_fields(fields_of_models())
+    given = read_fields(fields_of_models(), values)
     others = [field for field in fields_of_models() if field.name not in own]
     try:
         for field in others:
             field.check(given[field.name])
         run = RunConfig(
             flagged(kind, {name: value for name, value in given.items() if name in own}),
-            read_settings(LossConfig),
-            read_settings(OptimizerConfig),
-            read_settings(TrainConfig),
-            read_settings(EvalConfig),
+            read_settings(LossConfig, values),
+            read_settings(OptimizerConfig, values),
+            read_settings(TrainConfig, values),
+            read_settings(EvalConfig, values),
             {field.name: given[field.name] for field in others},
         )
         run.require_together()

@@ -15,9 +15,8 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.prepare import prepare
 from data_pipelines.progress import say
-from experiments.flags.run_flags import run_lines
-from experiments.judging.config import EvalConfig
-from experiments.runs.config import RunConfig, TrainConfig
+from experiments.flags.run_flags import define_config_flags, read_run_config, run_lines
+from experiments.runs.config import RunConfig
 from experiments.runs.data import open_data
 from experiments.runs.files import make_workdir, write_text
 from experiments.runs.header import header_lines
@@ -26,9 +25,6 @@ from experiments.runs.resolve import resolve
 from experiments.runs.train_loop import train
 from experiments.service.loading import load, load_ranker
 from hiertcn_jax.baselines.registry import RANKERS
-from hiertcn_jax.learning.loss_config import LossConfig
-from hiertcn_jax.learning.optimizer import OptimizerConfig
-from hiertcn_jax.models import model_config
 from hiertcn_jax.serving.recommender import Recommender
 
 _LOCATIONS = ("data_dir", "workdir", "synthetic")
@@ -112,13 +108,15 @@ def _run(preset: str) -> RunConfig:
         raise ValueError(
             f"preset={preset!r}: must be one of {names}, or a ranker: {', '.join(RANKERS)}"
         ) from error
-    values = dict(line.lstrip("-").split("=", 1) for line in lines)
-    run = RunConfig(
-        model_config("hiertcn"), LossConfig(), OptimizerConfig(), TrainConfig(), EvalConfig()
-    )
+    # Flags of this call alone: in a notebook nobody parses those of a command.
+    values = flags.FlagValues()
+    define_config_flags(values)
+    for name in _LOCATIONS:
+        flags.DEFINE_string(name, None, "Not read here.", flag_values=values)
     try:
-        return run.override({name: values[name] for name in values if name not in _LOCATIONS})
-    except ValueError as error:
+        values(["fit", *lines])
+        return read_run_config(values)
+    except flags.Error as error:
         raise ValueError(f"preset={preset!r}: {error}") from error
 
 
