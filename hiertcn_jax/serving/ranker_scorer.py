@@ -99,11 +99,11 @@ class RankerScorer:
 
     def predict(self, *_: object) -> NoReturn:
         """Raises a ValueError: it has no vectors."""
-        raise ValueError(f"embed: {self._name} has no embeddings of users")
+        raise ValueError(f"{self._name}: a ranker has no embeddings of users and items")
 
     def item_vectors(self) -> NoReturn:
         """Raises a ValueError: it has no vectors."""
-        raise ValueError(f"item_embeddings: {self._name} has no embeddings of items")
+        raise ValueError(f"{self._name}: a ranker has no embeddings of users and items")
 
 
 def _context(states: UserStates, user: int, time: int, starts: bool) -> Context:
