@@ -1,8 +1,8 @@
 """Memory: counts at any time of what all users do, what follows an item, what a user did.
 
-`event_log`, `followers`, `lists` and `memory` use only numpy and numba, so that loaders and servers
-can use them. `levels` says which events count. `terms` is the Linen module that turns counts into
-additions to the scores.
+`event_log`, `followers`, `lists`, `memory` and `compaction`, which drops what live counts no longer
+need, use only numpy and numba, so that loaders and servers can use them. `levels` says which events
+count. `terms` is the Linen module that turns counts into additions to the scores.
 
 Imports: item_ids.
 """

@@ -4,6 +4,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from hiertcn_jax.memory.compaction import compact_followers, compact_log
 from hiertcn_jax.memory.config import SIZES, MemorySizes
 from hiertcn_jax.memory.event_log import LogArrays, append_events, empty_log
 from hiertcn_jax.memory.followers import (
@@ -34,7 +35,8 @@ class Memory:
 
     Attributes:
       rows: `v`, rows of the item table.
-      events: Number of events counted.
+      events: Number of events counted, and of those that `compacted` filled up with.
+      known_from: Seconds. Lists are known from this time on; before `compacted`, at any time.
     """
 
     def __init__(self, rows: int, events: int = 1024, sizes: MemorySizes = SIZES) -> None:
@@ -46,6 +48,7 @@ class Memory:
           sizes: See `MemorySizes`.
         """
         self.rows, self.events, self._sizes = rows, 0, sizes
+        self.known_from: int = np.iinfo(np.int64).min
         self._log = empty_log(rows, max(events, sizes.snapshot_events), sizes)
         spare = records_of_an_event(sizes.distance)
         self._followers = empty_followers(rows, max(events, 2 * spare), sizes)
@@ -103,6 +106,7 @@ class Memory:
         log = _cut(log, _BY_SNAPSHOT, snapshots)
         found = _cut(self._followers, _BY_RECORD, int(self._followers.used[0]))
         return {
+            "known_from": np.array([self.known_from], np.int64),
             **{f"log/{name}": array for name, array in log._asdict().items()},
             **{f"followers/{name}": array for name, array in found._asdict().items()},
         }
@@ -119,6 +123,20 @@ class Memory:
         memory.events = len(log.item_n)
         memory._log = _with_room(log, memory.events + SIZES.snapshot_events, SIZES)
         memory._followers = _read(arrays, "followers", empty_followers(1, 1))
+        if "known_from" in arrays:
+            memory.known_from = int(arrays["known_from"][0])
+        return memory
+
+    def compacted(self) -> "Memory":
+        """The same counts, for times from the newest event on: a few numbers for each item.
+
+        A memory that counts for months becomes small again. Later lists are equal bit for bit.
+        """
+        memory = Memory(self.rows, self._sizes.snapshot_events, self._sizes)
+        memory.known_from = max(self.known_from, self.last_time)
+        log, memory.events = compact_log(self._log, self.events, self._sizes)
+        memory._log = _with_room(log, memory.events + self._sizes.snapshot_events, self._sizes)
+        memory._followers = compact_followers(self._followers, memory.known_from)
         return memory
 
     def seal(self) -> None:
@@ -146,8 +164,15 @@ class Memory:
           position_n: int32. How many of them are in the current session.
           places: bool, of any shape, n of them True: the result has this shape, with the events at
             these places and empty lists elsewhere. None: the events alone.
+
+        Raises:
+          ValueError: A time is before `known_from`.
         """
         sizes = self._sizes
+        if len(time_n) and time_n.min() < self.known_from:
+            raise ValueError(
+                f"time {time_n.min()}: what everybody did is known from {self.known_from} on"
+            )
         places = np.ones(len(time_n), bool) if places is None else places
         ids = np.zeros((*places.shape, sizes.candidates), np.int32)
         features = np.zeros((*ids.shape, len(FEATURES)), np.float32)
