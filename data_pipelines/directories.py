@@ -27,6 +27,7 @@ class Kind(enum.Enum):
     SWEEP = "a sweep"
     CELL = "a cell of a comparison"
     RUN = "a training run"
+    EXPORT = "an export"
 
 
 _HINTS = {
@@ -35,6 +36,7 @@ _HINTS = {
     Kind.SWEEP: "its trials are in trials/<number>",
     Kind.CELL: "experiments.compare resumes it with the others",
     Kind.RUN: "experiments.train resumes it",
+    Kind.EXPORT: "hiertcn_jax.load reads it",
 }
 
 _WRITTEN = {
@@ -43,6 +45,7 @@ _WRITTEN = {
     Kind.SWEEP: ("leaderboard.csv",),
     Kind.CELL: ("metrics.jsonl", "ranks.parquet"),
     Kind.RUN: ("metrics.jsonl",),
+    Kind.EXPORT: (),
 }
 """Files of each kind whose suffix users' own output files may have too."""
 
@@ -57,6 +60,8 @@ def kind_of(directory: Path) -> Kind | None:
 
     if is_log(directory):
         return Kind.LOG
+    if is_export(directory):
+        return Kind.EXPORT
     if has("compare.json") or _has_models(directory / "flags.txt") or _has_cells(directory):
         return Kind.COMPARISON
     trial = "trials/[0-9][0-9][0-9][0-9]"
@@ -110,7 +115,7 @@ def require_output(flag: str, path: Path) -> None:
 
 
 def require_outside(flag: str, path: Path) -> None:
-    """Checks that a path is not inside a prepared log or the checkpoints of a run.
+    """Checks that a path is not inside a prepared log, an export, or the checkpoints of a run.
 
     Raises:
       DataError: It is; readers would then find a file that does not belong there.
@@ -118,6 +123,8 @@ def require_outside(flag: str, path: Path) -> None:
     for parent in path.resolve().parents:
         if is_log(parent):
             inside = f"the prepared log {parent}"
+        elif is_export(parent):
+            inside = f"the export {parent}"
         elif parent.name == "checkpoints" and kind_of(parent.parent) in (Kind.RUN, Kind.CELL):
             inside = f"the checkpoints of the run {parent.parent}"
         else:
@@ -134,6 +141,11 @@ def is_log(directory: Path) -> bool:
     return manifest.exists() and any(
         (directory / name).exists() for name in ("histories", "vocabulary.parquet")
     )
+
+
+def is_export(directory: Path) -> bool:
+    """Whether a directory is the export of a run."""
+    return all((directory / name).exists() for name in ("manifest.json", "weights.safetensors"))
 
 
 def _has_models(flags: Path) -> bool:

@@ -14,6 +14,7 @@ from data_pipelines.prepare import prepare
 KINDS = [
     (["manifest.json", "histories/1.0.0/a"], "", Kind.LOG),
     (["manifest.json", "vocabulary.parquet"], "", Kind.LOG),
+    (["manifest.json", "weights.safetensors"], "", Kind.EXPORT),
     # Other programs write files of that name too.
     (["manifest.json"], "", None),
     (["compare.json"], "", Kind.COMPARISON),
