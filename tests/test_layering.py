@@ -113,6 +113,7 @@ def test_the_data_pipelines_do_no_device_work():
 WITHOUT_JAX = (
     *(f"hiertcn_jax.memory.{name}" for name in ("clock", "config", "lists", "memory")),
     *(f"hiertcn_jax.serving.{name}" for name in ("event_rows", "frames", "user_states")),
+    *(f"hiertcn_jax.exported.{name}" for name in ("onnx_stream", "reading", "users")),
 )
 """What servers without JAX use."""
 

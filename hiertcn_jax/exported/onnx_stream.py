@@ -76,7 +76,7 @@ class OnnxStream:
     def observe(
         self,
         states: UserStates,
-        item_rows_n: np.ndarray,
+        item_rows_n: Sequence[int] | np.ndarray,
         time_n: Sequence[int] | np.ndarray,
         starts_n: np.ndarray | None = None,
     ) -> UserStates:

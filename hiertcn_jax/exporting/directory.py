@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,9 +96,9 @@ def write_export(
     config = dataclasses.replace(trained.config, dtype="float32")
     model = build(config)
     arrays, rows_name = _weights(trained, config)
-    from safetensors.numpy import save_file
-
-    save_file(arrays, directory / layout.WEIGHTS)
+    _write_json(directory / layout.ITEMS, {"ids": trained.item_ids})
+    _write_json(directory / layout.CONFIGS, trained.configs)
+    _save_tensors(directory / layout.WEIGHTS, arrays)
     named = {**arrays, "items": arrays["items/input"], "item_rows": arrays[rows_name]}
     if "items/bias" in arrays:
         named["item_bias"] = arrays["items/bias"]
@@ -119,11 +120,9 @@ def write_export(
         described_as = score if name == "recommend" else function
         onnx_file = directory / f"{name}.onnx"
         onnx_file.write_bytes(_onnx(described_as, external).SerializeToString())
-    _write_json(directory / layout.ITEMS, {"ids": trained.item_ids})
-    _write_json(directory / layout.CONFIGS, trained.configs)
     np.save(directory / layout.START, layout.as_records(stream.start()), allow_pickle=False)
     if trained.memory is not None:
-        save_file(trained.memory.arrays(), directory / layout.MEMORY)
+        _save_tensors(directory / layout.MEMORY, trained.memory.compacted().arrays())
     if users is not None:
         _write_users(directory, stream, users)
     facts = {
@@ -258,6 +257,14 @@ def _write_users(directory: Path, stream: Stream, users: UsersToExport) -> None:
 
 def _mapped(path: Path, kind: np.dtype[Any], length: int) -> Any:
     return np.lib.format.open_memmap(path, "w+", kind, (length,))
+
+
+def _save_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(arrays, path)
+    # safetensors lets nobody else read what it writes.
+    shutil.copymode(path.with_name(layout.ITEMS), path)
 
 
 def _write_json(path: Path, value: Any) -> None:

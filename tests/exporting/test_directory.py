@@ -44,8 +44,9 @@ def memory_of(model):
     if not model.config.memory:
         return None
     memory = Memory(ITEMS)
-    items, times = clicks()
-    events = Events(items[0], times[0] - 10**6, np.arange(EVENTS) % 2 == 0)
+    items, _ = clicks()
+    times = 1_699_000_000 + 700 * np.arange(EVENTS)
+    events = Events(items[0], times, np.arange(EVENTS) % 2 == 0)
     memory.observe(*counted_events(events, 0))
     return memory
 
