@@ -53,7 +53,8 @@ def percentiles(call: Callable[[int], Any], seconds: float) -> dict[str, float]:
     """Milliseconds of a call, by number: median and 99th percentile."""
     for number in range(_LEAST):
         call(number)
-    took, number, end = [], _LEAST, time.perf_counter() + seconds
+    took: list[float] = []
+    number, end = _LEAST, time.perf_counter() + seconds
     while time.perf_counter() < end or len(took) < _LEAST:
         start = time.perf_counter()
         call(number)

@@ -149,5 +149,7 @@ def test_bad_arguments(workdir, exported, data, tmp_path):
         Export(tmp_path)
     with pytest.raises(DataError, match="is not empty"):
         run_export(workdir, exported)
+    with pytest.raises(DataError, match="is inside the export"):
+        run_export(workdir, exported / "x")
     with pytest.raises(DataError, match="is inside the prepared log"):
         run_export(workdir, data.directory / "x")
