@@ -3,6 +3,7 @@
 import json
 
 from tests.forked import run_forked
+from tests.volume import few
 
 
 def test_every_case_has_figures(tmp_path):
@@ -10,11 +11,12 @@ def test_every_case_has_figures(tmp_path):
     command = ["benchmarks.accelerator", f"--json={report}"]
     command += ["--lanes=2", "--events=8", "--sessions=4", "--items=300", "--negatives=16"]
     command += ["--dim=8", "--users=20", "--batches=1", "--seconds=0", "--product_size=8"]
-    command += ["--models=hiertcn_memory"]
+    models = ("hiertcn_memory", "hstu")[: few(1, of=2)]
+    command += [f"--models={','.join(models)}"]
     result = run_forked(*command)
     assert result.returncode == 0, result.stderr
     cases = json.loads(report.read_text())["cases"]
-    trained = ["hiertcn_memory float32", "hiertcn_memory bfloat16"]
+    trained = [f"{model} {kind}" for model in models for kind in ("float32", "bfloat16")]
     assert list(cases) == [
         "matmul float32",
         "matmul bfloat16",
