@@ -255,7 +255,7 @@ MUTATIONS = {
         "tests/experiments/runs/test_meter.py::test_a_value_that_does_not_fit_is_named",
     ),
     "the metric of a checkpoint is not checked": Mutation(
-        f"{_CHECKPOINTS}.best_step",
+        "hiertcn_jax/saving/checkpoint_damage.py",
         "type(monitored) not in (int, float) or not -math.inf < monitored < math.inf",
         "False",
         "tests/saving/test_checkpoint.py::test_what_a_checkpoint_was_worth_is_a_number",
@@ -280,8 +280,8 @@ MUTATIONS = {
     ),
     "an error of writing names no file": Mutation(
         "experiments/runs/files.py::naming",
-        "raise OSError(...) from error",
-        "raise",
+        "raise OSError(number, ..., ...) from error",
+        "pass",
         "tests/experiments/runs/test_journal.py::test_what_cannot_be_written_is_named",
     ),
     "a file gets its name before it is on the disk": Mutation(

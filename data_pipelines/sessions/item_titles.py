@@ -83,7 +83,7 @@ def write_items(
 
 
 def read_items(directory: Path, vocabulary: Vocabulary) -> pl.DataFrame | None:
-    """The items of a prepared directory, as `write_items` wrote them; None without titles.
+    """The items of a vocabulary, as `write_items` wrote them; None without titles.
 
     Raises:
       DataError: The file is damaged, or not of this catalogue.
@@ -97,6 +97,8 @@ def read_items(directory: Path, vocabulary: Vocabulary) -> pl.DataFrame | None:
             raise DataError(f"{path}: expected the columns item_id, title; prepare it again")
 
     frame = read_parquet(path, pq.read_schema(path).names, check_header)
+    # Items that only valid and test have come after those of the vocabulary that is fitted.
+    frame = frame.head(len(vocabulary.item_ids))
     if not frame[_ID].cast(pl.String).equals(vocabulary.item_ids):
         raise DataError(f"{path}: holds other items than vocabulary.parquet; prepare it again")
     return frame

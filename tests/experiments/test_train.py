@@ -52,7 +52,7 @@ def test_a_run_leaves_the_documented_files(data, whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {
         "flags.txt", "checkpoints", "metrics.jsonl", "tensorboard", "valid.json", "test.json",
-        "lock",
+        "lock", "learning_curve.png",
     }  # fmt: skip
     metrics = {"events", *METRICS}
     for split in ("valid", "test"):

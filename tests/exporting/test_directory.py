@@ -197,13 +197,14 @@ def test_bad_calls(tmp_path):
     _, _, export = exported(tmp_path, WITH_MEMORY)
     stream = OnnxStream(export)
     state, memory = stream.start(), export.memory()
+    now = memory.last_time
     with pytest.raises(ValueError, match="1 items and 2 times for 1 users"):
-        stream.observe(state, [2], [1, 2])
+        stream.observe(state, np.array([2]), [1, 2])
     with pytest.raises(ValueError, match="must be from 1 to 11"):
-        stream.observe(state, [ITEMS], [1])
+        stream.observe(state, np.array([ITEMS]), [1])
     with pytest.raises(ValueError, match="k=0: must be >= 1"):
-        stream.recommend(state, [1], 0, memory)
+        stream.recommend(state, [now], 0, memory)
     with pytest.raises(ValueError, match="2 times for 1 users"):
-        stream.recommend(state, [1, 2], 1, memory)
+        stream.recommend(state, [now, now], 1, memory)
     with pytest.raises(ValueError, match="memory: must be given"):
-        stream.recommend(state, [1], 1)
+        stream.recommend(state, [now], 1)

@@ -51,23 +51,23 @@ def test_rows_are_those_of_every_part_of_the_table():
 
 
 def test_items_are_scored_by_the_output_table_where_there_is_one():
-    rows, bias = item_keys(TABLE, ModelConfig())
+    rows, bias, _ = item_keys(TABLE, ModelConfig())
     np.testing.assert_array_equal(rows, TABLE.output_vd)
     np.testing.assert_array_equal(bias, TABLE.bias_v)
     np.testing.assert_array_equal(item_keys(TIED, ModelConfig())[0], TIED.input_vd)
 
 
 def test_rows_and_biases_of_some_ids():
-    rows, bias = item_keys(TIED, ModelConfig(), jnp.array([[2, 0]]))
+    rows, bias, _ = item_keys(TIED, ModelConfig(), jnp.array([[2, 0]]))
     np.testing.assert_array_equal(rows, [[[0, 2], [3, 4]]])
     np.testing.assert_array_equal(bias, [[-1, 0.5]])
     assert item_keys(TIED._replace(bias_v=None), ModelConfig(), jnp.array([0]))[1] is None
 
 
 def test_rows_have_length_1_only_where_both_sides_are_normalised():
-    rows, _ = item_keys(TIED, ModelConfig(normalize="both"))
+    rows = item_keys(TIED, ModelConfig(normalize="both")).rows
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0], [0, 1]], rtol=1e-6)
-    rows, _ = item_keys(TABLE, ModelConfig(normalize="both"), jnp.array([1]))
+    rows = item_keys(TABLE, ModelConfig(normalize="both"), jnp.array([1])).rows
     np.testing.assert_allclose(rows, [[5 / 13, 12 / 13]], rtol=1e-6)
-    rows, _ = item_keys(TIED, ModelConfig(normalize="prediction"))
+    rows = item_keys(TIED, ModelConfig(normalize="prediction")).rows
     np.testing.assert_array_equal(rows, TIED.input_vd)

@@ -183,7 +183,9 @@ def test_a_missing_column_suggests_names(tmp_path, header, hint):
 def test_parquet_has_names_of_its_own(tmp_path):
     path = tmp_path / "a.parquet"
     pl.DataFrame({"User": [1]}).write_parquet(path)
-    assert "--columns is for text without" in refusal(path, names=("user_id",))
+    assert "--columns names the columns of text without a header" in refusal(
+        path, names=("user_id",)
+    )
     assert "did you mean 'User'?" in refusal(path)
 
 
