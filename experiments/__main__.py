@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": "experiments.embed",
     "export": "experiments.export",
     "replay": "experiments.replay",
+    "serve": "experiments.serve",
 }
 """The module of each command."""
 
@@ -33,6 +34,7 @@ _SAYS = {
     "embed": "write the embedding of every user",
     "export": "write a trained model so that it runs elsewhere, without JAX",
     "replay": "score a model event by event through time",
+    "serve": "answer over HTTP: events in, recommendations out",
 }
 
 

@@ -114,6 +114,7 @@ WITHOUT_JAX = (
     *(f"hiertcn_jax.memory.{name}" for name in ("clock", "config", "lists", "memory")),
     *(f"hiertcn_jax.serving.{name}" for name in ("event_rows", "frames", "user_states")),
     *(f"hiertcn_jax.exported.{name}" for name in ("onnx_stream", "reading", "users")),
+    "experiments.serve",
 )
 """What servers without JAX use."""
 
@@ -128,7 +129,7 @@ def test_servers_need_no_jax():
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         found = set() if path == DOOR else set(imported(path))
         assert not any(within(name, {"jax", "flax", "jaxtyping"}) for name in found), path
-        left |= {name for name in found if within(name, {"hiertcn_jax"})} - done
+        left |= {name for name in found if within(name, PACKAGES)} - done
 
 
 def test_only_the_edge_reads_flags_and_prints():

@@ -1,0 +1,113 @@
+"""Serves an exported model over HTTP: events in, recommendations out.
+
+    python -m experiments.serve --export_dir=X --store=shop.db --port=8080
+
+Recommendations change with every event. What is accepted is in the store's file, and survives a
+kill. It runs without JAX. docs/serving.md lists the routes; /openapi.json and /docs describe them.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from data_pipelines.commands.command import run_command
+from data_pipelines.errors import DataError
+from hiertcn_jax.exported.reading import Export, ExportError
+
+_NEEDED = ("fastapi", "onnxruntime", "prometheus_client", "safetensors", "uvicorn")
+
+
+class Settings(NamedTuple):
+    """What the flags say."""
+
+    export_dir: Path
+    store: Path
+    host: str
+    port: int
+    token_file: Path | None
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("export_dir", None, "Directory of experiments.export.", required=True)
+    flags.DEFINE_string(
+        "store",
+        None,
+        "File for users' states and events; made if there is none. Default: beside the export, "
+        "with .db added to its name.",
+    )
+    flags.DEFINE_string("host", "127.0.0.1", "Address to listen at; 0.0.0.0 for all.")
+    flags.DEFINE_integer(
+        "port", 8080, "Port to listen at; 0: any free one.", lower_bound=0, upper_bound=65535
+    )
+    flags.DEFINE_string(
+        "token_file",
+        None,
+        "File with a token. Every request but /healthz and /readyz must then have the header "
+        "Authorization: Bearer TOKEN.",
+    )
+
+
+def read_settings() -> Settings:
+    """The settings of the parsed flags."""
+    values = flags.FLAGS
+    directory = Path(values.export_dir)
+    beside = directory.resolve().with_name(f"{directory.resolve().name}.db")
+    return Settings(
+        export_dir=directory,
+        store=Path(values.store) if values.store else beside,
+        host=values.host,
+        port=values.port,
+        token_file=Path(values.token_file) if values.token_file else None,
+    )
+
+
+def main(settings: Settings) -> None:
+    """Loads the model, counts what the store has, and answers until a signal."""
+    for package in _NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise DataError(f"{package} is not installed; run: pip install 'hiertcn_jax[serve]'")
+    # These import packages of the extra.
+    from experiments.server.app import make_app
+    from experiments.server.engine import Engine
+    from experiments.server.running import open_socket, serve
+    from experiments.server.sqlite_store import SqliteStore
+    from experiments.server.store import StoreError
+    from experiments.server.worker import Worker
+
+    token = None if settings.token_file is None else read_token(settings.token_file)
+    export = Export(settings.export_dir)
+    if settings.store.resolve().is_relative_to(settings.export_dir.resolve()):
+        raise DataError(f"--store={settings.store}: is inside the export; name a file elsewhere")
+    listening = open_socket(settings.host, settings.port)
+    try:
+        store = SqliteStore(settings.store)
+        engine = Engine(export, store)
+        users, events = store.sizes()
+    except StoreError as error:
+        raise DataError(str(error)) from error
+    host, port = listening.getsockname()[:2]
+    print(f"model {export.model_id}: {len(export.items.ids):,} items")
+    print(f"store {settings.store}: {users:,} users, {events:,} events")
+    print(f"serving on http://{host}:{port}, described at /docs", flush=True)
+    serve(make_app(Worker(engine), token), listening)
+
+
+def read_token(path: Path) -> str:
+    """The token of a file: its text without the blanks around it.
+
+    Raises:
+      DataError: It is empty, or not one word of printable ASCII.
+      OSError: It cannot be read.
+    """
+    token = path.read_bytes().strip()
+    if not token or not all(33 <= byte <= 126 for byte in token):
+        raise DataError(f"{path}: must hold one word of printable ASCII, the token")
+    return token.decode()
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_command(read_settings, main, (DataError, ExportError, OSError))

@@ -1,0 +1,233 @@
+"""The HTTP application over a worker."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Path
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from experiments.server import bodies
+from experiments.server.bodies import Id, Number, Time
+from experiments.server.guard import App, Guard
+from experiments.server.metrics import Metrics
+from experiments.server.problems import explain_errors, later, problem
+from experiments.server.requests import Answer, Ask, Event
+from experiments.server.worker import Worker
+from hiertcn_jax import __version__
+from hiertcn_jax.exported.neighbours import Neighbours
+from hiertcn_jax.item_ids import FIRST_ITEM_ID
+
+ResultT = TypeVar("ResultT")
+
+ANSWER_SECONDS = 10.0
+"""A request that takes longer is given up."""
+
+_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": bodies.Problem, "description": "What is wrong with the request."},
+    "503": {"model": bodies.Problem, "description": "Send it again later."},
+}
+
+UserPath = Annotated[Id, Path(description="Raw id, percent-encoded.")]
+
+
+def make_app(worker: Worker, token: str | None = None) -> App:
+    """The application; it closes the worker when it is shut down.
+
+    Args:
+      worker: Answers.
+      token: Requests must bear it; None: no token is needed.
+    """
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        yield
+        await asyncio.to_thread(worker.close)
+
+    app = FastAPI(
+        title="hiertcn_jax",
+        version=__version__,
+        description="Recommendations that follow every event.",
+        lifespan=life,
+        responses=_PROBLEM,
+        redoc_url=None,
+    )
+    metrics = Metrics(worker)
+    explain_errors(app)
+    _add_events(app, worker, metrics)
+    _add_recommendations(app, worker)
+    _add_items(app, worker)
+    _add_users(app, worker)
+    _add_state(app, worker, metrics)
+    return Guard(app, metrics, token)
+
+
+async def _done(future: "Future[ResultT]") -> ResultT:
+    """The result of the engine.
+
+    Raises:
+      TimeoutError: It takes too long.
+    """
+    return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_SECONDS)
+
+
+def _add_events(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
+    @app.post("/v1/events", response_model=bodies.EventsAnswer, tags=["events"])
+    async def events(body: bodies.EventsBody) -> Response:
+        """Takes in events. An event counts once, however often it is sent: user, item and time
+        tell it from others, so give times if you may have to send it again.
+        """
+        given = [Event(one.user, one.item, one.time, one.session) for one in body.events]
+        outcomes = await _done(worker.observe(given))
+        numbers = {"accepted": 0, "duplicate": 0, "refused": 0}
+        for one in outcomes:
+            numbers[one.status] += 1
+            metrics.count(one.status, 1)
+        listed = [
+            {"status": one.status} | ({"reason": one.reason} if one.reason else {})
+            for one in outcomes
+        ]
+        if numbers["refused"] == len(outcomes):
+            return problem(422, f"events[0]: {outcomes[0].reason}", events=listed)
+        return JSONResponse({**numbers, "events": listed})
+
+
+def _add_recommendations(app: FastAPI, worker: Worker) -> None:
+    model = worker.engine.export.model_id
+
+    def ask(user: str | None, body: Any) -> Ask:
+        chosen = None if body.candidates is None else _rows(worker, body.candidates, "candidates")
+        return Ask(
+            user,
+            n=body.n,
+            at=body.at,
+            exclude_seen=body.exclude_seen,
+            exclude=_rows(worker, body.exclude, "exclude"),
+            candidates=chosen,
+        )
+
+    def said(answer: Answer) -> dict[str, Any]:
+        items = [{"item": item, "score": score} for item, score in answer.items]
+        return {"user": answer.user, "known": answer.known, "model": model, "items": items}
+
+    @app.get(
+        "/v1/recommend/{user:path}", response_model=bodies.UserAnswer, tags=["recommendations"]
+    )
+    async def recommend(
+        user: UserPath, n: Number = 20, exclude_seen: bool = False, at: Time = None
+    ) -> Response:
+        """The best items for a user's next event. Somebody new gets what suits new users."""
+        (answer,) = await _done(
+            worker.recommend([Ask(user, n=n, at=at, exclude_seen=exclude_seen)])
+        )
+        return JSONResponse(said(answer))
+
+    @app.post("/v1/recommend", response_model=bodies.UsersAnswer, tags=["recommendations"])
+    async def recommend_many(body: bodies.UsersBody) -> Response:
+        """The best items for several users' next events."""
+        first = ask(None, body)
+        answers = await _done(worker.recommend([first._replace(user=user) for user in body.users]))
+        return JSONResponse({"users": [said(answer) for answer in answers]})
+
+    @app.post(
+        "/v1/session/recommend", response_model=bodies.VisitorAnswer, tags=["recommendations"]
+    )
+    async def recommend_visitor(body: bodies.VisitorBody) -> Response:
+        """The best items after some events of a visitor. Nothing is stored or counted."""
+        picks = tuple((one.item, one.time) for one in body.events)
+        (answer,) = await _done(worker.recommend([ask(None, body)._replace(picks=picks)]))
+        found = said(answer)
+        return JSONResponse({"model": found["model"], "items": found["items"]})
+
+
+def _add_items(app: FastAPI, worker: Worker) -> None:
+    export = worker.engine.export
+    neighbours: list[Neighbours] = []
+
+    @app.get("/v1/items/{item:path}/similar", response_model=bodies.SimilarAnswer, tags=["items"])
+    def similar(item: Id, n: Number = 20) -> Response:
+        """Items whose embeddings point in similar directions."""
+        row = export.items.number_of(item)
+        if row is None:
+            raise HTTPException(404, f"item {item!r} is not in the catalogue")
+        if not neighbours:
+            neighbours.append(Neighbours(export))
+        rows, cosines = neighbours[0].similar(row, n)
+        found = zip(export.items.decode(rows), cosines.tolist(), strict=True)
+        return JSONResponse(
+            {
+                "item": export.items.ids[row - FIRST_ITEM_ID],
+                "model": export.model_id,
+                "items": [{"item": other, "cosine": cosine} for other, cosine in found],
+            }
+        )
+
+
+def _add_users(app: FastAPI, worker: Worker) -> None:
+    @app.get("/v1/users/{user:path}", response_model=bodies.UserRecord, tags=["users"])
+    async def record(user: UserPath) -> Response:
+        """All that is known of a user."""
+        found = await _done(worker.call(lambda engine: engine.record(user)))
+        if found is None:
+            raise HTTPException(404, f"nothing is known of user {user!r}")
+        listed = {
+            name: [
+                {"item": item, "time": when, "starts_session": starts}
+                for item, when, starts in events
+            ]
+            for name, events in (("log", found.logged), ("received", found.received))
+        }
+        return JSONResponse({"user": found.user, **listed})
+
+    @app.delete("/v1/users/{user:path}", status_code=204, tags=["users"])
+    async def forget(user: UserPath) -> Response:
+        """Removes all that is stored of a user, from the file too. What the export says of the
+        user is not used any more. Counts stay; they know no users.
+        """
+        if not await _done(worker.call(lambda engine: engine.forget(user))):
+            raise HTTPException(404, f"nothing is known of user {user!r}")
+        return Response(status_code=204)
+
+
+def _add_state(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
+    engine = worker.engine
+
+    @app.get("/healthz", tags=["state"])
+    async def health() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["state"])
+    async def ready() -> Response:
+        """Whether requests are taken, and by which model."""
+        if not worker.running:
+            return later(503, "the server is stopping")
+        export = engine.export
+        return JSONResponse(
+            {"status": "ready", "model": export.model_id, "version": engine.version}
+        )
+
+    @app.get("/metrics", tags=["state"])
+    def prometheus() -> Response:
+        """Metrics for Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _rows(worker: Worker, items: list[str], field: str) -> frozenset[int]:
+    """Rows of items.
+
+    Raises:
+      HTTPException: One is not in the catalogue.
+    """
+    number_of = worker.engine.export.items.number_of
+    rows = []
+    for place, item in enumerate(items):
+        row = number_of(item)
+        if row is None:
+            raise HTTPException(422, f"{field}[{place}]: {item!r} is not in the catalogue")
+        rows.append(row)
+    return frozenset(rows)

@@ -1,0 +1,213 @@
+"""The bodies of requests and answers. FastAPI checks requests against them and describes all."""
+
+import datetime
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+ID_LENGTH = 256
+"""Characters of an id at most."""
+ITEMS_MOST = 1_000
+"""Items of an answer, and items to choose from or to leave out, at most."""
+EVENTS_MOST = 1_000
+USERS_MOST = 100
+PICKS_MOST = 100
+"""Events of a request, users of one, and events of a visitor, at most."""
+_SECONDS_MOST = 2**40
+
+
+def as_text(value: Any) -> Any:
+    """An id as text.
+
+    Raises:
+      ValueError: It is neither text nor a whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("must be text or a whole number")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is no valid Unicode") from None
+    return text
+
+
+def as_seconds(value: Any) -> Any:
+    """A time in seconds.
+
+    Raises:
+      ValueError: It is neither seconds nor ISO 8601, or far out of range.
+    """
+    if value is None:
+        return None
+    seconds: float
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 20):
+        try:
+            when = datetime.datetime.fromisoformat(value)
+            zoned = when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
+            seconds = zoned.timestamp()
+        except (ValueError, OverflowError):
+            raise ValueError(
+                "must be seconds since 1970 or ISO 8601, such as 2026-11-30T14:00:00Z"
+            ) from None
+    elif isinstance(value, str):
+        seconds = int(value)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be seconds since 1970 or ISO 8601 text")
+    else:
+        seconds = value
+    if not 0 <= seconds < _SECONDS_MOST:
+        raise ValueError("must be 0 or more seconds since 1970, and in the next 30,000 years")
+    return math.floor(seconds)
+
+
+_ID = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": ID_LENGTH}, {"type": "integer"}]}
+_TIME = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}]}
+
+Id = Annotated[
+    str,
+    BeforeValidator(as_text),
+    Field(min_length=1, max_length=ID_LENGTH),
+    WithJsonSchema({**_ID, "description": "Raw id, as in the log."}),
+]
+Time = Annotated[
+    int | None,
+    BeforeValidator(as_seconds),
+    WithJsonSchema({**_TIME, "description": "Seconds since 1970 or ISO 8601; absent: now."}),
+]
+Number = Annotated[int, Field(ge=1, le=ITEMS_MOST, description="Items wanted.")]
+RawId = Annotated[
+    str | int | None, WithJsonSchema({**_ID, "description": "Raw id, in the type of the log."})
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EventBody(_Body):
+    """A user picks an item."""
+
+    user: Id
+    item: Id
+    time: Time = None
+    session: Id | None = Field(None, description="Session id; absent: a long pause ends one.")
+
+
+class EventsBody(_Body):
+    """Events of any users, in any order."""
+
+    events: list[EventBody] = Field(min_length=1, max_length=EVENTS_MOST)
+
+
+class EventOutcome(_Body):
+    """What became of an event."""
+
+    status: str = Field(description="accepted, duplicate or refused")
+    reason: str | None = Field(None, description="Why it was refused.")
+
+
+class EventsAnswer(_Body):
+    """What became of events, in their order. Accepted ones are on disk."""
+
+    accepted: int
+    duplicate: int
+    refused: int
+    events: list[EventOutcome]
+
+
+class _Wanted(_Body):
+    n: Number = 20
+    at: Time = None
+    exclude_seen: bool = Field(False, description="Leave out what the user picked before.")
+    exclude: list[Id] = Field([], max_length=ITEMS_MOST, description="Items to leave out.")
+    candidates: list[Id] | None = Field(
+        None, min_length=1, max_length=ITEMS_MOST, description="Items to choose from; absent: all."
+    )
+
+
+class UsersBody(_Wanted):
+    """Asks for the best items of several users."""
+
+    users: list[Id] = Field(min_length=1, max_length=USERS_MOST)
+
+
+class Pick(_Body):
+    """An event of a visitor."""
+
+    item: Id
+    time: Time = None
+
+
+class VisitorBody(_Wanted):
+    """Asks for the best items after some events; nothing is stored."""
+
+    events: list[Pick] = Field([], max_length=PICKS_MOST)
+
+
+class ScoredItem(_Body):
+    """An item and its score; greater is better."""
+
+    item: RawId
+    score: float
+
+
+class VisitorAnswer(_Body):
+    """The best items, best first."""
+
+    model: str
+    items: list[ScoredItem]
+
+
+class UserAnswer(VisitorAnswer):
+    """The best items for a user, best first."""
+
+    user: RawId
+    known: bool = Field(description="Whether anything is known of the user.")
+
+
+class UsersAnswer(_Body):
+    """The best items for several users, in their order."""
+
+    users: list[UserAnswer]
+
+
+class SimilarItem(_Body):
+    """An item whose embedding points in a similar direction."""
+
+    item: RawId
+    cosine: float
+
+
+class SimilarAnswer(_Body):
+    """Similar items, the most similar first."""
+
+    item: RawId
+    model: str
+    items: list[SimilarItem]
+
+
+class UserEvent(_Body):
+    """An event of a user."""
+
+    item: RawId = Field(description="null: an item of the log outside the catalogue.")
+    time: int = Field(description="Seconds since 1970.")
+    starts_session: bool
+
+
+class UserRecord(_Body):
+    """All that is known of a user."""
+
+    user: RawId
+    log: list[UserEvent] = Field(description="Events of the log that the model was exported with.")
+    received: list[UserEvent] = Field(description="Later events that are kept.")
+
+
+class Problem(BaseModel):
+    """Why a request failed (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

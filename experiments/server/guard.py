@@ -1,0 +1,130 @@
+"""What every request passes first: valid UTF-8, the token, and limits of size and time."""
+
+import asyncio
+import contextlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from experiments.server.metrics import Metrics
+from experiments.server.problems import problem
+
+BODY_BYTES = 1_000_000
+BODY_SECONDS = 10.0
+"""A body must have arrived after this."""
+
+OPEN = ("/healthz", "/readyz")
+"""These need no token."""
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        self.answer = problem(status, detail, headers)
+
+
+class Guard:
+    """An ASGI application around another one."""
+
+    def __init__(self, app: App, metrics: Metrics, token: str | None) -> None:
+        """See the module.
+
+        Args:
+          app: Answers what passes.
+          metrics: Gets the time of each request.
+          token: Requests must bear it; None: no token is needed.
+        """
+        self._app, self._metrics = app, metrics
+        self._token = None if token is None else f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers a request, or passes it on with its whole body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            try:
+                self._check(scope)
+                body = await _read_body(scope, receive)
+            except _RefusedError as refused:
+                await refused.answer(scope, receive, noted)
+            else:
+                await self._app(scope, _given(body, receive), noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.observe(route, scope["method"], status, time.perf_counter() - start)
+
+    def _check(self, scope: Message) -> None:
+        for name, raw in (
+            ("path", scope.get("raw_path") or b""),
+            ("query", scope.get("query_string", b"")),
+        ):
+            try:
+                unquote_to_bytes(raw).decode()
+            except UnicodeDecodeError:
+                raise _RefusedError(400, f"the {name} is no UTF-8") from None
+        if self._token is not None and scope["path"] not in OPEN:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._token):
+                raise _RefusedError(
+                    401,
+                    "send the header Authorization: Bearer TOKEN",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+
+
+async def _read_body(scope: Message, receive: Receive) -> bytes:
+    headers = dict(scope["headers"])
+    too_large = _RefusedError(413, f"the body has more than {BODY_BYTES:,} bytes; send several")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > BODY_BYTES:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _RefusedError(400, "the connection closed before the body was complete")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > BODY_BYTES:
+                    raise too_large
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise _RefusedError(408, f"the body took longer than {BODY_SECONDS:.0f} s") from None
+    body = b"".join(parts)
+    if body:
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind != b"application/json":
+            raise _RefusedError(415, "send the header Content-Type: application/json")
+        with contextlib.suppress(UnicodeDecodeError):
+            body.decode()
+            return body
+        raise _RefusedError(400, "the body is no UTF-8")
+    return body
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Receives a body that was read already, then whatever comes after it."""
+    left = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return left.pop() if left else await receive()
+
+    return next_message

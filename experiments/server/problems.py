@@ -1,0 +1,90 @@
+"""Errors as RFC 9457 problem details: {"title", "status", "detail"}, one reason each."""
+
+import http
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from experiments.server.store import StoreError
+from experiments.server.worker import BusyError, ClosedError
+
+
+def problem(
+    status: int, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    """The answer to a request that failed.
+
+    Args:
+      status: HTTP status.
+      detail: What is wrong, and what to do.
+      headers: More headers.
+      more: More members.
+    """
+    title = http.HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def later(status: int, detail: str) -> JSONResponse:
+    """The answer to a request that may succeed soon."""
+    return problem(status, detail, {"Retry-After": "1"})
+
+
+def explain_errors(app: FastAPI) -> None:
+    """Makes every error of an application a problem."""
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        del request
+        return problem(422, reason_of(error))
+
+    @app.exception_handler(HTTPException)
+    def failed(request: Request, error: HTTPException) -> JSONResponse:
+        detail = error.detail
+        if error.status_code == 404 and detail == "Not Found":
+            detail = "there is no such route; /openapi.json lists them"
+        if error.status_code == 405:
+            detail = f"{request.method} is not allowed here; /openapi.json lists what is"
+        return problem(error.status_code, detail, dict(error.headers or {}))
+
+    @app.exception_handler(BusyError)
+    def busy(request: Request, error: BusyError) -> JSONResponse:
+        del request, error
+        return later(429, "too many requests wait; send it again")
+
+    @app.exception_handler(ClosedError)
+    def closed(request: Request, error: ClosedError) -> JSONResponse:
+        del request, error
+        return later(503, "the server is stopping; send it again")
+
+    @app.exception_handler(TimeoutError)
+    def slow(request: Request, error: TimeoutError) -> JSONResponse:
+        del request, error
+        return later(503, "it took too long; send it again: no event counts twice")
+
+    @app.exception_handler(StoreError)
+    def no_store(request: Request, error: StoreError) -> JSONResponse:
+        del request
+        logging.error("%s", error)
+        return later(503, "the store cannot be used; nothing was written")
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, error: Exception) -> JSONResponse:
+        del request, error
+        return problem(500, "an error of the server; its log says more")
+
+
+def reason_of(error: RequestValidationError) -> str:
+    """The first thing that is wrong with a request, in one line."""
+    first = error.errors()[0]
+    place = ""
+    for part in first["loc"][1:] if len(first["loc"]) > 1 else first["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        return f"the body is no JSON: {first.get('ctx', {}).get('error', message)}"
+    return f"{place}: {message[:1].lower()}{message[1:]}"

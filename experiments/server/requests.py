@@ -1,0 +1,82 @@
+"""What a server is asked, and what it answers, as plain values."""
+
+from typing import Any, NamedTuple
+
+
+class Event(NamedTuple):
+    """A user picks an item.
+
+    Attributes:
+      user: Raw id.
+      item: Raw id.
+      time: Seconds; None: now.
+      session: Id of the session; None: a pause longer than the model's gap ends one.
+    """
+
+    user: str
+    item: str
+    time: int | None = None
+    session: str | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of an event.
+
+    Attributes:
+      status: accepted, duplicate or refused.
+      reason: Why it was refused.
+    """
+
+    status: str
+    reason: str | None = None
+
+
+class Ask(NamedTuple):
+    """Asks for the best items for one user's next event.
+
+    Attributes:
+      user: Raw id; None for a visitor who has only the events given here.
+      picks: Items and times of a visitor's events.
+      n: Items wanted.
+      at: When the event would happen, seconds; None: now.
+      exclude_seen: Whether to leave out what the user picked before.
+      exclude: Rows of the item table to leave out.
+      candidates: Rows to choose from; None: all.
+    """
+
+    user: str | None
+    picks: tuple[tuple[str, int | None], ...] = ()
+    n: int = 20
+    at: int | None = None
+    exclude_seen: bool = False
+    exclude: frozenset[int] = frozenset()
+    candidates: frozenset[int] | None = None
+
+
+class Answer(NamedTuple):
+    """The best items.
+
+    Attributes:
+      user: Raw id, in the type of the log; None for a visitor.
+      known: Whether anything is known of the user.
+      items: Raw ids and scores, best first.
+    """
+
+    user: Any
+    known: bool
+    items: list[tuple[Any, float]]
+
+
+class Record(NamedTuple):
+    """What is known of a user.
+
+    Attributes:
+      user: Raw id, in the type of the log.
+      logged: Raw ids (None for items outside the catalogue), times, and whether a session starts:
+        the events of the log that the model was exported with.
+      received: The same, of events that the server has received and keeps.
+    """
+
+    user: Any
+    logged: list[tuple[Any, int, bool]]
+    received: list[tuple[Any, int, bool]]

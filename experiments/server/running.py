@@ -1,0 +1,53 @@
+"""Runs the application until a signal stops it."""
+
+import socket
+
+import uvicorn
+
+from data_pipelines.commands.command import StoppedError
+from experiments.server.guard import App
+
+_FINISH_SECONDS = 8
+"""How long requests may take to end after a signal."""
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+      host: Name or address.
+      port: 0 takes a free one.
+
+    Raises:
+      OSError: It cannot be had; the message names it.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(2048)
+    except OSError as error:
+        raise OSError(f"--host={host} --port={port}: cannot listen: {error.strerror}") from error
+    return found
+
+
+def serve(app: App, listening: socket.socket) -> None:
+    """Answers until SIGTERM or SIGINT; then finishes what was taken, and returns."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run([listening])
+    except (StoppedError, KeyboardInterrupt):
+        # uvicorn raises the signal again after everything has ended.
+        if not server.should_exit:
+            raise

@@ -1,0 +1,299 @@
+"""A store in one SQLite file.
+
+The file is in WAL mode, and every write is one transaction that is on disk before it returns. It is
+locked for one process. Rows of deleted users are overwritten (`secure_delete`), and the write-ahead
+log is emptied.
+"""
+
+import contextlib
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.server.store import (
+    KEPT_EVENTS,
+    NewEvent,
+    StoredEvent,
+    StoredUser,
+    StoreError,
+    WorldEvent,
+)
+
+_APPLICATION = 0x4854434E
+"""Marks the files of this program ("HTCN")."""
+SCHEMA = 1
+"""Of the tables; another one means that they are laid out otherwise."""
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE exports (version TEXT PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+CREATE TABLE users (
+  key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version TEXT NOT NULL, state BLOB NOT NULL,
+  session TEXT, kept INTEGER NOT NULL, dropped INTEGER NOT NULL);
+CREATE TABLE events (
+  user INTEGER NOT NULL, time INTEGER NOT NULL, item INTEGER NOT NULL, starts INTEGER NOT NULL,
+  number INTEGER NOT NULL, PRIMARY KEY (user, time, item)) WITHOUT ROWID;
+CREATE TABLE world (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, item INTEGER NOT NULL, time INTEGER NOT NULL,
+  counted INTEGER NOT NULL, position INTEGER NOT NULL, before BLOB NOT NULL);
+CREATE TABLE forgotten (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
+_PART = 10_000
+"""Events of the stream that are read at a time."""
+_CACHED_ITEMS = 500_000
+
+
+class SqliteStore:
+    """See `Store`."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens the file, or makes it.
+
+        Args:
+          path: The file; SQLite's -wal file is beside it while it is open.
+
+        Raises:
+          StoreError: It is not ours, of another version, damaged, or used by another process.
+        """
+        self.path = Path(path)
+        self._key_of: dict[str, int] = {}
+        with self._errors():
+            self._db = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._errors():
+                self._open()
+        except StoreError:
+            self._db.close()
+            raise
+
+    def _open(self) -> None:
+        db = self._db
+        # Nothing is changed before the file is known to be ours.
+        marks = [self._value(f"PRAGMA {name}") for name in ("application_id", "user_version")]
+        if self._value("SELECT count(*) FROM sqlite_master"):
+            if marks[0] != _APPLICATION:
+                raise StoreError(f"{self.path}: is no store of this program; name another file")
+            if marks[1] != SCHEMA:
+                raise StoreError(
+                    f"{self.path}: schema {marks[1]}, but this version reads {SCHEMA}; name "
+                    "another file, or use the version that wrote it"
+                )
+        for setting in (
+            "locking_mode=EXCLUSIVE",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "secure_delete=ON",
+            "cache_size=-65536",
+        ):
+            db.execute(f"PRAGMA {setting}").fetchall()
+        with self._transaction():
+            if not self._value("SELECT count(*) FROM sqlite_master"):
+                for statement in _TABLES.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id={_APPLICATION}")
+                db.execute(f"PRAGMA user_version={SCHEMA}")
+                db.execute("INSERT INTO meta VALUES ('salt', ?)", (secrets.token_bytes(32),))
+        self._salt = self._value("SELECT value FROM meta WHERE name = 'salt'")
+
+    def first_number(self, version: str) -> int:
+        """See `Store`."""
+        with self._errors(), self._transaction():
+            newest = self._value("SELECT coalesce(max(number), 0) FROM world")
+            self._db.execute("INSERT OR IGNORE INTO exports VALUES (?, ?)", (version, newest))
+            return self._value("SELECT first FROM exports WHERE version = ?", version)
+
+    def users(self, ids: Iterable[str]) -> dict[str, StoredUser]:
+        """See `Store`."""
+        with self._errors():
+            rows = [
+                self._db.execute(
+                    "SELECT id, version, state, session, kept, dropped FROM users WHERE id = ?",
+                    (user,),
+                ).fetchone()
+                for user in ids
+            ]
+        return {row[0]: StoredUser(*row) for row in rows if row is not None}
+
+    def events_of(self, user: str) -> list[StoredEvent]:
+        """See `Store`."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT items.id, time, starts, number FROM events JOIN items ON items.key = item "
+                "WHERE user = (SELECT key FROM users WHERE id = ?) ORDER BY number",
+                (user,),
+            ).fetchall()
+        return [
+            StoredEvent(item, time, bool(starts), number) for item, time, starts, number in rows
+        ]
+
+    def has(self, user: str, item: str, time: int) -> bool:
+        """See `Store`."""
+        with self._errors():
+            found = self._db.execute(
+                "SELECT 1 FROM events WHERE user = (SELECT key FROM users WHERE id = ?) "
+                "AND time = ? AND item = (SELECT key FROM items WHERE id = ?)",
+                (user, time, item),
+            ).fetchone()
+        return found is not None
+
+    def write(self, users: Sequence[StoredUser], events: Sequence[NewEvent] = ()) -> None:
+        """See `Store`."""
+        db, touched = self._db, set()
+        with self._errors(), self._transaction():
+            db.executemany(
+                "INSERT INTO users (id, version, state, session, kept, dropped) "
+                "VALUES (?, ?, ?, ?, 0, -1) ON CONFLICT (id) DO UPDATE SET "
+                "version = excluded.version, state = excluded.state, session = excluded.session",
+                [(one.id, one.version, one.state, one.session) for one in users],
+            )
+            for event in events:
+                world = event.world
+                item = self._item(world.item)
+                before = [0 if one is None else self._item(one) for one in world.before]
+                number = db.execute(
+                    "INSERT INTO world (item, time, counted, position, before) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (
+                        item,
+                        world.time,
+                        world.counted,
+                        world.position,
+                        np.array(before, "<i8").tobytes(),
+                    ),
+                ).lastrowid
+                (user,) = db.execute("SELECT key FROM users WHERE id = ?", (event.user,)).fetchone()
+                db.execute(
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                    (user, world.time, item, event.starts, number),
+                )
+                db.execute("UPDATE users SET kept = kept + 1 WHERE key = ?", (user,))
+                touched.add(user)
+            for user in touched:
+                self._drop_oldest(user)
+
+    def _drop_oldest(self, user: int) -> None:
+        db = self._db
+        more = self._value("SELECT kept FROM users WHERE key = ?", user) - KEPT_EVENTS
+        if more <= 0:
+            return
+        oldest = db.execute(
+            "SELECT time, item FROM events WHERE user = ? ORDER BY time, item LIMIT ?", (user, more)
+        ).fetchall()
+        db.executemany(
+            "DELETE FROM events WHERE user = ? AND time = ? AND item = ?",
+            [(user, *one) for one in oldest],
+        )
+        db.execute(
+            "UPDATE users SET kept = ?, dropped = max(dropped, ?) WHERE key = ?",
+            (KEPT_EVENTS, oldest[-1][0], user),
+        )
+
+    def world(self, first: int, newest: int) -> Iterator[list[WorldEvent]]:
+        """See `Store`."""
+        with self._errors():
+            cursor = self._db.execute(
+                "SELECT items.id, time, counted, position, before FROM world "
+                "JOIN items ON items.key = item WHERE number > ? OR time > ? ORDER BY number",
+                (first, newest),
+            )
+            while rows := cursor.fetchmany(_PART):
+                befores = [np.frombuffer(row[4], "<i8").tolist() for row in rows]
+                keys = {key for before in befores for key in before}
+                ids = {key: self._item_id(key) for key in keys}
+                yield [
+                    WorldEvent(*row[:4], tuple(ids[key] for key in before))
+                    for row, before in zip(rows, befores, strict=True)
+                ]
+
+    def forget(self, user: str, known: bool) -> bool:
+        """See `Store`."""
+        with self._errors():
+            with self._transaction():
+                key = self._value("SELECT key FROM users WHERE id = ?", user)
+                if key is not None:
+                    self._db.execute("DELETE FROM events WHERE user = ?", (key,))
+                    self._db.execute("DELETE FROM users WHERE key = ?", (key,))
+                noted = 0
+                if known:
+                    noted = self._db.execute(
+                        "INSERT OR IGNORE INTO forgotten VALUES (?)", (self._digest(user),)
+                    ).rowcount
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return key is not None or noted > 0
+
+    def forgotten(self, users: Iterable[str]) -> set[str]:
+        """See `Store`."""
+        with self._errors():
+            return {
+                user
+                for user in users
+                if self._value("SELECT 1 FROM forgotten WHERE digest = ?", self._digest(user))
+            }
+
+    def sizes(self) -> tuple[int, int]:
+        """See `Store`."""
+        with self._errors():
+            users = self._value("SELECT count(*) FROM users")
+            return users, self._value("SELECT coalesce(max(number), 0) FROM world")
+
+    def close(self) -> None:
+        """See `Store`."""
+        with self._errors():
+            self._db.close()
+
+    def _digest(self, user: str) -> bytes:
+        """Tells a forgotten user again, without the id."""
+        return hashlib.blake2b(user.encode(), key=self._salt, digest_size=16).digest()
+
+    def _item(self, item: str) -> int:
+        """The key of an item; makes one."""
+        key = self._key_of.get(item)
+        if key is None:
+            self._db.execute("INSERT OR IGNORE INTO items (id) VALUES (?)", (item,))
+            key = int(self._value("SELECT key FROM items WHERE id = ?", item))
+            if len(self._key_of) >= _CACHED_ITEMS:
+                self._key_of.clear()
+            self._key_of[item] = key
+        return key
+
+    def _item_id(self, key: int) -> str | None:
+        return self._value("SELECT id FROM items WHERE key = ?", key) if key else None
+
+    def _value(self, statement: str, *values: object):  # noqa: ANN202  (of any type)
+        row = self._db.execute(statement, values).fetchone()
+        return None if row is None else row[0]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # Keys of items that it made are gone with it.
+            self._key_of.clear()
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            said = str(error)
+            if "locked" in said:
+                said = "another process uses it; stop that, or name another file"
+            elif "not a database" in said or "malformed" in said:
+                said = f"is damaged ({said}); name another file, or a copy of it that is whole"
+            elif "unable to open" in said:
+                said = "cannot be opened; name a file in a folder that exists and can be written"
+            raise StoreError(f"{self.path}: {said}") from error

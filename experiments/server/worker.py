@@ -1,0 +1,143 @@
+"""The thread that runs the engine: requests that wait together are answered together.
+
+It takes whatever waits, without waiting for more: while one batch is computed, the next gathers. So
+a lone request is answered at once, and under load one transaction and one step of the model serve
+many. A batch holds at most `_BATCH` events and users.
+"""
+
+import collections
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+from experiments.server.engine import Engine
+from experiments.server.requests import Answer, Ask, Event, Outcome
+
+ResultT = TypeVar("ResultT")
+
+WAITING_MOST = 2_000
+"""Events and users that may wait; a request that comes to an empty queue is always taken."""
+_BATCH = 128
+
+
+class BusyError(Exception):
+    """Too much waits already; ask again later."""
+
+
+class ClosedError(Exception):
+    """The server is stopping."""
+
+
+class _Job(NamedTuple):
+    kind: str
+    values: Sequence[Any]
+    weight: int
+    future: "Future[Any]"
+
+
+class Worker:
+    """Runs an engine in a thread of its own."""
+
+    def __init__(self, engine: Engine, waiting_most: int = WAITING_MOST) -> None:
+        """Starts the thread.
+
+        Args:
+          engine: Nobody else may use it until `close`.
+          waiting_most: See `WAITING_MOST`.
+        """
+        self.engine = engine
+        self._most = waiting_most
+        self._jobs: collections.deque[_Job] = collections.deque()
+        self._waiting, self._closed = 0, False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def observe(self, events: Sequence[Event]) -> "Future[list[Outcome]]":
+        """`Engine.observe`, soon.
+
+        Raises:
+          BusyError: Too much waits.
+          ClosedError: The server is stopping.
+        """
+        return self._put("observe", events, len(events))
+
+    def recommend(self, asks: Sequence[Ask]) -> "Future[list[Answer]]":
+        """`Engine.recommend`, soon; raises as `observe`."""
+        return self._put("recommend", asks, sum(1 + len(one.picks) for one in asks))
+
+    def call(self, function: Callable[[Engine], ResultT]) -> "Future[ResultT]":
+        """Any function of the engine, soon; raises as `observe`."""
+        return self._put("call", [function], 1)
+
+    @property
+    def waiting(self) -> int:
+        """Events and users that wait."""
+        return self._waiting
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes requests."""
+        return not self._closed and self._thread.is_alive()
+
+    def close(self) -> None:
+        """Takes no more requests, answers those that wait, and closes the engine."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self.engine.close()
+
+    def _put(self, kind: str, values: Sequence[Any], weight: int) -> "Future[Any]":
+        job = _Job(kind, values, max(weight, 1), Future())
+        with self._changed:
+            if self._closed:
+                raise ClosedError
+            if self._waiting and self._waiting + job.weight > self._most:
+                raise BusyError
+            self._jobs.append(job)
+            self._waiting += job.weight
+            self._changed.notify()
+        return job.future
+
+    def _take(self) -> list[_Job]:
+        """The next batch; empty where none will come."""
+        with self._changed:
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            taken, weight = [], 0
+            while self._jobs and (not taken or weight + self._jobs[0].weight <= _BATCH):
+                taken.append(self._jobs.popleft())
+                weight += taken[-1].weight
+            self._waiting -= weight
+            return taken
+
+    def _run(self) -> None:
+        together = {"observe": self.engine.observe, "recommend": self.engine.recommend}
+        while jobs := self._take():
+            # Events first: what was asked at the same time then knows them.
+            for kind in ("observe", "call", "recommend"):
+                chosen = [job for job in jobs if job.kind == kind]
+                if kind in together and chosen:
+                    _answer(together[kind], chosen)
+                else:
+                    for job in chosen:
+                        _answer(lambda values: [values[0](self.engine)], [job])
+
+
+def _answer(function: Callable[[Sequence[Any]], Sequence[Any]], jobs: list[_Job]) -> None:
+    """Gives each job its part of the results, or all of them the error."""
+    try:
+        results = function([value for job in jobs for value in job.values])
+    except Exception as error:
+        for job in jobs:
+            job.future.set_exception(error)
+        return
+    start = 0
+    for job in jobs:
+        part = results[start : start + len(job.values)]
+        start += len(job.values)
+        # A request that was given up has cancelled its future.
+        if job.future.set_running_or_notify_cancel():
+            job.future.set_result(part[0] if job.kind == "call" else part)
