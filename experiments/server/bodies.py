@@ -67,8 +67,8 @@ _TIME = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type"
 
 Id = Annotated[
     str,
-    BeforeValidator(as_text),
     Field(min_length=1, max_length=ID_LENGTH),
+    BeforeValidator(as_text),
     WithJsonSchema({**_ID, "description": "Raw id, as in the log."}),
 ]
 Time = Annotated[

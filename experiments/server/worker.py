@@ -116,6 +116,8 @@ class Worker:
     def _run(self) -> None:
         together = {"observe": self.engine.observe, "recommend": self.engine.recommend}
         while jobs := self._take():
+            # A request that was given up has cancelled its future.
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             # Events first: what was asked at the same time then knows them.
             for kind in ("observe", "call", "recommend"):
                 chosen = [job for job in jobs if job.kind == kind]
@@ -138,6 +140,4 @@ def _answer(function: Callable[[Sequence[Any]], Sequence[Any]], jobs: list[_Job]
     for job in jobs:
         part = results[start : start + len(job.values)]
         start += len(job.values)
-        # A request that was given up has cancelled its future.
-        if job.future.set_running_or_notify_cancel():
-            job.future.set_result(part[0] if job.kind == "call" else part)
+        job.future.set_result(part[0] if job.kind == "call" else part)

@@ -11,7 +11,8 @@ from tests.exporting.test_directory import WITH_MEMORY, exported
 
 NEWEST = 1_700_000_000
 """Of the export's log."""
-NOW = NEWEST + 100_000
+NOW = NEWEST + 20_000_000
+"""After all that the export's counts know."""
 
 
 class Clock:

@@ -34,7 +34,7 @@ def random_events(number, seed=0):
         Event(
             str(rng.choice(["a", "b", "x", "y"])),
             f"i{rng.integers(2, 14)}",
-            int(NEWEST + rng.integers(-50, 5_000)),
+            int(NOW - 900 * rng.integers(1, 7)),
             str(rng.choice(["s", "t"])) if rng.random() < 0.3 else None,
         )
         for _ in range(number)
