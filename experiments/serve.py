@@ -13,6 +13,7 @@ from typing import NamedTuple
 from absl import flags
 
 from data_pipelines.commands.command import run_command
+from data_pipelines.directories import require_outside
 from data_pipelines.errors import DataError
 from hiertcn_jax.exported.reading import Export, ExportError
 
@@ -79,8 +80,7 @@ def main(settings: Settings) -> None:
 
     token = None if settings.token_file is None else read_token(settings.token_file)
     export = Export(settings.export_dir)
-    if settings.store.resolve().is_relative_to(settings.export_dir.resolve()):
-        raise DataError(f"--store={settings.store}: is inside the export; name a file elsewhere")
+    require_outside("store", settings.store)
     listening = open_socket(settings.host, settings.port)
     try:
         store = SqliteStore(settings.store)

@@ -100,6 +100,7 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
     model = worker.engine.export.model_id
 
     def ask(user: str | None, body: Any) -> Ask:
+        _check_time(worker, body.at)
         chosen = None if body.candidates is None else _rows(worker, body.candidates, "candidates")
         return Ask(
             user,
@@ -121,6 +122,7 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
         user: UserPath, n: Number = 20, exclude_seen: bool = False, at: Time = None
     ) -> Response:
         """The best items for a user's next event. Somebody new gets what suits new users."""
+        _check_time(worker, at)
         (answer,) = await _done(
             worker.recommend([Ask(user, n=n, at=at, exclude_seen=exclude_seen)])
         )
@@ -231,3 +233,14 @@ def _rows(worker: Worker, items: list[str], field: str) -> frozenset[int]:
             raise HTTPException(422, f"{field}[{place}]: {item!r} is not in the catalogue")
         rows.append(row)
     return frozenset(rows)
+
+
+def _check_time(worker: Worker, at: int | None) -> None:
+    """Checks the time that is asked for.
+
+    Raises:
+      HTTPException: The counts were no longer known then.
+    """
+    first = worker.engine.counts.known_from
+    if at is not None and at < first:
+        raise HTTPException(422, f"at: what everybody did is known from {first} on, not at {at}")

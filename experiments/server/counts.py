@@ -28,6 +28,11 @@ class Counts:
             self.newest = max(self.newest, self.memory.last_time)
         self.events = 0
 
+    @property
+    def known_from(self) -> int:
+        """Seconds. Recommendations can be asked for times from this one on."""
+        return 0 if self.memory is None else max(self.memory.known_from, 0)
+
     def replay(self, store: Store, first: int, newest: int) -> None:
         """Counts what the store has; see `Store.world` for the arguments."""
         for events in store.world(first, newest):

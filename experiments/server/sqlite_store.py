@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -209,8 +210,10 @@ class SqliteStore:
                 keys = {key for before in befores for key in before}
                 ids = {key: self._item_id(key) for key in keys}
                 yield [
-                    WorldEvent(*row[:4], tuple(ids[key] for key in before))
-                    for row, before in zip(rows, befores, strict=True)
+                    WorldEvent(item, time, counted, position, tuple(ids[key] for key in before))
+                    for (item, time, counted, position, _), before in zip(
+                        rows, befores, strict=True
+                    )
                 ]
 
     def forget(self, user: str, known: bool) -> bool:
@@ -267,7 +270,7 @@ class SqliteStore:
     def _item_id(self, key: int) -> str | None:
         return self._value("SELECT id FROM items WHERE key = ?", key) if key else None
 
-    def _value(self, statement: str, *values: object):  # noqa: ANN202  (of any type)
+    def _value(self, statement: str, *values: object) -> Any:
         row = self._db.execute(statement, values).fetchone()
         return None if row is None else row[0]
 

@@ -123,7 +123,14 @@ class Export:
         """What everybody did so far; None for a model without terms of memory."""
         if not self.manifest["memory"]:
             return None
-        return Memory.from_arrays(self._tensors(layout.MEMORY))
+        arrays = self._tensors(layout.MEMORY)
+        try:
+            return Memory.from_arrays(arrays)
+        except ValueError as error:
+            raise ExportError(
+                f"{self.directory / layout.MEMORY}: holds no counts of this version; export the "
+                "run again with this version"
+            ) from error
 
     def _tensors(self, name: str) -> dict[str, np.ndarray]:
         from safetensors import SafetensorError

@@ -167,6 +167,12 @@ BAD = {
         422,
         "candidates[1]: 'z' is not in the catalogue",
     ),
+    "past": (
+        "/v1/session/recommend",
+        '{"at": "2001-01-01", "events": [{"item": "i5"}]}',
+        422,
+        "at: what everybody did is known from 17",
+    ),
     "n": ("/v1/session/recommend", '{"n": 0}', 422, "n: input should be greater than or equal to"),
 }
 
@@ -193,6 +199,7 @@ def check_problem(answer, status, reason):
     [
         ("/v1/recommend/u?n=x", 422, "n: input should be a valid integer"),
         ("/v1/recommend/u?n=1001", 422, "n: input should be less than or equal to 1000"),
+        ("/v1/recommend/u?at=1000", 422, "at: what everybody did is known from 17"),
         ("/v1/recommend/u?at=soon", 422, "at: must be seconds"),
         ("/v1/recommend/u?exclude_seen=perhaps", 422, "exclude_seen: input should be"),
         ("/v1/recommend/", 422, "user: string should have at least 1"),
