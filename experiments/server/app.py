@@ -9,10 +9,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, Path
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from experiments.server import bodies
 from experiments.server.bodies import Id, Number, Time
-from experiments.server.guard import App, Guard
+from experiments.server.guard import Guard
 from experiments.server.metrics import Metrics
 from experiments.server.problems import explain_errors, later, problem
 from experiments.server.requests import Answer, Ask, Event
@@ -34,7 +35,7 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 UserPath = Annotated[Id, Path(description="Raw id, percent-encoded.")]
 
 
-def make_app(worker: Worker, token: str | None = None) -> App:
+def make_app(worker: Worker, token: str | None = None) -> ASGIApp:
     """The application; it closes the worker when it is shut down.
 
     Args:

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import unquote_to_bytes
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experiments.server.metrics import Metrics
 from experiments.server.problems import problem
@@ -18,11 +18,6 @@ BODY_SECONDS = 10.0
 OPEN = ("/healthz", "/readyz")
 """These need no token."""
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
 
 class _RefusedError(Exception):
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
@@ -32,7 +27,7 @@ class _RefusedError(Exception):
 class Guard:
     """An ASGI application around another one."""
 
-    def __init__(self, app: App, metrics: Metrics, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None) -> None:
         """See the module.
 
         Args:
@@ -43,7 +38,7 @@ class Guard:
         self._app, self._metrics = app, metrics
         self._token = None if token is None else f"Bearer {token}".encode()
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or passes it on with its whole body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -68,7 +63,7 @@ class Guard:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.observe(route, scope["method"], status, time.perf_counter() - start)
 
-    def _check(self, scope: Message) -> None:
+    def _check(self, scope: Scope) -> None:
         for name, raw in (
             ("path", scope.get("raw_path") or b""),
             ("query", scope.get("query_string", b"")),
@@ -87,7 +82,7 @@ class Guard:
                 )
 
 
-async def _read_body(scope: Message, receive: Receive) -> bytes:
+async def _read_body(scope: Scope, receive: Receive) -> bytes:
     headers = dict(scope["headers"])
     too_large = _RefusedError(413, f"the body has more than {BODY_BYTES:,} bytes; send several")
     length = headers.get(b"content-length", b"0")
@@ -122,7 +117,7 @@ async def _read_body(scope: Message, receive: Receive) -> bytes:
 
 def _given(body: bytes, receive: Receive) -> Receive:
     """Receives a body that was read already, then whatever comes after it."""
-    left = [{"type": "http.request", "body": body, "more_body": False}]
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:
         return left.pop() if left else await receive()

@@ -3,9 +3,9 @@
 import socket
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from data_pipelines.commands.command import StoppedError
-from experiments.server.guard import App
 
 _FINISH_SECONDS = 8
 """How long requests may take to end after a signal."""
@@ -34,7 +34,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     return found
 
 
-def serve(app: App, listening: socket.socket) -> None:
+def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT; then finishes what was taken, and returns."""
     config = uvicorn.Config(
         app,

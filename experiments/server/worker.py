@@ -114,7 +114,10 @@ class Worker:
             return taken
 
     def _run(self) -> None:
-        together = {"observe": self.engine.observe, "recommend": self.engine.recommend}
+        together: dict[str, Callable[[Any], Sequence[Any]]] = {
+            "observe": self.engine.observe,
+            "recommend": self.engine.recommend,
+        }
         while jobs := self._take():
             # A request that was given up has cancelled its future.
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
