@@ -283,9 +283,10 @@ class Engine:
         ids, events = self.export.items.ids, []
         if logged is not None:
             assert logged.starts is not None
+            arrays = (logged.item_rows, logged.times, logged.starts)
             events = [
                 (ids[row - FIRST_ITEM_ID] if row >= FIRST_ITEM_ID else None, when, starts)
-                for row, when, starts in zip(*(array.tolist() for array in logged), strict=True)
+                for row, when, starts in zip(*(array.tolist() for array in arrays), strict=True)
             ]
         items = self.export.items
         numbers = [items.number_of(one.item) for one in kept]
