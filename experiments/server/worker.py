@@ -106,7 +106,8 @@ class Worker:
         with self._changed:
             while not self._jobs and not self._closed:
                 self._changed.wait()
-            taken, weight = [], 0
+            taken: list[_Job] = []
+            weight = 0
             while self._jobs and (not taken or weight + self._jobs[0].weight <= _BATCH):
                 taken.append(self._jobs.popleft())
                 weight += taken[-1].weight
