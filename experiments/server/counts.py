@@ -8,6 +8,7 @@ from experiments.server.store import Store, WorldEvent
 from hiertcn_jax.exported.reading import Export
 from hiertcn_jax.item_ids import PADDING_ID, UNKNOWN_ID
 from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.memory import Memory
 
 
 class Counts:
@@ -37,6 +38,13 @@ class Counts:
         """Counts what the store has; see `Store.world` for the arguments."""
         for events in store.world(first, newest):
             self.add(events)
+
+    def warm_up(self) -> None:
+        """Compiles what `add` needs; counts nothing."""
+        if self.memory is not None:
+            nothing_nr = np.full((1, SIZES.distance), PADDING_ID, np.int32)
+            one_n = np.full(1, UNKNOWN_ID, np.int32)
+            Memory(self.memory.rows).observe(one_n, np.zeros(1, np.int64), nothing_nr, one_n * 0)
 
     def add(self, events: Sequence[WorldEvent]) -> None:
         """Counts events, in order; one that comes with an earlier time counts at the newest."""

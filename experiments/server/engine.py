@@ -58,6 +58,9 @@ class Engine:
         self.users = Users(export, self._stream, store, self.version)
         self.counts = Counts(export)
         self.counts.replay(store, store.first_number(self.version), export.newest)
+        # What is compiled or loaded at the first use is then ready.
+        self.recommend([Ask(None, (("", None),))])
+        self.counts.warm_up()
 
     def observe(self, events: Sequence[Event]) -> list[Outcome]:
         """Takes in events, in order of their times; each is counted once.
