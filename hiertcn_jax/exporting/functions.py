@@ -57,7 +57,7 @@ def flat_weights(params: Any) -> dict[str, Any]:
 
 
 def nested_weights(weights: dict[str, Any]) -> Any:
-    """The reverse of `flat_weights`; leaves out what is not the model's."""
+    """The reverse of `flat_weights`; ignores arrays that are not weights of the model."""
     tree: dict[str, Any] = {}
     for name, leaf in weights.items():
         if name.startswith("model/"):
@@ -141,8 +141,8 @@ def observe_function(model: SequenceModel, weights: dict[str, jax.ShapeDtypeStru
 def score_function(model: SequenceModel, weights: dict[str, jax.ShapeDtypeStruct]) -> Exported:
     """The users' vectors, and the scores of all rows at each user's next event.
 
-    What is not to be recommended has -inf: rows that are no items, those that are not allowed for
-    anybody, and those that a user's own list excludes.
+    Rows that must not be recommended score -inf: those that are no items, those that nobody may
+    get, and those that the user's own list excludes.
 
     Args:
       model: The model.

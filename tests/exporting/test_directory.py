@@ -87,7 +87,7 @@ def exported(directory, option, users=None):
     ],
 )
 def test_in_onnxruntime_it_is_the_model(option, tmp_path):
-    """States after every event, users' vectors, best items, and what is left out."""
+    """States after every event, users' vectors, best items, and excluded items."""
     model, params, export = exported(tmp_path, option)
     stream, other = Stream(model, params, GAP), OnnxStream(export)
     keys, memory = item_keys(params["items"], model.config), memory_of(model)

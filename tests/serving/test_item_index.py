@@ -1,4 +1,4 @@
-"""An index over the items: what it finds, what memory adds, what is left out."""
+"""An index over the items: items it finds, items memory adds, excluded items."""
 
 import jax
 import numpy as np
