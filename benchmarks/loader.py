@@ -23,12 +23,14 @@ from benchmarks.bucket import define_bucket_flags, read_bucket
 from benchmarks.common import print_figures, write_report
 from data_pipelines.histories.caching import CachedHistories
 from data_pipelines.histories.events import HistorySource
+from data_pipelines.histories.fitted_items import FittedItems
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.record import Split
 from data_pipelines.histories.store import open_histories
 from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import eval_loader, train_loader
 from data_pipelines.lanes.memory_lists import remember
+from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Bucket, LaneBatch
 
 
@@ -123,8 +125,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]}")
     values = flags.FLAGS
+    vocabulary = Vocabulary.load(values.data_dir)
     cases = measure_all(
-        open_histories(values.data_dir),
+        # As a run reads them: without the items that only the later parts have.
+        FittedItems(open_histories(values.data_dir, vocabulary.size), vocabulary),
         load_manifest(values.data_dir)["counts"],
         read_bucket(),
         values.epochs,

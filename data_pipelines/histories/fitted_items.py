@@ -32,7 +32,9 @@ class FittedItems:
 
     def __getitems__(self, indices: Sequence[int], /) -> list[History]:
         """The histories of these users, in this order."""
-        return [
-            dataclasses.replace(one, item_ids=as_fitted(one.item_ids, self._vocabulary))
-            for one in self._source.__getitems__(indices)
-        ]
+        return [self._fitted(one) for one in self._source.__getitems__(indices)]
+
+    def _fitted(self, history: History) -> History:
+        if history.item_ids.max() < self._vocabulary.fitted_size:
+            return history
+        return dataclasses.replace(history, item_ids=as_fitted(history.item_ids, self._vocabulary))

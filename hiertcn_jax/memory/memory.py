@@ -81,8 +81,8 @@ class Memory:
         first = self._log.time_n[self.events - 1] if self.events else time_n[0]
         if time_n[0] < first or np.any(np.diff(time_n) < 0):
             raise ValueError(f"time_n: goes back to before {first}")
-        if item_ids_n.min() < 0 or item_ids_n.max() >= self.rows:
-            raise ValueError(f"item_ids_n: must be from 0 to {self.rows - 1}")
+        self._require_rows("item_ids_n", item_ids_n)
+        self._require_rows("before_nm", before_nm)
         distance = self._sizes.distance
         if before_nm.shape[1] < distance:
             raise ValueError(f"before_nm: {before_nm.shape[1]} items, must be {distance} or more")
@@ -98,6 +98,11 @@ class Memory:
             if start < end:
                 self._followers = _with_records(self._followers, self._sizes)
         self.events = end
+
+    def _require_rows(self, name: str, item_ids: np.ndarray) -> None:
+        """Raises ValueError for an id that is no row: compiled loops do not check their indices."""
+        if item_ids.size and (item_ids.min() < 0 or item_ids.max() >= self.rows):
+            raise ValueError(f"{name}: must be from 0 to {self.rows - 1}")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The counts, for a file; `from_arrays` reads them."""
@@ -166,9 +171,10 @@ class Memory:
             these places and empty lists elsewhere. None: the events alone.
 
         Raises:
-          ValueError: A time is before `known_from`.
+          ValueError: A time is before `known_from`, or an item is no row.
         """
         sizes = self._sizes
+        self._require_rows("own_nm", own_nm)
         if len(time_n) and time_n.min() < self.known_from:
             raise ValueError(
                 f"time {time_n.min()}: what everybody did is known from {self.known_from} on"

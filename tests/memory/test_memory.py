@@ -207,6 +207,19 @@ def test_events_that_cannot_be_counted(events, message):
         Memory(ROWS).observe(*columns(events))
 
 
+def test_an_item_that_is_no_row_is_refused_wherever_it_stands():
+    """The compiled loops do not check their indices: such an id read what lies after the table."""
+    memory = Memory(ROWS)
+    items_n, time_n, before_nm, position_n = columns([(2, 5, -1, 0)])
+    with pytest.raises(ValueError, match=f"before_nm: must be from 0 to {ROWS - 1}"):
+        memory.observe(items_n, time_n, np.full_like(before_nm, ROWS), position_n)
+    memory.observe(items_n, time_n, before_nm, position_n)
+    memory.seal()
+    own_nm = np.full((1, SIZES.own_events), -1, np.int32)
+    with pytest.raises(ValueError, match=f"own_nm: must be from 0 to {ROWS - 1}"):
+        memory.lists(time_n + 1, own_nm, position_n)
+
+
 def test_time_does_not_go_back_between_observations():
     memory = Memory(ROWS)
     memory.observe(*columns([(2, 5, -1, 0)]))
