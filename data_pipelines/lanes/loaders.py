@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -14,10 +14,8 @@ from data_pipelines.histories.record import Split
 from data_pipelines.lanes.dealing import Deal, Shuffled, deal_by_length, require_targets
 from data_pipelines.lanes.distinct_items import ItemRows, with_item_rows
 from data_pipelines.lanes.lanes import LanesIterDataset
-from data_pipelines.lanes.memory_lists import Recall, with_lists
 from data_pipelines.lanes.open_catalogue import OpenCatalogue
 from hiertcn_jax.batch import PADDING_ID, Bucket, LaneBatch
-from hiertcn_jax.memory.config import SIZES
 
 FIT_STREAMS = {
     "train": Stream(Split.TRAIN, Split.TRAIN, evaluated=False),
@@ -29,6 +27,20 @@ ALL_SESSIONS = Stream(Split.TRAIN, Split.TEST, evaluated=False)
 """Reads every event of every user."""
 
 
+class ListSource(Protocol):
+    """Gives each event the short list of items that terms of the score add to.
+
+    `memory_lists.Recall` is one.
+    """
+
+    @property
+    def listed(self) -> int:
+        """Items on an event's list."""
+
+    def onto(self, loader: grain.IterDataset[LaneBatch]) -> grain.IterDataset[LaneBatch]:
+        """Adds the lists to a loader's batches, whose ids must still be rows of the table."""
+
+
 def train_loader(
     source: HistorySource,
     bucket: Bucket,
@@ -38,7 +50,7 @@ def train_loader(
     before: int | None = None,
     impressions: int = 0,
     item_rows: ItemRows | None = None,
-    recall: Recall | None = None,
+    recall: ListSource | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -53,7 +65,7 @@ def train_loader(
       before: Seconds. Events from then on are left out; None: none are.
       impressions: `k`, items shown with each event that become its negatives (`negatives_blk`).
       item_rows: Settings of `rows` or `given` mode; None: ids stay global.
-      recall: The log's memory, for models with terms of it; None: no lists.
+      recall: The log's memory, for models with terms; None: no lists.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
@@ -88,7 +100,7 @@ def eval_loader(
     *,
     split: Split | None,
     item_rows: ItemRows | None = None,
-    recall: Recall | None = None,
+    recall: ListSource | None = None,
     opened: OpenCatalogue | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -105,7 +117,7 @@ def eval_loader(
       bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
       split: The part whose known items are scored. None: all sessions of all users, none scored.
       item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
-      recall: The log's memory, for models with terms of it; None: no lists. Ids in the lists are
+      recall: The log's memory, for models with terms; None: no lists. Ids in the lists are
         always rows of the table, whatever the ids of the batch refer to.
       opened: The live catalogue; None: the histories hold fitted items alone, and all are scored.
       process_index: This process, of `process_count`.
@@ -131,7 +143,7 @@ def user_loader(
     bucket: Bucket,
     *,
     item_rows: ItemRows | None = None,
-    recall: Recall | None = None,
+    recall: ListSource | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -147,7 +159,7 @@ def user_loader(
       bucket: The shape of a batch over all processes. Short rows need less padding, because many
         users have few events.
       item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
-      recall: The log's memory, for models with terms of it; None: no lists. Ids in the lists are
+      recall: The log's memory, for models with terms; None: no lists. Ids in the lists are
         always rows of the table, whatever the ids of the batch refer to.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
@@ -234,7 +246,7 @@ def require_state(state: Any, like: dict[str, Any], step: int) -> None:
 def _assemble(
     lanes: LanesIterDataset,
     item_rows: ItemRows | None,
-    recall: Recall | None,
+    recall: ListSource | None,
     seed: int,
     prefetch: int,
     local_lists: bool = False,
@@ -245,13 +257,13 @@ def _assemble(
         loader = loader.map(opened.open)
     if recall is not None and local_lists:
         # This must come before ids become local, because the lists' items count as the batch's.
-        loader = with_lists(loader, recall)
+        loader = recall.onto(loader)
         if item_rows is not None:
-            item_rows = dataclasses.replace(item_rows, listed=SIZES.candidates)
+            item_rows = dataclasses.replace(item_rows, listed=recall.listed)
     if item_rows is not None:
         loader = with_item_rows(loader, item_rows, lanes.bucket, lanes.lanes, seed)
     if recall is not None and not local_lists:
-        loader = with_lists(loader, recall)
+        loader = recall.onto(loader)
     if prefetch:
         loader = ThreadPrefetchIterDataset(loader, prefetch_buffer_size=prefetch)
     return loader

@@ -36,6 +36,15 @@ class Recall(NamedTuple):
     delay: int = 0
     frozen_at: int | None = None
 
+    @property
+    def listed(self) -> int:
+        """Items on an event's list."""
+        return SIZES.candidates
+
+    def onto(self, loader: grain.IterDataset[LaneBatch]) -> grain.IterDataset[LaneBatch]:
+        """Adds the lists to a loader's batches, whose ids must still be rows of the table."""
+        return loader.map(lambda element: _add_lists(element, self))
+
     def known_at(self, time_n: np.ndarray) -> np.ndarray:
         """int64 [n]. At these times, others' events are known that happened before the result."""
         known_n = time_n - self.delay
@@ -89,13 +98,6 @@ def remember(source: HistorySource, rows: int, last: Split, cut: int | None = No
         memory.observe(item_n[part_n], time_n[part_n], before_nm, position_n[part_n])
     memory.seal()
     return Recall(memory, item_n, start_u)
-
-
-def with_lists(
-    loader: grain.IterDataset[LaneBatch], recall: Recall
-) -> grain.IterDataset[LaneBatch]:
-    """Adds the lists to a loader's batches. Their ids must still be rows of the table."""
-    return loader.map(lambda element: _add_lists(element, recall))
 
 
 def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
