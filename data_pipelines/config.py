@@ -79,7 +79,7 @@ class PrepareConfig(Settings):
     time_unit: TimeUnit = setting(
         TimeOptions.unit,
         "Unit of the numbers in --time_column. auto: the only unit with which they lie between "
-        "1995 and now.",
+        "1995 and now. order: no times; numbers from 0 that only say what came first.",
     )
     time_format: str | None = setting(
         None,
@@ -243,6 +243,11 @@ class PrepareConfig(Settings):
             raise ValueError(
                 f"time_unit={self.time_unit}: has no use with time_format; leave one of them out"
             )
+        if self.time_unit == "order" and (self.session_column is None or self.gap_minutes):
+            raise ValueError(
+                "time_unit=order: an order has no idle times that end sessions; give "
+                "session_column, without gap_minutes"
+            )
         self._check_runner()
         if 0 < self.max_user_events < self.min_user_events:
             raise ValueError(
@@ -258,7 +263,8 @@ class PrepareConfig(Settings):
 
     def time_options(self) -> TimeOptions:
         """How to read times, those of the log and of impressions."""
-        return TimeOptions(self.time_unit, self.time_format, self.allow_odd_times)
+        allow_odd = self.allow_odd_times or self.time_unit == "order"
+        return TimeOptions(self.time_unit, self.time_format, allow_odd)
 
     def read_options(self) -> ReadOptions:
         """How to read the log."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from data_pipelines.raw.odd_times import NAMES
+from data_pipelines.raw.times import parse_time
 
 _MANY_IDENTICAL = 0.05
 """A larger share of identical rows is reported as a possible mistake."""
@@ -14,14 +15,25 @@ _NAMED = 3
 def log_lines(manifest: dict[str, Any]) -> list[str]:
     """Formats the manifest's `log` for people."""
     log = manifest["log"]
-    unit = f", numbers read as {NAMES[log['time_unit']]}" if log["time_unit"] else ""
     sessions, events = log["sessions_per_user"], log["events_per_session"]
     lines = [
-        f"times: {log['from']} to {log['to']} UTC{unit}",
+        _span(log),
         f"sessions: {sessions['mean']:,.1f} a user, median {sessions['median']:g}; "
         f"{events['mean']:,.1f} events a session, median {events['median']:g}",
     ]
     return lines + _identical_lines(manifest) + _frequent_lines(manifest)
+
+
+def _span(log: dict[str, Any]) -> str:
+    unit = log["time_unit"]
+    if unit == "order":
+        first, last = (parse_time(log[name]) // 1_000 for name in ("from", "to"))
+        return (
+            f"times: none, an order from {first:,} to {last:,}; models count its steps where they "
+            "would count seconds"
+        )
+    read_as = f", numbers read as {NAMES[unit]}" if unit else ""
+    return f"times: {log['from']} to {log['to']} UTC{read_as}"
 
 
 def _identical_lines(manifest: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from data_pipelines.directories import Kind, kind_of
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json, require_within
 from data_pipelines.raw.ids import ID_TYPES
-from data_pipelines.raw.odd_times import UNITS
+from data_pipelines.raw.times import PER_SECOND
 
 FILE_NAME = "manifest.json"
 
@@ -47,7 +47,7 @@ def _is_id_type(value: object) -> bool:
 
 
 def _is_unit(value: object) -> bool:
-    return value is None or value in UNITS
+    return value is None or value in PER_SECOND
 
 
 _Check = tuple[Callable[[object], bool], str]
@@ -57,7 +57,7 @@ _TEXT: _Check = (_is_text, "text")
 _NUMBER: _Check = (_is_number, "a number >= 0")
 _ID: _Check = (_is_id, "text or a whole number")
 _ID_TYPE: _Check = (_is_id_type, ", ".join(ID_TYPES))
-_UNIT: _Check = (_is_unit, f"{', '.join(UNITS)} or null")
+_UNIT: _Check = (_is_unit, f"{', '.join(PER_SECOND)} or null")
 
 # A dict must have at least these keys. {None: check} allows any keys; a list may have any length.
 _GROUPS = {"all": _COUNT, "first": _COUNT, "next": _COUNT}

@@ -7,23 +7,28 @@ plausible time in any unit.
 
 import dataclasses
 import datetime
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from data_pipelines.errors import DataError
-from data_pipelines.raw.times import PER_SECOND, UNPARSABLE_MS, to_iso, to_milliseconds
+from data_pipelines.raw.times import PER_SECOND, UNPARSABLE_MS, Unit, to_iso, to_milliseconds
 
-Unit = Literal["s", "ms", "us", "ns"]
 UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
+"""The units that the size of a number can tell."""
 
 EARLIEST_MS = 788_918_400_000
 """The start of 1995."""
 
 _DAY_MS = 86_400_000
 
-NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+NAMES = {
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+    "order": "steps of an order",
+}
 
 _DATE_FORMATS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 """Dates written as a number, by their number of digits."""

@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+Unit = Literal["s", "ms", "us", "ns", "order"]
+TimeUnit = Literal["auto", Unit]
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-"""How many of a unit make a second."""
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "order": 1}
+"""How many of a unit make a second. A step of a mere order is kept as a second."""
 
 _DAY_MS = 86_400_000
 
@@ -38,7 +39,8 @@ class TimeOptions:
     """How to read a column of times.
 
     Attributes:
-      unit: Unit of numbers since 1970. `auto`: from their size, see `odd_times`.
+      unit: Unit of numbers since 1970. `auto`: from their size, see `odd_times`. `order`: they only
+        say what came first.
       format: Format of times that are text, as for strftime, UTC if it has no zone. None: numbers,
         or ISO 8601.
       allow_odd: Whether to accept times before 1995 or in the future.
@@ -91,9 +93,7 @@ def to_iso(milliseconds: int) -> str:
     return moment.isoformat(sep=" ", timespec="auto" if milliseconds % 1000 else "seconds")
 
 
-def to_milliseconds(
-    values: pl.Series, unit: Literal["s", "ms", "us", "ns"], time_format: str | None = None
-) -> np.ndarray:
+def to_milliseconds(values: pl.Series, unit: Unit, time_format: str | None = None) -> np.ndarray:
     """Converts a column of times.
 
     Args:
@@ -181,7 +181,7 @@ def _from_dates(values: pl.Series) -> np.ndarray:
 def _scale(values: pl.Series, unit: str) -> np.ndarray:
     """Integers (null: beyond 64 bits) in `unit` to milliseconds, clipped on overflow."""
     limit = LATEST_MS + 1
-    if unit == "s":
+    if PER_SECOND[unit] == 1:
         return values.fill_null(limit).clip(-limit, limit).to_numpy() * 1_000
     milliseconds = values.fill_null(0).to_numpy() // (PER_SECOND[unit] // 1_000)
     return np.where(values.is_null().to_numpy(), limit, milliseconds)
@@ -190,7 +190,7 @@ def _scale(values: pl.Series, unit: str) -> np.ndarray:
 def _from_floats(values: np.ndarray, unit: str) -> np.ndarray:
     """float64 [n] in `unit` to milliseconds."""
     limit = float(LATEST_MS + 1)
-    if unit == "s":
+    if PER_SECOND[unit] == 1:
         # 1.001 * 1000 is a little less than 1001, so round to a hundredth first, then down.
         scaled = np.round(np.nan_to_num(values * 1_000, posinf=limit, neginf=-limit), 2)
     else:

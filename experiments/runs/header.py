@@ -6,6 +6,7 @@ import textwrap
 import jax
 
 from experiments.runs.resolve import ResolvedRun
+from hiertcn_jax.memory.config import WORLD_HALF_LIVES
 from hiertcn_jax.models import build
 from hiertcn_jax.models.budget import count_parameters
 
@@ -48,6 +49,19 @@ def _data(run: ResolvedRun) -> str:
         f"{data.directory}: {data.manifest['counts']['users']:,} users, "
         f"{data.manifest['counts']['items']:,} items; trains on {data.fitted_events(fit_on):,} "
         f"events in {data.fitted_sessions(fit_on):,} sessions ({fit_on.replace('_', ' and ')})"
+        f"{_order_alone(run)}"
+    )
+
+
+def _order_alone(run: ResolvedRun) -> str:
+    """What half-lives mean for a log that has no times."""
+    if run.data.manifest.get("log", {}).get("time_unit") != "order":
+        return ""
+    if not run.config.model.memory:
+        return "; it has an order in place of times, and its steps count as seconds"
+    return (
+        "; it has an order in place of times: memory's half-lives are "
+        f"{WORLD_HALF_LIVES[0]:,.0f} to {WORLD_HALF_LIVES[-1]:,.0f} steps of it"
     )
 
 

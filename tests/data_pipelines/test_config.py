@@ -78,7 +78,12 @@ def test_flags_that_are_none(argument):
             {"impression_shown_column": "a", "impression_clicked_column": "a"},
             "impression_clicked_column=a: is impression_shown_column too",
         ),
-        ({"time_unit": "h"}, "time_unit=h: must be one of auto, s, ms, us, ns"),
+        ({"time_unit": "h"}, "time_unit=h: must be one of auto, s, ms, us, ns, order"),
+        ({"time_unit": "order"}, "give session_column, without gap_minutes"),
+        (
+            {"time_unit": "order", "session_column": "s", "gap_minutes": 5.0},
+            "time_unit=order: an order has no idle times that end sessions",
+        ),
         ({"time_unit": "s", "time_format": "%Y%m%d"}, "time_unit=s: has no use with time_format"),
         *(
             ({"time_format": text}, f"time_format={text}: must tell year, month and day in the")

@@ -387,6 +387,18 @@ def test_times_that_were_once_misread_are_one_line(tmp_path, times, argument, me
         assert not (tmp_path / "D").exists()
 
 
+def test_a_log_with_an_order_alone_is_prepared_as_the_same_seconds(tmp_path):
+    rows = [f"u{n % 2},i{n % 3},{n},s{n // 6}" for n in range(36)]
+    path = write_csv(tmp_path / "log.csv", *rows, header="user_id,item_id,timestamp,session")
+    asked = [f"--input={path}", "--session_column=session"]
+    said = run(*asked, f"--output_dir={tmp_path / 'order'}", "--time_unit=order").stdout
+    assert "times: none, an order from 0 to 35; models count its steps where they would" in said
+    run(*asked, f"--output_dir={tmp_path / 'seconds'}", *SMALL_TIMES)
+    order, seconds = (load_manifest(tmp_path / name) for name in ("order", "seconds"))
+    assert (order["log"]["time_unit"], seconds["log"]["time_unit"]) == ("order", "s")
+    assert order["content_hash"] == seconds["content_hash"]
+
+
 def test_stopped_by_a_signal_it_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", _STOPS_WHILE_WRITING, str(tmp_path / "D")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -114,7 +114,7 @@ def is_log(manifest):
     return (
         isinstance(log["from"], str)
         and isinstance(log["to"], str)
-        and log["time_unit"] in (None, "s", "ms", "us", "ns")
+        and log["time_unit"] in (None, "s", "ms", "us", "ns", "order")
         and is_count(log["rows"])
         and is_count(log["identical_rows"])
         and all(type(number) in (int, float) and 0 <= number < 2**63 for number in numbers)

@@ -47,6 +47,14 @@ def test_a_run_that_may_stop_early_says_so(data):
     assert "(train and valid)" in said and "fewer" not in said
 
 
+def test_for_a_log_without_times_it_says_what_the_half_lives_count(data):
+    order = data._replace(manifest=data.manifest | {"log": {"time_unit": "order"}})
+    assert "in place of times, and its steps count as seconds" in text_of(resolve(RUN, order))
+    remembers = dataclasses.replace(RUN.model, memory=("world",))
+    said = text_of(resolve(RUN._replace(model=remembers), order))
+    assert "memory's half-lives are 300 to 19,660,800 steps of it" in said
+
+
 def test_the_state_of_a_user_is_what_the_carry_of_a_lane_takes(data):
     run = resolve(RUN, data)
     carry = build(run.config.model).init_carry(1)
