@@ -26,9 +26,9 @@ def draw_learning_curve(workdir: Path, monitor: str, lower_is_better: bool) -> s
     if importlib.util.find_spec("matplotlib") is None:
         return f"{FILE}: not drawn, because it needs matplotlib: pip install 'hiertcn_jax[report]'"
     try:
-        lines = _lines(workdir / "metrics.jsonl")
-        losses = _points(lines, "train", "loss")
-        values = _points(lines, "valid", monitor)
+        lines = read_journal(workdir / "metrics.jsonl")
+        losses = points_of(lines, "train", "loss")
+        values = points_of(lines, "valid", monitor)
         if not losses:
             return f"{FILE}: not drawn, because no step has reported a loss yet"
         with whole_file(workdir / FILE) as aside:
@@ -38,13 +38,18 @@ def draw_learning_curve(workdir: Path, monitor: str, lower_is_better: bool) -> s
     return None
 
 
-def _lines(journal: Path) -> list[dict[str, Any]]:
-    """The lines of a journal."""
+def read_journal(journal: Path) -> list[dict[str, Any]]:
+    """The lines of a journal.
+
+    Raises:
+      OSError: It cannot be read.
+      ValueError: A line is no JSON.
+    """
     text = journal.read_text(encoding="utf-8")
     return [parse_json(line) for line in text.splitlines()]
 
 
-def _points(lines: list[dict[str, Any]], kind: str, name: str) -> list[tuple[int, float]]:
+def points_of(lines: list[dict[str, Any]], kind: str, name: str) -> list[tuple[int, float]]:
     """Step and value of each line that has this one."""
     return [
         (line["step"], line[name])

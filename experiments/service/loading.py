@@ -94,6 +94,21 @@ def parts_of(restored: Restored, data: Data, counted: Split = Split.TEST) -> Par
     )
 
 
+def scorer_of(restored: Restored, parts: Parts, indexed: Data | None = None) -> ModelScorer:
+    """The scorer of a restored model.
+
+    Args:
+      restored: The model.
+      parts: From `parts_of`.
+      indexed: Its log, to find items by an index, whose recall is printed; None: no index.
+    """
+    params = {**restored.params, "items": parts.items}
+    stream = Stream(restored.model, params, parts.gap_seconds, restored.layout)
+    keys = item_keys(parts.items, restored.config)
+    found = None if indexed is None else _index(stream, keys, indexed)
+    return ModelScorer(stream, keys, restored.config.memory, found)
+
+
 def recommender_of(
     restored: Restored,
     data: Data,
@@ -112,17 +127,13 @@ def recommender_of(
       index: Whether to find items by an index; its recall is printed.
     """
     parts = parts_of(restored, data, counted)
-    params = {**restored.params, "items": parts.items}
-    stream = Stream(restored.model, params, parts.gap_seconds, restored.layout)
-    keys = item_keys(parts.items, restored.config)
-    found = _index(stream, keys, data) if index else None
 
     def judge(split: str) -> dict[str, Any]:
         part = Split[split.upper()]
         return result_values(restored, part, score(restored, data, part))
 
     return Recommender(
-        ModelScorer(stream, keys, restored.config.memory, found),
+        scorer_of(restored, parts, data if index else None),
         data.vocabulary,
         parts.known,
         model_id,
