@@ -74,6 +74,24 @@ def postgresql(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def titled(tmp_path_factory):
+    """A prepared log of which all items but one in ten have a title."""
+    place = tmp_path_factory.mktemp("titled")
+    ids = synthetic_log(SyntheticConfig(users=40))["item_id"].unique().sort()
+    table = pl.DataFrame({"item_id": ids, "title": [f"title {item}" for item in ids]})
+    table.filter(pl.col("item_id") % 10 != 0).write_parquet(place / "items.parquet")
+    return prepared(place / "D", items=str(place / "items.parquet"))
+
+
+@pytest.fixture(scope="session")
+def titled_run(titled, tmp_path_factory):
+    """The workdir of a run on that log with all of memory's terms; tests must not change it."""
+    workdir = tmp_path_factory.mktemp("titled_run") / "run"
+    run_train(titled, workdir, "--steps=4", "--memory=world,followers,own", "--memory_units=2")
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def whole(data, tmp_path_factory):
     """The workdir of a complete run; tests must not change it."""
     workdir = tmp_path_factory.mktemp("whole") / "run"

@@ -9,33 +9,13 @@ import pytest
 import hiertcn_jax
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from experiments.runs.data import open_data
-from tests.experiments.conftest import prepared
-from tests.experiments.small_runs import run_train
 
 PARTS = ("hierarchy", "world", "followers", "own", "memory_units")
-MEMORY = ("--memory=world,followers,own", "--memory_units=2")
 
 
 @pytest.fixture(scope="module")
-def titled(tmp_path_factory):
-    """A prepared log of which all items but one in ten have a title."""
-    place = tmp_path_factory.mktemp("titled")
-    ids = synthetic_log(SyntheticConfig(users=40))["item_id"].unique().sort()
-    table = pl.DataFrame({"item_id": ids, "title": [f"title {item}" for item in ids]})
-    table.filter(pl.col("item_id") % 10 != 0).write_parquet(place / "items.parquet")
-    return prepared(place / "D", items=str(place / "items.parquet"))
-
-
-@pytest.fixture(scope="module")
-def workdir(titled, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run") / "run"
-    run_train(titled, workdir, "--steps=4", *MEMORY)
-    return workdir
-
-
-@pytest.fixture(scope="module")
-def rec(workdir):
-    return hiertcn_jax.load(workdir)
+def rec(titled_run):
+    return hiertcn_jax.load(titled_run)
 
 
 def ids_of(data):
@@ -103,8 +83,8 @@ def test_titles_wherever_items_are(rec, titled):
     )
 
 
-def test_evaluate_gives_the_numbers_of_the_command(rec, workdir):
-    assert rec.evaluate("valid") == json.loads((workdir / "valid.json").read_text())
+def test_evaluate_gives_the_numbers_of_the_command(rec, titled_run):
+    assert rec.evaluate("valid") == json.loads((titled_run / "valid.json").read_text())
 
 
 def test_times_of_tables_are_numbers_or_dates(rec):
