@@ -14,27 +14,31 @@ COMMANDS = {
     "prepare": "data_pipelines.prepare",
     "train": "experiments.train",
     "evaluate": "experiments.evaluate",
-    "compare": "experiments.compare",
-    "sweep": "experiments.sweep",
+    "report": "experiments.report",
     "recommend": "experiments.recommend",
     "embed": "experiments.embed",
-    "export": "experiments.export",
+    "sweep": "experiments.sweep",
+    "compare": "experiments.compare",
     "replay": "experiments.replay",
+    "export": "experiments.export",
     "serve": "experiments.serve",
+    "doctor": "experiments.doctor",
 }
-"""The module of each command."""
+"""The module of each command, in the order of work."""
 
 _SAYS = {
     "prepare": "turn a log of (user, item, time) into data to train on",
     "train": "train a model and score it",
     "evaluate": "score a trained model again, on other events or other data",
-    "compare": "train several models and score them on the same events",
-    "sweep": "search hyperparameters",
+    "report": "write a page that shows how well a model does, for whom and why",
     "recommend": "write the best items for every user",
     "embed": "write the embedding of every user",
-    "export": "write a trained model so that it runs elsewhere, without JAX",
+    "sweep": "search hyperparameters",
+    "compare": "train several models and score them on the same events",
     "replay": "score a model event by event through time",
+    "export": "write a trained model so that it runs elsewhere, without JAX",
     "serve": "answer over HTTP: events in, recommendations out",
+    "doctor": "tell what this machine has, and what is missing",
 }
 
 

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 from data_pipelines.commands import settings_flags
 from data_pipelines.config import PrepareConfig
 from data_pipelines.local_paths import PATH_FLAGS, expand_paths_of_flags
-from experiments import compare, embed, evaluate, export, recommend, sweep
+from experiments import compare, embed, evaluate, export, recommend, report, sweep
 from hiertcn_jax.settings import fields_of
 
 _SAYS_SO = re.compile(
@@ -26,7 +26,10 @@ def prepare_flags():
 
 COMMANDS = (
     prepare_flags,
-    *(command.define_flags for command in (compare, embed, evaluate, export, recommend, sweep)),
+    *(
+        command.define_flags
+        for command in (compare, embed, evaluate, export, recommend, report, sweep)
+    ),
 )
 
 
