@@ -135,9 +135,11 @@ def evaluation_case(settings: Settings) -> dict[str, Any]:
     items = ItemTable(jax.random.normal(key, (rows, width)), None, None)
     queries = Queries(jax.random.normal(key, (1, _RANKED, width)))
     targets = jax.random.randint(key, (_RANKED,), FIRST_ITEM_ID, rows)
-    places = jnp.arange(_RANKED)
+    indices = jnp.arange(_RANKED)
     step = make_rank_step(settings.config, min(_RANK_CHUNK, rows))
-    times, seconds = repeated(lambda: step(items, queries, places, targets, None), settings.seconds)
+    times, seconds = repeated(
+        lambda: step(items, queries, indices, targets, None), settings.seconds
+    )
     return {"events_per_s": round(times * _RANKED / seconds), "items": settings.items}
 
 

@@ -30,7 +30,7 @@ TIGHT_STEP = 8
 
 
 class _Session:
-    """A session in a queue: its first events, and its place in its user's history."""
+    """A session in a queue: its first events, and its index in its user's history."""
 
     def __init__(self, history: History, number: int, start: int, length: int, most: int) -> None:
         kept = min(length, most)
@@ -96,12 +96,12 @@ def _batch(rows: list[list[_Session]], width_s: np.ndarray, total: int) -> LaneB
     position_bl, user_position_bl, seconds_bl, session_bl = np.zeros((4, lanes, total), np.int32)
     for lane, row in enumerate(rows):
         for slot, session in enumerate(row):
-            place = first_s[slot] + np.arange(len(session.item_ids))
-            item_ids_bl[lane, place] = session.item_ids
-            position_bl[lane, place] = np.arange(len(place))
-            user_position_bl[lane, place] = session.user_position
-            seconds_bl[lane, place] = session.seconds
-            session_bl[lane, place] = slot
+            slots = first_s[slot] + np.arange(len(session.item_ids))
+            item_ids_bl[lane, slots] = session.item_ids
+            position_bl[lane, slots] = np.arange(len(slots))
+            user_position_bl[lane, slots] = session.user_position
+            seconds_bl[lane, slots] = session.seconds
+            session_bl[lane, slots] = slot
     weight_bl = (item_ids_bl >= FIRST_ITEM_ID).astype(np.float32)
     batch = Batch(
         item_ids_bl=item_ids_bl,

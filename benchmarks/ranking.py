@@ -98,7 +98,7 @@ def make_cases(settings: Settings, path: Path) -> dict[str, Case]:
         [drawn_items(generator, settings.items, 1) for _ in range(settings.events)]
     )
     target_n = (FIRST_ITEM_ID + target_n).astype(np.int32)
-    by_table, by_file = np.argsort(target_n), np.argsort(embeddings.places(target_n))
+    by_table, by_file = np.argsort(target_n), np.argsort(embeddings.file_indices(target_n))
     table_vd = np.zeros((embeddings.table_rows, settings.width), np.float32)
     table_vd[FIRST_ITEM_ID:] = embeddings.rows(np.arange(FIRST_ITEM_ID, embeddings.table_rows))
     items = ItemTable(jax.block_until_ready(jax.device_put(table_vd)), None, None)

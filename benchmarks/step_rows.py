@@ -155,13 +155,13 @@ class Row:
 
     def run(self, steps: int) -> tuple[int, float]:
         """Real events of this many steps, and the seconds that they took."""
-        places = list(itertools.islice(self._next, steps))
+        indices = list(itertools.islice(self._next, steps))
         clock = time.perf_counter()
-        for place in places:
-            batch = self.batches[place]
+        for index in indices:
+            batch = self.batches[index]
             self._state, _ = self._programs[_shapes(batch)](self._state, batch, self._sources)
         jax.block_until_ready(self._state)
-        return sum(self._events[place] for place in places), time.perf_counter() - clock
+        return sum(self._events[index] for index in indices), time.perf_counter() - clock
 
     def warm_up(self) -> int:
         """Runs each program once, and returns how many steps fill the seconds of a turn."""

@@ -148,7 +148,7 @@ def _items(
     popularity = 1 / (np.arange(config.ring_items) + 1)
     items = np.zeros((sessions, longest), np.int64)
     topic = np.zeros(sessions, np.int64)
-    ring, place = np.full(sessions, -1), np.zeros(sessions, np.int64)
+    ring, index = np.full(sessions, -1), np.zeros(sessions, np.int64)
     for position in range(longest):
         drawn_topic = favourites[
             np.arange(sessions), rng.integers(config.favourites, size=sessions)
@@ -160,8 +160,8 @@ def _items(
         ring_before, ring = ring, topic * config.styles + style
         walks = (ring == ring_before) & (rng.random(sessions) < config.walk)
         drawn = rng.choice(config.ring_items, sessions, p=popularity / popularity.sum())
-        place = np.where(walks, (place + 1) % config.ring_items, drawn)
-        items[:, position] = ring * config.ring_items + place
+        index = np.where(walks, (index + 1) % config.ring_items, drawn)
+        items[:, position] = ring * config.ring_items + index
     return items[np.arange(longest) < lengths[:, None]]
 
 

@@ -63,7 +63,7 @@ from experiments.sweeping.study import (
     StudyConfig,
     StudyError,
     open_study,
-    place_of,
+    trial_index_of,
     work,
 )
 from experiments.sweeping.trials import TrialError, Validation, epoch_of, run_ranker, run_training
@@ -214,9 +214,9 @@ def trial_run(settings: Settings, drawn: dict[str, Any]) -> RunConfig:
     return run
 
 
-def trial_directory(settings: Settings, place: int) -> Path:
+def trial_directory(settings: Settings, trial_index: int) -> Path:
     """The workdir of a trial."""
-    return settings.workdir / "trials" / f"{place:04d}"
+    return settings.workdir / "trials" / f"{trial_index:04d}"
 
 
 def trial_lines(settings: Settings, run: RunConfig, workdir: Path) -> list[str]:
@@ -256,18 +256,18 @@ def main(settings: Settings) -> None:
 
 def _objective(settings: Settings, data: Data, trial: optuna.Trial) -> float:
     drawn = settings.space.suggest(trial)
-    place = place_of(trial.study, trial.number)
-    directory = trial_directory(settings, place)
+    trial_index = trial_index_of(trial.study, trial.number)
+    directory = trial_directory(settings, trial_index)
     trial.set_user_attr("workdir", str(directory.absolute()))
-    print(f"trial {place}: {drawn}", flush=True)
+    print(f"trial {trial_index}: {drawn}", flush=True)
     try:
         metrics = _run(settings, data, trial, drawn, directory)
     except optuna.TrialPruned:
-        print(f"trial {place}: pruned", flush=True)
+        print(f"trial {trial_index}: pruned", flush=True)
         raise
     except TrialError as error:
         trial.set_user_attr("error", str(error))
-        print(f"trial {place}: failed: {error}", flush=True)
+        print(f"trial {trial_index}: failed: {error}", flush=True)
         raise
     if "checkpoint_step" in metrics:
         step = metrics["checkpoint_step"]
@@ -275,7 +275,7 @@ def _objective(settings: Settings, data: Data, trial: optuna.Trial) -> float:
         trial.set_user_attr("best_epoch", epoch_of(directory, step))
     group, _, name = settings.run.train.monitor.partition("/")
     value = metrics[group][name]
-    print(f"trial {place}: {settings.run.train.monitor} {value:.4f}", flush=True)
+    print(f"trial {trial_index}: {settings.run.train.monitor} {value:.4f}", flush=True)
     return value
 
 

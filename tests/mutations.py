@@ -231,7 +231,7 @@ MUTATIONS = {
     ),
     "a checkpoint is removed before another takes its place": Mutation(
         f"{_CHECKPOINTS}._give_name",
-        "os.rename(place, replaced)",
+        "os.rename(path, replaced)",
         "self._remove(step)",
         "tests/saving/test_checkpoint.py::"
         "test_a_kill_while_a_checkpoint_is_replaced_leaves_one_of_its_step",

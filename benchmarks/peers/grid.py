@@ -55,13 +55,13 @@ class CutSessions(NamedTuple):
     gap_hours_m: np.ndarray
 
 
-def cut_sessions(events: Events, places: int) -> CutSessions:
-    """The sessions of the train part, cut after their first `places` events."""
+def cut_sessions(events: Events, width: int) -> CutSessions:
+    """The sessions of the train part, cut after their first `width` events."""
     lengths_m = events.session_lengths
     first_m = np.cumsum(lengths_m) - lengths_m
     position_n = np.arange(len(events.session_n)) - first_m[events.session_n]
-    kept_n = position_n < places
-    item_ids_mt = np.zeros((len(lengths_m), places), np.int32)
+    kept_n = position_n < width
+    item_ids_mt = np.zeros((len(lengths_m), width), np.int32)
     item_ids_mt[events.session_n[kept_n], position_n[kept_n]] = events.item_id_n[kept_n]
     starts_user_m = np.diff(events.user_n[first_m], prepend=-1) != 0
     return CutSessions(item_ids_mt, starts_user_m, events.gap_hours_n[first_m])
@@ -96,11 +96,11 @@ def _deal_users(users: int, lanes: int, seed: int) -> list[Iterator[int]]:
     generator = np.random.default_rng(seed)
 
     def users_of(lane: int) -> Iterator[int]:
-        place = lane
+        turn = lane
         while True:
-            while place // users >= len(permutations):
+            while turn // users >= len(permutations):
                 permutations.append(generator.permutation(users))
-            yield int(permutations[place // users][place % users])
-            place += lanes
+            yield int(permutations[turn // users][turn % users])
+            turn += lanes
 
     return [users_of(lane) for lane in range(lanes)]

@@ -66,8 +66,8 @@ def synthetic_events(seed: int) -> Events:
 
 def as_chunks(grid: GridBatch) -> Batch:
     """The same sessions as rows of lanes x (sessions * events), padding at the tail."""
-    lanes, sessions, places = grid.item_ids_bst.shape
-    shape = (lanes, sessions * places)
+    lanes, sessions, width = grid.item_ids_bst.shape
+    shape = (lanes, sessions * width)
     real_bl = (grid.item_ids_bst != PADDING_ID).reshape(shape)
     # Stable: real events first, in order.
     order_bl = np.argsort(~real_bl, axis=1, kind="stable")
@@ -75,10 +75,10 @@ def as_chunks(grid: GridBatch) -> Batch:
     item_ids_bl = np.take_along_axis(grid.item_ids_bst.reshape(shape), order_bl, axis=1)
     return Batch(
         item_ids_bl=item_ids_bl,
-        position_bl=np.where(real_bl, order_bl % places, 0).astype(np.int32),
+        position_bl=np.where(real_bl, order_bl % width, 0).astype(np.int32),
         user_position_bl=np.zeros(shape, np.int32),  # HierTCN does not read these two.
         seconds_bl=np.zeros(shape, np.int32),
-        session_bl=np.where(real_bl, order_bl // places, 0).astype(np.int32),
+        session_bl=np.where(real_bl, order_bl // width, 0).astype(np.int32),
         starts_session_bs=np.ones((lanes, sessions), bool),
         starts_user_bs=grid.starts_user_bs,
         gap_hours_bs=grid.gap_hours_bs,

@@ -104,7 +104,7 @@ class HierTCN(nn.Module):
 
         On short sequences one product of all taps is faster than a convolution.
         """
-        places = inputs_bstc.shape[2]
+        session_width = inputs_bstc.shape[2]
         slots = []
         for slot, longest in enumerate(real_bst.any(0).sum(-1).tolist()):
             hidden_btc = inputs_bstc[:, slot, :longest]
@@ -115,7 +115,7 @@ class HierTCN(nn.Module):
                 weight_fc = convolution.weight.transpose(1, 2).flatten(1)
                 convolved_btc = F.linear(torch.cat(taps, -1), weight_fc, convolution.bias)
                 hidden_btc = F.relu(F.relu(convolved_btc) + hidden_btc)
-            slots.append(F.pad(hidden_btc, (0, 0, 0, places - longest)))
+            slots.append(F.pad(hidden_btc, (0, 0, 0, session_width - longest)))
         return torch.stack(slots, 1)
 
     def _long_term(

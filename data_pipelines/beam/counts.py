@@ -101,8 +101,8 @@ def filter_drops(stages: Stages) -> tuple[int, list[Drop]]:
             sums[name][:2] += both
     before = items_at.get((0, 0), 0)
     for number in range(len(stages.dropped_items())):
-        for place, name in enumerate(names, 1):
-            after = items_at.get((number, place), 0)
+        for rule_number, name in enumerate(names, 1):
+            after = items_at.get((number, rule_number), 0)
             sums[name][2] += before - after
             before = after
     drops = [Drop(name, *sums[name].tolist()) for name in names if sums[name][0]]

@@ -26,21 +26,21 @@ def find_cuts(stages: Stages) -> SplitOptions:
     if not len(spans):
         # Nothing is left of the log. The check of drops reports that.
         return at_cuts(options, 0, 0)
-    places = places_of_cuts(int(counts.sum()), options).tolist()
-    found = [value_at(place, spans, counts) for place in places]
+    ranks = places_of_cuts(int(counts.sum()), options).tolist()
+    found = [value_at(rank, spans, counts) for rank in ranks]
     starts, counts = _counted(stages, "starts", _count_starts, [span for span, _ in found])
     cuts = []
-    for span, place in found:
+    for span, rank in found:
         within = starts // _SPAN_MS == span
-        cuts.append(value_at(place, starts[within], counts[within])[0])
+        cuts.append(value_at(rank, starts[within], counts[within])[0])
     return at_cuts(options, *cuts)
 
 
-def value_at(place: int, values_n: np.ndarray, counts_n: np.ndarray) -> tuple[int, int]:
+def value_at(rank: int, values_n: np.ndarray, counts_n: np.ndarray) -> tuple[int, int]:
     """Looks up an index in a sorted sequence given as values with counts.
 
     Args:
-      place: The index, from 0, below the sum of the counts.
+      rank: The index, from 0, below the sum of the counts.
       values_n: The distinct values, in order.
       counts_n: How often each occurs.
 
@@ -48,8 +48,8 @@ def value_at(place: int, values_n: np.ndarray, counts_n: np.ndarray) -> tuple[in
       The value at that index, and its index among the values equal to it, from 0.
     """
     end_n = np.cumsum(counts_n)
-    index = int(np.searchsorted(end_n, place, side="right"))
-    return int(values_n[index]), place - int(end_n[index] - counts_n[index])
+    index = int(np.searchsorted(end_n, rank, side="right"))
+    return int(values_n[index]), rank - int(end_n[index] - counts_n[index])
 
 
 def _counted(

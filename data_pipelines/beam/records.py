@@ -70,9 +70,9 @@ def _records(number: int, stages: Stages, shard: int) -> Iterator[tuple[int, tup
             dataset, part.events, shown, stages.config.impression_options()
         )
     write_json(counts, stages.path(number, "counts"))
-    places = pl.read_parquet(stages.path(number, "places"))["place"]
-    for place, history in zip(places, dataset.histories(), strict=True):
-        yield place // shard, (place, history)
+    ranks = pl.read_parquet(stages.path(number, "places"))["place"]
+    for rank, history in zip(ranks, dataset.histories(), strict=True):
+        yield rank // shard, (rank, history)
 
 
 def _write_shard(grouped: tuple[int, Iterable[tuple[int, History]]], work: Path) -> None:

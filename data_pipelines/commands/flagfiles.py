@@ -78,7 +78,7 @@ def preset_file(name: str) -> Path:
 
 def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[str]:
     """The arguments in a flagfile that the files `within` include, outermost first."""
-    place = f"flag --flagfile={name}"
+    flag = f"flag --flagfile={name}"
     try:
         local = Path(local_path("flagfile", name))
     except ValueError as error:
@@ -91,19 +91,19 @@ def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[st
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise flags.IllegalFlagValueError(
-            f"{place}: cannot be read: {reason}; check the path (--preset=NAME reads those that "
+            f"{flag}: cannot be read: {reason}; check the path (--preset=NAME reads those that "
             "come with the program)"
         ) from error
     if len(octets) > _MOST_BYTES:
         raise flags.IllegalFlagValueError(
-            f"{place}: has more than {_MOST_BYTES:,} bytes; is it a flagfile?"
+            f"{flag}: has more than {_MOST_BYTES:,} bytes; is it a flagfile?"
         )
     if path in within:
-        raise flags.IllegalFlagValueError(f"{place}: includes itself; remove that line")
+        raise flags.IllegalFlagValueError(f"{flag}: includes itself; remove that line")
     read.append(path)
     if len(read) > _MOST_FILES:
         raise flags.IllegalFlagValueError(
-            f"{place}: more than {_MOST_FILES} files are included; combine them"
+            f"{flag}: more than {_MOST_FILES} files are included; combine them"
         )
     for number, line in enumerate(map(str.strip, text.split("\n")), 1):
         if not line or line.startswith(("#", "//")):
@@ -111,7 +111,7 @@ def _lines(name: str, within: tuple[Path, ...], read: list[Path]) -> Iterator[st
         directive = _DIRECTIVE.fullmatch(line)
         if not _FLAG.match(line) or "\0" in line or (directive and directive["path"] is None):
             raise flags.IllegalFlagValueError(
-                f"{place}: line {number}: expected --flag=value, got {line[:80]!r}"
+                f"{flag}: line {number}: expected --flag=value, got {line[:80]!r}"
             )
         if directive is None:
             yield line

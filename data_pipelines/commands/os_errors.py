@@ -27,8 +27,8 @@ def os_error_line(error: OSError) -> str:
     """What to say of an error; one that has no number says all of it already."""
     if error.errno is None or error.strerror is None:
         return str(error)
-    place = "standard output or a file" if error.filename is None else error.filename
-    return f"{place}: {error.strerror}{advice_about(error)}"
+    path = "standard output or a file" if error.filename is None else error.filename
+    return f"{path}: {error.strerror}{advice_about(error)}"
 
 
 def advice_about(error: OSError) -> str:

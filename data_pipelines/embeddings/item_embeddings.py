@@ -74,28 +74,28 @@ class ItemEmbeddings:
         return np.argsort(self.file_rows, kind="stable").astype(np.int32)
 
     @functools.cached_property
-    def _places(self) -> np.ndarray:
+    def _file_indices(self) -> np.ndarray:
         """int32 [v - 2]. The position of each catalogue item in that order."""
-        places = np.empty_like(self._items_in_file)
-        places[self._items_in_file] = np.arange(len(places), dtype=np.int32)
-        return places
+        file_indices = np.empty_like(self._items_in_file)
+        file_indices[self._items_in_file] = np.arange(len(file_indices), dtype=np.int32)
+        return file_indices
 
-    def places(self, item_ids: np.ndarray) -> np.ndarray:
+    def file_indices(self, item_ids: np.ndarray) -> np.ndarray:
         """Row of the item table that each item would have in the order of the file; same shape.
 
         Args:
           item_ids: Current rows of the item table. Padding and unknown keep their ids.
         """
-        places = FIRST_ITEM_ID + self._places[np.maximum(item_ids - FIRST_ITEM_ID, 0)]
-        return np.where(item_ids < FIRST_ITEM_ID, item_ids, places)
+        file_indices = FIRST_ITEM_ID + self._file_indices[np.maximum(item_ids - FIRST_ITEM_ID, 0)]
+        return np.where(item_ids < FIRST_ITEM_ID, item_ids, file_indices)
 
-    def items_at(self, places: np.ndarray) -> np.ndarray:
-        """The rows of the item table that `places` came from; int32, same shape."""
-        items = FIRST_ITEM_ID + self._items_in_file[np.maximum(places - FIRST_ITEM_ID, 0)]
-        return np.where(places < FIRST_ITEM_ID, places, items).astype(np.int32)
+    def items_at(self, file_indices: np.ndarray) -> np.ndarray:
+        """The rows of the item table at `file_indices`; int32, same shape."""
+        items = FIRST_ITEM_ID + self._items_in_file[np.maximum(file_indices - FIRST_ITEM_ID, 0)]
+        return np.where(file_indices < FIRST_ITEM_ID, file_indices, items).astype(np.int32)
 
-    def read_places(self, start: int, size: int) -> np.ndarray:
-        """Embeddings of the items at `places` start..start + size - 1, read forward; [size, d]."""
+    def read_file_indices(self, start: int, size: int) -> np.ndarray:
+        """Embeddings of items by file index, start..start + size - 1, read forward; [size, d]."""
         items = self._items_in_file[start - FIRST_ITEM_ID : start - FIRST_ITEM_ID + size]
         return self.file.read(self.file_rows[items])
 
@@ -141,9 +141,9 @@ def open_item_embeddings(
 
 def _file_rows(item_ids: pl.Series, vocabulary: Vocabulary, ids_path: Path | str) -> np.ndarray:
     """int64 [v - 2]. The index of each catalogue item among the ids."""
-    places = pl.DataFrame({COLUMN: item_ids}).with_row_index("row")
+    file_indices = pl.DataFrame({COLUMN: item_ids}).with_row_index("row")
     catalogue = pl.DataFrame({COLUMN: vocabulary.item_ids})
-    found = catalogue.join(places, on=COLUMN, how="left", maintain_order="left")["row"]
+    found = catalogue.join(file_indices, on=COLUMN, how="left", maintain_order="left")["row"]
     if found.null_count():
         missing = vocabulary.item_ids.filter(found.is_null())
         raise DataError(

@@ -59,9 +59,9 @@ def read_ids(path: Path | str, column: str) -> pl.Series:
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")
     if path.suffix == ".parquet":
-        ids, place = _from_parquet(path, column), "row"
+        ids, unit = _from_parquet(path, column), "row"
     elif path.suffix == ".txt":
-        ids, place = _from_lines(path, column), "line"
+        ids, unit = _from_lines(path, column), "line"
     else:
         raise DataError(f"{path}: unknown file type; expected .txt or .parquet")
     ids = ids.fill_null("")
@@ -72,7 +72,7 @@ def read_ids(path: Path | str, column: str) -> pl.Series:
         if is_bad.any():
             bad = int(np.argmax(is_bad))
             shown = f"{ids[bad]!r} " if ids[bad] else ""
-            raise DataError(f"{path}: {place} {bad + 1}: {shown}{problem}")
+            raise DataError(f"{path}: {unit} {bad + 1}: {shown}{problem}")
     return ids
 
 

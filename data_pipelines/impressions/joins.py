@@ -100,8 +100,8 @@ def join_by_session(impressions: Impressions, events: Events, tolerance_ms: int)
     session_s, list_s = _lists_of_sessions(impressions, events, tolerance_ms)
 
     def in_sessions(lists: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        place, owner = taken(np.bincount(lists, minlength=len(impressions)), list_s)
-        return session_s[owner], items[place]
+        index, owner = taken(np.bincount(lists, minlength=len(impressions)), list_s)
+        return session_s[owner], items[index]
 
     has_list = np.zeros(int(events.starts_session.sum()), bool)
     has_list[session_s] = True
@@ -128,7 +128,7 @@ def _lists_of_sessions(
         {
             "user": impressions.users[order],
             "time": impressions.times_ms[order],
-            "place": np.arange(len(order)),
+            "index": np.arange(len(order)),
         }
     ).sort("time", maintain_order=True)
 
@@ -140,7 +140,7 @@ def _lists_of_sessions(
             .join_asof(lists, on="time", by="user", strategy=strategy, check_sortedness=False)
         )
         missing = len(order) if strategy == "forward" else -1
-        return joined.sort("session")["place"].fill_null(missing).to_numpy()
+        return joined.sort("session")["index"].fill_null(missing).to_numpy()
 
     start = nearest(events.times_ms[first] - tolerance_ms, "forward")
     end = nearest(events.times_ms[last] + tolerance_ms, "backward")

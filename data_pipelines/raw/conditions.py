@@ -74,9 +74,9 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
 
 
 def _parse(text: str) -> Condition:
-    place = next((place for place, character in enumerate(text) if character in "=!<>"), 0)
-    sign = text[place : place + 2] if text[place : place + 2] in _COMPARISONS else text[place:][:1]
-    column, value = text[:place].strip(), text[place + len(sign) :].strip()
+    start = next((start for start, character in enumerate(text) if character in "=!<>"), 0)
+    sign = text[start : start + 2] if text[start : start + 2] in _COMPARISONS else text[start:][:1]
+    column, value = text[:start].strip(), text[start + len(sign) :].strip()
     if not column or sign not in _COMPARISONS or not value or value[0] in "=!<>":
         raise ValueError(f"expected 'column sign value' with sign in = != < <= > >=, got {text!r}")
     if sign not in ("=", "!=") and _number(value) is None:

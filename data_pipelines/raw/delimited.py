@@ -155,16 +155,16 @@ class DelimitedFile:
 
         def describe_first(wrong: np.ndarray) -> str:
             first = int(np.argmax(wrong))
-            place = f"{self._path}: row {row_numbers[first]} (line {line_numbers[first]})"
+            where = f"{self._path}: row {row_numbers[first]} (line {line_numbers[first]})"
             if not_utf8[first]:
                 column = self._broken_column(rows[first : first + 1].text(block))
                 return (
-                    f"{place}, column {column!r}: expected UTF-8, got other bytes; "
+                    f"{where}, column {column!r}: expected UTF-8, got other bytes; "
                     "--encoding=latin-1 reads those of Western Europe"
                 )
             if rows.misquoted[first]:
-                return f"{place}: {_MISQUOTED}{SKIP_HINT}"
-            return f"{place}: expected {expected} fields, got {rows.fields[first]}{SKIP_HINT}"
+                return f"{where}: {_MISQUOTED}{SKIP_HINT}"
+            return f"{where}: expected {expected} fields, got {rows.fields[first]}{SKIP_HINT}"
 
         well_formed = ~not_utf8 & ~rows.misquoted
         for reason, wrong in (
@@ -193,15 +193,15 @@ class DelimitedFile:
     def _parse(self, block: bytes, rows: TextRows, columns: list[str]) -> pl.DataFrame:
         if not len(rows):
             return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-        places = {column: self.columns.index(column) for column in columns}
+        indices = {column: self.columns.index(column) for column in columns}
         # Polars removes a byte order mark from the first row, so that row is a header of numbers.
         header = self._separator.join(map(str, range(len(self.columns)))).encode()
         frame = pl.read_csv(
             io.BytesIO(header + b"\n" + rows.text(block)),
             infer_schema=False,
             separator=self._separator,
-            columns=[str(place) for place in places.values()],
+            columns=[str(index) for index in indices.values()],
         )
         if len(frame) != len(rows):
             raise AssertionError(f"{self._path}: {len(rows)} rows, parsed as {len(frame)}")
-        return frame.select(pl.col(str(place)).alias(name) for name, place in places.items())
+        return frame.select(pl.col(str(index)).alias(name) for name, index in indices.items())

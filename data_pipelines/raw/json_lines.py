@@ -71,8 +71,8 @@ def _frame(
         def describe_first() -> str:
             row, line, text = numbered[int(np.argmax(bad))]
             shown = text[:80].decode("utf-8", "replace")
-            place = f"{path}: row {row} (line {line})"
-            return f"{place}: expected a JSON object, got {shown!r}{SKIP_HINT}"
+            where = f"{path}: row {row} (line {line})"
+            return f"{where}: expected a JSON object, got {shown!r}{SKIP_HINT}"
 
         bad_rows.report("no JSON object", int(bad.sum()), describe_first)
         numbered = [one for one, is_bad in zip(numbered, bad.tolist(), strict=True) if not is_bad]

@@ -46,6 +46,6 @@ class LogFacts:
           DataError: The times there have another unit.
         """
         if other.unit.unit is not None:
-            self.unit.require(other.unit.unit, other.unit.place)
+            self.unit.require(other.unit.unit, other.unit.where)
         for column, facts in other.ids.items():
             self.add_ids(column, facts)

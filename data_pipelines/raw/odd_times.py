@@ -54,9 +54,9 @@ def numbers_of(values: pl.Series) -> np.ndarray | None:
 def places_of_units(number_n: np.ndarray) -> np.ndarray:
     """int8 [n]: the index in `UNITS` with which each number is from 1995 to now; -1 for none."""
     unit_n = np.full(len(number_n), -1, np.int8)
-    for place, unit in enumerate(UNITS):
+    for index, unit in enumerate(UNITS):
         scale = PER_SECOND[unit] / 1_000
-        unit_n[(number_n >= EARLIEST_MS * scale) & (number_n <= latest_ms() * scale)] = place
+        unit_n[(number_n >= EARLIEST_MS * scale) & (number_n <= latest_ms() * scale)] = index
     return unit_n
 
 
@@ -75,10 +75,10 @@ def date_format(number_n: np.ndarray) -> tuple[int, str] | None:
             & (day_n % 100 >= 1)
             & (day_n % 100 <= 31)
         )
-        for place in np.flatnonzero(is_date_n)[:1].tolist():
-            text = pl.Series([str(int(whole_n[place]))])
+        for index in np.flatnonzero(is_date_n)[:1].tolist():
+            text = pl.Series([str(int(whole_n[index]))])
             if to_milliseconds(text, "s", form)[0] != UNPARSABLE_MS:
-                return place, form
+                return index, form
     return None
 
 
@@ -88,23 +88,23 @@ class UnitSeen:
 
     Attributes:
       unit: None if no number was seen yet.
-      place: The first row where it was found, for messages.
+      where: The first row where it was found, for messages.
     """
 
     unit: Unit | None = None
-    place: str = ""
+    where: str = ""
 
-    def require(self, unit: Unit, place: str) -> None:
+    def require(self, unit: Unit, where: str) -> None:
         """Records a unit.
 
         Raises:
           DataError: Another one was recorded before.
         """
         if self.unit is None:
-            self.unit, self.place = unit, place
+            self.unit, self.where = unit, where
         if self.unit != unit:
             raise DataError(
-                f"{place} counts {NAMES[unit]} by its size, but {self.place} counts "
+                f"{where} counts {NAMES[unit]} by its size, but {self.where} counts "
                 f"{NAMES[self.unit]}; bring the times of the log to one unit"
             )
 

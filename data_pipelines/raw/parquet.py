@@ -90,7 +90,7 @@ def _hexadecimal(name: str, dtype: pa.DataType) -> pl.Expr:
     if dtype != pa.uuid():
         return digits
     # 8-4-4-4-12, the usual text of a UUID.
-    parts = [digits.str.slice(*place) for place in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+    parts = [digits.str.slice(*span) for span in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
     return pl.concat_str(parts, separator="-").alias(name)
 
 

@@ -66,17 +66,17 @@ def _expand(path: str) -> Iterator[Path]:
     else:
         is_marker_wanted = os.path.basename(path).startswith("_")
         found = [
-            place
-            for place in map(Path, sorted(glob.glob(path), key=natural_order))
-            if is_marker_wanted or not place.name.startswith("_")
+            found_path
+            for found_path in map(Path, sorted(glob.glob(path), key=natural_order))
+            if is_marker_wanted or not found_path.name.startswith("_")
         ]
     if not found:
         raise DataError(f"{path}: no such file; check the path, or the pattern")
-    for place in found:
-        if place.is_dir():
-            yield from _files_of_directory(place)
+    for found_path in found:
+        if found_path.is_dir():
+            yield from _files_of_directory(found_path)
         else:
-            yield _file(place)
+            yield _file(found_path)
 
 
 def _files_of_directory(directory: Path) -> list[Path]:
@@ -103,7 +103,9 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield _file(entry)
 
 
-def _file(place: Path) -> Path:
-    if not place.is_file():
-        raise DataError(f"{place}: expected a file or a directory of files, got something else")
-    return place
+def _file(found_path: Path) -> Path:
+    if not found_path.is_file():
+        raise DataError(
+            f"{found_path}: expected a file or a directory of files, got something else"
+        )
+    return found_path

@@ -46,8 +46,8 @@ class TextRows:
         if is_utf8(block):
             return broken
         # Row by row: resuming after each error would read a Latin-1 file again and again.
-        places = np.flatnonzero(np.frombuffer(block, np.uint8) >= 128)
-        suspects = np.unique(np.searchsorted(self.starts, places, "right") - 1)
+        offsets = np.flatnonzero(np.frombuffer(block, np.uint8) >= 128)
+        suspects = np.unique(np.searchsorted(self.starts, offsets, "right") - 1)
         for row in suspects.tolist():
             broken[row] = not is_utf8(block[self.starts[row] : self.ends[row]])
         return broken

@@ -76,15 +76,15 @@ def tfds_frames(
     for split, start, end in ranges:
         records = _source(builder, name, split)
         for first in range(start, end, _RECORDS_AT_ONCE):
-            places = range(first, min(first + _RECORDS_AT_ONCE, end))
+            indices = range(first, min(first + _RECORDS_AT_ONCE, end))
             try:
-                read = records.__getitems__(list(places))
+                read = records.__getitems__(list(indices))
                 frame = _frame(read, first, options, builder.info.features)
             except Exception as error:
                 raise DataError(
                     f"TFDS dataset {name!r}: split {split!r}: one of the records "
-                    f"{first + 1}..{places[-1] + 1} cannot be read: {_one_line(error)}; prepare it "
-                    "again"
+                    f"{first + 1}..{indices[-1] + 1} cannot be read: {_one_line(error)}; "
+                    "prepare it again"
                 ) from error
             yield RawRows(f"{name} {split}", frame, True)
 
@@ -94,15 +94,15 @@ def _opened(name: str, data_dir: str | None, options: ReadOptions) -> Any:
     # Slow to import, and not needed for other sources.
     import tensorflow_datasets as tfds
 
-    place = data_dir or tfds.core.constants.DATA_DIR
-    found = Path(place).expanduser() / name.partition(":")[0]
+    directory = data_dir or tfds.core.constants.DATA_DIR
+    found = Path(directory).expanduser() / name.partition(":")[0]
     for info in sorted(found.rglob("dataset_info.json")):
         require_plain_metadata(info.parent)
     try:
         builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, FileNotFoundError) as error:
         raise DataError(
-            f"TFDS dataset {name!r} is not prepared in {place}; prepare it where TensorFlow is "
+            f"TFDS dataset {name!r} is not prepared in {directory}; prepare it where TensorFlow is "
             f"installed (tfds build {name} --file_format=array_record), then give --tfds_data_dir"
         ) from error
     # TFDS has no error class for unreadable datasets.

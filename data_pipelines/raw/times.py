@@ -223,7 +223,7 @@ def _from_iso(values: pl.Series) -> np.ndarray:
         times[fits] = _milliseconds_or_unparsable(
             moments[fits].str.to_datetime(form, time_unit="us", strict=False)
         )
-    for place in np.flatnonzero(times == UNPARSABLE_MS).tolist():
-        milliseconds = parse_iso(values[place])
-        times[place] = UNPARSABLE_MS if milliseconds is None else milliseconds
+    for index in np.flatnonzero(times == UNPARSABLE_MS).tolist():
+        milliseconds = parse_iso(values[index])
+        times[index] = UNPARSABLE_MS if milliseconds is None else milliseconds
     return times

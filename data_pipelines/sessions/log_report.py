@@ -64,7 +64,7 @@ class LogReport:
         events = np.add.reduceat(session_lengths.astype(np.int64), first)
         # At most 1 / FREQUENT items can each have a larger share than FREQUENT.
         most = np.argsort(-events, kind="stable")[: int(1 / FREQUENT)].tolist()
-        found = [*self._largest, *((int(events[place]), user_ids[place]) for place in most)]
+        found = [*self._largest, *((int(events[index]), user_ids[index]) for index in most)]
         self._largest = sorted(found, key=lambda user: (-user[0], user[1]))[: int(1 / FREQUENT)]
 
     def add_histories(self, block: Sequence[History]) -> None:

@@ -88,12 +88,12 @@ def filter_part(
             f"min_item_events={options.min_item_events}": drop_items(codes),
             **user_rules(options),
         }
-        for place, (name, rule) in enumerate(rules.items(), 1):
+        for rule_number, (name, rule) in enumerate(rules.items(), 1):
             kept = events.keep(only_before(rule, end_ms)(events)) if len(events) else events
             sizes = [len(events) - len(kept), _users(events) - _users(kept)]
             dropped[name] = dropped.get(name, 0) + np.asarray(sizes)
             events = kept
-            items[number, place] = _items(log, events)
+            items[number, rule_number] = _items(log, events)
     counts = {name: (int(both[0]), int(both[1])) for name, both in dropped.items()}
     return Part(log, events, collapsed, merged, counts, items)
 

@@ -13,7 +13,7 @@ from experiments.comparison.alterations import (
     sessions_of,
     without,
 )
-from experiments.comparison.scorers import Place, Scorer
+from experiments.comparison.scorers import EventIndex, Scorer
 from experiments.runs.data import Data
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
@@ -62,9 +62,9 @@ def sample_targets(data: Data, split: Split, number: int, seed: int) -> list[Tar
     for user in rng.permutation(len(users)).tolist():
         (history,) = data.histories.__getitems__([user])
         scored_n = history.session_splits[sessions_of(history)] == split
-        places = np.flatnonzero(scored_n & (history.item_ids >= FIRST_ITEM_ID))
-        if len(places):
-            found.append((user, int(rng.choice(places)), history))
+        index_n = np.flatnonzero(scored_n & (history.item_ids >= FIRST_ITEM_ID))
+        if len(index_n):
+            found.append((user, int(rng.choice(index_n)), history))
         if len(found) >= max(number, _OTHERS + 1):
             break
     targets = []
@@ -89,17 +89,17 @@ def check_frozen(
     """
     found: dict[str, list[float]] = {check: [] for check in FROZEN_CHECKS}
     for number, target in enumerate(targets):
-        base_nv = score(target.histories, [Place(0, target.event)])
+        base_nv = score(target.histories, [EventIndex(0, target.event)])
         for check in FROZEN_CHECKS:
             histories = range(len(target.histories))
             masks = [_out_of_sight(check, target, at, fit_on) for at in histories]
             if any(mask_n.any() for mask_n in masks):
                 gone = int(masks[0][: target.event].sum())
                 variants = (
-                    (_changed(target, masks, rows, number), Place(0, target.event)),
-                    (_deleted(target, masks), Place(0, target.event - gone)),
+                    (_changed(target, masks, rows, number), EventIndex(0, target.event)),
+                    (_deleted(target, masks), EventIndex(0, target.event - gone)),
                 )
-                scores = (score(altered, [place]) for altered, place in variants)
+                scores = (score(altered, [index]) for altered, index in variants)
                 found[check].append(max(relative_difference(base_nv, s_nv) for s_nv in scores))
     return {check: judge(values, tolerance) for check, values in found.items()}
 
@@ -145,9 +145,9 @@ def _but(target: Target, at: int, mask_n: np.ndarray) -> np.ndarray:
 def check_start_state(score: Scorer, targets: Sequence[Target], tolerance: float) -> Result:
     """Users' first events score the same after other users as from a fresh carry."""
     histories = [target.histories[0] for target in targets]
-    together_nv = score(histories, [Place(at, 0) for at in range(len(histories))])
+    together_nv = score(histories, [EventIndex(at, 0) for at in range(len(histories))])
     differences = [
-        relative_difference(score([history], [Place(0, 0)]), row_v[None])
+        relative_difference(score([history], [EventIndex(0, 0)]), row_v[None])
         for history, row_v in zip(histories, together_nv, strict=True)
     ]
     return judge(differences, tolerance)

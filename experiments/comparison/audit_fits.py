@@ -9,7 +9,7 @@ import numpy as np
 from data_pipelines.histories.record import History
 from experiments.comparison.alterations import AlteredHistories, as_known_at, changed, held_out
 from experiments.comparison.audit_checks import Result, Target, judge, relative_difference
-from experiments.comparison.scorers import Place, Scorer, ranker_scorer
+from experiments.comparison.scorers import EventIndex, Scorer, ranker_scorer
 from experiments.judging.ranker_levels import RankerAtLevel
 from experiments.judging.rankers import fitted_histories
 from experiments.runs.assembly import assemble
@@ -112,8 +112,8 @@ def fit(make: Callable[[], Ranker], data: Data, fit_on: str, level: Level = FITT
 def _compare(cases: Iterable[tuple[Scorer, Scorer, Target]], tolerance: float) -> Result:
     differences = []
     for one, other, target in cases:
-        place = [Place(0, target.event)]
-        scores = (score(target.histories[:1], place) for score in (one, other))
+        asked = [EventIndex(0, target.event)]
+        scores = (score(target.histories[:1], asked) for score in (one, other))
         differences.append(relative_difference(*scores))
     return judge(differences, tolerance)
 

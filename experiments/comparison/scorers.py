@@ -28,27 +28,27 @@ _BUCKET = Bucket(lanes=2, events=32, sessions=16)
 """Few lanes, so that users follow one another, and any leftover state would show."""
 
 
-class Place(NamedTuple):
+class EventIndex(NamedTuple):
     """An event: index of its history among those given, and its index in the history."""
 
     history: int
     event: int
 
 
-Scorer = Callable[[Sequence[History], Sequence[Place]], np.ndarray]
+Scorer = Callable[[Sequence[History], Sequence[EventIndex]], np.ndarray]
 """Scores [n, v] of the catalogue at n events, from these histories; the model is fixed."""
 
 
 def ranker_scorer(ranker: Ranker) -> Scorer:
     """The scores of a fitted ranker."""
 
-    def score(histories: Sequence[History], places: Sequence[Place]) -> np.ndarray:
+    def score(histories: Sequence[History], events_asked: Sequence[EventIndex]) -> np.ndarray:
         rows = []
-        for place in places:
-            history = histories[place.history]
-            session = int(sessions_of(history)[place.event])
+        for one in events_asked:
+            history = histories[one.history]
+            session = int(sessions_of(history)[one.event])
             # A copy, because a ranker may reuse the array.
-            rows.append(np.array(ranker.score(context_before(history, session, place.event))))
+            rows.append(np.array(ranker.score(context_before(history, session, one.event))))
         return np.stack(rows)
 
     return score
@@ -73,24 +73,26 @@ def model_scorer(
         items = items._replace(input_vd=jnp.concatenate([items.input_vd, given_vd]))
     keys = item_keys(items, config)
 
-    def score(histories: Sequence[History], places: Sequence[Place]) -> np.ndarray:
+    def score(histories: Sequence[History], events_asked: Sequence[EventIndex]) -> np.ndarray:
         carry, numbers, parts = model.init_carry(_BUCKET.lanes), [], []
         source, rows = ListedHistories(histories), given_rows(given)
         known = None if recall is None else recall.with_users(source)
         loader = eval_loader(source, _BUCKET, split=None, item_rows=rows, recall=known, prefetch=0)
-        number_of = {place: number for number, place in enumerate(places)}
+        number_of = {one: number for number, one in enumerate(events_asked)}
         for batch, info in loader:
             queries, carry = step(restored.params, batch, carry)
             user_bl = np.take_along_axis(info.user_bs, batch.session_bl, axis=1)
             user_bl = np.where(info.item_ids_bl == PADDING_ID, -1, user_bl)
             events = zip(user_bl.flat, batch.user_position_bl.flat, strict=True)
-            number_n = np.array([number_of.get(Place(*event), -1) for event in events])
+            number_n = np.array([number_of.get(EventIndex(*event), -1) for event in events])
             here_n = np.flatnonzero(number_n >= 0)
             numbers.append(number_n[here_n])
             parts.append(own_queries(queries, here_n))
         order_n = np.argsort(np.concatenate(numbers))
-        if len(order_n) < len(places):
-            raise ValueError(f"{len(places) - len(order_n)} of {len(places)} places hold no event")
+        if len(order_n) < len(events_asked):
+            raise ValueError(
+                f"{len(events_asked) - len(order_n)} of {len(events_asked)} indices hold no event"
+            )
         found = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)[order_n]), *parts)
         return np.asarray(row_scores(found, keys))
 

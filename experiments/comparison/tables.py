@@ -121,12 +121,12 @@ def _interval(line: dict[str, Any]) -> str:
 
 def rich_table(table: TextTable) -> Table:
     """For a terminal of 80 columns: a deviation is printed below its mean."""
-    made = result_table({name: place == 0 for place, name in enumerate(table.columns)}, table.title)
+    made = result_table({name: field == 0 for field, name in enumerate(table.columns)}, table.title)
     for at, row in enumerate(table.rows):
         made.add_row(
             *(
-                Text(text.replace(" ± ", "\n±"), "bold" if (at, place) in table.best else "")
-                for place, text in enumerate(row)
+                Text(text.replace(" ± ", "\n±"), "bold" if (at, field) in table.best else "")
+                for field, text in enumerate(row)
             )
         )
     return made
@@ -137,7 +137,7 @@ def markdown(tables: list[TextTable], header: dict[str, Any]) -> str:
     parts = [f"{name}: {value}  " for name, value in header_texts(header).items()]
     for table in tables:
         lines = [
-            [f"**{text}**" if (at, place) in table.best else text for place, text in enumerate(row)]
+            [f"**{text}**" if (at, field) in table.best else text for field, text in enumerate(row)]
             for at, row in enumerate(table.rows)
         ]
         aligned = ["---", *["---:"] * (len(table.columns) - 1)]

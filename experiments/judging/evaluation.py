@@ -147,7 +147,7 @@ class Evaluator:
         seen_nk = seen_items(self._data, events, self._config.mask_seen)
         item_n, embeddings = events.item_n, self._data.embeddings
         # Sorted by target, the events of a call find their targets in few chunks.
-        order_n = np.argsort(item_n if embeddings is None else embeddings.places(item_n))
+        order_n = np.argsort(item_n if embeddings is None else embeddings.file_indices(item_n))
         if self._streamed is None:
             return self._ranks(items, queries, events.places_n, item_n, seen_nk, order_n)
         own = own_queries(queries, events.places_n[order_n])

@@ -204,18 +204,18 @@ def _rank_events(
         others_of = dict(zip(lists.index_n.tolist(), lists.others_nk, strict=True))
     rank_n, shown_n = [], []
     listed_nk = np.full((len(events.item_n), TOP), PADDING_ID, np.int32)
-    for place, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
+    for number, (context, item) in enumerate(zip(contexts, events.item_n.tolist(), strict=True)):
         scores_v = ranker.score(context)
         progress.add()
-        seen_k = np.zeros(0, np.int64) if seen_nk is None else seen_nk[place]
+        seen_k = np.zeros(0, np.int64) if seen_nk is None else seen_nk[number]
         if opened is not None:
             unknown_k = np.flatnonzero(opened.known_from_v >= context.time)
             seen_k = np.concatenate([seen_k, unknown_k])
         rank_n.append(rank_of(scores_v, item, seen_k))
         listed = top_items(scores_v, TOP, seen_k)
-        listed_nk[place, : len(listed)] = listed
-        if place in others_of:
-            shown_n.append(rank_in_list(scores_v, item, others_of[place]))
+        listed_nk[number, : len(listed)] = listed
+        if number in others_of:
+            shown_n.append(rank_in_list(scores_v, item, others_of[number]))
     shown = None
     if lists is not None:
         shown = ShownRanks(lists.index_n, np.array(shown_n), lists.size_n)

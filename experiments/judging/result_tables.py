@@ -57,10 +57,10 @@ def metrics_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str] 
     numbers = dict.fromkeys(("events", *columns), False)
     table = result_table({"model": True, "of": True, **numbers})
     for model, metrics in (_with_shown(rows) if columns == COLUMNS else rows).items():
-        for place, group in enumerate(GROUPS):
+        for number, group in enumerate(GROUPS):
             values = metrics[group]
             cells = [_text(values.get(name)) for name in columns]
-            name = "" if place else model
+            name = "" if number else model
             table.add_row(name, group, f"{values['events']:,}", *cells)
         table.add_section()
     return table

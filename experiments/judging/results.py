@@ -100,6 +100,6 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
     """Splits each column of arrays into columns of numbers."""
     for name, kind in frame.schema.items():
         if isinstance(kind, pl.Array):
-            fields = [f"{name}_{place}" for place in range(kind.size)]
+            fields = [f"{name}_{number}" for number in range(kind.size)]
             frame = frame.with_columns(frame[name].arr.to_struct(fields)).unnest(name)
     return frame

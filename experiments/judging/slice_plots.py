@@ -64,7 +64,7 @@ def plot_slices(models: Mapping[str, list[dict[str, Any]]], prefix: Path, title:
 
 def _shown_bins(bins: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The bins from the first to the last that holds events, so that the scale has no holes."""
-    filled = [place for place, b in enumerate(bins) if b["events"]]
+    filled = [bin_number for bin_number, b in enumerate(bins) if b["events"]]
     return bins[filled[0] : filled[-1] + 1]
 
 
@@ -83,9 +83,9 @@ def _plot(name: str, models: Mapping[str, list[dict[str, Any]]], path: Path, tit
         axes.set_ylabel(f"{metric} (mean over events)")
         axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 1e-3))
         axes.grid(axis="y", alpha=0.3)
-        apart = [place for place, b in enumerate(bins) if b["bin"] in _APART]
-        for place in apart[: len(bins) - 1]:
-            axes.axvline(place + 0.5, color="0.7", linestyle=":")
+        apart = [bin_number for bin_number, b in enumerate(bins) if b["bin"] in _APART]
+        for bin_number in apart[: len(bins) - 1]:
+            axes.axvline(bin_number + 0.5, color="0.7", linestyle=":")
     events = sum(b["events"] for b in bins)
     most = max(len(runs) for runs in models.values())
     over = f", mean over {most} seeds" if most > 1 else ""
@@ -126,6 +126,6 @@ def _draw(
     labels = [label for label, _ in seeds[0]]
     means = np.mean([[value for _, value in seed] for seed in seeds], axis=0)
     apart = 1 if labels[0] in _APART else 0
-    places = np.arange(len(labels)) + shift
-    axes.plot(places[apart:], means[apart:], **line)
-    axes.plot(places[:apart], means[:apart], **{**line, "label": None})
+    x = np.arange(len(labels)) + shift
+    axes.plot(x[apart:], means[apart:], **line)
+    axes.plot(x[:apart], means[:apart], **{**line, "label": None})

@@ -24,11 +24,11 @@ class _Block:
     """Events ranked by one call.
 
     Attributes:
-      queries: Their queries; lists of additions also hold places.
-      target_n: The places of their targets.
-      seen_nk: The places of rows left out of the competition, or None.
+      queries: Their queries; lists of additions also hold file indices.
+      target_n: Their targets, as file indices.
+      seen_nk: File indices of rows left out of the competition, or None.
       state: What is known of their ranks.
-      sorted_targets: The places of their targets, ascending; on the host.
+      sorted_targets: The file indices of their targets, ascending; on the host.
     """
 
     queries: Queries
@@ -38,7 +38,7 @@ class _Block:
     sorted_targets: np.ndarray
 
     def has_target(self, start: int, end: int) -> bool:
-        """Whether one of the targets is among these places."""
+        """Whether one of the targets is among these file indices."""
         first, last = np.searchsorted(self.sorted_targets, [start, end])
         return bool(first < last)
 
@@ -95,17 +95,17 @@ class StreamedRanks:
     ) -> list[Ranking]:
         """The rankings of events, `rank_events` at a time; after the last event is filling.
 
-        Lists hold places (`ItemEmbeddings.items_at`), and of equal scores the first in the file.
+        Lists hold file indices (`ItemEmbeddings.items_at`); of equal scores the first in the file.
 
         Args:
           queries: Of these events, on the host.
-          item_n: The targets, rows of the item table. In the order of `ItemEmbeddings.places`, few
+          item_n: The targets, rows of the item table. In the order of their file indices, few
             chunks are read twice.
           seen_nk: What does not compete, as in `ranks.rank`.
         """
         if (listed := queries.listed) is not None:
-            places = self._embeddings.places(listed.item_ids)
-            queries = queries._replace(additions=listed._replace(item_ids=places))
+            file_indices = self._embeddings.file_indices(listed.item_ids)
+            queries = queries._replace(additions=listed._replace(item_ids=file_indices))
         blocks = list(self._blocks(queries, item_n, seen_nk))
         for looks_up in (True, False):
             before = None
@@ -115,7 +115,7 @@ class StreamedRanks:
                 wanted = [b for b in blocks if not looks_up or b.has_target(start, end)]
                 if not wanted:
                     continue
-                read_cd = self._embeddings.read_places(start, self._chunk)
+                read_cd = self._embeddings.read_file_indices(start, self._chunk)
                 # The devices work while the next chunk is read; no more than that is queued.
                 jax.block_until_ready(before)
                 keys = self._steps.keys(jax.device_put(read_cd, replicated(self._mesh)))
@@ -137,17 +137,17 @@ class StreamedRanks:
         for first in range(0, len(item_n), self._size):
             part = slice(first, first + self._size)
             fill = [(0, self._size - len(item_n[part]))]
-            seen = None if seen_nk is None else self._embeddings.places(seen_nk[part])
+            seen = None if seen_nk is None else self._embeddings.file_indices(seen_nk[part])
             if seen is not None:
                 seen = np.pad(seen, [*fill, (0, 0)], constant_values=PADDING_ID)
-            place_n = np.pad(self._embeddings.places(item_n[part]), fill, mode="edge")
+            file_index_n = np.pad(self._embeddings.file_indices(item_n[part]), fill, mode="edge")
             own = jax.tree.map(lambda x: np.pad(x[part], [*fill, (0, 0)]), queries)  # noqa: B023
             yield _Block(
                 self._placed(own),
-                self._placed(place_n),
+                self._placed(file_index_n),
                 self._placed(seen),
                 self._placed(init_rank_state(self._size, TOP)),
-                np.sort(place_n),
+                np.sort(file_index_n),
             )
 
     def _placed(self, events: Any) -> Any:

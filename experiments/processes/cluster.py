@@ -273,8 +273,8 @@ class _Watch:
 
     def _connect(self) -> None:
         """Connects to the first process, if it listens yet and can be reached."""
-        for _, place in self._notes.key_value_dir_get(_LISTENS):
-            port, _, host = place.partition(" ")
+        for _, listens_at in self._notes.key_value_dir_get(_LISTENS):
+            port, _, host = listens_at.partition(" ")
             with contextlib.suppress(OSError):
                 self._lifeline = Lifeline(host, int(port), self._index)
 

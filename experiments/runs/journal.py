@@ -35,8 +35,8 @@ def keep_lines_until(path: Path, step: int, validation_due: bool = False) -> Non
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             values = parse_json(line)
-            place = values["step"], values["kind"]
-            earlier = place[0] <= step and not (validation_due and place == (step, "valid"))
+            key = values["step"], values["kind"]
+            earlier = key[0] <= step and not (validation_due and key == (step, "valid"))
         except (ValueError, TypeError, KeyError):
             continue
         if line.endswith("\n") and earlier:

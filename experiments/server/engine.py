@@ -120,14 +120,14 @@ class Engine:
         found: Found,
     ) -> None:
         """Writes and counts events that were checked, in order of their times."""
-        place_of = {user: place for place, user in enumerate(ids)}
+        user_index_of = {user: user_index for user_index, user in enumerate(ids)}
         sessions = [None if one is None else one.session for one in found.stored]
         item_n = self.export.items.encode(one.item for one in events)
-        place_n = np.array([place_of[one.user] for one in events])
+        user_index_n = np.array([user_index_of[one.user] for one in events])
         states = found.states
         new: list[NewEvent | None] = [None] * len(events)
-        for number_m in _rounds(place_n):
-            part_m = place_n[number_m]
+        for number_m in _rounds(user_index_n):
+            part_m = user_index_n[number_m]
             before = states.take(part_m)
             time_m = np.array([times[number] for number in number_m], np.int64)
             starts_m = self._starts(
@@ -150,16 +150,16 @@ class Engine:
                     ),
                 )
         written = [one for one in new if one is not None]
-        changed = sorted(set(place_n.tolist()))
+        changed = sorted(set(user_index_n.tolist()))
         self._store.write(
             [
                 StoredUser(
-                    ids[place],
+                    ids[user_index],
                     self.version,
-                    self.users.to_bytes(states.take(np.array([place]))),
-                    sessions[place],
+                    self.users.to_bytes(states.take(np.array([user_index]))),
+                    sessions[user_index],
                 )
-                for place in changed
+                for user_index in changed
             ],
             written,
         )
@@ -203,8 +203,8 @@ class Engine:
         found = self.users.find(ids)
         if found.remade:
             self._store.write(found.remade)
-        place_of = {user: place for place, user in enumerate(ids)}
-        states = self._all_states(asks, found.states, place_of, now)
+        user_index_of = {user: user_index for user_index, user in enumerate(ids)}
+        states = self._all_states(asks, found.states, user_index_of, now)
         latest = max(now, self.counts.newest + 1)
         at_n = np.array([latest if one.at is None else one.at for one in asks], np.int64)
         excluded = [self._excluded(one) for one in asks]
@@ -225,13 +225,15 @@ class Engine:
                 rows_k = rows_k[: one.n]
                 rows_k = rows_k[rows_k >= FIRST_ITEM_ID]
                 items = list(zip(self.export.items.decode(rows_k), scores_k.tolist(), strict=False))
-                known = bool(one.picks) if one.user is None else found.known[place_of[one.user]]
+                known = (
+                    bool(one.picks) if one.user is None else found.known[user_index_of[one.user]]
+                )
                 user = None if one.user is None else self.users.raw_id(one.user)
                 answers[number] = Answer(user, known, items)
         return [one for one in answers if one is not None]
 
     def _all_states(
-        self, asks: Sequence[Ask], states: UserStates, place_of: dict[str, int], now: int
+        self, asks: Sequence[Ask], states: UserStates, user_index_of: dict[str, int], now: int
     ) -> UserStates:
         """The state of each: of a user as found, of a visitor after the events given."""
         parts, visitors = [], [one for one in asks if one.user is None]
@@ -242,7 +244,7 @@ class Engine:
                 parts.append(followed.take(np.array([visitor])))
                 visitor += 1
             else:
-                parts.append(states.take(np.array([place_of[one.user]])))
+                parts.append(states.take(np.array([user_index_of[one.user]])))
         return joined(parts)
 
     def _follow(self, visitors: list[Ask], now: int) -> UserStates:
@@ -311,13 +313,13 @@ class Engine:
         self._store.close()
 
 
-def _rounds(place_n: np.ndarray) -> list[np.ndarray]:
+def _rounds(user_index_n: np.ndarray) -> list[np.ndarray]:
     """Indices of events in rounds, in each at most one of a user, in order."""
     turn_of: dict[int, int] = {}
     rounds: list[list[int]] = []
-    for number, place in enumerate(place_n.tolist()):
-        turn = turn_of.get(place, 0)
-        turn_of[place] = turn + 1
+    for number, user_index in enumerate(user_index_n.tolist()):
+        turn = turn_of.get(user_index, 0)
+        turn_of[user_index] = turn + 1
         if turn == len(rounds):
             rounds.append([])
         rounds[turn].append(number)

@@ -81,10 +81,10 @@ def explain_errors(app: FastAPI) -> None:
 def reason_of(error: RequestValidationError) -> str:
     """The first thing that is wrong with a request, in one line."""
     first = error.errors()[0]
-    place = ""
+    field = ""
     for part in first["loc"][1:] if len(first["loc"]) > 1 else first["loc"]:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+        field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return f"the body is no JSON: {first.get('ctx', {}).get('error', message)}"
-    return f"{place}: {message[:1].lower()}{message[1:]}"
+    return f"{field}: {message[:1].lower()}{message[1:]}"

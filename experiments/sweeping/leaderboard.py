@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from experiments.judging.results import write_json, write_table
-from experiments.sweeping.study import places
+from experiments.sweeping.study import trial_indices
 
 _STATES = {
     TrialState.COMPLETE: "done",
@@ -62,9 +62,9 @@ def leaderboard(study: optuna.Study) -> list[Entry]:
     """All trials: finished ones, best first, then pruned ones, then the others."""
     trials = study.get_trials(deepcopy=False)
     attempts: dict[int, list[optuna.trial.FrozenTrial]] = {}
-    for number, place in places(trials).items():
-        attempts.setdefault(place, []).append(trials[number])
-    entries = [_entry(place, trials) for place, trials in attempts.items()]
+    for number, trial_index in trial_indices(trials).items():
+        attempts.setdefault(trial_index, []).append(trials[number])
+    entries = [_entry(trial_index, trials) for trial_index, trials in attempts.items()]
     order = list(_STATES.values())
     sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
 
@@ -75,7 +75,7 @@ def leaderboard(study: optuna.Study) -> list[Entry]:
     return sorted(entries, key=quality)
 
 
-def _entry(place: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:
+def _entry(trial_index: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:
     last = trials[-1]
     reported = last.intermediate_values
     value = last.value if last.state == TrialState.COMPLETE else None
@@ -83,7 +83,7 @@ def _entry(place: int, trials: list[optuna.trial.FrozenTrial]) -> Entry:
         value = reported[max(reported)]
     attributes = last.user_attrs
     return Entry(
-        place,
+        trial_index,
         _STATES[last.state],
         value,
         len(trials),

@@ -101,15 +101,15 @@ class SeededByTrial(BaseSampler):
         self._kind, self._seed = kind, seed
         self._sampler = self._make(0)
 
-    def _make(self, place: int) -> BaseSampler:
-        seed = (self._seed * 1_000_003 + place) % 2**32
+    def _make(self, trial_index: int) -> BaseSampler:
+        seed = (self._seed * 1_000_003 + trial_index) % 2**32
         if self._kind == "random":
             return RandomSampler(seed)
         return TPESampler(n_startup_trials=_STARTUP_TRIALS, constant_liar=True, seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Makes the sampler of this trial."""
-        self._sampler = self._make(place_of(study, trial.number))
+        self._sampler = self._make(trial_index_of(study, trial.number))
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -135,11 +135,11 @@ class SeededByTrial(BaseSampler):
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def places(trials: Sequence[FrozenTrial]) -> dict[int, int]:
-    """For each trial number, the place of the trial's first attempt among all first attempts.
+def trial_indices(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """For each trial number, the index of the trial's first attempt among all first attempts.
 
     Args:
-      trials: All trials of a study, in order. A retry has the place of the first attempt; the
+      trials: All trials of a study, in order. A retry has the index of the first attempt; the
         surplus one of two workers that both drew the last trial has none.
     """
     found: dict[int, int] = {}
@@ -153,9 +153,9 @@ def places(trials: Sequence[FrozenTrial]) -> dict[int, int]:
     return found
 
 
-def place_of(study: optuna.Study, number: int) -> int:
-    """The place of a trial's first attempt."""
-    return places(study.get_trials(deepcopy=False))[number]
+def trial_index_of(study: optuna.Study, number: int) -> int:
+    """The index of a trial's first attempt."""
+    return trial_indices(study.get_trials(deepcopy=False))[number]
 
 
 @contextlib.contextmanager
@@ -259,7 +259,7 @@ def work(
             warnings.simplefilter("ignore", ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
         trials = study.get_trials(deepcopy=False)
-        first_attempts = len(set(places(trials).values()))
+        first_attempts = len(set(trial_indices(trials).values()))
         states = {trial.state for trial in trials}
         if TrialState.WAITING in states or first_attempts < config.trials:
             catch = (TrialError, StopError)
@@ -280,7 +280,7 @@ class _Worker:
 
     def run(self, trial: optuna.Trial) -> float:
         """The trial's value."""
-        if place_of(trial.study, trial.number) >= self._config.trials:
+        if trial_index_of(trial.study, trial.number) >= self._config.trials:
             # Two workers both drew the last trial.
             trial.set_user_attr("surplus", True)
             raise TrialError("one more than --trials")
@@ -329,7 +329,7 @@ def _enqueue(study: optuna.Study, trial: FrozenTrial, failures: int) -> None:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs={
-                "place": place_of(study, trial.number),
+                "place": trial_index_of(study, trial.number),
                 "failures": failures,
                 _BEFORE: trial.user_attrs.get("error"),
             },

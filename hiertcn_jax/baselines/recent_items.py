@@ -110,12 +110,12 @@ class RecentItems(abc.ABC):
 
     def _recent(self, context: Context) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings [k, d] and weights [k] of the last known items, oldest first."""
-        places = np.flatnonzero(context.item_ids_n >= FIRST_ITEM_ID)[-self._last :]
-        time_k = context.times_n[places]
+        index_k = np.flatnonzero(context.item_ids_n >= FIRST_ITEM_ID)[-self._last :]
+        time_k = context.times_n[index_k]
         # Times may decrease in logs prepared before overlapping sessions were merged.
         age_k = np.maximum(time_k[-1:] - time_k, 0) / 3600
         weight_k = recent_weights(age_k, self._weighting, self._gap_hours)
-        return self._vectors_dv[:, context.item_ids_n[places]].T, weight_k.astype(np.float32)
+        return self._vectors_dv[:, context.item_ids_n[index_k]].T, weight_k.astype(np.float32)
 
 
 class MovingAverage(RecentItems):

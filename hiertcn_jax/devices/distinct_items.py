@@ -41,11 +41,11 @@ def resolve_items(batch: Batch, layout: Layout) -> Batch:
         return batch.replace(items=items)
     order_u = jnp.argsort(items.listed_u, stable=True)
     sorted_u = items.listed_u[order_u]
-    places = {
+    local_ids = {
         name: order_u[jnp.searchsorted(sorted_u, ids)].astype(jnp.int32)
         for name, ids in batch.ids.items()
     }
-    return batch.replace(items=GivenItems(items.table_ud, items.log_q_mu), **places)
+    return batch.replace(items=GivenItems(items.table_ud, items.log_q_mu), **local_ids)
 
 
 def with_distinct_rows(batch: Batch, layout: Layout) -> Batch:

@@ -21,14 +21,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait_for_all(place: str) -> None:
+def wait_for_all(name: str) -> None:
     """Returns once every process has called it.
 
     Args:
-      place: A name for the meeting, the same in all processes.
+      name: Of the meeting, the same in all processes.
     """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)
 
 
 def highest(values: Sequence[int]) -> list[int]:

@@ -266,32 +266,34 @@ def _matrices(
 
 
 def _gather(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-    """A slice at a known place, rows of a table, or a place in each user's own rows."""
+    """A slice at a known index, rows of a table, or an element of each user's own rows."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     out = _shape_of(equation.outvars[0])
     operand = graph.whole(values[0], _shape_of(equation.invars[0]))
-    axes, places = tuple(map(int, numbers.start_index_map)), values[1]
-    if isinstance(places, np.ndarray) and places.size == len(axes):
-        return [_gathered_slice(graph, operand, axes, places.ravel().tolist(), sizes, out)]
+    axes, start_indices = tuple(map(int, numbers.start_index_map)), values[1]
+    if isinstance(start_indices, np.ndarray) and start_indices.size == len(axes):
+        return [_gathered_slice(graph, operand, axes, start_indices.ravel().tolist(), sizes, out)]
     if len(axes) != 1 or tuple(map(int, numbers.collapsed_slice_dims)) != axes:
         raise NotImplementedError(f"a gather with {numbers}")
     (axis,) = axes
-    places = graph.whole(places, _shape_of(equation.invars[1]))
-    rank = len(places.shape) - 1
+    start_indices = graph.whole(start_indices, _shape_of(equation.invars[1]))
+    rank = len(start_indices.shape) - 1
     if not numbers.operand_batching_dims:
         expected = [n for n in range(len(out)) if not axis <= n < axis + rank]
         if list(map(int, numbers.offset_dims)) != expected:
             raise NotImplementedError(f"a gather with {numbers}")
-        if isinstance(places, np.ndarray):
-            number_n = places.reshape(places.shape[:-1])
+        if isinstance(start_indices, np.ndarray):
+            number_n = start_indices.reshape(start_indices.shape[:-1])
             if rank == 1 and np.array_equal(number_n, np.arange(operand.shape[axis])):
                 return [operand]
             return [graph.one("Gather", [operand, number_n], out, axis=axis)]
-        index = graph.one("Squeeze", [places, np.array([-1], np.int64)], places.shape[:-1])
+        index = graph.one(
+            "Squeeze", [start_indices, np.array([-1], np.int64)], start_indices.shape[:-1]
+        )
         return [graph.one("Gather", [operand, index], out, axis=axis)]
     if axis != 1 or tuple(numbers.operand_batching_dims) != (0,):
         raise NotImplementedError(f"a gather with {numbers}")
-    wide = graph.one("Cast", [places], places.shape, to=7)
+    wide = graph.one("Cast", [start_indices], start_indices.shape, to=7)
     return [graph.one("GatherND", [operand, wide], out, batch_dims=1)]
 
 
@@ -303,7 +305,7 @@ def _gathered_slice(
     sizes: Sequence[Any],
     out: tuple[Any, ...],
 ) -> Value:
-    """The slice at the same place for all users."""
+    """The slice at the same index for all users."""
     starts = [
         min(max(int(start), 0), operand.shape[axis] - int(sizes[axis]))
         for axis, start in zip(axes, starts, strict=True)
@@ -314,13 +316,15 @@ def _gathered_slice(
 
 def _scatter(reduction: str) -> Rule:
     def rule(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-        """Values for places in each user's own row."""
+        """Values for elements of each user's own row."""
         numbers = equation.params["dimension_numbers"]
         own = tuple(numbers.operand_batching_dims), tuple(numbers.scatter_dims_to_operand_dims)
         if own != ((0,), (1,)) or numbers.update_window_dims:
             raise NotImplementedError(f"a scatter with {numbers}")
-        operand, places, updates = _wholes(graph, equation, values)
-        index = graph.one("Squeeze", [places, np.array([-1], np.int64)], places.shape[:-1])
+        operand, start_indices, updates = _wholes(graph, equation, values)
+        index = graph.one(
+            "Squeeze", [start_indices, np.array([-1], np.int64)], start_indices.shape[:-1]
+        )
         inputs = [operand, index, updates]
         return [graph.one("ScatterElements", inputs, operand.shape, axis=1, reduction=reduction)]
 

@@ -125,4 +125,4 @@ def _not_listed(queries: Queries, candidates: Candidates) -> Bool[Array, "*e k"]
     if queries.listed is None:
         return candidates.mask_blk
     ids = jnp.broadcast_to(candidates.item_ids, candidates.mask_blk.shape)
-    return candidates.mask_blk & (queries.listed.place_of(ids) < 0)
+    return candidates.mask_blk & (queries.listed.index_of(ids) < 0)

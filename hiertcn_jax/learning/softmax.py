@@ -157,8 +157,8 @@ def is_among(ids: Int[Array, "*own k"], excluded: Int[Array, "*e x"]) -> Bool[Ar
         separate axis would be many short ones.
     """
     among = ids == excluded[..., :1]
-    for place in range(1, excluded.shape[-1]):
-        among |= ids == excluded[..., place : place + 1]
+    for number in range(1, excluded.shape[-1]):
+        among |= ids == excluded[..., number : number + 1]
     return among
 
 

@@ -15,8 +15,8 @@ x_1, x_2, ... at the times T_1, T_2, ..., the input of event t is x_{t-1}, of th
 n is `attention_window`. A query knows the time of the event that it predicts: when serving, now.
 Differences from the released code, so that a stream of rows and one long row are the same function:
 each block sees the last n inputs, of whichever row, instead of one cut of the history, and there is
-no embedding of the place in the cut beside p. The width is the model's own: W_in and W lead to it
-and back.
+no embedding of the position in the cut beside p. The width is the model's own: W_in and W lead to
+it and back.
 
 The released code scores cosines over 0.05 (`normalize`, `temperature`), against 128 items drawn
 uniformly for each event, without correction: experiments/flagfiles/hstu_released.flags.

@@ -12,7 +12,7 @@ Differences from the paper, all so that a stream of rows and one long row are th
 each block attends to the last `attention_window` inputs, its own among them, of whichever row,
 instead of all blocks to one cut of the history, so that stacked blocks see
 attention_blocks * (attention_window - 1) + 1 items; and the learned position is the age in events,
-met by the query (Shaw, Uszkoreit, Vaswani 2018, arXiv 1803.02155), not the place in the cut. The
+met by the query (Shaw, Uszkoreit, Vaswani 2018, arXiv 1803.02155), not the position in the cut. The
 width is the model's own: W_in and W lead to it and back.
 """
 

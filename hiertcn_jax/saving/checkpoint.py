@@ -304,11 +304,11 @@ class Checkpoints:
 
     def _give_name(self, step: int, aside: Path) -> None:
         """Renames a complete folder; after a kill at any moment the step has a complete one."""
-        place = self._directory / str(step)
-        replaced = place.with_name(f"{step}{REPLACED}")
-        if place.exists():
-            os.rename(place, replaced)
-        os.rename(aside, place)
+        path = self._directory / str(step)
+        replaced = path.with_name(f"{step}{REPLACED}")
+        if path.exists():
+            os.rename(path, replaced)
+        os.rename(aside, path)
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _unwritten(self, step: int, error: Exception) -> CheckpointError:

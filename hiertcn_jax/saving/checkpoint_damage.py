@@ -129,11 +129,11 @@ def put_back_replaced(directory: Path) -> None:
     The old checkpoint gets its name back, unless the new one already has it.
     """
     for replaced in directory.glob(f"*{REPLACED}"):
-        place = replaced.with_name(replaced.name.removesuffix(REPLACED))
-        if place.exists():
+        original = replaced.with_name(replaced.name.removesuffix(REPLACED))
+        if original.exists():
             shutil.rmtree(replaced)
         else:
-            os.rename(replaced, place)
+            os.rename(replaced, original)
 
 
 def schema_difference(folder: Path, version: object) -> str | None:

@@ -38,7 +38,7 @@ class _Part(NamedTuple):
     held: int
     rows: int | None
 
-    def places(self, ids: Any) -> Any:
+    def indices(self, ids: Any) -> Any:
         """The indices of these table rows in the part."""
         return ids if self.rows is None or ids is None else ids - self.start
 
@@ -110,7 +110,7 @@ def rank(
     """
     events, held = len(target_n), keys.rows.shape[0]
     part = _Part(0 if whole_rows is None else jax.lax.axis_index(MODEL) * held, held, whole_rows)
-    target_n, seen_nk = part.places(target_n), part.places(seen_nk)
+    target_n, seen_nk = part.indices(target_n), part.indices(seen_nk)
     queries, target_n, seen_nk = at_least_two((queries, target_n, seen_nk))
     score, chunks = chunked_scores(queries, keys, chunk, part.start, part.rows)
     state = init_rank_state(len(target_n), k)

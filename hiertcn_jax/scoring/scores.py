@@ -46,7 +46,7 @@ class Additions(NamedTuple):
         """Which entries of the lists are items."""
         return self.item_ids >= FIRST_ITEM_ID
 
-    def place_of(self, ids: Int[Array, "*e k"]) -> Int[Array, "*e k"]:
+    def index_of(self, ids: Int[Array, "*e k"]) -> Int[Array, "*e k"]:
         """The index of each item on its event's list; -1 if it is not on it.
 
         One pass over the candidates for each entry of the lists, m*k comparisons per event. On CPUs
@@ -54,26 +54,26 @@ class Additions(NamedTuple):
         """
         listed = jnp.where(self.is_item(), self.item_ids, -1)
 
-        def look(place: Any, found: Array) -> Array:
-            item = jax.lax.dynamic_slice_in_dim(listed, place, 1, axis=-1)
-            return jnp.where(ids == item, place, found)
+        def look(index: Any, found: Array) -> Array:
+            item = jax.lax.dynamic_slice_in_dim(listed, index, 1, axis=-1)
+            return jnp.where(ids == item, index, found)
 
         nowhere = jnp.full(ids.shape, -1, jnp.int32)
         return jax.lax.fori_loop(0, listed.shape[-1], look, nowhere, unroll=_UNROLLED)
 
     def of(self, ids: Int[Array, "*e k"]) -> Float[Array, "*e k"]:
         """The additions to the scores of items; 0 for those not on their event's list."""
-        place = self.place_of(ids)
-        values = jnp.take_along_axis(self.values, jnp.maximum(place, 0), -1)
-        return jnp.where(place >= 0, values, 0)
+        index = self.index_of(ids)
+        values = jnp.take_along_axis(self.values, jnp.maximum(index, 0), -1)
+        return jnp.where(index >= 0, values, 0)
 
     def columns(self, start: Any, size: int) -> Int[Array, "*e m"]:
         """The listed items' indices among `size` rows of the table from `start` on; else `size`.
 
         For `add_at_columns` and `at_columns`, which ignore indices past the end.
         """
-        place = self.item_ids - start
-        return jnp.where(self.is_item() & (place >= 0) & (place < size), place, size)
+        index = self.item_ids - start
+        return jnp.where(self.is_item() & (index >= 0) & (index < size), index, size)
 
 
 class Queries(NamedTuple):

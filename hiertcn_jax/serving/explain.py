@@ -78,14 +78,14 @@ class Explainer:
             return Parts(values)
         columns = columns_of(kinds)
         for kind in kinds:
-            used = [place for place, column in enumerate(columns) if column in COLUMNS[kind]]
+            used = [index for index, column in enumerate(columns) if column in COLUMNS[kind]]
             values[kind] = each_nkw[..., used].sum(-1)
         if at_rows.network_nk is not None:
             values["memory_units"] = at_rows.network_nk
         hours_nk = _half_life_hours(each_nkw) if "world" in kinds else None
         followed_nk = None
         if "followers" in kinds:
-            used = [place for place, column in enumerate(columns) if column in COLUMNS["followers"]]
+            used = [index for index, column in enumerate(columns) if column in COLUMNS["followers"]]
             followed_nk = self._followed(states, time_n, memory, rows_nk, used)
         return Parts(values, hours_nk, followed_nk)
 

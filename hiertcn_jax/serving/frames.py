@@ -55,12 +55,12 @@ def events_by_user(frame: Any, names: Names) -> dict[Any, UserEvents]:
     users, items = table[names.user].to_list(), table[names.item].to_list()
     time_n = _column_seconds(table[names.time], names)
     order_n = np.argsort(time_n, kind="stable")
-    places: dict[Any, list[int]] = {user: [] for user in users}
-    for place in order_n.tolist():
-        places[users[place]].append(place)
+    indices: dict[Any, list[int]] = {user: [] for user in users}
+    for index in order_n.tolist():
+        indices[users[index]].append(index)
     return {
-        user: UserEvents([items[place] for place in found], time_n[found])
-        for user, found in places.items()
+        user: UserEvents([items[index] for index in found], time_n[found])
+        for user, found in indices.items()
     }
 
 

@@ -74,7 +74,7 @@ def test_places_on_a_list_equal_a_search(width):
     rng = np.random.default_rng(width)
     listed = np.stack([rng.permutation(24)[:width] for _ in range(6)])
     ids = rng.integers(0, 24, (6, 30))
-    found = Additions(jnp.asarray(listed), None).place_of(jnp.asarray(ids))
+    found = Additions(jnp.asarray(listed), None).index_of(jnp.asarray(ids))
     for row, wanted, places in zip(listed.tolist(), ids.tolist(), found, strict=True):
         expected = [row.index(i) if i in row and i >= FIRST_ITEM_ID else -1 for i in wanted]
         np.testing.assert_array_equal(places, expected)

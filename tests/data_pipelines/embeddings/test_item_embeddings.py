@@ -48,13 +48,13 @@ def test_places_go_through_the_catalogue_in_the_order_of_the_file(tmp_path):
     paths = write(tmp_path, generator.permutation(ITEMS).tolist())
     embeddings = open_item_embeddings(*paths, vocabulary(catalogue), 0)
     every = np.arange(embeddings.table_rows)
-    places = embeddings.places(every)
-    np.testing.assert_array_equal(places[:FIRST_ITEM_ID], every[:FIRST_ITEM_ID])
-    np.testing.assert_array_equal(np.sort(places), every)
-    assert np.all(np.diff(embeddings.file_rows[np.argsort(places[FIRST_ITEM_ID:])]) > 0)
-    read = np.concatenate([embeddings.read_places(2, 5), embeddings.read_places(7, 7)])
+    file_indices = embeddings.file_indices(every)
+    np.testing.assert_array_equal(file_indices[:FIRST_ITEM_ID], every[:FIRST_ITEM_ID])
+    np.testing.assert_array_equal(np.sort(file_indices), every)
+    assert np.all(np.diff(embeddings.file_rows[np.argsort(file_indices[FIRST_ITEM_ID:])]) > 0)
+    read = np.concatenate([embeddings.read_file_indices(2, 5), embeddings.read_file_indices(7, 7)])
     np.testing.assert_array_equal(
-        read[places[FIRST_ITEM_ID:] - FIRST_ITEM_ID], embeddings.rows(every[FIRST_ITEM_ID:])
+        read[file_indices[FIRST_ITEM_ID:] - FIRST_ITEM_ID], embeddings.rows(every[FIRST_ITEM_ID:])
     )
 
 

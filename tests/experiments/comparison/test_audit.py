@@ -23,7 +23,7 @@ from experiments.comparison.audit_checks import (
 )
 from experiments.comparison.audit_fits import check_batches
 from experiments.comparison.cells import Cell
-from experiments.comparison.scorers import Place, model_scorer
+from experiments.comparison.scorers import EventIndex, model_scorer
 from experiments.judging.config import EvalConfig
 from experiments.runs.assembly import assemble
 from experiments.runs.config import RunConfig, TrainConfig
@@ -151,7 +151,7 @@ def test_no_model_leaks_whatever_its_parameters(data, targets, tmp_path, monkeyp
     assert all(found.passed and found.events for found in results.values())
     # The scores also differ: a user's first event is scored differently from the last.
     history = targets[0].histories[0]
-    places = [Place(0, 0), Place(0, len(history.item_ids) - 1)]
+    places = [EventIndex(0, 0), EventIndex(0, len(history.item_ids) - 1)]
     first_v, last_v = model_scorer(restored, None)([history], places)
     assert np.abs(first_v - last_v).max() > 0.1
 

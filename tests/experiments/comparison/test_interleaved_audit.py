@@ -10,7 +10,7 @@ from data_pipelines.prepare import prepare
 from experiments.comparison.alterations import ListedHistories
 from experiments.comparison.audit_checks import FROZEN_CHECKS, check_frozen, sample_targets
 from experiments.comparison.audit_fits import fit
-from experiments.comparison.scorers import Place, ranker_scorer
+from experiments.comparison.scorers import EventIndex, ranker_scorer
 from experiments.judging.rankers import make_ranker, rank_of
 from experiments.runs.data import open_data
 from hiertcn_jax.batch import FIRST_ITEM_ID
@@ -82,7 +82,7 @@ def mean_reciprocal_rank(score, data, event):
     histories = data.histories.__getitems__(range(USERS))
     known = [history for history in histories if history.item_ids[event] >= FIRST_ITEM_ID]
     assert len(known) > USERS / 2
-    ranks = [rank_of(score([h], [Place(0, event)])[0], h.item_ids[event]) for h in known]
+    ranks = [rank_of(score([h], [EventIndex(0, event)])[0], h.item_ids[event]) for h in known]
     return np.mean(1 / np.array(ranks))
 
 

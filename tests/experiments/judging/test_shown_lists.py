@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments.comparison.scorers import Place, model_scorer, ranker_scorer
+from experiments.comparison.scorers import EventIndex, model_scorer, ranker_scorer
 from experiments.flags.data_flags import DataLocation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import evaluate_ranker, fitted_histories, rank_of
@@ -43,7 +43,7 @@ def plain_shown(data, scorer):
         for event in range(first, len(history.item_ids)):
             shown = history.shown_items[ends[event] - history.shown_counts[event] : ends[event]]
             if history.item_ids[event] != UNKNOWN_ID and len(shown):
-                places.append(Place(user, event))
+                places.append(EventIndex(user, event))
                 lists.append((history.item_ids[event], shown, event - first))
     scores_nv = scorer(histories, places)
     found = []
@@ -118,7 +118,7 @@ def test_what_is_added_to_scores_is_in_every_rank(
             if history.item_ids[event] != UNKNOWN_ID
         ]
         if events:
-            scores_nv = scorer(histories, [Place(user, event) for event in events])
+            scores_nv = scorer(histories, [EventIndex(user, event) for event in events])
             rank_n += map(rank_of, scores_nv, history.item_ids[events].tolist())
     assert metrics["all"]["events"] == len(rank_n)
     assert metrics["all"]["mrr"] == pytest.approx(np.mean(1 / np.array(rank_n)), rel=1e-4)

@@ -61,7 +61,7 @@ def assert_equal_lists(found_nk, expected_nk, embeddings, u_nd, keys):
     scores_nv = np.asarray(row_scores(Queries(jnp.asarray(u_nd)), keys))
     scores_nk = np.take_along_axis(scores_nv, found_nk, 1)
     np.testing.assert_array_equal(scores_nk, np.take_along_axis(scores_nv, expected_nk, 1))
-    places_nk = embeddings.places(found_nk)
+    places_nk = embeddings.file_indices(found_nk)
     ties_nk = scores_nk[:, 1:] == scores_nk[:, :-1]
     assert np.all((places_nk[:, 1:] > places_nk[:, :-1])[ties_nk]) and ties_nk.any()
 
@@ -91,15 +91,15 @@ def test_ranks_with_additions_are_those_of_the_table(tmp_path, rank_chunk, rank_
 def test_each_chunk_is_read_once_and_those_with_a_target_twice(tmp_path, monkeypatch):
     embeddings = given_embeddings(tmp_path, ROWS, WIDTH)
     reads = []
-    real = type(embeddings).read_places
+    real = type(embeddings).read_file_indices
 
-    def read_places(self, start, size):
+    def read_file_indices(self, start, size):
         reads.append((start, size))
         return real(self, start, size)
 
-    monkeypatch.setattr(type(embeddings), "read_places", read_places)
-    places = embeddings.places(np.arange(ROWS))
-    item_n = np.flatnonzero((places >= 12) & (places < 17))
+    monkeypatch.setattr(type(embeddings), "read_file_indices", read_file_indices)
+    file_indices = embeddings.file_indices(np.arange(ROWS))
+    item_n = np.flatnonzero((file_indices >= 12) & (file_indices < 17))
     streamed(embeddings, np.ones((5, WIDTH), np.float32), item_n, rank_chunk=10, rank_events=2)
     # 58 items from 2 on; the last chunk starts early enough to be full.
     assert reads == [(12, 10), (2, 10), (12, 10), (22, 10), (32, 10), (42, 10), (50, 10)]

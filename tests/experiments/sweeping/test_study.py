@@ -16,7 +16,7 @@ from experiments.sweeping.study import (
     StudyConfig,
     StudyError,
     open_study,
-    place_of,
+    trial_index_of,
     work,
 )
 from experiments.sweeping.trials import TrialError
@@ -51,8 +51,8 @@ def drawn(trial):
     return trial.suggest_float("x", 0, 1)
 
 
-def place(trial):
-    return place_of(trial.study, trial.number)
+def trial_index(trial):
+    return trial_index_of(trial.study, trial.number)
 
 
 def in_threads(*workers):
@@ -121,7 +121,7 @@ def test_a_dead_workers_trial_is_taken_over_with_its_number_and_parameters(
     seen = []
 
     def objective(trial):
-        seen.append((place(trial), drawn(trial)))
+        seen.append((trial_index(trial), drawn(trial)))
         return 1.0
 
     study = opened(config)
@@ -141,10 +141,10 @@ def test_failed_trials_are_tried_again_as_often_as_allowed(tmp_path, opened):
     calls = []
 
     def objective(trial):
-        calls.append(place(trial))
+        calls.append(trial_index(trial))
         value = drawn(trial)
-        if place(trial) == 1 or (place(trial) == 2 and calls.count(2) < 3):
-            trial.set_user_attr("error", f"attempt {calls.count(place(trial))}")
+        if trial_index(trial) == 1 or (trial_index(trial) == 2 and calls.count(2) < 3):
+            trial.set_user_attr("error", f"attempt {calls.count(trial_index(trial))}")
             raise TrialError("no")
         return value
 
@@ -204,7 +204,7 @@ def test_a_stopped_workers_trial_can_be_resumed(tmp_path, opened, error, number)
             work(study, config, stopped)
         assert raised.value.signal_number == number
     again = []
-    work(study, config, lambda trial: again.append((place(trial), drawn(trial))) or 1.0)
+    work(study, config, lambda trial: again.append((trial_index(trial), drawn(trial))) or 1.0)
     assert [number for number, _ in again] == [0, 1]
     assert again[0][1] == study.trials[0].params["x"]
     assert [entry.state for entry in leaderboard(study)] == ["done", "done"]
