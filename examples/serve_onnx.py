@@ -25,7 +25,9 @@ class Model:
         self.manifest = json.loads((directory / "manifest.json").read_text())
         if self.manifest["memory"]:
             sys.exit(f"{directory}: its model has terms of memory; use hiertcn_jax.exported")
-        self.items = json.loads((directory / "items.json").read_text())["ids"]
+        catalogue = json.loads((directory / "items.json").read_text())
+        self.items = catalogue["ids"]
+        self.titles = catalogue.get("columns", {}).get("title", [None] * len(self.items))
         self.row_of = {str(item): row for row, item in enumerate(self.items, UNKNOWN + 1)}
         self.observing, self.recommending = (
             onnxruntime.InferenceSession(str(directory / f"{name}.onnx"))
@@ -71,14 +73,15 @@ class Model:
         return after
 
     def recommend(self, state, time, k=10):
-        """The best items for the next click, with their scores."""
+        """The best items for the next click, with their scores and titles."""
         feed = self.moment(state, time, self.recommending.get_inputs())
         feed["excluded"] = np.zeros((1, 1), np.int32)
         feed["allowed"] = np.ones(self.manifest["rows"], bool)
         feed["k"] = np.array([min(k, len(self.items))])
         rows, scores = self.recommending.run(["rows", "scores"], feed)
-        items = [self.items[row - UNKNOWN - 1] for row in rows[0]]
-        return list(zip(items, scores[0].tolist(), strict=True))
+        places = rows[0] - UNKNOWN - 1
+        items, titles = ([known[place] for place in places] for known in (self.items, self.titles))
+        return list(zip(items, scores[0].tolist(), titles, strict=True))
 
 
 if __name__ == "__main__":
@@ -87,5 +90,5 @@ if __name__ == "__main__":
     for item in sys.argv[3:]:
         time += 60
         state = model.observe(state, item, time)
-    for item, score in model.recommend(state, time):
-        print(f"{item}\t{score:.4f}")
+    for item, score, title in model.recommend(state, time):
+        print(f"{item}\t{score:.4f}\t{title or ''}")

@@ -56,19 +56,20 @@ def export(settings: Settings, restored: Restored, data: Data) -> None:
     # onnx is in an extra.
     from hiertcn_jax.exporting.directory import TrainedModel, UsersToExport, write_export
 
-    parts = parts_of(restored, data)
+    parts = parts_of(restored, data, settings.workdir.name)
     trained = TrainedModel(
         config=restored.config,
-        params=restored.params["model"],
-        items=parts.items,
+        params=parts.params["model"],
+        items=parts.params["items"],
         item_ids=data.vocabulary.decode(np.arange(FIRST_ITEM_ID, data.vocabulary.size)),
         gap_seconds=parts.gap_seconds,
         newest=parts.known.newest,
-        model_id=f"{settings.workdir.name}@{restored.step}",
+        model_id=parts.model_id,
         names=parts.names,
         memory=parts.memory,
         configs=restored.configs,
         version=__version__,
+        known_of_items=parts.items,
     )
     known = parts.known
     with written_aside(settings.output_dir) as aside, Progress("exporting", "users") as progress:

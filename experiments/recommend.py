@@ -253,8 +253,7 @@ def _restore(workdir: Path, settings: Settings) -> tuple[Recommender, Data]:
     restored = restore_run(workdir, settings.checkpoint, settings.data_parallelism)
     data = open_run_data(restored, settings.location)
     try:
-        model_id = f"{workdir.name}@{restored.step}"
-        return recommender_of(restored, data, model_id, index=settings.by_index), data
+        return recommender_of(restored, data, workdir.name, index=settings.by_index), data
     except ValueError as error:
         raise DataError(str(error)) from error
 

@@ -38,5 +38,5 @@ def load_run(workdir: Path, name: str, place: DataLocation) -> Loaded:
     """
     restored = restore_run(workdir, "best")
     data = open_run_data(restored, place)
-    parts = parts_of(restored, data)
+    parts = parts_of(restored, data, name)
     return Loaded(name, restored, data, scorer_of(restored, parts), parts.memory)

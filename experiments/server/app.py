@@ -20,6 +20,7 @@ from experiments.server.requests import Answer, Ask, Event
 from experiments.server.worker import Worker
 from hiertcn_jax import __version__
 from hiertcn_jax.exported.neighbours import Neighbours
+from hiertcn_jax.exported.reading import Export
 from hiertcn_jax.item_ids import FIRST_ITEM_ID
 
 ResultT = TypeVar("ResultT")
@@ -98,7 +99,8 @@ def _add_events(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
 
 
 def _add_recommendations(app: FastAPI, worker: Worker) -> None:
-    model = worker.engine.export.model_id
+    export = worker.engine.export
+    model = export.model_id
 
     def ask(user: str | None, body: Any) -> Ask:
         _check_time(worker, body.at)
@@ -113,7 +115,7 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
         )
 
     def said(answer: Answer) -> dict[str, Any]:
-        items = [{"item": item, "score": score} for item, score in answer.items]
+        items = [{**_shown(export, item), "score": score} for item, score in answer.items]
         return {"user": answer.user, "known": answer.known, "model": model, "items": items}
 
     @app.get(
@@ -163,14 +165,16 @@ def _add_items(app: FastAPI, worker: Worker) -> None:
         found = zip(export.items.decode(rows), cosines.tolist(), strict=True)
         return JSONResponse(
             {
-                "item": export.items.ids[row - FIRST_ITEM_ID],
+                **_shown(export, export.items.ids[row - FIRST_ITEM_ID]),
                 "model": export.model_id,
-                "items": [{"item": other, "cosine": cosine} for other, cosine in found],
+                "items": [{**_shown(export, other), "cosine": cosine} for other, cosine in found],
             }
         )
 
 
 def _add_users(app: FastAPI, worker: Worker) -> None:
+    export = worker.engine.export
+
     @app.get("/v1/users/{user:path}", response_model=bodies.UserRecord, tags=["users"])
     async def record(user: UserPath) -> Response:
         """All that is known of a user."""
@@ -179,7 +183,7 @@ def _add_users(app: FastAPI, worker: Worker) -> None:
             raise HTTPException(404, f"nothing is known of user {user!r}")
         listed = {
             name: [
-                {"item": item, "time": when, "starts_session": starts}
+                {**_shown(export, item), "time": when, "starts_session": starts}
                 for item, when, starts in events
             ]
             for name, events in (("log", found.logged), ("received", found.received))
@@ -218,6 +222,14 @@ def _add_state(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
     def prometheus() -> Response:
         """Metrics for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _shown(export: Export, item: Any) -> dict[str, Any]:
+    """An item as answers show it: its id, and its title where the export has titles."""
+    if export.titles is None:
+        return {"item": item}
+    row = export.items.number_of(item)
+    return {"item": item, "title": None if row is None else export.titles[row - FIRST_ITEM_ID]}
 
 
 def _rows(worker: Worker, items: list[str], field: str) -> frozenset[int]:

@@ -146,10 +146,14 @@ class VisitorBody(_Wanted):
     events: list[Pick] = Field([], max_length=PICKS_MOST)
 
 
-class ScoredItem(_Body):
+class _Item(_Body):
+    item: RawId
+    title: str | None = Field(None, description="Only if the export has titles.")
+
+
+class ScoredItem(_Item):
     """An item and its score; greater is better."""
 
-    item: RawId
     score: float
 
 
@@ -173,22 +177,20 @@ class UsersAnswer(_Body):
     users: list[UserAnswer]
 
 
-class SimilarItem(_Body):
+class SimilarItem(_Item):
     """An item whose embedding points in a similar direction."""
 
-    item: RawId
     cosine: float
 
 
-class SimilarAnswer(_Body):
+class SimilarAnswer(_Item):
     """Similar items, the most similar first."""
 
-    item: RawId
     model: str
     items: list[SimilarItem]
 
 
-class UserEvent(_Body):
+class UserEvent(_Item):
     """An event of a user."""
 
     item: RawId = Field(description="null: an item of the log outside the catalogue.")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.memory_lists import remember
@@ -32,6 +33,7 @@ from hiertcn_jax.scoring.keys import item_keys
 from hiertcn_jax.scoring.scores import Keys
 from hiertcn_jax.serving.frames import Names
 from hiertcn_jax.serving.item_index import RECALL_AT, ItemIndex
+from hiertcn_jax.serving.model_id import model_id
 from hiertcn_jax.serving.ranker_scorer import RankerScorer
 from hiertcn_jax.serving.recommender import Recommender
 from hiertcn_jax.serving.scorer import ModelScorer
@@ -49,7 +51,7 @@ def load(
     workdir = Path(workdir)
     restored = restore_run(workdir, checkpoint)
     data = open_run_data(restored, DataLocation(None if data_dir is None else str(data_dir)))
-    return recommender_of(restored, data, f"{workdir.name}@{restored.step}", index=index)
+    return recommender_of(restored, data, workdir.name, index=index)
 
 
 def load_ranker(
@@ -65,32 +67,39 @@ class Parts(NamedTuple):
     """What a Recommender is made of.
 
     Attributes:
-      items: The rows of all items, also where they are given.
+      params: The model's parameters; `items` holds the rows of all items, given ones too.
+      model_id: Names them.
       known: The users of the log.
       gap_seconds: A pause longer than this ends a session.
       memory: What everybody did so far, for a model with terms of it.
       names: Columns of the log.
+      items: What is known of the items besides their ids; None without titles.
     """
 
-    items: ItemTable
+    params: dict[str, Any]
+    model_id: str
     known: LoggedUsers
     gap_seconds: float
     memory: Memory | None
     names: Names
+    items: pl.DataFrame | None
 
 
-def parts_of(restored: Restored, data: Data, counted: Split = Split.TEST) -> Parts:
+def parts_of(restored: Restored, data: Data, name: str, counted: Split = Split.TEST) -> Parts:
     """What a Recommender over a restored model and its log is made of; see `recommender_of`."""
     known = LoggedUsers(data.histories)
     memory = None
     if restored.config.memory:
         memory = remember(data.histories, data.vocabulary.size, counted).memory
+    params = {**restored.params, "items": _whole_table(restored, data)}
     return Parts(
-        _whole_table(restored, data),
+        params,
+        model_id(f"{name}@{restored.step}", params),
         known,
         _gap(data, known),
         memory,
         _names(data),
+        read_items(data.directory, data.vocabulary),
     )
 
 
@@ -102,9 +111,8 @@ def scorer_of(restored: Restored, parts: Parts, indexed: Data | None = None) -> 
       parts: From `parts_of`.
       indexed: Its log, to find items by an index, whose recall is printed; None: no index.
     """
-    params = {**restored.params, "items": parts.items}
-    stream = Stream(restored.model, params, parts.gap_seconds, restored.layout)
-    keys = item_keys(parts.items, restored.config)
+    stream = Stream(restored.model, parts.params, parts.gap_seconds, restored.layout)
+    keys = item_keys(parts.params["items"], restored.config)
     found = None if indexed is None else _index(stream, keys, indexed)
     return ModelScorer(stream, keys, restored.config.memory, found)
 
@@ -112,7 +120,7 @@ def scorer_of(restored: Restored, parts: Parts, indexed: Data | None = None) -> 
 def recommender_of(
     restored: Restored,
     data: Data,
-    model_id: str,
+    name: str,
     counted: Split = Split.TEST,
     index: bool = False,
 ) -> Recommender:
@@ -121,12 +129,12 @@ def recommender_of(
     Args:
       restored: The model.
       data: Its log.
-      model_id: Names the weights.
+      name: Of the run.
       counted: What users did in this part and those before it counts for the terms of memory. By
         default all does, for recommendations go on where the log ends.
       index: Whether to find items by an index; its recall is printed.
     """
-    parts = parts_of(restored, data, counted)
+    parts = parts_of(restored, data, name, counted)
 
     def judge(split: str) -> dict[str, Any]:
         part = Split[split.upper()]
@@ -136,10 +144,10 @@ def recommender_of(
         scorer_of(restored, parts, data if index else None),
         data.vocabulary,
         parts.known,
-        model_id,
+        parts.model_id,
         parts.memory,
         parts.names,
-        read_items(data.directory, data.vocabulary),
+        parts.items,
         judge,
     )
 

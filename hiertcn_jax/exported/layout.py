@@ -4,7 +4,7 @@
 |---|---|
 | `manifest.json` | what the model is, its functions, and SHA-256 and size of every other file |
 | `configs.json` | all settings of the run |
-| `items.json` | the catalogue: ids in the order of their rows, from row 2 on |
+| `items.json` | the catalogue: `ids` in the order of rows, from 2 on; `columns`: titles and more |
 | `weights.safetensors` | the parameters, and the embeddings of all items |
 | `observe.onnx`, `recommend.onnx` | the model; weights are read from `weights.safetensors` |
 | `observe.stablehlo`, `recommend.stablehlo` | the same for JAX and other users of XLA |

@@ -1,7 +1,7 @@
 """Opens the directory of an exported model, and checks that it is whole."""
 
+import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from hiertcn_jax.exported import layout
 from hiertcn_jax.exported.id_table import IdTable
 from hiertcn_jax.exported.users import ExportedUsers
+from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.saving.checksums import find_damage
 from hiertcn_jax.saving.json_files import parse_json
@@ -87,13 +88,35 @@ class Export:
     @functools.cached_property
     def items(self) -> IdTable:
         """The catalogue."""
-        table = IdTable(self._ids(layout.ITEMS))
+        table = IdTable(self._items["ids"])
         if table.size != self.manifest["rows"]:
             raise ExportError(
                 f"{self.directory / layout.ITEMS}: {len(table.ids)} ids, must be "
                 f"{self.manifest['rows'] - table.first}"
             )
         return table
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """What is known of the items, in their order: `title` and others; empty without titles."""
+        return self._items.get("columns", {})
+
+    @functools.cached_property
+    def titles(self) -> list[str | None] | None:
+        """The items' titles, in their order; None in an export without titles."""
+        return self.columns.get("title")
+
+    @functools.cached_property
+    def _items(self) -> dict[str, Any]:
+        path = self.directory / layout.ITEMS
+        found = self._json(layout.ITEMS)
+        columns = found.get("columns", {})
+        if not isinstance(columns, dict):
+            raise ExportError(f"{path}: columns: must be lists by name")
+        for name, values in columns.items():
+            if not isinstance(values, list) or len(values) != len(found["ids"]):
+                raise ExportError(f"{path}: column {name!r}: must have a value for each id")
+        return found
 
     @functools.cached_property
     def users(self) -> ExportedUsers:
@@ -103,7 +126,7 @@ class Export:
             records = layout.as_records(self.start)[:0]
             return ExportedUsers(IdTable([], 0), self.newest, records, nobody, np.zeros(1, int))
         return ExportedUsers(
-            IdTable(self._ids(layout.USER_IDS), 0),
+            IdTable(self._json(layout.USER_IDS)["ids"], 0),
             self.newest,
             self._array(layout.STATES, mapped=True),
             self._array(layout.EVENTS, mapped=True),
@@ -113,7 +136,14 @@ class Export:
     @functools.cached_property
     def start(self) -> UserStates:
         """The state of one user without events."""
-        return layout.as_states(self._array(layout.START))
+        records = self._array(layout.START)
+        own = records.dtype.fields["own"][0].shape if records.dtype.fields else None
+        if own != (SIZES.own_events,):
+            raise ExportError(
+                f"{self.directory / layout.START}: is no state of this version; export the run "
+                "again with this version"
+            )
+        return layout.as_states(records)
 
     def weights(self) -> dict[str, np.ndarray]:
         """All arrays of the model, by name."""
@@ -147,10 +177,13 @@ class Export:
         except (OSError, ValueError) as error:
             raise ExportError(f"{self.directory / name}: cannot be read: {error}") from error
 
-    def _ids(self, name: str) -> list[Any]:
+    def _json(self, name: str) -> dict[str, Any]:
+        """A file with a list of ids, and perhaps more."""
         path = self.directory / name
         try:
-            return list(json.loads(path.read_text(encoding="utf-8"))["ids"])
+            found = dict(parse_json(path.read_text(encoding="utf-8")))
+            found["ids"] = list(found["ids"])
+            return found
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ExportError(f"{path}: is not a list of ids") from error
 
@@ -173,4 +206,22 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     for name, kind in _FACTS.items():
         if not isinstance(manifest.get(name), kind):
             raise ExportError(f"{path}: {name}={manifest.get(name)!r} cannot be used")
+    _require_sizes(path, manifest.get("memory_sizes"))
     return manifest
+
+
+def _require_sizes(path: Path, found: Any) -> None:
+    """Checks that states and counts have the sizes of this version; earlier exports name none.
+
+    Raises:
+      ExportError: They have others.
+    """
+    ours = dataclasses.asdict(SIZES)
+    if found is None or found == ours:
+        return
+    theirs = found if isinstance(found, dict) else {}
+    differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    raise ExportError(
+        f"{path}: memory_sizes: {differing[0]}={theirs.get(differing[0])}, but this version has "
+        f"{ours.get(differing[0])}; export the run again with this version"
+    )

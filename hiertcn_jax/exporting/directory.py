@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import polars as pl
 from jaxtyping import PyTree
 
 from hiertcn_jax.config import ModelConfig
@@ -24,6 +25,7 @@ from hiertcn_jax.exporting.functions import (
 from hiertcn_jax.exporting.onnx_graph import Graph, Tensor, Value
 from hiertcn_jax.exporting.onnx_model import External, described, onnx_model
 from hiertcn_jax.item_ids import FIRST_ITEM_ID
+from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models import build
 from hiertcn_jax.saving.checksums import write_checksums
@@ -51,6 +53,8 @@ class TrainedModel(NamedTuple):
       memory: What everybody did so far, for a model with terms of it.
       configs: All settings of the run.
       version: Of this program.
+      known_of_items: A row for each item, in their order: item_id, title and other columns; None
+        without titles.
     """
 
     config: ModelConfig
@@ -64,6 +68,7 @@ class TrainedModel(NamedTuple):
     memory: Memory | None
     configs: dict[str, Any]
     version: str
+    known_of_items: pl.DataFrame | None = None
 
 
 class UsersToExport(NamedTuple):
@@ -96,7 +101,8 @@ def write_export(
     config = dataclasses.replace(trained.config, dtype="float32")
     model = build(config)
     arrays, rows_name = _weights(trained, config)
-    _write_json(directory / layout.ITEMS, {"ids": trained.item_ids})
+    columns = _columns(trained.known_of_items)
+    _write_json(directory / layout.ITEMS, {"ids": trained.item_ids} | columns)
     _write_json(directory / layout.CONFIGS, trained.configs)
     _save_tensors(directory / layout.WEIGHTS, arrays)
     named = {**arrays, "items": arrays["items/input"], "item_rows": arrays[rows_name]}
@@ -135,6 +141,7 @@ def write_export(
         "newest": trained.newest,
         "rows": FIRST_ITEM_ID + len(trained.item_ids),
         "memory": trained.memory is not None,
+        "memory_sizes": dataclasses.asdict(SIZES),
         "columns": trained.names._asdict(),
         "functions": {
             name: {
@@ -151,6 +158,17 @@ def write_export(
         "platforms": list(PLATFORMS),
     }
     write_checksums(directory, layout.MANIFEST, facts)
+
+
+def _columns(known_of_items: pl.DataFrame | None) -> dict[str, Any]:
+    """What `items.json` says besides the ids: dates are text, NaN is null, bytes are left out."""
+    if known_of_items is None:
+        return {}
+    written = [
+        one for one in known_of_items if one.name != "item_id" and "Binary" not in str(one.dtype)
+    ]
+    rows = json.loads(pl.DataFrame(written).write_json())
+    return {"columns": {one.name: [row[one.name] for row in rows] for one in written}}
 
 
 def _length(length: Any) -> int | str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax.numpy as jnp
+import polars as pl
 
 from hiertcn_jax.exported.reading import Export, ExportError
 from hiertcn_jax.exporting.functions import nested_weights
@@ -32,6 +33,13 @@ def load_export(directory: str | Path) -> Recommender:
     items = ItemTable(arrays["items/input"], arrays.get("items/output"), arrays.get("items/bias"))
     params = {"model": nested_weights(arrays), "items": items}
     stream = Stream(build(config), params, export.gap_seconds)
+    known_of_items = None
+    if export.columns:
+        known_of_items = pl.DataFrame(
+            {"item_id": export.items.ids, **export.columns},
+            schema_overrides={"title": pl.String},
+            strict=False,
+        )
     return Recommender(
         ModelScorer(stream, item_keys(items, config), config.memory),
         export.items,
@@ -39,4 +47,5 @@ def load_export(directory: str | Path) -> Recommender:
         export.model_id,
         export.memory(),
         names,
+        known_of_items,
     )

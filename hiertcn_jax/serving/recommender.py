@@ -256,12 +256,14 @@ class Recommender:
           effect.
 
         Raises:
-          ValueError: There is no such part, or no log to evaluate on.
+          ValueError: There is no such part, or this is an export, which has no log.
         """
         if split not in ("test", "valid"):
             raise ValueError(f"split={split!r}: must be test or valid")
         if self._judge is None:
-            raise ValueError(f"split={split!r}: there is no log here to evaluate on")
+            raise ValueError(
+                f"split={split!r}: an export has no log to evaluate on; load the run's workdir"
+            )
         return self._judge(split)
 
     def _rows_of(self, items: Sequence[Any]) -> np.ndarray:

@@ -8,7 +8,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from experiments.runs.data import open_data
-from tests.experiments.small_runs import run_train
+from tests.experiments.small_runs import REMEMBERING, run_train
 
 
 def prepared(directory, users=40, seed=0, **settings):
@@ -87,7 +87,7 @@ def titled(tmp_path_factory):
 def titled_run(titled, tmp_path_factory):
     """The workdir of a run on that log with all of memory's terms; tests must not change it."""
     workdir = tmp_path_factory.mktemp("titled_run") / "run"
-    run_train(titled, workdir, "--steps=4", "--memory=world,followers,own", "--memory_units=2")
+    run_train(titled, workdir, *REMEMBERING)
     return workdir
 
 

@@ -22,6 +22,12 @@ FLAGS = (
 )  # fmt: skip
 
 
+REMEMBERING = (
+    "--steps=4", "--memory=world,followers,own", "--memory_units=2", "--loss=cross_entropy",
+)  # fmt: skip
+"""More flags, of a short run with memory."""
+
+
 def settings_of(data, workdir, *more):
     with parsed(f"--data_dir={data.directory}", f"--workdir={workdir}", *FLAGS, *more):
         return train.read_settings()

@@ -8,14 +8,11 @@ from absl.testing import flagsaver
 
 import hiertcn_jax
 from experiments import recommend
-from tests.experiments.small_runs import run_train
 
 
 @pytest.fixture(scope="module")
-def workdir(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("recommend") / "run"
-    run_train(data, workdir, "--steps=4")
-    return workdir
+def workdir(whole):
+    return whole
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +20,15 @@ def rec(workdir):
     return hiertcn_jax.load(workdir)
 
 
-def run(workdir, output, *more):
+def run_flags(output, *more):
     with flagsaver.flagsaver():
         recommend.define_flags()
-        flags.FLAGS(["recommend", f"--workdir={workdir}", f"--output={output}", *more])
+        flags.FLAGS(["recommend", f"--output={output}", *more])
         recommend.main(recommend.read_settings())
+
+
+def run(workdir, output, *more):
+    run_flags(output, f"--workdir={workdir}", *more)
 
 
 def all_ids(data):
@@ -81,6 +82,61 @@ def test_candidates_and_a_time(workdir, rec, tmp_path):
     table = pl.read_csv(tmp_path / "recs.csv")
     assert set(table["item_id"].cast(pl.String)) == set(items)
     assert table["rank"].max() == 5
+
+
+def assert_same(table, other):
+    assert table.columns == other.columns
+    for name in table.columns:
+        if table[name].dtype.is_float():
+            np.testing.assert_allclose(table[name], other[name], rtol=1e-4, atol=1e-5)
+        else:
+            assert table[name].to_list() == other[name].to_list()
+
+
+def test_parts_of_scores_and_titles(titled_run, titled, tmp_path):
+    run(titled_run, tmp_path / "recs.parquet", "--k=3", "--explain")
+    rec = hiertcn_jax.load(titled_run)
+    expected = rec.recommend(all_ids(titled), k=3, explain=True)
+    assert {"title", "hierarchy", "world", "own", "followers_of_title"} <= set(expected.columns)
+    assert_same(pl.read_parquet(tmp_path / "recs.parquet"), expected)
+
+
+@pytest.mark.parametrize("flag", ["--index", "--data_parallelism=3"])
+def test_by_an_index_or_on_several_devices_they_are_the_same(
+    titled_run, titled, tmp_path, capfd, flag
+):
+    """So few items have one cell, which is searched: the index is exact."""
+    run(titled_run, tmp_path / "recs.parquet", "--k=6", "--exclude_seen", flag)
+    rec = hiertcn_jax.load(titled_run)
+    expected = rec.recommend(all_ids(titled), k=6, exclude_seen=True)
+    assert_same(pl.read_parquet(tmp_path / "recs.parquet"), expected)
+    if flag == "--index":
+        assert "in 1 cells, of which 1 are searched; finds 1.000 of the exact best 100" in "".join(
+            capfd.readouterr()
+        )
+
+
+def test_a_ranker_in_place_of_a_run(titled, tmp_path):
+    run_flags(tmp_path / "recs.csv", "--ranker=markov", f"--data_dir={titled.directory}", "--k=4")
+    rec = hiertcn_jax.load_ranker("markov", titled.directory)
+    expected = rec.recommend(all_ids(titled), k=4)
+    assert expected["title"].null_count() < len(expected)
+    assert_same(pl.read_csv(tmp_path / "recs.csv"), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "flag --workdir: give it, or --ranker and --data_dir, not both"),
+        (("--workdir=W", "--ranker=stan"), "flag --workdir: give it, or --ranker"),
+        (("--ranker=stan",), "flag --ranker=stan: needs --data_dir"),
+        (("--ranker=stan", "--data_dir=D", "--index"), "flag --index: a ranker has no embeddings"),
+        (("--ranker=stan", "--data_dir=D", "--explain"), "flag --explain: a ranker has no"),
+    ],
+)
+def test_what_recommends_is_said_once(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        run_flags(tmp_path / "recs.csv", *given)
 
 
 @pytest.mark.parametrize(

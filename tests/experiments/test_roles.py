@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments import compare, embed, evaluate, recommend, sweep, train
+from experiments import compare, embed, evaluate, export, recommend, sweep, train
 from experiments.flags.data_flags import DataLocation
 from experiments.runs.restore import restore_run
 from tests.experiments.small_runs import contents, run_train, settings_of
@@ -23,6 +23,7 @@ FOREIGN = {
     "comparison": ("popularity/cell.json", "compare.json", "flags.txt"),
     "sweep": ("sweep.db", "trials/0000/flags.txt"),
     "cell": ("cell.json", "ranks.parquet"),
+    "export": ("manifest.json", "weights.safetensors"),
 }
 
 
@@ -41,9 +42,12 @@ def main_of(name, data, workdir, scratch):
         "recommend": lambda: recommend.Settings(
             workdir, scratch / "r.csv", "best", DataLocation(), None, (), None, 20, False, None
         ),
+        "export": lambda: export.Settings(
+            workdir, scratch / "x", "best", DataLocation(), users=True, k=100
+        ),
     }[name]()
     module = {"train": train, "compare": compare, "sweep": sweep, "evaluate": evaluate,
-              "embed": embed, "recommend": recommend}[name]  # fmt: skip
+              "embed": embed, "recommend": recommend, "export": export}[name]  # fmt: skip
     return lambda: module.main(settings)
 
 
@@ -58,6 +62,7 @@ def main_of(name, data, workdir, scratch):
             ("evaluate", ("run", "cell")),
             ("embed", ("run", "cell")),
             ("recommend", ("run", "cell")),
+            ("export", ("run", "cell")),
         )
         for foreign in FOREIGN
         if foreign not in own
@@ -71,7 +76,7 @@ def test_a_directory_of_another_command_is_refused_and_unchanged(data, tmp_path,
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{foreign}'s")
     before = contents(workdir)
-    message = f"^workdir={re.escape(str(workdir))}: is a .*; name another directory by --workdir$"
+    message = f"^workdir={re.escape(str(workdir))}: is an? .*; name another directory by --workdir$"
     with pytest.raises(DataError, match=message):
         main_of(name, data, workdir, scratch)()
     assert contents(workdir) == before

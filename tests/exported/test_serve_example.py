@@ -48,7 +48,8 @@ def export(tmp_path_factory):
     starts = np.diff(times, axis=1, prepend=0) > 1800
     events = [Events(*one) for one in zip(items, times, starts, strict=True)]
     users = UsersToExport([(["a", "b", "c"], events)], 3, items.size)
-    return exported(tmp_path_factory.mktemp("export"), "hiertcn_learned_decay", users)[2]
+    place = tmp_path_factory.mktemp("export")
+    return exported(place, "hiertcn_learned_decay", users, titled=True)[2]
 
 
 @pytest.mark.parametrize(("user", "picks"), [("b", []), ("c", ["i4", "none"]), ("new", ["i3"])])
@@ -62,8 +63,10 @@ def test_it_recommends_as_the_model(python, export, user, picks):
     expected = rec.recommend(state, k=10, at=time)
     found = run(python, export.directory, user, *picks)
     assert found.returncode == 0, found.stderr
-    items, scores = zip(*(line.split("\t") for line in found.stdout.splitlines()), strict=True)
+    lines = [line.split("\t") for line in found.stdout.splitlines()]
+    items, scores, titles = zip(*lines, strict=True)
     assert list(items) == expected["item_id"].to_list()
+    assert list(titles) == expected["title"].fill_null("").to_list()
     np.testing.assert_allclose(np.float32(scores), expected["score"], atol=1e-4)
 
 

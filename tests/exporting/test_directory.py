@@ -1,8 +1,11 @@
 """An exported model is the model, in onnxruntime and as StableHLO, for every model."""
 
+import datetime
+
 import jax
 import numpy as np
 import onnx
+import polars as pl
 import pytest
 
 from hiertcn_jax.exported.layout import WEIGHTS
@@ -10,6 +13,7 @@ from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
 from hiertcn_jax.exporting.directory import TrainedModel, UsersToExport, write_export
 from hiertcn_jax.exporting.functions import best_function, observe_function, score_function
+from hiertcn_jax.exporting.loading import load_export
 from hiertcn_jax.item_ids import FIRST_ITEM_ID
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models import MODELS
@@ -51,7 +55,8 @@ def memory_of(model):
     return memory
 
 
-def exported(directory, option, users=None):
+def exported(directory, option, users=None, titled=False):
+    """An export; with titles of all items but the first."""
     model, params = model_of(option)
     ids = [f"i{row}" for row in range(FIRST_ITEM_ID, ITEMS)]
     write_export(
@@ -68,6 +73,16 @@ def exported(directory, option, users=None):
             memory=memory_of(model),
             configs={},
             version="0",
+            known_of_items=pl.DataFrame(
+                {
+                    "item_id": ids,
+                    "title": [None, *(f"title of {one}" for one in ids[1:])],
+                    "since": [datetime.date(2026, 1, 1)] * len(ids),
+                    "picture": [b"..."] * len(ids),
+                }
+            )
+            if titled
+            else None,
         ),
         users,
         k=BEST,
@@ -191,6 +206,20 @@ def test_users_and_their_states(tmp_path):
         assert OnnxStream(export).from_bytes(state.to_bytes("m")).events_n == len(one.item_rows)
     assert export.users.events_of(["x"]) == [None]
     assert export.users.state_of("x") is None
+
+
+def test_what_is_known_of_items(tmp_path):
+    """Dates become text; bytes are left out."""
+    _, _, export = exported(tmp_path, "hiertcn", titled=True)
+    assert list(export.columns) == ["title", "since"]
+    assert export.titles[:2] == [None, "title of i3"]
+    assert set(export.columns["since"]) == {"2026-01-01"}
+    rec = load_export(tmp_path)
+    assert rec.items.columns == ["item_id", "title", "since"]
+    shown = rec.recommend(rec.start(), k=ITEMS)
+    assert dict(shown["item_id", "title"].iter_rows()) == dict(
+        zip(export.items.ids, export.titles, strict=True)
+    )
 
 
 def test_bad_calls(tmp_path):

@@ -1,4 +1,4 @@
-"""One small export with terms of memory and three users, and servers of it at a set time."""
+"""One small export with terms of memory, titles and three users; servers of it at a set time."""
 
 import numpy as np
 import pytest
@@ -36,10 +36,8 @@ def log_of(user):
 @pytest.fixture(scope="session")
 def export(tmp_path_factory):
     blocks = [(["a", "b", "c"], [log_of(user) for user in range(3)])]
-    _, _, export = exported(
-        tmp_path_factory.mktemp("export"), WITH_MEMORY, UsersToExport(blocks, 3, 12)
-    )
-    return export
+    users = UsersToExport(blocks, 3, 12)
+    return exported(tmp_path_factory.mktemp("export"), WITH_MEMORY, users, titled=True)[2]
 
 
 @pytest.fixture

@@ -98,6 +98,26 @@ def test_similar_items(client, export):
     assert client.get("/v1/items/i999/similar").status_code == 404
 
 
+def test_titles_wherever_items_are(client):
+    """The first item has none, and neither has an unknown one."""
+    post_events(client, {"user": "tina", "item": "unheard-of", "time": NOW - 60})
+    body = {"users": ["tina"], "n": 10}
+    answers = [
+        client.get("/v1/recommend/tina?n=10").json()["items"],
+        client.post("/v1/recommend", json=body).json()["users"][0]["items"],
+        client.post("/v1/session/recommend", json={"events": []}).json()["items"],
+        [client.get("/v1/items/i5/similar").json()],
+        client.get("/v1/items/i5/similar?n=10").json()["items"],
+        client.get("/v1/users/b").json()["log"],
+        client.get("/v1/users/tina").json()["received"],
+    ]
+    for items in answers:
+        for one in items:
+            known = one["item"] not in ("i2", "unheard-of", None)
+            assert one["title"] == (f"title of {one['item']}" if known else None)
+    assert {len(items) for items in answers[:3]} == {10}
+
+
 def test_what_is_known_of_a_user_and_forgetting_it(client):
     odd = "a/b ?&é"
     path = "/v1/users/a%2Fb%20%3F%26%C3%A9"
@@ -106,7 +126,9 @@ def test_what_is_known_of_a_user_and_forgetting_it(client):
     assert client.get(path).json() == {
         "user": odd,
         "log": [],
-        "received": [{"item": "i5", "time": NOW - 9, "starts_session": True}],
+        "received": [
+            {"item": "i5", "title": "title of i5", "time": NOW - 9, "starts_session": True}
+        ],
     }
     assert client.delete(path).status_code == 204
     assert client.delete(path).status_code == 404
