@@ -20,7 +20,7 @@ from hiertcn_jax.exported.reading import Export, ExportError
 from hiertcn_jax.item_ids import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.memory import Memory
-from hiertcn_jax.serving.event_rows import event_rows, memory_lists, next_event
+from hiertcn_jax.serving.event_rows import follow, memory_lists, next_event
 from hiertcn_jax.serving.user_states import UserStates, from_bytes
 
 
@@ -99,22 +99,22 @@ class OnnxStream:
             )
         if len(item_n) and not PADDING_ID < item_n.min() <= item_n.max() < self._rows:
             raise ValueError(f"item_rows_n: must be from 1 to {self._rows - 1}")
-        rows, after = event_rows(
+        facts, after = follow(
             states,
-            item_n[:, None],
-            time_n[:, None],
+            item_n,
+            time_n,
             np.ones(len(item_n), np.int64),
             self.gap_seconds,
-            None if starts_n is None else np.asarray(starts_n, bool)[:, None],
+            None if starts_n is None else np.asarray(starts_n, bool),
         )
         if self._observe is None or not len(item_n):
             return after
         given = {
             "item": item_n,
-            "position": rows.position_nl[:, 0],
-            "user_position": rows.user_position_nl[:, 0],
-            "seconds": rows.seconds_nl[:, 0],
-            "gap_hours": rows.gap_hours_ns[:, 0],
+            "position": facts.position_m,
+            "user_position": facts.user_position_m,
+            "seconds": facts.seconds_m,
+            "gap_hours": facts.gap_hours_m,
             **_named(states),
         }
         given = {name: given[name] for name in self._observe_inputs}

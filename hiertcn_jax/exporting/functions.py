@@ -173,14 +173,15 @@ def score_function(model: SequenceModel, weights: dict[str, jax.ShapeDtypeStruct
             precision=jax.lax.Precision.HIGHEST,
             preferred_element_type=jnp.float32,
         )
-        if keys.bias is not None:
-            scores += keys.bias
+        # -inf where nobody may get the item, whatever is added: a pass over v numbers, not b v.
+        scores += jnp.where(
+            named["allowed"] & is_item_v, 0.0 if keys.bias is None else keys.bias, -jnp.inf
+        )
         if (listed := queries.listed) is not None:
-            # Entries without an item add to the rows that are no items.
+            values = jnp.where(listed.is_item(), listed.values, 0)
             scores = jax.vmap(lambda row, place, more: row.at[place].add(more))(
-                scores, listed.item_ids, listed.values
+                scores, listed.item_ids, values
             )
-        scores = jnp.where(named["allowed"] & is_item_v, scores, -jnp.inf)
         scores = jax.vmap(lambda row, place: row.at[place].set(-jnp.inf))(scores, named["excluded"])
         return queries.vectors, scores
 

@@ -1,9 +1,10 @@
-"""Rows of users' next events: what a model reads of them, and what the host then knows.
+"""Users' next events: what a model reads of them, and what the host then knows.
 
 A session ends after a pause longer than a gap, or where the caller says that a new one starts. An
 event that comes with a time before the user's newest one counts as if it came with that.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +17,33 @@ from hiertcn_jax.serving.user_states import Events, UserStates
 _SECONDS_MOST = 2**31 - 1
 
 
-class EventRows(NamedTuple):
-    """The next events of n users, a row each; `Batch` has the fields of the same names.
+class EventFacts(NamedTuple):
+    """The next m events of some users, one user's after another's.
 
     Attributes:
-      item_ids_nl: int32. Rows of the item table; PADDING_ID after a user's last event.
+      item_m: int32. Rows of the item table.
+      position_m: int32. Index in the session.
+      user_position_m: int32. Index in the user's history.
+      seconds_m: int32. Since the user's first event.
+      starts_m: bool. Whether it starts a session.
+      starts_user_m: bool. Whether it is the user's first.
+      gap_hours_m: float32. Hours since the session before, if it starts another one; else 0.
+    """
+
+    item_m: np.ndarray
+    position_m: np.ndarray
+    user_position_m: np.ndarray
+    seconds_m: np.ndarray
+    starts_m: np.ndarray
+    starts_user_m: np.ndarray
+    gap_hours_m: np.ndarray
+
+
+class EventRows(NamedTuple):
+    """Some of these events, a row for each of n users; `Batch` has the fields of the same names.
+
+    Attributes:
+      item_ids_nl: int32. Rows of the item table; PADDING_ID after a row's last event.
       position_nl: int32. Index in the session.
       user_position_nl: int32. Index in the user's history.
       seconds_nl: int32. Since the user's first event.
@@ -56,83 +79,170 @@ class Moments(NamedTuple):
     gap_hours_n: np.ndarray
 
 
-def event_rows(
+def end_to_end(
+    events: Sequence[Events],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows of items, times, how many are of each user, and where sessions start, for `follow`.
+
+    Raises:
+      ValueError: Some say where sessions start and others do not.
+    """
+    said = [one.starts for one in events if one.starts is not None]
+    if said and len(said) < len(events):
+        raise ValueError("events: either all or none say where sessions start")
+    return (
+        np.concatenate([one.item_rows for one in events]),
+        np.concatenate([one.times for one in events]),
+        np.array([len(one.item_rows) for one in events]),
+        np.concatenate(said) if said else None,
+    )
+
+
+def follow(
     states: UserStates,
-    item_rows_nl: np.ndarray,
-    time_nl: np.ndarray,
+    item_m: np.ndarray,
+    time_m: np.ndarray,
     count_n: np.ndarray,
     gap_seconds: float,
-    starts_nl: np.ndarray | None = None,
-) -> tuple[EventRows, UserStates]:
+    starts_m: np.ndarray | None = None,
+) -> tuple[EventFacts, UserStates]:
     """The next events of n users, and what the host knows after them.
 
     Args:
       states: Before the events.
-      item_rows_nl: int32. Rows of the item table; UNKNOWN_ID for an item that is not in it.
-      time_nl: int64. Seconds, in the order of the events.
-      count_n: Events of each user; what stands after them is not read.
+      item_m: int32. Rows of the item table, one user's after another's; UNKNOWN_ID for an item that
+        is not in it.
+      time_m: int64. Seconds, in the order of the events.
+      count_n: Events of each user.
       gap_seconds: A pause longer than this ends a session.
-      starts_nl: bool. Where sessions start, if the caller knows; then the gap is not used. A
-        user's first event always starts one.
+      starts_m: bool. Where sessions start, if the caller knows; then the gap is not used. A user's
+        first event always starts one.
 
     Returns:
-      The rows, and the states without their carry: that is the old one, as it was.
+      The events, and the states without their carry: that is the old one, as it was.
     """
-    users, events = item_rows_nl.shape
-    lanes_n = np.arange(users)
-    held_nl = np.arange(events) < count_n[:, None]
-    first_nl = held_nl & (states.events_n[:, None] + np.arange(events) == 0)
-    known_n1 = np.where(states.events_n > 0, states.last_time_n, time_nl[:, 0])[:, None]
-    newest_nl = np.maximum.accumulate(
-        np.concatenate([known_n1, np.where(held_nl, time_nl, known_n1)], 1), axis=1
+    end_n = np.cumsum(count_n)
+    first_n = end_n - count_n
+    user_m = np.repeat(np.arange(len(count_n)), count_n)
+    number_m = np.arange(len(item_m))
+    place_m = number_m - first_n[user_m]
+    user_position_m = states.events_n[user_m] + place_m
+    first_m = user_position_m == 0
+    now_m, before_m = _in_order(states, time_m, first_n, end_n, user_m, first_m)
+    pause_m = now_m - before_m
+    begins_m = first_m | (pause_m > gap_seconds if starts_m is None else starts_m)
+    last_start_m = np.maximum.accumulate(np.where(begins_m, number_m, -1))
+    begun_m = last_start_m >= first_n[user_m]
+    position_m = np.where(
+        begun_m, number_m - last_start_m, states.position_n[user_m] + place_m
+    ).astype(np.int32)
+    some_n = count_n > 0
+    first_time_n, last_time_n = states.first_time_n.copy(), states.last_time_n.copy()
+    position_n = states.position_n.copy()
+    new_n = some_n & (states.events_n == 0)
+    first_time_n[new_n] = now_m[first_n[new_n]]
+    last_time_n[some_n] = now_m[end_n[some_n] - 1]
+    position_n[some_n] = position_m[end_n[some_n] - 1] + 1
+    facts = EventFacts(
+        item_m.astype(np.int32),
+        position_m,
+        user_position_m.astype(np.int32),
+        np.minimum(now_m - first_time_n[user_m], _SECONDS_MOST).astype(np.int32),
+        begins_m,
+        first_m,
+        np.where(begins_m & ~first_m, pause_m / 3600, 0).astype(np.float32),
     )
-    now_nl, before_nl = newest_nl[:, 1:], newest_nl[:, :-1]
-    pause_nl = now_nl - before_nl
-    begins_nl = held_nl & (pause_nl > gap_seconds if starts_nl is None else starts_nl)
-    begins_nl |= first_nl
-    number_nl = np.arange(events)
-    last_start_nl = np.maximum.accumulate(np.where(begins_nl, number_nl, -1), axis=1)
-    position_nl = np.where(
-        last_start_nl >= 0, number_nl - last_start_nl, states.position_n[:, None] + number_nl
-    )
-    session_nl: np.ndarray = np.cumsum(begins_nl, axis=1) - begins_nl[:, :1]
-    first_time_n = np.where(states.events_n > 0, states.first_time_n, now_nl[:, 0])
-    seconds_nl = np.minimum(now_nl - first_time_n[:, None], _SECONDS_MOST)
-    gap_nl = np.where(begins_nl & ~first_nl, pause_nl / 3600, 0)
+    events_n = (states.events_n + count_n).astype(np.int32)
+    own_nm = _newest_items(states.own_nm, facts.item_m, end_n, count_n)
+    after = UserStates(states.carry, position_n, events_n, first_time_n, last_time_n, own_nm)
+    return facts, after
 
-    def by_session(value_nl: np.ndarray) -> np.ndarray:
-        value_ns = np.zeros((users, events), value_nl.dtype)
-        lane_m, place_m = np.nonzero(begins_nl)
-        value_ns[lane_m, session_nl[lane_m, place_m]] = value_nl[lane_m, place_m]
-        return value_ns
+
+def _in_order(
+    states: UserStates,
+    time_m: np.ndarray,
+    first_n: np.ndarray,
+    end_n: np.ndarray,
+    user_m: np.ndarray,
+    first_m: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Times that never go back, and the time of the event before each; a first event's own."""
+    before_m = np.empty_like(time_m)
+    before_m[1:] = time_m[:-1]
+    begin_n = first_n[first_n < end_n]
+    before_m[begin_n] = states.last_time_n[first_n < end_n]
+    before_m[first_m] = time_m[first_m]
+    late_m = time_m < before_m
+    if not late_m.any():
+        return time_m, before_m
+    now_m = time_m.copy()
+    for user in np.unique(user_m[late_m]).tolist():
+        part = slice(first_n[user], end_n[user])
+        least = before_m[first_n[user]]
+        now_m[part] = np.maximum.accumulate(np.maximum(time_m[part], least))
+        before_m[first_n[user] + 1 : end_n[user]] = now_m[part][:-1]
+    return now_m, before_m
+
+
+def _newest_items(
+    own_nm: np.ndarray, item_m: np.ndarray, end_n: np.ndarray, count_n: np.ndarray
+) -> np.ndarray:
+    """int32 [n, m]. The users' last items, the newest first, after new ones."""
+    if not len(item_m):
+        return own_nm
+    if len(item_m) == len(count_n) == end_n[-1] and count_n.max() == 1:
+        return np.concatenate([item_m[:, None], own_nm[:, :-1]], 1)
+    place_m = np.arange(own_nm.shape[1])
+    new_nm = np.maximum(end_n[:, None] - 1 - place_m, 0)
+    old_nm = np.maximum(place_m - count_n[:, None], 0)
+    return np.where(
+        place_m < count_n[:, None], item_m[new_nm], np.take_along_axis(own_nm, old_nm, 1)
+    )
+
+
+def event_rows(
+    facts: EventFacts, begin_n: np.ndarray, end_n: np.ndarray, events: int, sessions: int
+) -> tuple[EventRows, np.ndarray]:
+    """A row of events for each of n users.
+
+    Args:
+      facts: Of the events of many users.
+      begin_n: int64. Where each user's events begin there.
+      end_n: int64. Where they end; a row without events where they begin.
+      events: `l`, events that a row has at most.
+      sessions: `s`, sessions that it touches at most.
+
+    Returns:
+      The rows, and how many events each has.
+    """
+    index_nl = begin_n[:, None] + np.arange(events)
+    held_nl = index_nl < end_n[:, None]
+    index_nl = np.minimum(index_nl, len(facts.item_m) - 1)
+    begins_nl = facts.starts_m[index_nl] & held_nl
+    session_nl: np.ndarray = np.cumsum(begins_nl, axis=1) - begins_nl[:, :1]
+    held_nl &= session_nl < sessions
+    lane_k, place_k = np.nonzero(begins_nl & held_nl)
+    index_k, session_k = index_nl[lane_k, place_k], session_nl[lane_k, place_k]
 
     def held(value_nl: np.ndarray) -> np.ndarray:
         return np.where(held_nl, value_nl, PADDING_ID).astype(np.int32)
 
+    def by_session(value_m: np.ndarray) -> np.ndarray:
+        value_ns = np.zeros((len(begin_n), sessions), value_m.dtype)
+        value_ns[lane_k, session_k] = value_m[index_k]
+        return value_ns
+
     rows = EventRows(
-        held(item_rows_nl),
-        held(position_nl),
-        held(states.events_n[:, None] + number_nl),
-        held(seconds_nl),
+        held(facts.item_m[index_nl]),
+        held(facts.position_m[index_nl]),
+        held(facts.user_position_m[index_nl]),
+        held(facts.seconds_m[index_nl]),
         held(session_nl),
-        by_session(begins_nl),
-        by_session(first_nl),
-        by_session(gap_nl).astype(np.float32),
+        by_session(facts.starts_m),
+        by_session(facts.starts_user_m),
+        by_session(facts.gap_hours_m),
     )
-    some_n = count_n > 0
-    last_n = np.maximum(count_n - 1, 0)
-    most = states.own_nm.shape[1]
-    joined_nm = np.concatenate([item_rows_nl[:, ::-1], states.own_nm], 1)
-    own_nm = joined_nm[lanes_n[:, None], events - count_n[:, None] + np.arange(most)]
-    after = UserStates(
-        states.carry,
-        np.where(some_n, position_nl[lanes_n, last_n] + 1, states.position_n).astype(np.int32),
-        (states.events_n + count_n).astype(np.int32),
-        np.where(some_n, first_time_n, states.first_time_n),
-        np.where(some_n, now_nl[lanes_n, last_n], states.last_time_n),
-        own_nm.astype(np.int32),
-    )
-    return rows, after
+    return rows, held_nl.sum(axis=1)
 
 
 def next_event(
@@ -143,7 +253,7 @@ def next_event(
     Args:
       states: Of the users.
       time_n: int64. Seconds; before a user's newest event counts as its time.
-      gap_seconds: See `event_rows`.
+      gap_seconds: See `follow`.
       starts_n: bool. Whether each starts a session, if the caller knows.
     """
     none_n = states.events_n == 0

@@ -12,7 +12,7 @@ from hiertcn_jax.baselines import Context, Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.top_items import top_items
-from hiertcn_jax.serving.event_rows import event_rows, next_event
+from hiertcn_jax.serving.event_rows import end_to_end, follow, next_event
 from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states
 
 _ROW, _TIME, _STARTS = range(3)
@@ -45,26 +45,15 @@ class RankerScorer:
         """See `Scorer`."""
         if not events:
             return states
-        count_n = np.array([len(one.item_rows) for one in events])
-        rows_nl = np.zeros((len(events), max(int(count_n.max()), 1)), np.int32)
-        time_nl = np.zeros(rows_nl.shape, np.int64)
-        starts_nl = np.zeros(rows_nl.shape, bool)
-        for user, one in enumerate(events):
-            rows_nl[user, : count_n[user]] = one.item_rows
-            time_nl[user, : count_n[user]] = one.times
-            if one.starts is not None:
-                starts_nl[user, : count_n[user]] = one.starts
-        said = events[0].starts is not None
-        rows, after = event_rows(
-            states, rows_nl, time_nl, count_n, self.gap_seconds, starts_nl if said else None
-        )
-        seconds_nl = after.first_time_n[:, None] + rows.seconds_nl
-        new_nl3 = np.stack([rows_nl, seconds_nl, rows.position_nl == 0], -1)
+        item_m, time_m, count_n, starts_m = end_to_end(events)
+        facts, after = follow(states, item_m, time_m, count_n, self.gap_seconds, starts_m)
+        now_m = after.first_time_n.repeat(count_n) + facts.seconds_m
+        new_m3 = np.stack([facts.item_m, now_m, facts.position_m == 0], -1)
         joined = np.zeros((len(events), int(after.events_n.max(initial=0)), 3), np.int64)
-        for user, before in enumerate(states.events_n.tolist()):
+        parts = np.split(new_m3, np.cumsum(count_n)[:-1])
+        for user, (before, new) in enumerate(zip(states.events_n.tolist(), parts, strict=True)):
             joined[user, :before] = states.carry[0][user, :before]
-            end = before + int(count_n[user])
-            joined[user, before:end] = new_nl3[user, : count_n[user]]
+            joined[user, before : before + len(new)] = new
         return after._replace(carry=(joined,))
 
     def best(

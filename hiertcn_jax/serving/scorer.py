@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hiertcn_jax.batch import FIRST_ITEM_ID
+from hiertcn_jax.batch import FIRST_ITEM_ID, NextEvent
 from hiertcn_jax.memory.memory import Memory
+from hiertcn_jax.models.queries import next_queries
 from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.scoring.top_k import top_k
 from hiertcn_jax.serving.explain import Explainer, Parts
@@ -21,8 +22,9 @@ from hiertcn_jax.serving.item_index import ItemIndex
 from hiertcn_jax.serving.stream import Stream
 from hiertcn_jax.serving.user_states import Events, UserStates
 
+_SCORES_AT_ONCE = 1 << 22
 _CHUNK = 8192
-"""Rows of the item table that are scored at a time."""
+"""Rows of the item table that are scored at a time, at least."""
 _MOST_LEFT_OUT = 1024
 """Items left out for all up to which an index is asked; with more, all items are scored."""
 
@@ -120,6 +122,7 @@ class ModelScorer:
         self.gap_seconds = stream.gap_seconds
         self.start, self.observe, self.predict = stream.start, stream.observe, stream.predict
         self.explain = Explainer(stream, keys, kinds)
+        self._ask = jax.jit(self._best, static_argnums=6)
 
     def best(
         self,
@@ -131,21 +134,21 @@ class ModelScorer:
         seen_nk: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
-        queries = self._stream.ask(states, time_n, memory)
         if self.index is None:
-            return self._exact(queries, k, left_v, seen_nk)
+            return self._exact(states, time_n, k, memory, left_v, seen_nk)
         out = np.zeros(0, np.int32)
         if left_v is not None:
             out = np.flatnonzero(~left_v[FIRST_ITEM_ID:]).astype(np.int32) + FIRST_ITEM_ID
         if len(out) > _MOST_LEFT_OUT:
-            return self._exact(queries, k, left_v, seen_nk)
+            return self._exact(states, time_n, k, memory, left_v, seen_nk)
         out_nk = np.broadcast_to(out, (states.users, len(out)))
         out_nk = out_nk if seen_nk is None else np.concatenate([out_nk, seen_nk], 1)
+        queries = self._stream.ask(states, time_n, memory)
         rows_nk, scores_nk, has_k_n = self.index.best(queries, k, out_nk)
         if not has_k_n.all():
-            exact_rows_nk, exact_nk = self._exact(queries, k, left_v, seen_nk)
-            rows_nk = np.where(has_k_n[:, None], rows_nk, exact_rows_nk)
-            scores_nk = np.where(has_k_n[:, None], scores_nk, exact_nk)
+            exact = self._exact(states, time_n, k, memory, left_v, seen_nk)
+            rows_nk = np.where(has_k_n[:, None], rows_nk, exact[0])
+            scores_nk = np.where(has_k_n[:, None], scores_nk, exact[1])
         return rows_nk, scores_nk
 
     def item_vectors(self) -> Any:
@@ -153,13 +156,37 @@ class ModelScorer:
         return self._keys.rows
 
     def _exact(
-        self, queries: Queries, k: int, left_v: np.ndarray | None, seen_nk: np.ndarray | None
+        self,
+        states: UserStates,
+        time_n: np.ndarray,
+        k: int,
+        memory: Memory | None,
+        left_v: np.ndarray | None,
+        seen_nk: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        keys = self._keys
+        """All items are scored, in one program: what is asked, the scores, the best."""
+        more = () if seen_nk is None else (seen_nk,)
+        event, carry, *seen = self._stream.filled_up(states, time_n, memory, None, *more)
+        rows_nk, scores_nk = self._ask(
+            self._stream.params, self._keys, event, carry, seen[0] if seen else None, left_v, k
+        )
+        return np.asarray(rows_nk)[: states.users], np.asarray(scores_nk)[: states.users]
+
+    def _best(
+        self,
+        params: dict[str, Any],
+        keys: Keys,
+        event: NextEvent,
+        carry: Any,
+        seen_nk: Any,
+        left_v: Any,
+        k: int,
+    ) -> Any:
+        queries = next_queries(self._stream.model, params["model"], event, carry)
         if left_v is not None:
             bias = 0.0 if keys.bias is None else keys.bias
             keys = keys._replace(bias=jnp.where(left_v, bias, -jnp.inf))
-        return best_rows(queries, keys, k, seen_nk)
+        return _top_k(queries, keys, k, seen_nk)
 
 
 def best_rows(
@@ -172,4 +199,5 @@ def best_rows(
 
 @functools.partial(jax.jit, static_argnames="k")
 def _top_k(queries: Queries, keys: Keys, k: int, seen_nk: Any) -> Any:
-    return top_k(queries, keys, k, _CHUNK, seen_nk)
+    chunk = max(_SCORES_AT_ONCE // len(queries.vectors), _CHUNK)
+    return top_k(queries, keys, k, chunk, seen_nk)

@@ -1,8 +1,8 @@
 """A model that follows users event by event: states in, states out.
 
 The same functions as in training and evaluation, on batches of fixed shapes: as many users as come
-are filled up to the next of a few sizes, and a longer history is read in several rows. Each shape
-compiles once.
+are filled up to the next of a few sizes, and a longer history is read in several rows, which touch
+at most half as many sessions as they have places for events. Each shape compiles once.
 """
 
 import functools
@@ -19,13 +19,26 @@ from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models import Model
 from hiertcn_jax.models.state_steps import make_state_steps
 from hiertcn_jax.scoring.scores import Queries
-from hiertcn_jax.serving.event_rows import EventRows, event_rows, memory_lists, next_event, padded
-from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states, joined
+from hiertcn_jax.serving.event_rows import (
+    EventFacts,
+    EventRows,
+    end_to_end,
+    event_rows,
+    follow,
+    memory_lists,
+    next_event,
+    padded,
+)
+from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states
 
 USERS = (1, 8, 64, 256)
 """Users of a batch; more are taken in turns."""
-EVENTS = (1, 8, 32, 128)
-"""Events of a row; more are taken in turns."""
+EVENTS = (8, 32, 128)
+"""Events of a row, unless all users have one; more are taken in turns."""
+_SLOTS_MOST = 8192
+"""Places for events in the rows of a batch."""
+_ROW_COST = 100
+"""What a batch costs besides, in places for events."""
 
 
 class Stream:
@@ -74,48 +87,43 @@ class Stream:
         """
         if len(events) != states.users:
             raise ValueError(f"events: of {len(events)} users, but there are {states.users} states")
-        said = {one.starts is not None for one in events}
-        if len(said) > 1:
-            raise ValueError("events: either all or none say where sessions start")
-        parts = [
-            self._observe(states.take(part), [events[user] for user in part])
-            for part in _parts(states.users, USERS[-1])
-        ]
-        return joined(parts) if parts else states
+        if not events:
+            return states
+        item_m, time_m, count_n, starts_m = end_to_end(events)
+        facts, after = follow(states, item_m, time_m, count_n, self.gap_seconds, starts_m)
+        return after._replace(carry=self._carry_after(states.carry, facts, count_n))
 
-    def _observe(self, states: UserStates, events: Sequence[Events]) -> UserStates:
-        """`observe` of the users of one batch."""
-        users, size = states.users, self._lanes(states.users)
-        states = states.map(lambda array: padded(array, size))
-        counts_n = np.zeros(size, np.int64)
-        counts_n[:users] = [len(one.item_rows) for one in events]
-        done = 0
-        while done < counts_n.max(initial=0):
-            width = _size(int(counts_n.max()) - done, EVENTS)
-            now_n = np.clip(counts_n - done, 0, width)
-
-            def filled(name: str, kind: Any, start: int, width: int = width) -> np.ndarray:
-                values_nl = np.zeros((size, width), kind)
-                for user, one in enumerate(events):
-                    part = getattr(one, name)[start : start + width]
-                    values_nl[user, : len(part)] = part
-                return values_nl
-
-            said = events[0].starts is not None
-            rows, after = event_rows(
-                states,
-                filled("item_rows", np.int32, done),
-                filled("times", np.int64, done),
-                now_n,
-                self.gap_seconds,
-                filled("starts", np.bool_, done) if said else None,
-            )
+    def _carry_after(
+        self, carry: tuple[np.ndarray, ...], facts: EventFacts, count_n: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """The users' carry after their events: row after row of those with most events left."""
+        arrays = tuple(array.copy() for array in carry)
+        end_n = np.cumsum(count_n)
+        begin_n = end_n - count_n
+        shapes = self._shapes(count_n)
+        while (left_n := end_n - begin_n).any():
+            user_k, (lanes, events) = _next_rows(left_n, shapes)
+            lane_b = np.resize(user_k, lanes)
+            end_b = np.where(np.arange(lanes) < len(user_k), end_n[lane_b], begin_n[lane_b])
+            sessions = max(1, events // 2)
+            rows, taken_b = event_rows(facts, begin_n[lane_b], end_b, events, sessions)
+            before = self._placed(self._tree(tuple(array[lane_b] for array in arrays)))
             batch = place_batch(_batch(rows), self._layout)
-            carry = self._placed(self._tree(states.carry))
-            carry = self._steps.observe(self.params, batch, carry)
-            states = after._replace(carry=_arrays(carry))
-            done += width
-        return states.take(np.arange(users))
+            after = jax.tree.leaves(self._steps.observe(self.params, batch, before))
+            for array, new in zip(arrays, after, strict=True):
+                array[user_k] = np.asarray(new)[: len(user_k)]
+            begin_n[user_k] += taken_b[: len(user_k)]
+        return arrays
+
+    def _shapes(self, count_n: np.ndarray) -> list[tuple[int, int]]:
+        """Lanes and events of the batches that may be chosen; few, for each compiles."""
+        lanes = self._lanes(len(count_n))
+        if count_n.max(initial=0) <= 1:
+            return [(lanes, 1)]
+        shapes = [(lanes, events) for events in EVENTS if lanes * events <= _SLOTS_MOST]
+        # In the end a few users with long histories are left.
+        narrow = self._lanes(lanes // 4)
+        return [*shapes, (narrow, EVENTS[1])] if lanes == USERS[-1] else shapes
 
     def ask(
         self,
@@ -189,6 +197,26 @@ class Stream:
         return NextEvent(*moments, lists.item_ids_nk, lists.features_nkf, clock(time_n))
 
 
+def _next_rows(
+    left_n: np.ndarray, shapes: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Which users have events in the next batch, and which of the shapes it has.
+
+    Those with most events left come first, so that all end at about the same time.
+    """
+    user_k = np.flatnonzero(left_n)
+    if len(user_k) > shapes[-1][0]:
+        user_k = user_k[np.argsort(-left_n[user_k], kind="stable")]
+    left_k = left_n[user_k]
+
+    def useful(shape: tuple[int, int]) -> float:
+        lanes, events = shape
+        return np.minimum(left_k[:lanes], events).sum() / (lanes * events + _ROW_COST)
+
+    shape = max(shapes, key=useful)
+    return user_k[: shape[0]], shape
+
+
 def _batch(rows: EventRows) -> Batch:
     """A batch of rows, a lane each; nothing of it is scored."""
     shape = rows.item_ids_nl.shape
@@ -202,7 +230,3 @@ def _arrays(carry: Any) -> tuple[np.ndarray, ...]:
 def _size(wanted: int, sizes: tuple[int, ...]) -> int:
     """The first size that has room, or the largest."""
     return next((size for size in sizes if size >= wanted), sizes[-1])
-
-
-def _parts(number: int, most: int) -> list[np.ndarray]:
-    return [np.arange(start, min(start + most, number)) for start in range(0, number, most)]

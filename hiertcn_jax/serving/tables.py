@@ -33,14 +33,15 @@ class ItemColumns:
         is_item_m = rows_m >= FIRST_ITEM_ID
         # One item more, so that the type is known where there is none.
         rows = np.append(rows_m[is_item_m], FIRST_ITEM_ID)
-        place_m = np.where(is_item_m, np.cumsum(is_item_m) - 1, len(rows))
-        index_m = pl.Series(place_m, dtype=pl.Int64).replace(len(rows), None)
-        columns = {name: pl.Series(self._catalogue.decode(rows)).gather(index_m)}
+        known = {name: pl.Series(self._catalogue.decode(rows))}
         if self.items is not None:
-            titles = self.items["title"].gather(rows - FIRST_ITEM_ID)
             title = "title" if name == "item_id" else f"{name.removesuffix('_id')}_title"
-            columns[title] = titles.gather(index_m)
-        return columns
+            known[title] = self.items["title"][rows - FIRST_ITEM_ID]
+        if is_item_m.all():
+            return {name: values.head(len(rows_m)) for name, values in known.items()}
+        index_m = pl.Series(np.cumsum(is_item_m) - 1, dtype=pl.Int64)
+        index_m = index_m.set(pl.Series(~is_item_m), None)
+        return {name: values.gather(index_m) for name, values in known.items()}
 
     def of_parts(
         self, parts: Sequence[Parts], index_n: np.ndarray, user_m: np.ndarray, place_m: np.ndarray
