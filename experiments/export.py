@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from absl import flags
 
 from data_pipelines.commands.aside import require_vacant, written_aside
@@ -20,7 +19,6 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.directories import Kind, require_kind, require_outside
 from data_pipelines.errors import DataError
 from data_pipelines.progress import Progress
-from data_pipelines.raw.ids import typed_ids
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
@@ -56,7 +54,7 @@ def export(settings: Settings, restored: Restored, data: Data) -> None:
     # onnx is in an extra.
     from hiertcn_jax.exporting.directory import TrainedModel, UsersToExport, write_export
 
-    parts = parts_of(restored, data, settings.workdir.name)
+    parts = parts_of(restored, data, settings.workdir.name, live=True)
     trained = TrainedModel(
         config=restored.config,
         params=parts.params["model"],
@@ -73,17 +71,13 @@ def export(settings: Settings, restored: Restored, data: Data) -> None:
     )
     known = parts.known
     with written_aside(settings.output_dir) as aside, Progress("exporting", "users") as progress:
-        users = UsersToExport(_blocks(data, parts, progress), len(known), known.events)
+        users = UsersToExport(_blocks(parts, progress), len(known), known.events)
         write_export(aside, trained, users if settings.users else None, settings.k)
 
 
-def _blocks(
-    data: Data, parts: Parts, progress: Progress
-) -> Iterator[tuple[list[Any], list[Events]]]:
-    """Users with ids in the type of the log."""
-    id_type = data.manifest.get("ids", {"user": "string"})["user"]
+def _blocks(parts: Parts, progress: Progress) -> Iterator[tuple[list[Any], list[Events]]]:
     for ids, events in parts.known.blocks():
-        yield typed_ids(pl.Series(ids, dtype=pl.String), id_type).to_list(), events
+        yield ids, events
         progress.add(len(ids))
 
 

@@ -11,7 +11,7 @@ ranker in place of a trained run: it learns from the whole log first.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +22,9 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.embeddings.item_ids import read_ids
 from data_pipelines.errors import DataError
-from data_pipelines.histories.events import blocks_of
 from data_pipelines.outputs import check_file
 from data_pipelines.progress import Progress
-from data_pipelines.raw.ids import IdType, typed_ids
+from data_pipelines.raw.ids import typed_ids
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.judging.results import table_path
 from experiments.runs.data import Data, open_data
@@ -36,11 +35,14 @@ from experiments.service.table_writer import written_in_parts
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.devices.mesh import MeshError
 from hiertcn_jax.saving.checkpoint import CheckpointError
+from hiertcn_jax.serving.given_users import GivenUsers
 from hiertcn_jax.serving.recommender import Recommender
 
 MENDABLE = (DataError, CheckpointError, MeshError, OSError)
 
-_USERS_AT_ONCE = 1024
+_USERS_AT_ONCE = 4096
+_CACHE_BYTES = 64 << 20
+"""For histories, of which each is read a few times."""
 
 
 class Settings(NamedTuple):
@@ -78,10 +80,10 @@ def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
             raise DataError(f"{settings.candidates}: names no item; leave --candidates out for all")
     users = 0
     with Progress("recommending", "users") as progress, written_in_parts(settings.output) as add:
-        for ids in _blocks(settings, rec, data):
+        for block in _blocks(settings, rec, data):
             try:
                 table = rec.recommend(
-                    ids,
+                    block,
                     k=settings.k,
                     at=settings.at,
                     exclude_seen=settings.exclude_seen,
@@ -92,7 +94,7 @@ def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
                 raise DataError(_with_advice(str(error), settings)) from error
             add(table)
             users += table["user_id"].n_unique()
-            progress.add(len(ids))
+            progress.add(len(block if isinstance(block, list) else block.ids))
     return users
 
 
@@ -106,32 +108,24 @@ def _with_advice(message: str, settings: Settings) -> str:
     return message
 
 
-def _blocks(settings: Settings, rec: Recommender, data: Data) -> Iterator[Sequence[str | int]]:
-    """Ids of users, many at a time, in the type of the log."""
-    id_type = data.manifest.get("ids", {"user": "string"})["user"]
-    if settings.users is not None:
-        ids = read_ids(settings.users, rec.names.user)
-        if ids.is_empty():
-            raise DataError(f"{settings.users}: names no user; leave --users out for all")
-        yield from _typed(ids, id_type, settings.users)
+def _blocks(
+    settings: Settings, rec: Recommender, data: Data
+) -> Iterator[list[str | int] | GivenUsers]:
+    """Users, many at a time: their ids in the type of the log, or all users."""
+    if settings.users is None:
+        yield from rec.all_users()
         return
-    for _, histories in blocks_of(data.histories):
-        ids = pl.Series([history.user_id for history in histories], dtype=pl.String)
-        yield from _typed(ids, id_type, data.directory)
-    yield from _typed(pl.Series(rec.new_users, dtype=pl.String), id_type, "events")
-
-
-def _typed(ids: pl.Series, id_type: IdType, source: object) -> Iterator[Sequence[str | int]]:
-    """Ids in their type, many at a time.
-
-    Raises:
-      DataError: One is not of that type.
-    """
+    ids = read_ids(settings.users, rec.names.user)
+    if ids.is_empty():
+        raise DataError(f"{settings.users}: names no user; leave --users out for all")
+    id_type = data.manifest.get("ids", {"user": "string"})["user"]
     try:
         typed = typed_ids(ids, id_type)
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"{source}: ids of users must be {id_type}, as in the log: {error}".partition("\n")[0]
+            f"{settings.users}: ids of users must be {id_type}, as in the log: {error}".partition(
+                "\n"
+            )[0]
         ) from error
     for start in range(0, len(typed), _USERS_AT_ONCE):
         yield typed[start : start + _USERS_AT_ONCE].to_list()
@@ -251,9 +245,11 @@ def _restore(workdir: Path, settings: Settings) -> tuple[Recommender, Data]:
     """The Recommender of a run, and its log."""
     require_kind("workdir", workdir, Kind.RUN, Kind.CELL)
     restored = restore_run(workdir, settings.checkpoint, settings.data_parallelism)
-    data = open_run_data(restored, settings.location)
+    data = open_run_data(restored, settings.location, cache_bytes=_CACHE_BYTES)
     try:
-        return recommender_of(restored, data, workdir.name, index=settings.by_index), data
+        live = settings.at is None
+        rec = recommender_of(restored, data, workdir.name, settings.by_index, live)
+        return rec, data
     except ValueError as error:
         raise DataError(str(error)) from error
 

@@ -16,12 +16,12 @@ class CachedHistories:
     read again each time. Nothing is evicted, because every epoch reads all users.
     """
 
-    def __init__(self, source: HistorySource, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, source: HistorySource, max_bytes: int) -> None:
         """Starts empty.
 
         Args:
           source: Where to read histories.
-          max_bytes: Approximate size limit. With 28 events a user, 1 GiB holds 800,000 users.
+          max_bytes: Approximate size limit.
         """
         self._source = source
         self._room = max_bytes

@@ -26,6 +26,9 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 Catalogue = Literal["fitted", "live"]
 """The items to rank among: those of the fitted part, or those that anybody picked so far."""
 
+CACHE_BYTES = 1 << 30
+"""Memory for histories that were read: at 28 events a user, 1 GiB holds 800,000 users."""
+
 
 class Data(NamedTuple):
     """The output of `data_pipelines.prepare`.
@@ -115,12 +118,15 @@ def make_synthetic(directory: Path, variant: Variant | None) -> None:
         prepare(PrepareConfig(synthetic=variant, output_dir=str(directory)))
 
 
-def open_data(directory: str | Path, catalogue: Catalogue = "fitted") -> Data:
+def open_data(
+    directory: str | Path, catalogue: Catalogue = "fitted", cache_bytes: int = CACHE_BYTES
+) -> Data:
     """Opens a prepared directory.
 
     Args:
       directory: Its path.
       catalogue: See `Data`.
+      cache_bytes: Memory for histories that were read.
 
     Raises:
       DataError: It is missing, incomplete, changed, or has another schema version; or the catalogue
@@ -140,7 +146,7 @@ def open_data(directory: str | Path, catalogue: Catalogue = "fitted") -> Data:
             )
     elif vocabulary.fitted_size < vocabulary.size:
         stored, vocabulary = FittedItems(stored, vocabulary), vocabulary.fitted_part()
-    histories = CachedHistories(stored)
+    histories = CachedHistories(stored, cache_bytes)
     item_type = manifest.get("ids", {"item": "string"})["item"]
     if vocabulary.id_type != item_type:
         raise DataError(

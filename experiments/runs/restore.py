@@ -10,7 +10,14 @@ import jax
 from experiments.flags.data_flags import DataLocation
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import TrainConfig
-from experiments.runs.data import Catalogue, Data, open_data, require_width, with_embeddings
+from experiments.runs.data import (
+    CACHE_BYTES,
+    Catalogue,
+    Data,
+    open_data,
+    require_width,
+    with_embeddings,
+)
 from experiments.runs.layout import make_layout
 from experiments.runs.saved_configs import as_now, who_can
 from hiertcn_jax.batch import FIRST_ITEM_ID
@@ -164,7 +171,12 @@ def _rows(data: Any) -> int:
     return rows
 
 
-def open_run_data(restored: Restored, place: DataLocation, catalogue: Catalogue = "fitted") -> Data:
+def open_run_data(
+    restored: Restored,
+    place: DataLocation,
+    catalogue: Catalogue = "fitted",
+    cache_bytes: int = CACHE_BYTES,
+) -> Data:
     """Opens the data that a run was trained on; with given embeddings possibly other data.
 
     With given embeddings no parameter belongs to an item. So the same model scores other users, and
@@ -174,13 +186,14 @@ def open_run_data(restored: Restored, place: DataLocation, catalogue: Catalogue 
       restored: The run.
       place: Where the data is now.
       catalogue: The items to rank among.
+      cache_bytes: Memory for histories that were read.
 
     Raises:
       DataError: It is missing, or cannot be used.
       CheckpointError: It is not the run's data.
     """
     trained = restored.configs["data"]
-    data = open_data(place.data_dir or trained["directory"], catalogue)
+    data = open_data(place.data_dir or trained["directory"], catalogue, cache_bytes)
     named = place.item_embeddings is not None
     if named and restored.config.item_mode != "given":
         raise CheckpointError(

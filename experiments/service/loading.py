@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from data_pipelines.histories.record import Split
+from data_pipelines.lanes.live_counts import count_live
 from data_pipelines.lanes.memory_lists import remember
 from data_pipelines.progress import say
 from data_pipelines.raw.times import PER_SECOND
@@ -85,12 +86,15 @@ class Parts(NamedTuple):
     items: pl.DataFrame | None
 
 
-def parts_of(restored: Restored, data: Data, name: str, counted: Split = Split.TEST) -> Parts:
+def parts_of(restored: Restored, data: Data, name: str, live: bool = False) -> Parts:
     """What a Recommender over a restored model and its log is made of; see `recommender_of`."""
-    known = LoggedUsers(data.histories)
+    known = known_users(data)
     memory = None
     if restored.config.memory:
-        memory = remember(data.histories, data.vocabulary.size, counted).memory
+        if live:
+            memory = count_live(data.histories, data.vocabulary.size, Split.TEST)
+        else:
+            memory = remember(data.histories, data.vocabulary.size, Split.TEST).memory
     params = {**restored.params, "items": _whole_table(restored, data)}
     return Parts(
         params,
@@ -121,8 +125,8 @@ def recommender_of(
     restored: Restored,
     data: Data,
     name: str,
-    counted: Split = Split.TEST,
     index: bool = False,
+    live: bool = False,
 ) -> Recommender:
     """A Recommender over a restored model and its log.
 
@@ -130,11 +134,11 @@ def recommender_of(
       restored: The model.
       data: Its log.
       name: Of the run.
-      counted: What users did in this part and those before it counts for the terms of memory. By
-        default all does, for recommendations go on where the log ends.
       index: Whether to find items by an index; its recall is printed.
+      live: What everybody did is known from the end of the log on, not at any time; it then takes
+        no memory that grows with the log.
     """
-    parts = parts_of(restored, data, name, counted)
+    parts = parts_of(restored, data, name, live)
 
     def judge(split: str) -> dict[str, Any]:
         part = Split[split.upper()]
@@ -166,7 +170,7 @@ def ranker_recommender(name: str, data: Data, settings: Mapping[str, Any]) -> Re
     """
     ranker = ranker_for(name, data, settings)
     fit_ranker(name, ranker, fitted_histories(data, "train_valid", Level("live")))
-    known = LoggedUsers(data.histories)
+    known = known_users(data)
 
     def judge(split: str) -> dict[str, Any]:
         judged = ranker_for(name, data, settings)
@@ -183,6 +187,11 @@ def ranker_recommender(name: str, data: Data, settings: Mapping[str, Any]) -> Re
         items=read_items(data.directory, data.vocabulary),
         judge=judge,
     )
+
+
+def known_users(data: Data) -> LoggedUsers:
+    """The users of a log."""
+    return LoggedUsers(data.histories, data.manifest.get("ids", {"user": "string"})["user"])
 
 
 def _index(stream: Stream, keys: Keys, data: Data) -> ItemIndex:

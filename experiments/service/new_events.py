@@ -8,12 +8,15 @@ import polars as pl
 
 from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
+from data_pipelines.raw.ids import typed_ids
 from data_pipelines.raw.readers import read_files
 from hiertcn_jax.serving.frames import Names
 
 
 def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) -> pl.DataFrame:
-    """The events of files, as columns of these names; ids are text, times are datetimes.
+    """The events of files, as columns of these names; times are datetimes.
+
+    Ids of users have the type of the log, those of items are text.
 
     Session ids are not read: where sessions end is told by pauses.
 
@@ -23,7 +26,8 @@ def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) ->
       names: Of the columns of the result.
 
     Raises:
-      DataError: As `read_files`; the manifest's flags are not those of this version.
+      DataError: As `read_files`; the manifest's flags are not those of this version; a user's id
+        does not have the type of the log.
     """
     try:
         config = PrepareConfig.from_dict(manifest["flags"])
@@ -34,9 +38,18 @@ def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) ->
         options, columns=dataclasses.replace(options.columns, session=None)
     )
     log, _ = read_files(paths, options)
+    id_type = manifest.get("ids", {"user": "string"})["user"]
+    try:
+        user_ids = typed_ids(log.user_ids, id_type)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{','.join(paths)}: ids of users must be {id_type}, as in the log: {error}".partition(
+                "\n"
+            )[0]
+        ) from error
     return pl.DataFrame(
         {
-            names.user: log.user_ids.gather(log.users),
+            names.user: user_ids.gather(log.users),
             names.item: log.item_ids.gather(log.items),
             names.time: pl.from_epoch(pl.Series(log.times_ms), "ms"),
         }

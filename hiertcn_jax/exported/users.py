@@ -1,6 +1,6 @@
 """The users of the log that an exported model was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from hiertcn_jax.exported.id_table import IdTable
 from hiertcn_jax.exported.layout import as_states
 from hiertcn_jax.serving.user_states import Events, UserStates
+
+_AT_ONCE = 4096
 
 
 class ExportedUsers:
@@ -41,6 +43,13 @@ class ExportedUsers:
     def events_of(self, user_ids: Sequence[Any]) -> list[Events | None]:
         """All events of each user, held-out ones too; None for a user that the log lacks."""
         return [self._events_of(self.ids.number_of(user)) for user in user_ids]
+
+    def blocks(self) -> Iterator[tuple[list[Any], list[Events]]]:
+        """Raw ids and all events of all users, many at a time."""
+        for start in range(0, len(self.ids.ids), _AT_ONCE):
+            ids = list(self.ids.ids[start : start + _AT_ONCE])
+            numbers = range(start, start + len(ids))
+            yield ids, [one for one in map(self._events_of, numbers) if one is not None]
 
     def _events_of(self, number: int | None) -> Events | None:
         if number is None:

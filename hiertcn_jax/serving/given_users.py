@@ -14,6 +14,9 @@ from hiertcn_jax.serving.scorer import Scorer
 from hiertcn_jax.serving.stream import USERS
 from hiertcn_jax.serving.user_states import Events, UserStates
 
+_STATE_BYTES = 32 << 20
+"""Of the states that are made at a time."""
+
 
 class Part(NamedTuple):
     """Some of the users, as many as are taken together.
@@ -53,20 +56,31 @@ class GivenUsers(NamedTuple):
     states: UserStates | None
 
     def parts(self, scorer: Scorer) -> Iterator[Part]:
-        """The users in parts: those with about as many events together, since rows are padded."""
-        order_n = np.arange(len(self.ids))
-        if self.states is None:
-            lengths = [len(one.item_rows) for one in self.events]
-            order_n = np.argsort(np.asarray(lengths, np.int64), kind="stable")
-        for start in range(0, len(order_n), USERS[-1]):
-            index_n = order_n[start : start + USERS[-1]]
-            if self.states is None:
-                chosen = [self.events[user] for user in index_n.tolist()]
-                states = scorer.observe(scorer.start(len(index_n)), chosen)
-                yield Part(index_n, states, [one.item_rows for one in chosen])
-            else:
+        """The users in parts of about one size, each of at most as many as a batch has."""
+        if self.states is not None:
+            for index_n in _even_parts(len(self.ids), USERS[-1]):
                 states = self.states.take(index_n)
                 yield Part(index_n, states, list(states.own_nm))
+            return
+        for index_n in _even_parts(len(self.ids), _followed_at_once(scorer)):
+            chosen = [self.events[user] for user in index_n]
+            states = scorer.observe(scorer.start(len(index_n)), chosen)
+            for part_n in _even_parts(len(index_n), USERS[-1]):
+                seen = [chosen[user].item_rows for user in part_n]
+                yield Part(index_n[part_n], states.take(part_n), seen)
+
+
+def _even_parts(number: int, most: int) -> list[np.ndarray]:
+    """The numbers from 0 on, in parts of nearly one size: few shapes are compiled."""
+    return np.array_split(np.arange(number), -(-number // most)) if number else []
+
+
+def _followed_at_once(scorer: Scorer) -> int:
+    """Users whose events are read together: many, so that rows are full, if states are small."""
+    arrays = scorer.start().arrays
+    grows = any(not array.size for array in arrays)
+    most = 1 if grows else _STATE_BYTES // sum(array.nbytes for array in arrays)
+    return max(most, USERS[-1])
 
 
 def given_users(users: Any, past: Past, catalogue: Catalogue, names: Names) -> GivenUsers:
@@ -75,6 +89,8 @@ def given_users(users: Any, past: Past, catalogue: Catalogue, names: Names) -> G
     Raises:
       ValueError: A user is not known, or a table is none of events.
     """
+    if isinstance(users, GivenUsers):
+        return users
     if isinstance(users, UserStates):
         return GivenUsers(list(range(users.users)), [], users)
     if isinstance(users, str | int | np.integer):

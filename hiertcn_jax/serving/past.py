@@ -1,6 +1,6 @@
 """What users did: the events of a log, later ones, and what everybody did as memory counts it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +23,10 @@ class KnownUsers(Protocol):
 
     def events_of(self, user_ids: Sequence[Any], /) -> list[Events | None]:
         """All events of each user; None for a user that the log does not have."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[list[Any], list[Events]]]:
+        """Raw ids and all events of all users, many at a time."""
         ...
 
 
@@ -48,18 +52,20 @@ class Past:
         self.memory, self.newest = memory, known.newest
         self._known, self._catalogue, self._gap_seconds = known, catalogue, gap_seconds
         self._later: dict[str, Events] = {}
+        self._later_ids: dict[str, Any] = {}
 
     def events_of(self, ids: Sequence[Any]) -> list[Events | None]:
         """All events of users, of the log and later ones; None for a user without any."""
         logged = self._known.events_of(ids)
         return [self._later.get(str(user), one) for user, one in zip(ids, logged, strict=True)]
 
-    @property
-    def new_users(self) -> list[str]:
-        """Ids, as text, of users of `add` that the log does not have."""
-        ids = list(self._later)
-        logged = self._known.events_of(ids)
-        return [user for user, one in zip(ids, logged, strict=True) if one is None]
+    def blocks(self) -> Iterator[tuple[list[Any], list[Events]]]:
+        """Raw ids and all events of all users, of the log and later ones, many at a time."""
+        new = dict(self._later)
+        for ids, events in self._known.blocks():
+            yield ids, [new.pop(str(user), one) for user, one in zip(ids, events, strict=True)]
+        if new:
+            yield [self._later_ids[user] for user in new], list(new.values())
 
     def add(self, found: Mapping[Any, UserEvents]) -> None:
         """Takes in later events of users, each user's in order of time."""
@@ -68,7 +74,7 @@ class Past:
         for (user, one), before in zip(found.items(), past, strict=True):
             new = self._with_later(before, one)
             start = 0 if before is None else len(before.item_rows)
-            self._later[str(user)] = new
+            self._later[str(user)], self._later_ids[str(user)] = new, user
             parts.append(counted_events(new, start))
         if not parts:
             return

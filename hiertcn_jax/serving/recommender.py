@@ -13,7 +13,7 @@ observed event counts for all recommendations after it.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -133,10 +133,10 @@ class Recommender:
         """
         self._past.add(events_by_user(events, self.names))
 
-    @property
-    def new_users(self) -> list[str]:
-        """Ids, as text, of users of `add` that the log does not have."""
-        return self._past.new_users
+    def all_users(self) -> Iterator[GivenUsers]:
+        """All users of the log and of `add`, many at a time, for `recommend` and `embed`."""
+        for ids, events in self._past.blocks():
+            yield GivenUsers(ids, events, None)
 
     def recommend(
         self,
@@ -153,12 +153,12 @@ class Recommender:
         Args:
           users: Raw ids of users of the log, whose states are those after all of their events; or
             a data frame of events (columns user_id, item_id, time) of known or new users, who have
-            these events alone; or states.
+            these events alone; or states; or what `all_users` gives.
           k: Items for each user; fewer where fewer are left.
           at: When: seconds or a datetime, or one for each user. None: the time of the newest event
             that is known, of anybody.
           exclude_seen: Leave out the items that the user picked: all of them where events are
-            known, the last 64 where only a state is.
+            known, the last 128 where only a state is.
           exclude: Raw ids of items to leave out for everybody.
           candidates: Raw ids of the items to choose from; None: the whole catalogue.
           explain: Also give the parts of each score, as `explain` does.
@@ -191,7 +191,7 @@ class Recommender:
                 parts.append(scorer.explain(one.states, part_n, memory, found[0]))
         user_m, place_m = np.nonzero((rows_nk >= FIRST_ITEM_ID) & (scores_nk > -np.inf))
         table = {
-            "user_id": pl.Series(given.ids, strict=False).gather(user_m),
+            "user_id": pl.Series(given.ids, strict=False)[user_m],
             "rank": pl.Series(place_m + 1, dtype=pl.Int32),
             **self._columns(rows_nk[user_m, place_m]),
             "score": pl.Series(scores_nk[user_m, place_m]),
@@ -237,7 +237,7 @@ class Recommender:
         user_m, place_m = np.indices((len(given.ids), len(rows_k))).reshape(2, -1)
         return pl.DataFrame(
             {
-                "user_id": pl.Series(given.ids, strict=False).gather(user_m),
+                "user_id": pl.Series(given.ids, strict=False)[user_m],
                 **self._columns(rows_k[place_m]),
                 "score": total(parts, index_n)[user_m, place_m],
                 **self._columns.of_parts(parts, index_n, user_m, place_m),

@@ -14,7 +14,7 @@ class Reads(walking.ListSource):
 
 def test_each_history_is_read_once():
     source = Reads(walking.log(5))
-    cached = CachedHistories(source)
+    cached = CachedHistories(source, max_bytes=1 << 20)
     assert len(cached) == 5
     for indices in ([3, 1], [1, 2, 3], [0, 0, 4, 2]):
         histories = cached.__getitems__(indices)
