@@ -6,6 +6,7 @@ import pytest
 
 import hiertcn_jax
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
+from experiments.service import fitting
 from tests.experiments.small_runs import FLAGS
 
 
@@ -38,6 +39,21 @@ def test_a_model_in_one_call(frame, tmp_path, monkeypatch):
     assert again.recommend(["u1"], k=3).equals(rec.recommend(["u1"], k=3))
     with pytest.raises(ValueError, match="holds data and a run"):
         hiertcn_jax.fit(frame, **NAMES, preset="popularity", workdir=workdir)
+
+
+def test_the_recommended_settings(frame, monkeypatch):
+    """The preset itself, but for its sizes; in a directory that goes with the Recommender."""
+    expand = fitting.expand_flagfiles
+    small = [*FLAGS, "--steps=2", "--tcn_channels=3,3", "--memory_units=2", "--loss=cross_entropy"]
+    monkeypatch.setattr(fitting, "expand_flagfiles", lambda lines: [*expand(lines), *small])
+    rec = hiertcn_jax.fit(frame, **NAMES)
+    table = rec.recommend(["u1"], k=3, explain=True)
+    parts = ["hierarchy", "world", "followers", "own", "memory_units"]
+    assert table.select(sum(pl.col(name) for name in parts)).to_series().to_list() == pytest.approx(
+        table["score"].to_list(), abs=1e-5
+    )
+    state = rec.observe(rec.start(), table["item_id"][0], 1_700_000_000)
+    assert len(rec.recommend(state, k=3, exclude_seen=True)) == 3
 
 
 @pytest.mark.parametrize("make", [pl.DataFrame, pa.table])
