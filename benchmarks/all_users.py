@@ -128,8 +128,9 @@ def main(settings: Settings) -> None:
         fresh = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, fresh) as process:
             found = process.submit(measure, users, settings.items, settings.width).result()
-        cases[f"{users} users, width {settings.width}"] = found
-        print_figures({users: found})
+        case = f"{users} users, width {settings.width}"
+        cases[case] = found
+        print_figures({case: found})
     write_report(settings.json, "cases", cases)
 
 
