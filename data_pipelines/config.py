@@ -117,7 +117,7 @@ class PrepareConfig(Settings):
     drop_where: str = setting(
         "",
         "Drop rows that meet a condition: a column, one of = != < <= > >=, and a constant. "
-        "Separate several by commas; one is enough to drop a row. Example: interaction_type=4",
+        "Separate several by commas; one is enough to drop a row. Example: interaction_type=4.",
     )
 
     runner: str | None = setting(
@@ -127,7 +127,7 @@ class PrepareConfig(Settings):
     )
     pipeline_options: str = setting(
         "",
-        "Options of --runner, as on a command line: '--parallelism=64 --flink_master=...'",
+        "Options of --runner, as on a command line: '--parallelism=64 --flink_master=...'.",
     )
 
     impressions: tuple[str, ...] = setting(
@@ -190,8 +190,8 @@ class PrepareConfig(Settings):
     )
     items: str | None = setting(
         None,
-        "Table of the items (.parquet, .csv, .tsv or .jsonl) with their titles, which are shown "
-        "wherever items are. Its other columns are kept in items.parquet.",
+        "File with a table of the items (.parquet, .csv, .tsv or .jsonl) and their titles, which "
+        "are shown wherever items are. Its other columns are kept in items.parquet.",
     )
     item_title_column: str = setting("title", "Column of --items with titles.")
     item_id_column: str | None = setting(

@@ -12,15 +12,18 @@ _SQLITE = "sqlite:///"
 
 PATH_FLAGS = frozenset(
     {
-        "candidates", "catalogue", "data_dir", "emit_flagfiles", "events", "impressions", "input",
-        "item_embedding_ids", "item_embeddings", "output", "output_dir", "ranks_out", "settings",
-        "space", "storage", "tfds_data_dir", "users", "workdir",
+        "candidates", "catalogue", "data_dir", "emit_flagfiles", "events", "export_dir",
+        "impressions", "input", "item_embedding_ids", "item_embeddings", "items", "output",
+        "output_dir", "ranks_out", "settings", "space", "storage", "store", "tfds_data_dir",
+        "token_file", "users", "workdir",
     }
 )  # fmt: skip
 """Flags of all commands that name files or directories. In others `~` is a character."""
 
-_NEVER_EMPTY = frozenset({"data_dir", "output", "output_dir", "ranks_out", "space", "workdir"})
-"""Path flags whose empty value would mean the current directory, or nothing."""
+_MAY_BE_EMPTY = frozenset({"item_embedding_ids", "item_embeddings"})
+"""Path flags whose empty value means something. Elsewhere it comes from a shell's variable that is
+not set, and would stand for the current directory, or for another default than without the flag.
+"""
 
 
 def local_path(name: str, text: str) -> str:
@@ -35,13 +38,14 @@ def local_path(name: str, text: str) -> str:
       text: The given path.
 
     Raises:
-      ValueError: It is a URL, or there is no such user.
+      ValueError: It is a URL, there is no such user, or it has bytes that are not UTF-8.
     """
     if _URL.match(text):
         raise ValueError(
             f"{name}={text}: expected a local path, got a URL; mount the store as a directory "
             "(gcsfuse for gs://, Mountpoint for s3://) or copy the files, then give the local path"
         )
+    _require_unicode(name, text)
     if not text.startswith("~"):
         return text
     try:
@@ -56,21 +60,40 @@ def local_path(name: str, text: str) -> str:
     return expanded
 
 
+def _require_unicode(name: str, text: str) -> None:
+    """Checks that a path is Unicode: the libraries that write histories and checkpoints need that.
+
+    Raises:
+      ValueError: It is not, or the current directory that it starts from.
+    """
+    try:
+        (text if os.path.isabs(text) else os.path.join(os.getcwd(), text)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name}={text}: its path has bytes that are not UTF-8, or this locale does not read "
+            "them so; rename it, give a link of another name, or set LC_ALL=C.UTF-8"
+        ) from error
+    except FileNotFoundError:  # The current directory was removed.
+        return
+
+
 def expand_paths_of_flags(values: flags.FlagValues) -> None:
     """Replaces `~` in the values of all flags that name paths, single or in lists.
 
     `--storage` is a database URL; only for SQLite it contains a path.
 
     Raises:
-      flags.IllegalFlagValueError: A value is no local path, or is empty though it must not be.
+      flags.IllegalFlagValueError: A value is no local path, or is empty.
     """
     for name in PATH_FLAGS.intersection(values):
         flag = values[name]
         if not flag.present:
             continue
-        if flag.value == "" and name in _NEVER_EMPTY:
+        is_empty = flag.value == "" or (name == "workdir" and flag.value == [])
+        if is_empty and name not in _MAY_BE_EMPTY:
             raise flags.IllegalFlagValueError(
-                f"flag --{name}=: is empty; name a path, such as . for the current directory"
+                f"flag --{name}=: is empty; name a path, such as . for the current directory, or "
+                "leave the flag out"
             )
         try:
             flag.value = _expanded(name, flag.value)

@@ -7,8 +7,8 @@ Groups them into sessions, applies the filters, splits into train, valid and tes
 
     D/manifest.json          what the data contains, what was dropped, the flags
     D/vocabulary.parquet     the catalogue: rows of the item table, ids, counts
-    D/items.parquet          if asked for: titles of the catalogue and what else is known of it
-    D/item_embeddings.npy    if asked for: embeddings of the catalogue, in that order
+    D/items.parquet          with --items: titles and other columns
+    D/item_embeddings.npy    with --svd_embeddings: those of the catalogue
     D/histories/             a TFDS dataset in ArrayRecord, one record per user
 
 D appears complete or not at all. Exit codes: 0 done, 1 failed with one line on standard error, 2

@@ -1,6 +1,6 @@
 """Scores a trained model on a split.
 
-    python -m experiments.evaluate --workdir=W [--split=test] [--checkpoint=best]
+    python -m experiments.evaluate --workdir=W [--split=valid]
 
 Configs and weights come from the checkpoint. Prints a table and writes W/<split>.json; --slices
 adds W/<split>_slices.json and a plot of each slice, W/<split>_slices_<slice>.png. With settings

@@ -280,6 +280,10 @@ class _StoppedEnd:
 
     def _end(self) -> None:
         if self.code is None:
+            # The work is done. From here on the interpreter takes handlers away, and a signal would
+            # kill the process without a word.
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_IGN)
             return
         for stream in (sys.stdout, sys.stderr):
             # The reader of standard error may be gone.

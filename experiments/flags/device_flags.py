@@ -43,7 +43,7 @@ def define_device_flags() -> None:
             "lanes, over all processes (1 of several: all of their devices); it "
             "divides the run's eval_lanes",
         ),
-        ("model_parallelism", "rows of the item table, for each of these"),
+        ("model_parallelism", "rows of the item table, for each of --data_parallelism"),
     ):
         flags.DEFINE_integer(name, 1, f"Devices that share the {shared}.", lower_bound=1)
     define_cluster_flags()

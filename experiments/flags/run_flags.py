@@ -22,7 +22,7 @@ from experiments.runs.config import RunConfig, TrainConfig, absent_setting
 from experiments.runs.files import write_text
 from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.optimizer import OptimizerConfig
-from hiertcn_jax.models import MODELS, fields_of_models
+from hiertcn_jax.models import MODELS, fields_of_models, models_with
 from hiertcn_jax.settings import fields_of
 
 HELP_TOPIC = "data and workdir"
@@ -51,9 +51,17 @@ def define_config_flags(values: flags.FlagValues = FLAGS) -> None:
         # Only here are all models known.
         choices = tuple(MODELS) if field.name == "name" else field.choices
         default = "hiertcn" if field.name == "name" else field.default
-        define_flags([dataclasses.replace(field, choices=choices, default=default)], values)
+        said = dataclasses.replace(field.setting, help=field.setting.help + _of_models(field.name))
+        field = dataclasses.replace(field, choices=choices, default=default, setting=said)
+        define_flags([field], values)
     for kind in (LossConfig, OptimizerConfig, TrainConfig, EvalConfig):
         define_flags(fields_of(kind), values)
+
+
+def _of_models(name: str) -> str:
+    """The end of a setting's help: which models have it, unless all do."""
+    models = models_with(name)
+    return "" if len(models) == len(MODELS) else f" Models: {', '.join(models)}."
 
 
 def read_run_config(values: flags.FlagValues = FLAGS) -> RunConfig:

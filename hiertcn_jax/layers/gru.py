@@ -48,7 +48,7 @@ class SessionGRUConfig(GRUConfig):
         "Decay of the state between sessions by exp(-gap/tau): none, fixed tau, or learned tau.",
     )
     gap_decay_hours: float = setting(
-        168.0, "tau of --gap_decay in hours; a learned tau starts from it.", above=0
+        168.0, "Tau of --gap_decay in hours; a learned tau starts from it.", above=0
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from data_pipelines.config import PrepareConfig
-from data_pipelines.local_paths import expand_paths_of_flags, local_path
+from data_pipelines.local_paths import PATH_FLAGS, expand_paths_of_flags, local_path
 
 ROOT = Path(__file__).parents[2]
 URLS = ("gs://bucket/x", "s3://bucket/a,b", "hdfs://host:9000/x", "file:///x", "HTTPS://x/y")
@@ -26,6 +26,21 @@ def test_a_url_is_refused_with_what_to_do(url):
 @pytest.mark.parametrize("text", ["a/b", "/a", "", "C:/x", "a=gs://b", "x~/~y", ":// "])
 def test_other_paths_stay(text):
     assert local_path("workdir", text) == text
+
+
+def test_a_path_that_is_no_unicode_is_refused(monkeypatch, tmp_path):
+    """Libraries cannot open it, and would end in a traceback."""
+    expected = r"^workdir=.*: its path has bytes that are not UTF-8, .*; rename it, give a link"
+    bad = os.fsdecode(b"b\xe4d")
+    for text in (bad, f"{bad}/W", f"/{bad}/W", f"~/{bad}"):
+        with pytest.raises(ValueError, match=expected):
+            local_path("workdir", text)
+    assert local_path("workdir", "bäd") == "bäd"
+    (tmp_path / bad).mkdir()
+    monkeypatch.chdir(tmp_path / bad)
+    with pytest.raises(ValueError, match=expected):
+        local_path("workdir", "W")
+    assert local_path("workdir", str(tmp_path)) == str(tmp_path)
 
 
 def test_the_home_directory(monkeypatch, tmp_path):
@@ -80,6 +95,19 @@ def test_an_empty_path_is_not_the_current_directory():
     with pytest.raises(flags.IllegalFlagValueError, match=r"^flag --workdir=: is empty; name a pa"):
         parse("--workdir=")
     assert parse("--settings=").settings == []
+
+
+@pytest.mark.parametrize("name", sorted(PATH_FLAGS))
+def test_an_empty_path_is_refused_wherever_it_has_no_meaning(name):
+    """--token_file=$T, with T not set, would serve without a token."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(name, None, "", flag_values=values)
+    values(["command", f"--{name}="])
+    if name in ("item_embeddings", "item_embedding_ids"):
+        expand_paths_of_flags(values)
+        return
+    with pytest.raises(flags.IllegalFlagValueError, match=f"^flag --{name}=: is empty; name a pa"):
+        expand_paths_of_flags(values)
 
 
 @pytest.mark.parametrize("field", ["output_dir", "catalogue", "tfds_data_dir"])

@@ -198,6 +198,29 @@ def test_the_same_signal_again_ends_a_command_at_once():
     assert result.stdout == "cleaning up\n"
 
 
+_IS_STOPPED_AT_THE_VERY_END = """
+import signal
+from data_pipelines.commands.command import run_command
+
+class Last:
+    def __del__(self, raise_signal=signal.raise_signal):
+        raise_signal({number})
+
+def main(settings):
+    signal.last = Last()
+
+run_command(lambda: None, main, ())
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_interpreter_ends_does_not_kill(kind):
+    """The work is done, and Python's handlers are gone."""
+    command = [sys.executable, "-c", _IS_STOPPED_AT_THE_VERY_END.format(number=int(kind))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
 _IS_STOPPED_BY_A_LIBRARY = """
 from data_pipelines.commands.command import run_command
 
