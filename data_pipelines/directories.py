@@ -5,6 +5,7 @@ The content decides, whoever made the directory and whatever its name:
     manifest.json beside histories/ or vocabulary.parquet        a prepared log
     compare.json, <name>/cell.json, flags.txt with --models      a comparison
     sweep.db, leaderboard.json, trials/NNNN/                     a sweep
+    replay_settings.json, replay.json                            a replay
     cell.json                                                    a cell of a comparison
     checkpoints/, metrics.jsonl, trial.flags                     a training run
 
@@ -28,6 +29,7 @@ class Kind(enum.Enum):
     CELL = "a cell of a comparison"
     RUN = "a training run"
     EXPORT = "an export"
+    REPLAY = "a replay"
 
 
 _HINTS = {
@@ -37,6 +39,7 @@ _HINTS = {
     Kind.CELL: "experiments.compare resumes it with the others",
     Kind.RUN: "experiments.train resumes it",
     Kind.EXPORT: "hiertcn_jax.load reads it",
+    Kind.REPLAY: "experiments.replay resumes it",
 }
 
 _WRITTEN = {
@@ -46,6 +49,7 @@ _WRITTEN = {
     Kind.CELL: ("metrics.jsonl", "ranks.parquet"),
     Kind.RUN: ("metrics.jsonl",),
     Kind.EXPORT: (),
+    Kind.REPLAY: (),
 }
 """Files of each kind whose suffix users' own output files may have too."""
 
@@ -67,6 +71,8 @@ def kind_of(directory: Path) -> Kind | None:
     trial = "trials/[0-9][0-9][0-9][0-9]"
     if has("sweep.db", "leaderboard.json") or _contains(directory, trial):
         return Kind.SWEEP
+    if has("replay_settings.json", "replay.json"):
+        return Kind.REPLAY
     if has("cell.json"):
         return Kind.CELL
     if has("checkpoints", "metrics.jsonl", "trial.flags"):

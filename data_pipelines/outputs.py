@@ -44,7 +44,9 @@ def check_directory(flag: str, path: Path) -> None:
         parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists()
     )
     if not there.is_dir():
-        raise NotADirectoryError(f"{flag}={path}: {there} is a file, not a directory")
+        raise NotADirectoryError(
+            f"{flag}={path}: {there} is a file, not a directory; name another place"
+        )
     _try(flag, path, there)
 
 

@@ -1,7 +1,7 @@
-"""Trains or fits several models, scores them on the very same events, and compares them.
+r"""Trains or fits several models, scores them on the very same events, and compares them.
 
-    python -m experiments.compare --data_dir=D --models=popularity,item_knn,hiertcn --seeds=0,1,2 \
-        --workdir=W
+    python -m experiments.compare --data_dir=D --workdir=W \
+        --models=popularity,item_knn,hiertcn --seeds=0,1,2
 
 Neural models take all flags of experiments.train. --settings=A.json,B.json sets flags (of a neural
 model) or arguments (of a ranker) for one model, {"hiertcn": {"dropout": 0.3}}, as in the best.json
@@ -24,6 +24,7 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
+from data_pipelines.outputs import check_directory
 from data_pipelines.synthetic import Variant
 from experiments.comparison.audit import AuditError, audit
 from experiments.comparison.cells import Cell, Comparison, finished_figures, run_cells
@@ -49,7 +50,7 @@ from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.commit import current_commit
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Catalogue, Data, make_synthetic, open_data, with_embeddings
-from experiments.runs.files import make_workdir, write_text
+from experiments.runs.files import kept_if_used, write_text
 from hiertcn_jax.memory.levels import FITTED, Level
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
@@ -170,6 +171,7 @@ def main(settings: Settings) -> None:
       AuditError: A leakage audit was asked for, and failed.
     """
     require_kind("workdir", settings.workdir, Kind.COMPARISON)
+    check_directory("workdir", settings.workdir)
     make_synthetic(settings.data_dir, settings.synthetic)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     live = None
@@ -187,12 +189,12 @@ def main(settings: Settings) -> None:
         settings.levels,
         live,
     )
-    make_workdir(settings.workdir)
-    flags_lib.save_flags(settings.workdir / "flags.txt")
     cells: list[Cell] = []
-    for number, model in enumerate(settings.models, start=1):
-        cells += run_cells(comparison, model, settings.seeds)
-        print(f"{model}: done, model {number} of {len(settings.models)}", flush=True)
+    with kept_if_used(settings.workdir, "flags.txt"):
+        flags_lib.save_flags(settings.workdir / "flags.txt")
+        for number, model in enumerate(settings.models, start=1):
+            cells += run_cells(comparison, model, settings.seeds)
+            print(f"{model}: done, model {number} of {len(settings.models)}", flush=True)
     events_hash = require_same_events(cells)
     if settings.slices:
         run = settings.run

@@ -16,8 +16,9 @@ from absl import flags
 
 from data_pipelines.commands.aside import require_vacant, written_aside
 from data_pipelines.commands.command import run_command
-from data_pipelines.directories import Kind, require_kind, require_outside
+from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
+from data_pipelines.outputs import check_directory
 from data_pipelines.progress import Progress
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.runs.data import Data
@@ -119,7 +120,7 @@ def main(settings: Settings) -> None:
     for package in _NEEDED:
         _require(package)
     require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
-    require_outside("output_dir", settings.output_dir)
+    check_directory("output_dir", settings.output_dir)
     require_vacant(settings.output_dir)
     restored = restore_run(settings.workdir, settings.checkpoint)
     data = open_run_data(restored, settings.location)

@@ -1,8 +1,8 @@
-"""Judges a model through time: scores each event with what was known before it, then learns.
+r"""Judges a model through time: scores each event with what was known before it, then learns.
 
-    python -m experiments.replay --data_dir=D --workdir=W --from=2017-10-13 --every=1d \
-        --update=never,counts
-    python -m experiments.replay --data_dir=D --rankers=rolling_popularity,stan --output_dir=R
+    python -m experiments.replay --data_dir=D --workdir=W \
+        --from=2017-10-13 --every=1d --update=never,counts
+    python -m experiments.replay --data_dir=D --rankers=stan --output_dir=R
 
 From --from on, all events are scored, in the live catalogue. --update says what is learned from
 them, once they are scored: never (counts stand still; the user's own events come with each
@@ -14,6 +14,7 @@ so on; R is W/replay by default. Finished rows are kept: the same command resume
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
+from data_pipelines.outputs import check_directory
 from data_pipelines.raw.times import parse_time, to_iso
 from experiments.comparison.entries import entry_of, read_settings_files
 from experiments.flags.data_flags import DataLocation
@@ -34,11 +36,13 @@ from experiments.replaying.report import summarize
 from experiments.replaying.scoring import Model, Ranker, score_row
 from experiments.replaying.walk import Periods, Update, parse_every, parse_update, periods_of
 from experiments.runs.data import Data, open_data
-from experiments.runs.files import make_workdir
+from experiments.runs.files import kept_if_used
 from experiments.runs.recall import has_level, last_counted
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.baselines.registry import AT_LEVELS
 from hiertcn_jax.saving.checkpoint import CheckpointError
+
+SETTINGS_FILE = "replay_settings.json"
 
 
 class Settings(NamedTuple):
@@ -56,12 +60,19 @@ class Settings(NamedTuple):
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("data_dir", None, "The prepared log.", required=True)
+    flags.DEFINE_string("data_dir", None, "Prepared directory of the log.", required=True)
     flags.DEFINE_string("workdir", None, "Directory of a trained run to replay.")
     flags.DEFINE_string("checkpoint", "best", "Checkpoint to use: best, last, or a step.")
     flags.DEFINE_list("rankers", [], "Rankers, or variants of --settings, to replay too.")
-    flags.DEFINE_list("settings", [], "JSON files with arguments for rankers, as in compare.")
-    flags.DEFINE_string("output_dir", None, "Where to write. Default: WORKDIR/replay.")
+    flags.DEFINE_list(
+        "settings",
+        [],
+        'JSON files with arguments of rankers, such as {"stan": {"causal": true}}, and with '
+        "variants of rankers, as experiments.compare takes them.",
+    )
+    flags.DEFINE_string(
+        "output_dir", None, "Directory to write into. Default: replay, inside --workdir."
+    )
     flags.DEFINE_string(
         "from", None, "Score sessions that start from this time on. Default: the log's test cut."
     )
@@ -104,23 +115,44 @@ def read_settings() -> Settings:
         checkpoint=values.checkpoint,
         rankers=tuple(rankers),
         output_dir=Path(values.output_dir or Path(values.workdir) / "replay"),
-        first=None if values["from"].value is None else parse_time(values["from"].value) // 1000,
+        first=None if values["from"].value is None else _seconds(values["from"].value),
         every=parse_every(values.every),
         updates=updates,
     )
 
 
+def _seconds(text: str) -> int:
+    """The time of --from.
+
+    Raises:
+      ValueError: It is none.
+    """
+    try:
+        return parse_time(text) // 1000
+    except ValueError as error:
+        raise ValueError(f"flag --from={text}: {error}, such as 2017-10-13") from error
+
+
 def main(settings: Settings) -> None:
     """Scores all rows, and reports them."""
+    require_kind("output_dir", settings.output_dir, Kind.REPLAY)
+    check_directory("output_dir", settings.output_dir)
     data, model = _open(settings)
     first = _first(settings, data)
     if model is not None:
         _require_earlier_fit(model, data, first)
     periods = periods_of(data, first, settings.every)
-    make_workdir(settings.output_dir)
-    _require_same(settings, data, periods)
-    rows: dict[str, dict[str, Any]] = {}
     subjects: list[Ranker | Model] = [*settings.rankers, *([] if model is None else [model])]
+    with kept_if_used(settings.output_dir, SETTINGS_FILE):
+        _require_same(settings, data, periods)
+        _report(settings, data, periods, _score(settings, data, subjects, periods))
+
+
+def _score(
+    settings: Settings, data: Data, subjects: Sequence[Ranker | Model], periods: Periods
+) -> dict[str, dict[str, Any]]:
+    """The figures of every row, by its name."""
+    rows: dict[str, dict[str, Any]] = {}
     for subject in subjects:
         for update in settings.updates:
             if not _differs(subject, update, settings.updates):
@@ -130,7 +162,7 @@ def main(settings: Settings) -> None:
             ranks = score_row(subject, update, data, periods, directory)
             rows[row] = {"update": update.name, **summarize(ranks, data, periods)}
             print(f"{row}: done", flush=True)
-    _report(settings, data, periods, rows)
+    return rows
 
 
 def _open(settings: Settings) -> tuple[Data, Model | None]:
@@ -181,7 +213,7 @@ def _differs(subject: Ranker | Model, update: Update, updates: tuple[Update, ...
 
 def _require_same(settings: Settings, data: Data, periods: Periods) -> None:
     """Checks that finished rows were made with these settings; writes them down at first."""
-    path = settings.output_dir / "replay_settings.json"
+    path = settings.output_dir / SETTINGS_FILE
     wanted = {
         "data_hash": data.content_hash,
         "starts": list(periods.starts),
@@ -194,6 +226,8 @@ def _require_same(settings: Settings, data: Data, periods: Periods) -> None:
         write_json(path, wanted)
         return
     saved = read_json(path)
+    if not isinstance(saved, dict):
+        raise DataError(f"{path}: is not what a replay writes; remove {settings.output_dir}")
     differing = [name for name in wanted if saved.get(name) != wanted[name]]
     if differing:
         raise DataError(

@@ -82,9 +82,16 @@ def main(settings: Settings) -> None:
     export = Export(settings.export_dir)
     require_outside("store", settings.store)
     listening = open_socket(settings.host, settings.port)
+    is_new = not settings.store.exists()
     try:
         store = SqliteStore(settings.store)
-        engine = Engine(export, store)
+        try:
+            engine = Engine(export, store)
+        except (ExportError, StoreError):
+            store.close()
+            if is_new:
+                settings.store.unlink()
+            raise
         users, events = store.sizes()
     except StoreError as error:
         raise DataError(str(error)) from error

@@ -1,6 +1,7 @@
-"""Searches hyperparameters; valid decides.
+r"""Searches hyperparameters; valid decides.
 
-    python -m experiments.sweep --flagfile=F --data_dir=D --space=S.json --trials=20 --workdir=W
+    python -m experiments.sweep --flagfile=F --data_dir=D --workdir=W \
+        --space=S.json --trials=20
 
 All trials share the flags of experiments.train; S.json says which of them are drawn, and from what
 (experiments.sweeping.space). Each trial is a training run in W/trials/NNNN. With --ranker=stan the
@@ -45,7 +46,7 @@ from experiments.runs.data import (
     require_monitored,
     with_embeddings,
 )
-from experiments.runs.files import make_workdir, write_text
+from experiments.runs.files import kept_if_used, write_text
 from experiments.sweeping.leaderboard import (
     importance_table,
     importances,
@@ -234,19 +235,20 @@ def main(settings: Settings) -> None:
     if settings.study.storage.startswith(_SQLITE):
         require_outside("storage", Path(settings.study.storage.removeprefix(_SQLITE)))
     if settings.emit_flagfiles is not None:
+        require_kind("emit_flagfiles", settings.emit_flagfiles, Kind.SWEEP)
         check_directory("emit_flagfiles", settings.emit_flagfiles)
+    check_directory("workdir", settings.workdir)
     make_synthetic(settings.data_dir, settings.synthetic)
     data = with_embeddings(open_data(settings.data_dir), settings.run.train)
     require_monitored(data, settings.run.train.monitor)
     if settings.emit_flagfiles is not None:
         _emit(settings, settings.emit_flagfiles)
         return
-    make_workdir(settings.workdir)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     shared = made_with(
         settings.run, data, settings.space, settings.ranker, settings.parameter_budget
     )
-    with open_study(settings.study, shared) as study:
+    with kept_if_used(settings.workdir), open_study(settings.study, shared) as study:
         try:
             work(study, settings.study, lambda trial: _objective(settings, data, trial))
         except StopError as stopped:

@@ -18,6 +18,7 @@ from data_pipelines.commands.command import StoppedError, run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
+from data_pipelines.outputs import check_directory
 from data_pipelines.synthetic import Variant
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.device_flags import define_cluster_flags, read_cluster
@@ -27,7 +28,6 @@ from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.config import RunConfig, TrainConfig
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
-from experiments.runs.files import make_workdir
 from experiments.runs.header import header_lines
 from experiments.runs.learning_curve import draw_learning_curve
 from experiments.runs.locking import lock_workdir
@@ -85,7 +85,7 @@ def _prepare(settings: Settings) -> None:
     if processes.is_first():
         make_synthetic(settings.data_dir, settings.synthetic)
         require_kind("workdir", settings.workdir, Kind.RUN)
-        make_workdir(settings.workdir)
+        check_directory("workdir", settings.workdir)
     processes.wait_for_all("prepared")
 
 

@@ -121,7 +121,7 @@ MUTATIONS = {
         "tests/saving/test_checkpoint.py::test_other_settings_are_refused_by_the_name_of_each_field",
     ),
     "two runs may share a workdir": Mutation(
-        "experiments/runs/locking.py::lock_workdir",
+        "experiments/runs/locking.py::_lock",
         "fcntl.flock(...)",
         "pass",
         "tests/experiments/runs/test_resume.py::test_the_lock_names_who_holds_it_and_goes_with_them",

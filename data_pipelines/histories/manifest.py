@@ -172,10 +172,15 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         kind = kind_of(Path(directory))
+        if Path(directory).is_file():
+            raise DataError(
+                f"{directory}: is a file, expected the output of data_pipelines.prepare; if it "
+                f"is a log, prepare it first: hiertcn prepare --input={directory} --output_dir=D"
+            )
         if kind not in (None, Kind.LOG):
             raise DataError(
                 f"{path}: no such file; {directory} is {kind.value}, expected the output of "
-                "data_pipelines.prepare"
+                "data_pipelines.prepare; name that directory"
             )
         raise DataError(
             f"{path}: no such file; is {directory} the output of data_pipelines.prepare? Name that "

@@ -31,6 +31,10 @@ from data_pipelines.raw.times import (
 
 _UNPARSABLE = "unparsable time"
 
+_DAY_MS = 86_400_000
+_DAY_OF_1970 = 25_569
+"""1970-01-01 in days since the end of 1899, as spreadsheets count them."""
+
 _DATE = re.compile(
     r"(?P<first>\d{1,2})(?P<sign>[./-])(?P<second>\d{1,2})(?P=sign)(?P<year>\d{4}|\d{2})"
     r"(?P<clock> \d{1,2}:\d{2}(?P<seconds>:\d{2})?)?"
@@ -75,8 +79,12 @@ def usable_times(
         bad = reason.holds(times_ms)
         remark = ""
         if reason.is_odd and bad.any():
-            moment = describe_odd(int(times_ms[np.argmax(bad)]))
-            remark = f", which is {moment}; --allow_odd_times reads such times too"
+            place = int(np.argmax(bad))
+            moment = describe_odd(int(times_ms[place]))
+            remark = f", which is {moment}; " + (
+                _of_spreadsheet(str(checker.frame[column][place]))
+                or "--allow_odd_times reads such times too"
+            )
         elif bad.any() and reason.name == _UNPARSABLE and options.format is None:
             remark = _format_of(str(checker.frame[column][int(np.argmax(bad))]))
         checker.drop(bad, column, reason.name, reason.expected, remark)
@@ -103,6 +111,20 @@ def _reasons(options: TimeOptions, unit: Unit) -> list[_Reason]:
             _Reason("time in the future", lambda times: times > latest, window, True),
         ]
     return reasons
+
+
+def _of_spreadsheet(text: str) -> str:
+    """What to do about a date as spreadsheets store it, in days; nothing for other times."""
+    try:
+        milliseconds = round((float(text) - _DAY_OF_1970) * _DAY_MS)
+    except (ValueError, OverflowError):
+        return ""
+    if not EARLIEST_MS <= milliseconds <= latest_ms():
+        return ""
+    return (
+        f"spreadsheets count days so, then it is {to_iso(milliseconds // 1000 * 1000)}; write the "
+        "column as text, such as 2024-05-31 18:00"
+    )
 
 
 def _format_of(text: str) -> str:

@@ -45,6 +45,17 @@ _FIGURES = ("parameters", "train_events_per_s", "score_events_per_s", "causal", 
 _VALUES = {"made_with", *_FIGURES}
 
 
+_ANOTHER_LOG, _OTHER_EMBEDDINGS = "data_dir: another log", "item_embeddings: another file"
+_IN_WORDS = {
+    "data_hash": _ANOTHER_LOG,
+    "data.content_hash": _ANOTHER_LOG,
+    "data.rows": _ANOTHER_LOG,
+    "embeddings_hash": _OTHER_EMBEDDINGS,
+    "data.embeddings_hash": _OTHER_EMBEDDINGS,
+}
+"""What it means if one of these saved values is another one; a hash tells nobody anything."""
+
+
 class Comparison(NamedTuple):
     """What all cells of a comparison share.
 
@@ -156,7 +167,6 @@ def _cell(comparison: Comparison, name: str, seed: int | None, level: Level | No
                 f"or remove {directory} to make it again"
             )
         return Cell(name, seed, directory, values, level)
-    directory.mkdir(parents=True, exist_ok=True)
     with lock_workdir(directory):
         if run is None:
             evaluation, figures = _fit_and_score(comparison, name, level or FITTED)
@@ -177,9 +187,8 @@ def _cell(comparison: Comparison, name: str, seed: int | None, level: Level | No
 
 @contextlib.contextmanager
 def _kept(trained: Path) -> Iterator[None]:
-    """Where a run lies that a cell of another place scores: made, and locked."""
+    """Where a run lies that a cell of another place scores, locked."""
     require_kind("workdir", trained, Kind.CELL, Kind.RUN)
-    trained.mkdir(parents=True, exist_ok=True)
     with lock_workdir(trained):
         yield
 
@@ -195,7 +204,9 @@ def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         absent = dict.fromkeys(saved.get("settings", {}))
         wanted = {**wanted, "settings": absent | wanted["settings"]}
     saved = as_now(saved)
-    return config_differences(saved, wanted) + unknown_fields(saved, as_now(wanted))
+    lines = config_differences(saved, wanted) + unknown_fields(saved, as_now(wanted))
+    # Each once: another log has another hash, and another number of rows.
+    return list(dict.fromkeys(_IN_WORDS.get(line.partition(":")[0], line) for line in lines))
 
 
 def cell_config(comparison: Comparison, name: str, seed: int) -> RunConfig:

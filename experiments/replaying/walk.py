@@ -47,7 +47,7 @@ def parse_update(text: str) -> Update:
         return Update(text, parse("live"), refits=True)
     if text.startswith("counts:"):
         return Update(text, parse(f"delayed:{text.removeprefix('counts:')}"))
-    raise ValueError(f"update={text}: must be never, counts, counts:15m (late) or train")
+    raise ValueError(f"flag --update={text}: must be never, counts, counts:15m (late) or train")
 
 
 def parse_every(text: str) -> int:
@@ -58,7 +58,7 @@ def parse_every(text: str) -> int:
     """
     found = re.fullmatch(r"([1-9]\d{0,5})([mhd])", text)
     if found is None:
-        raise ValueError(f"every={text}: must be a number of m, h or d, such as 6h or 1d")
+        raise ValueError(f"flag --every={text}: must be a number of m, h or d, such as 6h or 1d")
     return int(found[1]) * _UNITS[found[2]]
 
 

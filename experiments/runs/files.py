@@ -101,6 +101,37 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def kept_if_used(path: Path, *says_nothing: str) -> Iterator[None]:
+    """Makes a directory to work in, and removes it again if the block fails and leaves it empty.
+
+    Directories that were there before stay.
+
+    Args:
+      path: The directory.
+      says_nothing: Names of files that the block makes before it works. Alone they are of no use,
+        and are removed too.
+
+    Raises:
+      OSError: It cannot be created, or is a file.
+    """
+    absolute = path.absolute()
+    made = [inside for inside in (absolute, *absolute.parents) if not inside.exists()]
+    there = {name for name in says_nothing if (path / name).exists()}
+    make_workdir(path)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            found = set(os.listdir(path))
+            if found <= set(says_nothing):
+                for name in found - there:
+                    (path / name).unlink()
+            for directory in made:
+                directory.rmdir()
+        raise
+
+
 def make_workdir(path: Path) -> None:
     """Creates a directory to work in, if it does not exist.
 

@@ -201,12 +201,7 @@ def open_run_data(
             "leave the flag out"
         )
     if not named and data.content_hash != trained["content_hash"]:
-        raise CheckpointError(
-            f"{data.directory}: content_hash {data.content_hash}, but the model was trained on "
-            f"{trained['content_hash']}: its item rows mean other items. Name that log by "
-            f"--data_dir (it was {trained['directory']}), or train on this one; only models with "
-            "given --item_embeddings go from one log to another"
-        )
+        raise CheckpointError(_of_another_log(data.directory, restored))
     config = TrainConfig.from_dict(restored.configs["train"])
     given = {name: value for name, value in place._asdict().items() if value is not None}
     given.pop("data_dir", None)
@@ -219,6 +214,23 @@ def open_run_data(
             "anyway, name it by --item_embeddings"
         )
     return data
+
+
+def _of_another_log(directory: Path, restored: Restored) -> str:
+    """The line about a log that a run was not trained on: its rows are other items."""
+    trained_on = Path(restored.configs["data"]["directory"])
+    other = "train on this one"
+    if restored.config.item_mode == "given":
+        other += ", or give the embeddings of its items by --item_embeddings"
+    if directory.resolve() == trained_on.resolve():
+        return (
+            f"{directory}: has changed since the run was trained on it; name a copy of what it was "
+            f"by --data_dir, or {other}"
+        )
+    return (
+        f"{directory}: is not the log that the run was trained on ({trained_on}); name that one by "
+        f"--data_dir, or {other}"
+    )
 
 
 def _step(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> int:

@@ -80,12 +80,32 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     binding = {
         **{name: wanted[name] for name in ("model", "loss", "optimizer")},
         "train": {name: wanted["train"][name] for name in ("lanes", "seed", "fit_on")},
-        "data": {name: wanted["data"][name] for name in ("content_hash", "embeddings_hash")},
     }
     unknown = unknown_fields(now, wanted)
     if unknown:
         unknown[-1] += who_can(saved)
-    return config_differences(now, binding) + unknown
+    return _data_differences(now, wanted) + config_differences(now, binding) + unknown
+
+
+def _data_differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The differences of log and embeddings, named by their paths; hashes tell nobody anything."""
+    lines = []
+    for flag, digest, part, path in (
+        ("data_dir", "content_hash", "data", "directory"),
+        ("item_embeddings", "embeddings_hash", "train", "item_embeddings"),
+    ):
+        if _at(saved, "data", digest) == _at(wanted, "data", digest):
+            continue
+        there, here = _at(saved, part, path) or "none", _at(wanted, part, path) or "none"
+        changed = ", which has changed since" if there == here else ""
+        lines.append(f"{flag}: checkpoint {shortly(there)}, this run {here}{changed}")
+    return lines
+
+
+def _at(configs: Mapping[str, Any], part: str, name: str) -> Any:
+    """A saved setting; None where damage left none."""
+    values = configs.get(part)
+    return values.get(name) if isinstance(values, Mapping) else None
 
 
 def who_can(saved: Mapping[str, Any]) -> str:

@@ -82,7 +82,6 @@ def _fit(
     if run is None:
         return load_ranker(preset, data_dir)
     resolved = resolve(run, open_data(data_dir))
-    make_workdir(workdir)
 
     def start() -> None:
         places = [f"--data_dir={data_dir}", f"--workdir={workdir}"]

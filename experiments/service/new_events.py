@@ -1,6 +1,7 @@
 """What happened since a log was prepared, read as that log was."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,10 @@ def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) ->
     options = dataclasses.replace(
         options, columns=dataclasses.replace(options.columns, session=None)
     )
-    log, _ = read_files(paths, options)
+    try:
+        log, _ = read_files(paths, options)
+    except DataError as error:
+        raise DataError(_without_flags(str(error))) from error
     id_type = manifest.get("ids", {"user": "string"})["user"]
     try:
         user_ids = typed_ids(log.user_ids, id_type)
@@ -54,3 +58,9 @@ def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) ->
             names.time: pl.from_epoch(pl.Series(log.times_ms), "ms"),
         }
     )
+
+
+def _without_flags(message: str) -> str:
+    """An error of reading without the flags of `prepare`, which the caller does not have."""
+    what = re.split(r"; [^;]*--\w+", message)[0]
+    return f"{what}; events are read as the log was prepared: write the file in the same form"

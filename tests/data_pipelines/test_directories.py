@@ -29,6 +29,8 @@ KINDS = [
     (["metrics.jsonl"], "", Kind.RUN),
     (["flags.txt"], "--data_dir=D\n--model=hiertcn\n", None),
     (["trial.flags"], "", Kind.RUN),
+    (["replay_settings.json"], "", Kind.REPLAY),
+    (["replay.json"], "", Kind.REPLAY),
     # A directory that is only locked, and other programs' files.
     (["lock"], "", None),
     (["notes.txt", "data/manifest.json"], "", None),

@@ -267,7 +267,7 @@ def test_given_embeddings_take_the_place_of_the_svd(settings, data_dir, tmp_path
     write_embeddings(tmp_path, item_ids[::-1], width=5, dtype="f2", seed=1)
     compare.main(given._replace(models=["popularity"]))
     for model in ("moving_average", "max_item"):
-        with pytest.raises(DataError, match="embeddings_hash: checkpoint sha256:"):
+        with pytest.raises(DataError, match="other settings: item_embeddings: another file; give"):
             compare.main(given._replace(models=[model]))
 
 

@@ -162,7 +162,13 @@ def test_flags_that_are_refused(workdir, tmp_path, more, message):
         ("users", "", "names no user; leave --users out"),
         ("candidates", "77777\n", r"'77777': is not in the catalogue; leave it out of .*ids\.txt$"),
         ("candidates", "", "names no item"),
-        ("events", "user_id,item_id\n1,2\n", "timestamp"),
+        ("events", "user_id,item_id\n1,2\n", "timestamp.*; events are read as the log was prep"),
+        ("events", "user_id;item_id;timestamp\n", "found user_id;item_id;timestamp; events are re"),
+        (
+            "events",
+            "user_id,item_id,timestamp\n1,2,16.08.2022 23:12\n",
+            r"got '16\.08\.2022 23:12'; events are read .*: write the file in the same form$",
+        ),
     ],
 )
 def test_files_that_are_refused(workdir, tmp_path, file, text, message):

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
-from experiments import compare, embed, evaluate, export, recommend, sweep, train
+from experiments import compare, embed, evaluate, export, recommend, replay, sweep, train
 from experiments.flags.data_flags import DataLocation
 from experiments.runs.restore import restore_run
 from tests.experiments.small_runs import contents, run_train, settings_of
@@ -23,6 +23,7 @@ FOREIGN = {
     "comparison": ("popularity/cell.json", "compare.json", "flags.txt"),
     "sweep": ("sweep.db", "trials/0000/flags.txt"),
     "cell": ("cell.json", "ranks.parquet"),
+    "replay": ("replay_settings.json",),
     "export": ("manifest.json", "weights.safetensors"),
 }
 
@@ -43,11 +44,15 @@ def main_of(name, data, workdir, scratch):
             workdir, scratch / "r.csv", "best", DataLocation(), None, (), None, 20, False, None
         ),
         "export": lambda: export.Settings(
-            workdir, scratch / "x", "best", DataLocation(), users=True, k=100
+            workdir, scratch / "X", "best", DataLocation(), users=True, k=100
+        ),
+        "replay": lambda: replay.Settings(
+            data.directory, workdir, "best", (), scratch / "R", 0, 86_400, ()
         ),
     }[name]()
     module = {"train": train, "compare": compare, "sweep": sweep, "evaluate": evaluate,
-              "embed": embed, "recommend": recommend, "export": export}[name]  # fmt: skip
+              "embed": embed, "recommend": recommend, "export": export,
+              "replay": replay}[name]  # fmt: skip
     return lambda: module.main(settings)
 
 
@@ -63,6 +68,7 @@ def main_of(name, data, workdir, scratch):
             ("embed", ("run", "cell")),
             ("recommend", ("run", "cell")),
             ("export", ("run", "cell")),
+            ("replay", ("run", "cell")),
         )
         for foreign in FOREIGN
         if foreign not in own
@@ -101,15 +107,28 @@ def test_a_prepared_log_stays_a_prepared_log(data, tmp_path, name, inside):
         ("experiments.evaluate", "--ranks_out=D/histories/ranks.csv"),
         ("experiments.evaluate", "--ranks_out=W/checkpoints/ranks.csv"),
         ("experiments.evaluate", "--ranks_out=W/metrics.jsonl"),
+        ("experiments.export", "--output_dir=D/histories/X"),
+        ("experiments.replay", "--output_dir=D"),
+        ("experiments.replay", "--output_dir=W"),
+        ("experiments.sweep", "--emit_flagfiles=D"),
     ],
 )
 def test_an_output_does_no_harm_where_it_would_go(data, whole, tmp_path, arguments):
     shutil.copytree(data.directory, tmp_path / "D")
     shutil.copytree(whole, tmp_path / "W")
-    before = contents(tmp_path)
     module, flag = arguments
-    flag = flag.replace("=D/", f"={tmp_path}/D/").replace("=W/", f"={tmp_path}/W/")
-    done = run_forked(module, f"--workdir={tmp_path / 'W'}", flag)
+    flag = re.sub(r"=([DW])\b", rf"={tmp_path}/\1", flag)
+    more = {
+        "experiments.replay": [f"--data_dir={tmp_path / 'D'}"],
+        "experiments.sweep": [
+            f"--data_dir={tmp_path / 'D'}",
+            f"--space={space_file(tmp_path, EVENTS)}",
+            "--sampler=random",
+        ],
+    }
+    workdir = tmp_path / ("S" if module == "experiments.sweep" else "W")
+    before = contents(tmp_path)
+    done = run_forked(module, f"--workdir={workdir}", flag, *more.get(module, ()))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: {flag.removeprefix('--')}: ")
     assert done.stderr.count("\n") == 1

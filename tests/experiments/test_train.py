@@ -297,17 +297,20 @@ def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole
     assert (workdir / "test.json").read_text() == before
 
     other = prepared(tmp_path / "other", users=20, seed=1)
+    elsewhere = DataLocation(str(other.directory))
+    line = (
+        f"{other.directory}: is not the log that the run was trained on ({data.directory}); name "
+        "that one by --data_dir, or train on this one"
+    )
     for refused in (
-        lambda: evaluation_of(workdir, place=DataLocation(str(other.directory))),
-        lambda: embed.main(
-            embed.Settings(
-                workdir, tmp_path / "u.parquet", "best", DataLocation(str(other.directory))
-            )
-        ),
-        lambda: run_train(other, workdir),
+        lambda: evaluation_of(workdir, place=elsewhere),
+        lambda: embed.main(embed.Settings(workdir, tmp_path / "u.parquet", "best", elsewhere)),
     ):
-        with pytest.raises(CheckpointError, match="content_hash"):
+        with pytest.raises(CheckpointError, match=f"^{re.escape(line)}$"):
             refused()
+    line = f"data_dir: checkpoint {data.directory}, this run {other.directory}; use those settings"
+    with pytest.raises(CheckpointError, match=re.escape(line)):
+        run_train(other, workdir)
     assert (workdir / "test.json").read_text() == before
     with pytest.raises(DataError, match="no such file"):
         evaluation_of(workdir, place=DataLocation(str(tmp_path / "missing")))

@@ -97,6 +97,10 @@ def test_no_manifest(tmp_path):
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=r"no such file; is .* the output of"):
             load_manifest(directory)
+    log = tmp_path / "clicks.csv"
+    log.write_text("user_id,item_id,timestamp\n")
+    with pytest.raises(DataError, match=rf"is a file, .* prepare it first: .* --input={log} "):
+        load_manifest(log)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(DataError, match=r"no such file; .* is a training run, expected the output"):
         load_manifest(tmp_path)

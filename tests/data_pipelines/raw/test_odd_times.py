@@ -142,6 +142,21 @@ def test_times_that_no_log_has_are_bad_rows(tmp_path, time, reason, meaning):
     assert len(odd) == 3 and drops == []
 
 
+@pytest.mark.parametrize(
+    ("days", "moment"),
+    [
+        ("45443.75", "2024-05-31 18:00:00"),
+        ("34700", "1995-01-01"),
+        ("40000", "2009-07-06"),
+    ],
+)
+def test_the_days_of_a_spreadsheet_are_named(tmp_path, days, moment):
+    """--allow_odd_times would read them as seconds of 1970."""
+    said = refusal([log_of(tmp_path / "a.csv", days)])
+    assert f"; spreadsheets count days so, then it is {moment}" in said
+    assert said.endswith("; write the column as text, such as 2024-05-31 18:00")
+
+
 def test_tomorrow_is_not_the_future_yet(tmp_path):
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=23)
     path = log_of(tmp_path / "a.csv", int(soon.timestamp()))

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from experiments import export
+from experiments.flags.data_flags import DataLocation
 from tests.experiments.small_runs import FLAGS, ROOT
-from tests.volume import few, mostly_thorough
+from tests.volume import few, is_thorough, mostly_thorough
 
 LATEST_SECONDS = 6.0
 """The latest moment, after the command has begun to import its libraries."""
 
-COMMANDS = ("evaluate", "embed", "train", "compare", "sweep", "prepare")
+COMMANDS = (
+    *("evaluate", "embed", "recommend", "export", "replay"),
+    *("train", "compare", "sweep", "prepare", "serve"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +31,24 @@ def commands(data, whole, tmp_path_factory):
     space = tmp_path_factory.mktemp("space") / "space.json"
     space.write_text('{"events": {"choices": [50, 200, 800]}}')
     data_dir = f"--data_dir={data.directory}"
+    exported = tmp_path_factory.mktemp("export") / "X"
+    if is_thorough():
+        export.main(export.Settings(whole, exported, "best", DataLocation(), True, 100))
 
     def arguments(name, directory):
         run = directory / "run"
-        if name in ("evaluate", "embed", "train"):
+        if name in ("evaluate", "embed", "recommend", "export", "train"):
             shutil.copytree(whole, run)
         workdir = f"--workdir={run}"
         return {
             "evaluate": ["experiments.evaluate", workdir],
             "embed": ["experiments.embed", workdir, f"--output={directory / 'users.parquet'}"],
+            "recommend": ["experiments.recommend", workdir, f"--output={directory / 'r.csv'}"],
+            "export": ["experiments.export", workdir, f"--output_dir={directory / 'X'}"],
+            "replay": ["experiments.replay", data_dir, "--rankers=popularity,stan", "--every=1h",
+                       "--from=2023-11-15", f"--output_dir={directory / 'R'}"],
+            "serve": ["experiments.serve", f"--export_dir={exported}", "--port=0",
+                      f"--store={directory / 'shop.db'}"],
             # Its training is done, so it only evaluates.
             "train": ["experiments.train", data_dir, workdir, *FLAGS],
             "compare": ["experiments.compare", data_dir, workdir, *FLAGS, "--steps=3",

@@ -112,7 +112,9 @@ def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
     before = contents(whole)
     script = f'mount --bind {whole} {whole} && mount -o remount,ro,bind {whole} || exit 9\n"$@"'
     done = run([*MOUNTS, script, *TRAIN, *flags_of(whole, whole, "--steps=12")])
-    assert_one_line(done, f"{whole}/lock: Read-only file system; name a place on a disk")
+    assert_one_line(
+        done, f"workdir={whole}: cannot be written: Read-only file system; name a place on a disk"
+    )
     assert contents(whole) == before
 
 
@@ -142,7 +144,9 @@ def test_a_workdir_that_may_not_be_written_is_one_line(whole, tmp_path, obeying)
     done = run([*obeying, *TRAIN[1:], *flags_of(whole, workdir, "--steps=12")])
     for path in paths:
         path.chmod(0o755)
-    assert_one_line(done, f"{workdir}/lock: Permission denied; set its permissions, or")
+    assert_one_line(
+        done, f"workdir={workdir}: cannot be written: Permission denied; set its permissions, or"
+    )
     assert contents(workdir) == before
 
 

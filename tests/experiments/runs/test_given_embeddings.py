@@ -72,7 +72,7 @@ def test_files_that_changed_are_refused_and_taken_by_name(data, files, given_run
     assert (given_run / "test.json").read_text() == before
     # With other values, the existing run does not resume.
     other = write_embeddings(tmp_path, files[1].read_text().splitlines(), WIDTH, seed=1)
-    with pytest.raises(CheckpointError, match="embeddings_hash"):
+    with pytest.raises(CheckpointError, match="item_embeddings: checkpoint"):
         run_train(data, given_run, *flags_of(other), "--steps=12")
     original = files[0].read_bytes()
     files[0].write_bytes(other[0].read_bytes())

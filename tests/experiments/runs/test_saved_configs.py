@@ -49,12 +49,24 @@ def test_the_same_run_resumes(configs, data):
         ("optimizer.clip_norm", 1.0, "1.0, this run 0.0"),
         ("train.lanes", 8, "8, this run 128"),
         ("train.seed", 1, "1, this run 0"),
-        ("data.embeddings_hash", "x", "x, this run None"),
     ],
 )
 def test_settings_that_give_arrays_their_meaning_must_be_equal(configs, data, path, value, shown):
     wanted = saved_configs(RUN, data)
     assert differences(changed(configs, path, value), wanted) == [f"{path}: checkpoint {shown}"]
+
+
+def test_another_log_or_another_file_is_named_by_its_path(configs, data):
+    wanted = saved_configs(RUN, data)
+    here = data.directory.absolute()
+    other = changed(configs, "data.content_hash", "x")
+    line = f"data_dir: checkpoint {here}, this run {here}, which has changed since"
+    assert differences(other, wanted) == [line]
+    other = changed(other, "data.directory", "/logs/a")
+    assert differences(other, wanted) == [f"data_dir: checkpoint /logs/a, this run {here}"]
+    other = changed(configs, "data.embeddings_hash", "x")
+    other = changed(other, "train.item_embeddings", "E.npy")
+    assert differences(other, wanted) == ["item_embeddings: checkpoint E.npy, this run none"]
 
 
 @pytest.mark.parametrize(
