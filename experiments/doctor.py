@@ -6,11 +6,13 @@ Prints versions, devices, cores, memory and disk; then each extra, ready or with
 installs what it lacks. Ends with exit code 1 if a package is missing that everything needs.
 """
 
+import collections
 import importlib.metadata
 import os
 import platform
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from data_pipelines.errors import DataError
 PACKAGE = "hiertcn_jax"
 
 _SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "polars", "numba")
-_LABEL = 10
+_LABEL, _WIDTH = 10, 80
 _GIB = 2**30
 
 
@@ -60,6 +62,19 @@ def needs(lines: list[str], extras: list[str]) -> Iterator[Need]:
             # What everything needs is not needed by an extra once more.
             if applies and (extra == "" or (marker is not None and "extra" in str(marker))):
                 yield Need(extra, requirement)
+                yield from _of_extras(extra, requirement)
+
+
+def _of_extras(extra: str, requirement: Requirement) -> Iterator[Need]:
+    """What the extras of a requirement need: `jax[cuda13]` more than `jax`."""
+    try:
+        lines = importlib.metadata.requires(requirement.name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    inner = sorted(requirement.extras)
+    for need in needs(lines, inner) if inner else ():
+        if need.extra:
+            yield need._replace(extra=extra)
 
 
 def extra_lines(found: list[Need], extras: list[str]) -> list[str]:
@@ -80,11 +95,12 @@ def _machine() -> dict[str, str]:
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     disk = shutil.disk_usage(Path.cwd())
-    devices = [f"{one.id}: {one.device_kind}" for one in jax.devices()]
+    kinds = collections.Counter(one.device_kind for one in jax.devices())
+    devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _SHOWN),
-        "devices": f"{jax.default_backend()}, {len(devices)}: {'; '.join(devices)}{_unused_gpu()}",
+        "devices": f"{devices}{_unused_gpu()}",
         "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
         "memory": f"{memory:.1f} GiB",
         "disk": f"{disk.free / _GIB:.1f} GiB free of {disk.total / _GIB:.1f} here",
@@ -111,7 +127,8 @@ def main(_: None) -> None:
     found = list(needs(importlib.metadata.requires(PACKAGE) or [], extras))
     print(f"{PACKAGE} {about['Version']}")
     for label, text in _machine().items():
-        print(f"{label:{_LABEL}}{text}")
+        indent = " " * _LABEL
+        print(textwrap.fill(f"{label:{_LABEL}}{text}", _WIDTH, subsequent_indent=indent))
     print("extras")
     for line in extra_lines(found, extras):
         print(line)

@@ -14,6 +14,12 @@ def test_needs_belong_to_the_extra_that_lists_them():
     assert found == [("", "numpy"), ("", "absent"), ("x", "jax"), ("y", "numpy")]
 
 
+def test_an_extra_of_a_package_needs_what_that_lists():
+    found = doctor.needs(['jax[cuda13]; extra == "gpu"'], ["gpu"])
+    names = {need.requirement.name for need in found if need.extra == "gpu"}
+    assert {"jax", "jax-cuda13-plugin"} <= names
+
+
 def test_an_extra_says_what_to_install():
     found = list(doctor.needs(LINES, ["x", "y"]))
     installed = importlib.metadata.version("jax")
