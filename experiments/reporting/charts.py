@@ -59,6 +59,7 @@ def curves(
     ]
     # By text: of a few steps several round numbers may read the same.
     inside = {x.text(one): one for one in ticks_of(x_low, x_high) if x_low <= one <= x_high}
+    inside = inside or {x.text(x_low): x_low}
     return figure(
         title,
         "; ".join(said),

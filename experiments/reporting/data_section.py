@@ -23,6 +23,7 @@ def _facts(data: Data, counts: LogCounts) -> Markup:
     said = {
         "log": str(data.directory),
         "span": f"{day(counts.first)} to {day(counts.last)} ({days:,.0f} days)",
+        **_order_alone(data),
         "users": f"{total['users']:,}",
         "items": f"{total['items']:,} in the catalogue of the training part",
         "sessions": f"{total['sessions']:,}, {total['sessions'] / total['users']:.1f} a user",
@@ -37,6 +38,13 @@ def _facts(data: Data, counts: LogCounts) -> Markup:
         "dropped": _dropped(data.manifest["drops"]),
     }
     return facts(said)
+
+
+def _order_alone(data: Data) -> dict[str, str]:
+    """A warning where the log has no times."""
+    if data.manifest.get("log", {}).get("time_unit") != "order":
+        return {}
+    return {"times": "only the order of events is known: dates and hours here are places in it"}
 
 
 def _unknown(part: dict[str, Any]) -> str:

@@ -189,7 +189,8 @@ def _recommended(one: Moment, model: ModelShown, names: ItemNames, models: int) 
             )
         )
     heading = tag("span", f"{model.name} would have shown", class_="note") if models > 1 else None
-    return tag("div", heading, tag("ol", *entries), class_="shown")
+    css = "shown beside" if models > 1 else "shown"
+    return tag("div", heading, tag("ol", *entries), class_=css)
 
 
 def _why(shown: Shown, at: int, place: int, names: ItemNames, longest: float) -> list[Markup]:

@@ -86,7 +86,7 @@ def test_several_runs_stand_side_by_side(titled_run, tmp_path):
     both = parsed(write(tmp_path / "both.html", titled_run, other, user_ids=("7",)))
     users = [one for one in both.iter("details") if one.get("class") == "user"]
     assert len(users) == 1
-    shown = [said(one) for one in users[0].iter("div") if one.get("class") == "shown"]
+    shown = [said(one) for one in users[0].iter("div") if one.get("class") == "shown beside"]
     assert len(shown) % 2 == 0
     for one, same in zip(shown[::2], shown[1::2], strict=True):
         assert one.replace("run would", "") == same.replace("other would", "")
