@@ -15,13 +15,18 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from data_pipelines.errors import DataError
+from data_pipelines.raw.ids import is_id, without_fraction
 from data_pipelines.raw.parquet import read_parquet
+from data_pipelines.raw.text_rows import is_utf8
 from data_pipelines.sessions.vocabulary import Vocabulary
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 FILE_NAME = "items.parquet"
 
 _ID, _TITLE = "item_id", "title"
+
+_EXACT = 2**53
+"""Up to this, every whole number has its own float."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +62,8 @@ def write_items(
     """
     table = _with_names(Path(path), _read(Path(path), columns), columns)
     ids = _as_text(path, table[_ID], columns.item)
+    if vocabulary.id_type != "string":
+        ids = without_fraction(ids)
     without_id = ids.is_null() | (ids == "")
     table = table.with_columns(ids.alias(_ID)).filter(~without_id)
     is_first = table[_ID].is_first_distinct()
@@ -145,8 +152,8 @@ def _read_parquet(path: Path, columns: ItemColumns) -> pl.DataFrame:
         names.extend(found)
 
     wanted = [columns.item, columns.title]
-    read_parquet(path, wanted, check_header)
-    return read_parquet(path, names, lambda _: None, lists=True)
+    read_parquet(path, wanted, check_header, octets=True)
+    return read_parquet(path, names, lambda _: None, lists=True, octets=True)
 
 
 def _require_columns(path: Path, found: Sequence[str], columns: ItemColumns) -> None:
@@ -165,6 +172,11 @@ def _require_columns(path: Path, found: Sequence[str], columns: ItemColumns) -> 
 
 def _with_names(path: Path, table: pl.DataFrame, columns: ItemColumns) -> pl.DataFrame:
     _require_columns(path, table.columns, columns)
+    if table[columns.title].dtype.is_nested():
+        kind = table[columns.title].dtype
+        raise DataError(
+            f"{path}: column {columns.title!r}: expected text, numbers or times, got {kind}"
+        )
     title = table[columns.title].cast(pl.String, strict=False).alias(_TITLE)
     ids = table[columns.item].alias(_ID)
     others = [one for one in table if one.name not in (columns.item, columns.title)]
@@ -172,14 +184,21 @@ def _with_names(path: Path, table: pl.DataFrame, columns: ItemColumns) -> pl.Dat
 
 
 def _as_text(path: str, ids: pl.Series, column: str) -> pl.Series:
-    if ids.dtype.is_float():
+    """Ids of the types that a log may have, as text.
+
+    Raises:
+      DataError: They have another type, or are numbers that are not whole.
+    """
+    expected = f"{path}: column {column!r}: expected text or whole numbers"
+    if ids.dtype == pl.Binary:
+        if not all(map(is_utf8, ids.unique().drop_nulls())):
+            raise DataError(f"{expected}, got bytes that are not UTF-8")
+    elif ids.dtype.is_float() or ids.dtype.is_decimal():
         # Programs write whole numbers with a missing value among them as floats.
-        ids = ids.fill_nan(None)
-        if (ids != ids.floor()).any():
-            raise DataError(f"{path}: column {column!r}: expected text or whole numbers")
-        ids = ids.cast(pl.Int64)
-    if not (ids.dtype.is_integer() or ids.dtype in (pl.String, pl.Categorical, pl.Null)):
-        raise DataError(
-            f"{path}: column {column!r}: expected text or whole numbers, got {ids.dtype}"
-        )
+        numbers = ids.cast(pl.Float64).fill_nan(None)
+        if not ((numbers == numbers.floor()) & (numbers.abs() <= _EXACT)).fill_null(True).all():
+            raise DataError(f"{expected} of at most 2^53")
+        ids = numbers.cast(pl.Int64)
+    elif not is_id(ids.dtype):
+        raise DataError(f"{expected}, got {ids.dtype}")
     return ids.cast(pl.String)

@@ -65,7 +65,7 @@ class Counts:
     def _before(self, events: Sequence[WorldEvent]) -> np.ndarray:
         before_nr = np.full((len(events), SIZES.distance), PADDING_ID, np.int32)
         for row_r, event in zip(before_nr, events, strict=True):
-            for place, item in enumerate(event.before):
+            for place, item in enumerate(event.before[: SIZES.distance]):
                 row = UNKNOWN_ID if item is None else self._items.number_of(item)
                 row_r[place] = UNKNOWN_ID if row is None else row
         return before_nr

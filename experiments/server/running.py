@@ -30,7 +30,10 @@ def open_socket(host: str, port: int) -> socket.socket:
         found.bind(address)
         found.listen(2048)
     except OSError as error:
-        raise OSError(f"--host={host} --port={port}: cannot listen: {error.strerror}") from error
+        raise OSError(
+            f"--host={host} --port={port}: cannot listen: {error.strerror}; name an address of "
+            "this machine, and a free port"
+        ) from error
     return found
 
 

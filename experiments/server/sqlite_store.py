@@ -103,13 +103,16 @@ class SqliteStore:
                 db.execute(f"PRAGMA user_version={SCHEMA}")
                 db.execute("INSERT INTO meta VALUES ('salt', ?)", (secrets.token_bytes(32),))
         self._salt = self._value("SELECT value FROM meta WHERE name = 'salt'")
+        _require_types((self._salt,), (bytes,))
 
     def first_number(self, version: str) -> int:
         """See `Store`."""
         with self._errors(), self._transaction():
             newest = self._value("SELECT coalesce(max(number), 0) FROM world")
             self._db.execute("INSERT OR IGNORE INTO exports VALUES (?, ?)", (version, newest))
-            return self._value("SELECT first FROM exports WHERE version = ?", version)
+            first = self._value("SELECT first FROM exports WHERE version = ?", version)
+            _require_types((first,), (int,))
+            return first
 
     def users(self, ids: Iterable[str]) -> dict[str, StoredUser]:
         """See `Store`."""
@@ -121,7 +124,10 @@ class SqliteStore:
                 ).fetchone()
                 for user in ids
             ]
-        return {row[0]: StoredUser(*row) for row in rows if row is not None}
+            found = [row for row in rows if row is not None]
+            for row in found:
+                _require_types(row, (str, str, bytes, str | None, int, int))
+        return {row[0]: StoredUser(*row) for row in found}
 
     def events_of(self, user: str) -> list[StoredEvent]:
         """See `Store`."""
@@ -131,6 +137,8 @@ class SqliteStore:
                 "WHERE user = (SELECT key FROM users WHERE id = ?) ORDER BY number",
                 (user,),
             ).fetchall()
+            for row in rows:
+                _require_types(row, (str, int, int, int))
         return [
             StoredEvent(item, time, bool(starts), number) for item, time, starts, number in rows
         ]
@@ -206,6 +214,10 @@ class SqliteStore:
                 (first, newest),
             )
             while rows := cursor.fetchmany(_PART):
+                for row in rows:
+                    _require_types(row, (str, int, int, int, bytes))
+                    if not 0 <= row[3] < 2**31:
+                        raise ValueError(f"an event has the position {row[3]}")
                 befores = [np.frombuffer(row[4], "<i8").tolist() for row in rows]
                 keys = {key for before in befores for key in before}
                 ids = {key: self._item_id(key) for key in keys}
@@ -291,12 +303,38 @@ class SqliteStore:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            said = str(error)
-            if "locked" in said:
-                said = "another process uses it; stop that, or name another file"
-            elif "not a database" in said or "malformed" in said:
-                said = f"is damaged ({said}); name another file, or a copy of it that is whole"
-            elif "unable to open" in said:
-                said = "cannot be opened; name a file in a folder that exists and can be written"
-            raise StoreError(f"{self.path}: {said}") from error
+        except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
+            raise StoreError(f"{self.path}: {_reason(error)}") from error
+
+
+_FULL = "make room there, or name a file on another disk"
+_UNWRITABLE = "set its permissions, or name a file in a folder that can be written"
+
+_REASONS = {
+    "SQLITE_BUSY": "another process uses it; stop that, or name another file",
+    "SQLITE_CANTOPEN": "cannot be opened; name a file in a folder that exists and can be written",
+    "SQLITE_FULL": f"no space left on the disk; {_FULL}",
+    "SQLITE_READONLY": f"cannot be written; {_UNWRITABLE}",
+    "SQLITE_PERM": f"cannot be written; {_UNWRITABLE}",
+    "SQLITE_IOERR": f"cannot be read or written; check the disk: {_FULL}",
+}
+"""What is said of SQLite's errors, by the first two words of their names."""
+
+
+def _reason(error: Exception) -> str:
+    """What an error says of the file, and what to do; any other error comes of damage."""
+    name = getattr(error, "sqlite_errorname", "")
+    found = _REASONS.get("_".join(name.split("_")[:2]))
+    damaged = f"is damaged ({error}); name another file, or a copy of it that is whole"
+    return damaged if found is None else found
+
+
+def _require_types(row: tuple[Any, ...], kinds: tuple[Any, ...]) -> None:
+    """Checks a row: SQLite keeps a value of any type in any column.
+
+    Raises:
+      TypeError: A value is of another type.
+    """
+    for value, kind in zip(row, kinds, strict=True):
+        if not isinstance(value, kind):
+            raise TypeError(f"{str(value)[:40]!r} is not of the type of its column")

@@ -9,7 +9,7 @@ from experiments.server.store import Store, StoredEvent, StoredUser
 from hiertcn_jax.exported.layout import as_records, as_states, state_record
 from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
-from hiertcn_jax.serving.user_states import Events, UserStates, joined
+from hiertcn_jax.serving.user_states import Events, UserStates, is_possible, joined
 
 
 class Found(NamedTuple):
@@ -19,7 +19,8 @@ class Found(NamedTuple):
       states: In the order in which the users were named.
       stored: What the store has of each; None for nothing.
       known: Whether anything is known of each.
-      remade: Users whose stored state was of another model, with the state that replaces it.
+      remade: Users whose stored state was of another model, or damaged, with the state that
+        replaces it.
     """
 
     states: UserStates
@@ -62,13 +63,21 @@ class Users:
                 parts.append(self._stream.start() if logged is None else logged)
                 known.append(logged is not None)
                 continue
-            if one.version != self.version:
-                one = one._replace(version=self.version, state=self.to_bytes(self._remake(user)))
-                remade.append(one)
-            parts.append(as_states(np.frombuffer(one.state, self._record)))
+            state = self._read(one)
+            if state is None:
+                state = self._remake(user)
+                remade.append(one._replace(version=self.version, state=self.to_bytes(state)))
+            parts.append(state)
             known.append(True)
         states = joined(parts) if parts else self._stream.start(0)
         return Found(states, [stored.get(user) for user in ids], known, remade)
+
+    def _read(self, stored: StoredUser) -> UserStates | None:
+        """The state that is stored; None if another model made it, or it is damaged."""
+        if stored.version != self.version or len(stored.state) != self._record.itemsize:
+            return None
+        state = as_states(np.frombuffer(stored.state, self._record))
+        return state if is_possible(state, self._export.items.size) else None
 
     def to_bytes(self, state: UserStates) -> bytes:
         """The bytes of one user's state, as the store keeps them."""

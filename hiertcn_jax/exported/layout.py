@@ -58,6 +58,16 @@ def state_record(states: UserStates) -> np.dtype[Any]:
     return np.dtype([*carry, *_HOST])
 
 
+def is_state_record(record: np.dtype[Any]) -> bool:
+    """Whether records of this type are states of some model."""
+    names = record.names or ()
+    carry = [f"carry_{number}" for number in range(len(names) - len(_HOST))]
+    host = np.dtype(_HOST)
+    return names == (*carry, *(host.names or ())) and all(
+        record[name] == host[name] for name in host.names or ()
+    )
+
+
 def as_records(states: UserStates) -> np.ndarray:
     """The states as records."""
     records = np.zeros(states.users, state_record(states))

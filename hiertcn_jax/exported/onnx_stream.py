@@ -71,7 +71,7 @@ class OnnxStream:
 
     def from_bytes(self, data: bytes) -> UserStates:
         """The state that `UserStates.to_bytes` gave; see `serving.user_states.from_bytes`."""
-        return from_bytes(data, self._start, self.model_id)
+        return from_bytes(data, self._start, self.model_id, self._rows)
 
     def observe(
         self,
@@ -118,7 +118,7 @@ class OnnxStream:
             **_named(states),
         }
         given = {name: given[name] for name in self._observe_inputs}
-        return after._replace(carry=tuple(self._observe.run(None, given)))
+        return after._replace(carry=tuple(_run(self._observe, None, given)))
 
     def recommend(
         self,
@@ -153,7 +153,7 @@ class OnnxStream:
         feed["excluded"] = np.asarray(excluded_ne, np.int32)
         feed["allowed"] = self._all_v if allowed_v is None else allowed_v
         feed["k"] = np.array([min(k, self._rows - FIRST_ITEM_ID)], np.int64)
-        rows_nk, scores_nk = self._recommend.run(["rows", "scores"], feed)
+        rows_nk, scores_nk = _run(self._recommend, ["rows", "scores"], feed)
         rows_nk[scores_nk == -np.inf] = PADDING_ID
         return Best(rows_nk, scores_nk)
 
@@ -186,6 +186,16 @@ class OnnxStream:
                 "clock": clock(now_n),
             }
         return {name: array for name, array in feed.items() if name in self._inputs}
+
+
+def _run(
+    session: onnxruntime.InferenceSession, wanted: list[str] | None, given: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    try:
+        return session.run(wanted, given)
+    except Exception as error:  # onnxruntime's own exceptions have no common class.
+        line = str(error).partition("\n")[0]
+        raise ExportError(f"onnxruntime cannot run the model: {line}; export it again") from error
 
 
 def _named(states: UserStates) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ HALF_LIVES_C = np.concatenate([HALF_LIVES_K, HALF_LIVES_K[STARTING_F]])
 LOG_2 = float(np.log(2.0))
 _RATIO = 4.0
 """Ratio of successive half-lives; `decays` relies on it."""
-_LISTED = 32
+LISTED = 32
 """Number of most picked items kept for each half-life."""
 
 njit = numba.njit(cache=True, nogil=True)
@@ -199,7 +199,7 @@ def empty_log(rows: int, events: int, sizes: MemorySizes = SIZES) -> LogArrays:
         first_time_v=np.zeros(rows, np.int64),
         top_qm=np.zeros((snapshots, sizes.top_items), np.int32),
         top_counts_qmc=np.zeros((snapshots, sizes.top_items, COUNTERS), np.float32),
-        listed_cj=np.zeros((COUNTERS, _LISTED), np.int32),
-        listed_score_cj=np.full((COUNTERS, _LISTED), -np.inf),
+        listed_cj=np.zeros((COUNTERS, LISTED), np.int32),
+        listed_score_cj=np.full((COUNTERS, LISTED), -np.inf),
         rank_cv=np.full((COUNTERS, rows), -1, np.int16),
     )

@@ -14,6 +14,7 @@ from hiertcn_jax.memory.followers import (
     records_of_an_event,
 )
 from hiertcn_jax.memory.lists import FEATURES, NO_INDEX, fill_lists, index_by_item
+from hiertcn_jax.memory.stored import stored_followers, stored_log
 
 ArraysT = TypeVar("ArraysT", LogArrays, FollowerArrays)
 
@@ -121,15 +122,19 @@ class Memory:
         """Counts that `arrays` gave, for this version's `SIZES`.
 
         Raises:
-          ValueError: An array is missing, or has another type or shape.
+          ValueError: An array is missing, has another type or shape, or holds an index that is out
+            of range.
         """
-        log = _read(arrays, "log", empty_log(1, SIZES.snapshot_events))
+        log = stored_log(arrays)
         memory = cls(len(log.last_v), SIZES.snapshot_events)
         memory.events = len(log.item_n)
         memory._log = _with_room(log, memory.events + SIZES.snapshot_events, SIZES)
-        memory._followers = _read(arrays, "followers", empty_followers(1, 1))
+        memory._followers = stored_followers(arrays, memory.rows)
         if "known_from" in arrays:
-            memory.known_from = int(arrays["known_from"][0])
+            known_from = arrays["known_from"]
+            if known_from.shape != (1,) or known_from.dtype != np.int64:
+                raise ValueError("memory: known_from is of another type")
+            memory.known_from = int(known_from[0])
         return memory
 
     def compacted(self) -> "Memory":
@@ -220,21 +225,6 @@ _BY_SNAPSHOT = {name for name in LogArrays._fields if name.endswith(("_qm", "_qm
 _BY_RECORD = {
     name for name in FollowerArrays._fields if name.endswith(("_r", "_rj", "_rjz", "_rz"))
 }
-
-
-def _read(arrays: dict[str, np.ndarray], prefix: str, like: ArraysT) -> ArraysT:
-    """Copies of the arrays of `Memory.arrays`.
-
-    Raises:
-      ValueError: An array is missing, or has another type or number of axes.
-    """
-    found = {}
-    for name, expected in like._asdict().items():
-        array = arrays.get(f"{prefix}/{name}")
-        if array is None or array.dtype != expected.dtype or array.ndim != expected.ndim:
-            raise ValueError(f"memory: {prefix}/{name} is missing or of another type")
-        found[name] = array.copy()
-    return like._replace(**found)
 
 
 def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:

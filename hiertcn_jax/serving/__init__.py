@@ -2,5 +2,5 @@
 
 `user_states`, `event_rows` and `frames` import no JAX.
 
-Imports: baselines, batch, devices, item_ids, memory, models, scoring.
+Imports: baselines, batch, devices, item_ids, memory, models, saving, scoring, settings.
 """

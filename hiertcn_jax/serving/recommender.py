@@ -352,7 +352,7 @@ class Recommender:
         Raises:
           ValueError: It is of another model, or damaged.
         """
-        return from_bytes(data, self._scorer.start(), self.model_id)
+        return from_bytes(data, self._scorer.start(), self.model_id, self.catalogue.size)
 
 
 def _one_or_several(items: Any) -> list[Any]:

@@ -6,6 +6,7 @@ servers without JAX use it too.
 
 import json
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,9 +14,11 @@ import numpy as np
 
 from hiertcn_jax.item_ids import PADDING_ID
 from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.saving.json_files import parse_json
+from hiertcn_jax.settings import shortly
 
 _MAGIC = b"HTCN"
-SCHEMA = 1
+SCHEMA = 2
 """Of the bytes of a state; another one means that they are laid out otherwise."""
 
 
@@ -88,8 +91,9 @@ class UserStates(NamedTuple):
         """
         if self.users != 1:
             raise ValueError(f"states: {self.users} users, must be 1 to become bytes")
-        header = json.dumps({"model": model_id, "schema": SCHEMA}).encode()
         body = b"".join(array.tobytes() for array in self.arrays)
+        facts = {"model": model_id, "schema": SCHEMA, "crc32": zlib.crc32(body)}
+        header = json.dumps(facts).encode()
         return _MAGIC + struct.pack("<I", len(header)) + header + body
 
 
@@ -110,7 +114,7 @@ def fresh_states(carry: Sequence[np.ndarray], users: int) -> UserStates:
     )
 
 
-def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
+def from_bytes(data: bytes, like: UserStates, model_id: str, rows: int) -> UserStates:
     """The state of a user that `to_bytes` wrote.
 
     Args:
@@ -118,28 +122,36 @@ def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
       like: A state of one user of the same model, without events. An array of it without any
         entry grows with the events: it takes what bytes are left.
       model_id: Which model it must be of.
+      rows: `v`, rows of the item table.
 
     Raises:
-      ValueError: It is no state, of another model or schema, or not whole.
+      ValueError: It is no state, of another model or schema, or damaged.
     """
     if len(data) < 8 or data[:4] != _MAGIC:
         raise ValueError("state: these bytes are no state of a user")
     (length,) = struct.unpack("<I", data[4:8])
     try:
-        header = json.loads(data[8 : 8 + length])
-        found = {name: header[name] for name in ("model", "schema")}
+        header = parse_json(data[8 : 8 + length].decode())
+        schema, model = header["schema"], header["model"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("state: its header is damaged") from error
-    if found["schema"] != SCHEMA:
-        raise ValueError(f"state: schema {found['schema']}, this version reads {SCHEMA}")
-    if found["model"] != model_id:
-        raise ValueError(f"state: of model {found['model']}, not {model_id}; observe its events")
+        raise ValueError("state: its header is damaged; observe its events again") from error
+    if schema != SCHEMA:
+        raise ValueError(
+            f"state: schema {shortly(schema)}, this version reads {SCHEMA}; observe its events "
+            "again"
+        )
+    if model != model_id:
+        raise ValueError(
+            f"state: of model {shortly(model)}, not {model_id}; observe its events again"
+        )
     body = memoryview(data)[8 + length :]
     expected = sum(array.nbytes for array in like.arrays)
     entry = sum(array.itemsize * array.shape[-1] for array in like.arrays if not array.size)
     more = len(body) - expected
     if more < 0 or (more and not entry) or (entry and more % entry):
-        raise ValueError(f"state: {len(body)} bytes, must be {expected}")
+        raise ValueError(f"state: {len(body)} bytes, must be {expected}; observe its events again")
+    if zlib.crc32(body) != header.get("crc32"):
+        raise ValueError("state: its bytes have changed; observe its events again")
     arrays, start = [], 0
     for array in like.arrays:
         shape = array.shape if array.size else (1, more // entry, array.shape[-1])
@@ -149,7 +161,26 @@ def from_bytes(data: bytes, like: UserStates, model_id: str) -> UserStates:
     state = like.with_arrays(arrays)
     if entry and state.events_n[0] != more // entry:
         raise ValueError(f"state: {more // entry} events, must be {state.events_n[0]}")
+    if not is_possible(state, rows):
+        raise ValueError("state: holds impossible values; observe its events again")
     return state
+
+
+def is_possible(states: UserStates, rows: int) -> bool:
+    """Whether states may come from a model: compiled code reads at their rows unchecked.
+
+    Args:
+      states: Any, such as those of a file.
+      rows: `v`, rows of the item table.
+    """
+    floats = [array for array in states.arrays if array.dtype.kind == "f"]
+    own_nm = states.own_nm
+    return (
+        bool(np.all((own_nm >= PADDING_ID) & (own_nm < rows)))
+        and bool(np.all((states.position_n >= 0) & (states.position_n <= states.events_n)))
+        and bool(np.all(states.first_time_n <= states.last_time_n))
+        and all(not np.isnan(array).any() for array in floats)
+    )
 
 
 def joined(parts: Sequence[UserStates]) -> UserStates:

@@ -35,7 +35,7 @@ def switch() -> Case:
 
 PREPARE = {
     "user_column": Case([("u", "u"), ("a b", "a b"), ("é", "é"), ("", "")], []),
-    "time_unit": choice("auto", "s", "ms", "us", "ns", "order"),
+    "time_unit": choice("auto", "s", "ms", "us", "ns"),
     "allow_odd_times": switch(),
     "on_bad_row": choice("error", "skip"),
     "split": choice("last_session", "user", "time"),

@@ -211,18 +211,19 @@ def test_a_state_survives_as_bytes():
     stream = Stream(model, params, GAP)
     state = stream.observe(stream.start(), [Events(np.array([2, 3], np.int32), np.array([5, 6]))])
     data = state.to_bytes("m")
-    same = from_bytes(data, stream.start(), "m")
+    same = from_bytes(data, stream.start(), "m", ITEMS)
     jax.tree.map(np.testing.assert_array_equal, same, state)
     for broken, message in {
         b"": "no state of a user",
         data[:-1]: r"bytes, must be \d+",
         data + b"x": r"bytes, must be \d+",
+        data[:-1] + bytes([data[-1] ^ 1]): "its bytes have changed",
         data[:8] + b"}" + data[9:]: "header is damaged",
     }.items():
         with pytest.raises(ValueError, match=message):
-            from_bytes(broken, stream.start(), "m")
+            from_bytes(broken, stream.start(), "m", ITEMS)
     with pytest.raises(ValueError, match="of model m, not other"):
-        from_bytes(data, stream.start(), "other")
+        from_bytes(data, stream.start(), "other", ITEMS)
     with pytest.raises(ValueError, match="2 users, must be 1"):
         stream.start(2).to_bytes("m")
 

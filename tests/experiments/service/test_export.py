@@ -169,7 +169,7 @@ def manifest(**changes):
             "memory_sizes: own_events=64, but this version has 128; export the run again",
         ),
         (manifest(memory_sizes=5), "memory_sizes: candidates=None, but this version has"),
-        (manifest(gap_seconds="long"), "gap_seconds='long' cannot be used"),
+        (manifest(gap_seconds="long"), "gap_seconds=long: cannot be used; export"),
         (manifest(config={"name": "none"}), "config cannot be used: "),
     ],
 )
