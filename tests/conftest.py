@@ -1,10 +1,10 @@
 """Every test runs on CPU, with the annotations of the library checked at run time."""
 
-import atexit
+import contextlib
 import gc
 import importlib.metadata
 import os
-import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Simulated devices, for tests with several; all other tests use the first.
@@ -17,16 +17,14 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
 
-# Tests make the same programs again and again; each process compiles a program once. Processes do
-# not share a cache, because JAX would read what another process has half written.
-_programs = tempfile.TemporaryDirectory(prefix="hiertcn_jax_programs_")
-atexit.register(_programs.cleanup)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+from tests.programs import share_programs
+
+share_programs()
 
 import pkgutil
 
+import jax
+import pytest
 from jaxtyping import install_import_hook
 
 import hiertcn_jax
@@ -51,7 +49,25 @@ settings.register_profile("hiertcn_jax", deadline=None)
 settings.load_profile("hiertcn_jax")
 
 
+# A process holds a megabyte or two for each program; tests compile thousands.
+_MOST_RESIDENT_BYTES = 1_300_000_000
+
+
 def pytest_collection_finish():
     """What the imports made stays; looking through it at each garbage collection takes time."""
     gc.collect()
     gc.freeze()
+    # Tracing makes many objects, and few cycles.
+    gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After a file, a process that has grown forgets its programs; they are in the folder."""
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        with contextlib.suppress(OSError):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_RESIDENT_BYTES:
+                jax.clear_caches()
+                gc.collect()

@@ -6,27 +6,39 @@ happens at a start or an end, of warnings and of signals, start a fresh interpre
 
 import multiprocessing
 import os
+import resource
 import runpy
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.programs import share_programs
+
 ROOT = Path(__file__).parents[1]
 
 _FORKS = multiprocessing.get_context("forkserver")
 # Only those that start no thread at their import; polars does.
 _FORKS.set_forkserver_preload(
-    ["jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "scipy.sparse", "numba", "rich"]
-)
+    [
+        "jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "scipy.sparse", "numba", "rich",
+        "tensorflow_datasets",
+    ]
+)  # fmt: skip
 
 
-def run_forked(module, *arguments):
-    """Runs a command to its end; what it prints, and its exit code, as `subprocess.run` does."""
+def run_forked(module, *arguments, most_file_bytes=None):
+    """Runs a command to its end; what it prints, and its exit code, as `subprocess.run` does.
+
+    Args:
+      module: The command.
+      arguments: Its arguments.
+      most_file_bytes: How large a file may become, as if the disk were full then.
+    """
     command = [sys.executable, "-m", module, *map(str, arguments)]
     with tempfile.TemporaryDirectory() as directory:
         said, errors = Path(directory) / "stdout", Path(directory) / "stderr"
-        process = _FORKS.Process(target=_run, args=(command, said, errors))
+        process = _FORKS.Process(target=_run, args=(command, said, errors, most_file_bytes))
         process.start()
         process.join()
         code = process.exitcode
@@ -34,11 +46,15 @@ def run_forked(module, *arguments):
         return subprocess.CompletedProcess(command, code, said.read_text(), errors.read_text())
 
 
-def _run(command, said, errors):
+def _run(command, said, errors, most_file_bytes):
     for number, path in ((0, Path(os.devnull)), (1, said), (2, errors)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     os.chdir(ROOT)
     os.environ["TERM"] = "dumb"
+    if most_file_bytes is None:
+        share_programs()
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_file_bytes, most_file_bytes))
     _, _, module, *arguments = command
     sys.argv, sys.orig_argv = [module, *arguments], command
     runpy.run_module(module, run_name="__main__", alter_sys=True)

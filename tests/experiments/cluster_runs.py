@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 
 from hiertcn_jax.saving.checkpoint import Checkpoints
 from tests.experiments.small_runs import FLAGS, ROOT, checkpoint_steps
+from tests.programs import WRITING
 
 
 def free_port():
@@ -46,6 +48,11 @@ def start_command(module, cache, *arguments, own=None, processes=2, devices=2):
       devices: Devices of each.
     """
     address = f"--coordinator_address=127.0.0.1:{free_port()}"
+    # JAX writes programs in the first process alone, and another could read half of one: each has
+    # its own folder, with what the first wrote at an earlier start.
+    (cache / "0").mkdir(parents=True, exist_ok=True)
+    for index in range(1, processes):
+        shutil.copytree(cache / "0", cache / str(index), dirs_exist_ok=True)
     return [
         subprocess.Popen(
             [
@@ -57,7 +64,7 @@ def start_command(module, cache, *arguments, own=None, processes=2, devices=2):
                 **os.environ,
                 "TERM": "dumb",
                 "JAX_NUM_CPU_DEVICES": str(devices),
-                # JAX would read what another process has half written.
+                **WRITING,
                 "JAX_COMPILATION_CACHE_DIR": str(cache / str(index)),
             },
             stdout=subprocess.PIPE,
