@@ -38,10 +38,11 @@ def test_cross_entropy_equals_plain_numpy_whatever_the_chunk(chunk, with_bias):
 @pytest.mark.parametrize("chunk", [3, 512])
 def test_cross_entropy_gradient_is_softmax_minus_one_hot(chunk):
     u, table, bias, item_ids, weight = random_model(1)
-    grad_u, grad_table, grad_bias = jax.grad(
+    gradients = jax.grad(
         lambda u, *keys: cross_entropy(Queries(u), Keys(*keys), item_ids, weight, chunk).total,
         (0, 1, 2),
-    )(u, table, bias)
+    )
+    grad_u, grad_table, grad_bias = jax.jit(gradients)(u, table, bias)
     scores = np.asarray(u) @ np.asarray(table).T + np.asarray(bias)
     scores[..., :FIRST_ITEM_ID] = -np.inf
     share = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
@@ -55,9 +56,10 @@ def test_cross_entropy_gradient_is_softmax_minus_one_hot(chunk):
 
 def test_cross_entropy_at_extreme_scores():
     u, table, bias, item_ids, weight = random_model(2)
-    total, gradients = jax.value_and_grad(
+    both = jax.value_and_grad(
         lambda u, t: cross_entropy(Queries(1e4 * u), Keys(t, bias), item_ids, weight).total, (0, 1)
-    )(u, table)
+    )
+    total, gradients = jax.jit(both)(u, table)
     assert np.isfinite(total)
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
 

@@ -1,5 +1,7 @@
 """Terms of the score: logarithms of counts, weighed by the moment; nothing off the list."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,16 @@ def counts(*shape):
 
 def normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init(terms, *arrays):
+    return terms.init(jax.random.key(0), *arrays)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(terms, params, *arrays):
+    return terms.apply(params, *arrays)
 
 
 def test_the_kinds_share_the_features_out():
@@ -44,31 +56,31 @@ def test_logarithms_by_hand():
 def test_unknown_counts_add_nothing(kinds, units):
     terms = Terms(kinds, units)
     features, known, u = counts(3, 4, 7), normal(3, 4, 8), normal(3, 4, 6)
-    params = terms.init(jax.random.key(0), features, known, u)
+    params = init(terms, features, known, u)
     params = jax.tree.map(lambda x: x + normal(*x.shape), params)
-    values = terms.apply(params, features, known, u)
+    values = apply(terms, params, features, known, u)
     assert values.shape == (3, 4, 7)
-    np.testing.assert_array_equal(terms.apply(params, jnp.zeros_like(features), known, u), 0)
+    np.testing.assert_array_equal(apply(terms, params, jnp.zeros_like(features), known, u), 0)
     others = [column for column in range(len(FEATURES)) if column not in columns_of(kinds)]
     altered = features.at[..., jnp.asarray(others, int)].add(1.0)
-    np.testing.assert_array_equal(terms.apply(params, altered, known, u), values)
+    np.testing.assert_array_equal(apply(terms, params, altered, known, u), values)
     # Each item separately: the order of a list has no meaning.
     np.testing.assert_allclose(
-        terms.apply(params, features[..., ::-1, :], known, u), values[..., ::-1], rtol=1e-5
+        apply(terms, params, features[..., ::-1, :], known, u), values[..., ::-1], rtol=1e-5
     )
 
 
 def test_weights_start_independent_of_the_time_of_day():
     terms = Terms(KINDS)
     features, known, u = counts(2, 5), normal(2, 8), normal(2, 6)
-    params = terms.init(jax.random.key(0), features, known, u)
-    values = terms.apply(params, features, known, u)
+    params = init(terms, features, known, u)
+    values = apply(terms, params, features, known, u)
     np.testing.assert_allclose(values, 0.3 * logarithms(features).sum(-1), rtol=1e-5)
 
 
 def test_the_time_of_day_changes_the_weights():
     terms = Terms(("world",))
     features, known, u = counts(1, 5), jnp.ones((1, 8)), jnp.ones((1, 6))
-    params = terms.init(jax.random.key(0), features, known, u)
-    grads = jax.grad(lambda p: terms.apply(p, features, known, u).sum())(params)
+    params = init(terms, features, known, u)
+    grads = jax.jit(jax.grad(lambda p: apply(terms, p, features, known, u).sum()))(params)
     assert (np.abs(grads["params"]["by_moment"]["kernel"]) > 0).all()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from hiertcn_jax.models.flat_tcn import FlatTCNConfig
 from hiertcn_jax.models.hiertcn import HierTCNConfig
 from tests.models.plain_hiertcn import predictions
 from tests.packing import pack
+from tests.volume import mostly_thorough
 
 ITEMS = 12
 SMALL = HierTCNConfig(item_dim=6, gru_dim=5, tcn_channels=(4, 4), kernel_size=2, unknown_rate=0.0)
@@ -33,16 +35,18 @@ def random_users(rng, users, most_sessions=5, most_events=6):
     ]
 
 
-def random_params(config, seed=0):
+@functools.cache
+def random_params(config):
     """The model, and parameters that are all moved away from their initial zeros."""
-    model = build(config)
-    table_vd = jax.random.normal(jax.random.key(seed), (ITEMS, config.item_dim))
+    model, rng = build(config), np.random.default_rng(0)
+    table_vd = rng.normal(size=(ITEMS, config.item_dim)).astype(np.float32)
     batch = pack([[[(0.0, [2])]]], Bucket(1, 2, 1))[0][0].with_embeddings(table_vd)
-    params = model.init(jax.random.key(seed + 1), batch, model.init_carry(1))["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 2), len(leaves))
-    leaves = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return model, jax.tree.unflatten(tree, leaves), table_vd
+    init = jax.jit(lambda key: model.init(key, batch, model.init_carry(1))["params"])
+    params = jax.tree.map(
+        lambda x: np.asarray(x) + 0.3 * rng.normal(size=x.shape).astype(x.dtype),
+        init(jax.random.key(1)),
+    )
+    return model, params, table_vd
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -88,8 +92,19 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("bucket", [Bucket(3, 4, 2), Bucket(3, 40, 20)], ids=str)
-@pytest.mark.parametrize("option", OPTIONS)
+ROWS, WHOLE = Bucket(3, 4, 2), Bucket(3, 40, 20)
+
+
+@pytest.mark.parametrize(
+    "option, bucket",
+    mostly_thorough(
+        itertools.product(OPTIONS, (ROWS, WHOLE)),
+        *((option, ROWS) for option in OPTIONS),
+        ("default", WHOLE),
+        ("gated", WHOLE),
+    ),
+    ids=str,
+)
 def test_chunks_equal_a_plain_loop_over_events(option, bucket):
     config = model_config(**(SMALL.to_dict() | OPTIONS[option]))
     model, params, table_vd = random_params(config)
@@ -197,13 +212,15 @@ def test_no_gradient_flows_from_padding_or_into_it():
     model, params, table_vd = random_params(SMALL)
     batch = pack([[[(0.0, [2, 3])]], [[(0.0, [4])]]], Bucket(2, 6, 3))[0][0]
 
-    def total(params, table_vd):
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradients(params, table_vd):
         u_bld, _ = model.apply(
             {"params": params}, batch.with_embeddings(table_vd), model.init_carry(2)
         )
         return jnp.sum(u_bld * batch.loss_weight_bl[..., None])
 
-    grads, table_grad_vd = jax.grad(total, argnums=(0, 1))(params, table_vd)
+    grads, table_grad_vd = gradients(params, table_vd)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     np.testing.assert_array_equal(table_grad_vd[0], 0)
     assert np.any(table_grad_vd[2] != 0)
@@ -214,11 +231,13 @@ def test_training_replaces_a_share_of_inputs_and_dropout_is_seeded():
     model, params, table_vd = random_params(config)
     batch = pack([[[(0.0, [2, 3, 4, 5])]]], Bucket(1, 4, 1))[0][0].with_embeddings(table_vd)
 
-    def train(seed):
+    @jax.jit
+    def apply_in_training(params, seed):
         rngs = {"dropout": jax.random.key(seed), "unknown": jax.random.key(seed + 1)}
         carry = model.init_carry(1)
         return model.apply({"params": params}, batch, carry, train=True, rngs=rngs)[0]
 
+    train = functools.partial(apply_in_training, params)
     np.testing.assert_array_equal(train(0), train(0))
     assert not np.array_equal(train(0), train(5))
 
