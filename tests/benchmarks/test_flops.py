@@ -12,6 +12,7 @@ from benchmarks.users import draw_users
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.models import model_config
 from hiertcn_jax.models.hiertcn import HierTCNConfig
+from tests.volume import mostly_thorough
 
 BUCKET = Bucket(4, 32, 8)
 """128 slots are one chunk of the softmax, whose chunks are padded; so are the grid's 400."""
@@ -50,12 +51,17 @@ def product_flops(jaxpr, times=1):
 
 
 ALL = [(name, {}) for name in ROWS]
+QUICK = [(name, {}) for name in ("hiertcn", "hiergru", "hstu", "hiertcn_memory", "hiertcn_grid")]
 UNEQUAL = {"item_dim": 24, "gru_dim": 8, "tcn_channels": (16, 40), "convs_per_block": 2}
 
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    [*ALL, ("hiertcn", UNEQUAL | {"gated": True, "session_progress": True}), ("tcn_user", UNEQUAL)],
+    [
+        *mostly_thorough(ALL, *QUICK),
+        ("hiertcn", UNEQUAL | {"gated": True, "session_progress": True}),
+        ("tcn_user", UNEQUAL),
+    ],
 )
 def test_the_formula_counts_every_product_of_the_step(name, config):
     row = row_of(name, negatives=48, **config)
@@ -65,7 +71,7 @@ def test_the_formula_counts_every_product_of_the_step(name, config):
         assert product_flops(traced.jaxpr.jaxpr) == formula
 
 
-@pytest.mark.parametrize("name", ["hiertcn", "hiergru"])
+@pytest.mark.parametrize("name", mostly_thorough(["hiertcn", "hiergru"], "hiertcn"))
 def test_xla_counts_little_more_in_a_step_without_loops(name, monkeypatch):
     """Other operations are a few per cent. XLA counts the body of a loop only once."""
 

@@ -20,6 +20,8 @@ from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from hiertcn_jax.settings import fields_of
 from tests.data_pipelines.logs import small_times_config, write_csv
+from tests.forked import run_forked
+from tests.volume import mostly_thorough
 
 ROOT = Path(__file__).parents[2]
 FLAGFILES = ROOT / "experiments" / "flagfiles"
@@ -41,10 +43,7 @@ def config_of(tmp_path, **changes):
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "data_pipelines.prepare", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return run_forked("data_pipelines.prepare", *arguments)
 
 
 def test_the_whole_way(tmp_path):
@@ -342,7 +341,11 @@ def test_an_existing_output_is_kept(tmp_path):
 def test_the_program_prints_a_table(tmp_path):
     path = write_csv(tmp_path / "log.csv", *ROWS)
     # rich would take this name for markup, without an opening tag.
-    result = run(f"--input={path}", f"--output_dir={tmp_path / '[/D]'}", *SMALL_TIMES)
+    arguments = [f"--input={path}", f"--output_dir={tmp_path / '[/D]'}", *SMALL_TIMES]
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "data_pipelines.prepare", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
     assert "5 users, 4 items, 15 sessions, 30 events" in result.stdout
 
@@ -460,13 +463,19 @@ def test_the_layout_of_xing(tmp_path):
     assert sum(users) == 60
 
 
+RETAILROCKET = ("retailrocket", "retailrocket/interactions.csv.gz", 945, 8_177)
+
+
 @pytest.mark.parametrize(
     ("name", "file", "users", "events"),
-    [
-        ("globo", "globo/clicks.parquet", 13_365, 369_434),
-        ("retailrocket", "retailrocket/interactions.csv.gz", 945, 8_177),
-        ("ebnerd", "ebnerd/interactions.parquet", 930, 180_805),
-    ],
+    mostly_thorough(
+        [
+            ("globo", "globo/clicks.parquet", 13_365, 369_434),
+            RETAILROCKET,
+            ("ebnerd", "ebnerd/interactions.parquet", 930, 180_805),
+        ],
+        RETAILROCKET,
+    ),
 )
 def test_real_logs(tmp_path, name, file, users, events):
     if not (REAL_LOGS / file).exists():
@@ -478,6 +487,7 @@ def test_real_logs(tmp_path, name, file, users, events):
     assert manifest["counts"]["events"] == events
 
 
+@pytest.mark.thorough
 def test_a_real_log_with_its_impressions(tmp_path):
     log, lists = (REAL_LOGS / "ebnerd" / f"{n}.parquet" for n in ("interactions", "impressions"))
     if not (log.exists() and lists.exists()):

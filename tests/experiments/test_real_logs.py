@@ -15,7 +15,10 @@ from hiertcn_jax.models import MODELS
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT.parent / "shared" / "data"
 
-pytestmark = pytest.mark.skipif(not LOGS.is_dir(), reason=f"no development logs in {LOGS}")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not LOGS.is_dir(), reason=f"no development logs in {LOGS}"),
+]
 
 
 def command(module, *arguments):
@@ -57,7 +60,6 @@ def test_globo_has_the_published_counts(tmp_path_factory):
     assert known == pytest.approx({"all": 0.895, "first": 0.921, "next": 0.882}, abs=5e-4)
 
 
-@pytest.mark.thorough
 def test_retailrocket_trains_evaluates_and_embeds(retailrocket, tmp_path):
     workdir = tmp_path / "run"
     tiny = ("--item_dim=8", "--gru_dim=8", "--tcn_channels=8", "--loss=cross_entropy")
@@ -71,7 +73,6 @@ def test_retailrocket_trains_evaluates_and_embeds(retailrocket, tmp_path):
     assert "945 users" in command("experiments.embed", f"--workdir={workdir}", f"--output={users}")
 
 
-@pytest.mark.thorough
 def test_all_models_are_compared_on_retailrocket(retailrocket, tmp_path):
     models = [*MODELS, *RANKERS]
     settings, workdir = tmp_path / "settings.json", tmp_path / "compared"

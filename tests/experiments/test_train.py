@@ -39,6 +39,7 @@ from tests.experiments.small_runs import (
 )
 from tests.forked import run_forked
 from tests.models.plain_hiertcn import predictions
+from tests.volume import mostly_thorough
 
 GROUPS = ("all", "first", "next")
 
@@ -179,7 +180,12 @@ def kill_in_validation(monkeypatch, number):
 
 
 @pytest.mark.parametrize(
-    "kill, number", [(kill_in_step, 3), (kill_in_step, 9), (kill_in_validation, 2)]
+    "kill, number",
+    mostly_thorough(
+        [(kill_in_step, 3), (kill_in_step, 9), (kill_in_validation, 2)],
+        (kill_in_step, 9),
+        (kill_in_validation, 2),
+    ),
 )
 def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
     data, whole, tmp_path, monkeypatch, capsys, kill, number

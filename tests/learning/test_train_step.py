@@ -28,6 +28,7 @@ from hiertcn_jax.saving.checkpoint import Checkpoints
 from hiertcn_jax.scoring.item_table import ItemTable
 from hiertcn_jax.scoring.scores import Queries
 from tests.data_pipelines.lanes import walking
+from tests.volume import mostly_thorough
 
 ROWS = 9  # Items 2..8, as `walking` makes them.
 BUCKET = Bucket(4, 5, 3)
@@ -337,7 +338,12 @@ def combinations():
     yield LossConfig(negatives=(("in_batch", 6),), own_negatives=True, logq=False)
 
 
-@pytest.mark.parametrize("loss", list(combinations()), ids=lambda loss: loss.name)
+COMBINATIONS = list(combinations())
+
+
+@pytest.mark.parametrize(
+    "loss", mostly_thorough(COMBINATIONS, *COMBINATIONS[::2]), ids=lambda loss: loss.name
+)
 def test_every_loss_goes_down_its_gradient(loss):
     batch = next(iter(run_of("dense").loader)).batch
     shown_blk = np.random.default_rng(1).integers(0, ROWS, (*BUCKET_EVENTS, loss.impressions))

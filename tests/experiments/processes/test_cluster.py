@@ -34,7 +34,7 @@ from tests.experiments.cluster_runs import (
 )
 from tests.experiments.small_runs import checkpoint_steps, contents, journal, run_train, settings_of
 
-STEPS = 120
+STEPS = 40
 RUN = (
     "--item_mode=rows", "--clip_norm=1", f"--steps={STEPS}", "--checkpoint_every_steps=20",
     "--eval_every_epochs=1000", "--log_every_steps=20",

@@ -102,7 +102,7 @@ def stopped_after(seconds, arguments, number):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when a command catches signals")
 @pytest.mark.parametrize("seed", range(few(1, of=20)))
-@pytest.mark.parametrize("name", mostly_thorough(COMMANDS, "train", "compare", "prepare"))
+@pytest.mark.parametrize("name", mostly_thorough(COMMANDS, "train", "prepare"))
 def test_a_command_that_is_stopped_says_so_and_leaves_nothing_half_written(
     commands, tmp_path, name, seed
 ):

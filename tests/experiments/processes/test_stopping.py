@@ -18,6 +18,7 @@ from experiments.runs import train_loop as loop
 from experiments.runs import training_run as training
 from experiments.runs.restore import restore_run
 from tests.experiments.small_runs import ROOT, checkpoint_steps, journal, signal_in_step, train_in
+from tests.volume import mostly_thorough
 
 
 def signal_in_validation(monkeypatch, number, kind):
@@ -36,12 +37,16 @@ def signal_in_validation(monkeypatch, number, kind):
 # Lines at 2, 4, 6, 8, 10 and at saved steps: 3, 6, 9 and after the validations at 7 and 10.
 @pytest.mark.parametrize(
     "place, number, kind, step",
-    [
-        (signal_in_step, 1, signal.SIGTERM, 1),
+    mostly_thorough(
+        [
+            (signal_in_step, 1, signal.SIGTERM, 1),
+            (signal_in_step, 5, signal.SIGINT, 5),
+            (signal_in_validation, 1, signal.SIGINT, 7),
+            (signal_in_validation, 2, signal.SIGTERM, 10),
+        ],
         (signal_in_step, 5, signal.SIGINT, 5),
-        (signal_in_validation, 1, signal.SIGINT, 7),
         (signal_in_validation, 2, signal.SIGTERM, 10),
-    ],
+    ),
 )
 def test_a_stopped_run_resumes_and_ends_like_an_undisturbed_one(
     data, whole, tmp_path, monkeypatch, capsys, place, number, kind, step
@@ -104,14 +109,24 @@ def note_work(monkeypatch, at, kind):
 
 
 # Step 5 would not be saved otherwise, step 6 always is, step 7 ends with a validation.
-@pytest.mark.parametrize("at", [("step", 5), ("step", 6), ("step", 7), ("batch", 2), ("save", 1)])
-def test_after_a_signal_only_the_current_work_and_one_save_happen(data, tmp_path, monkeypatch, at):
+@pytest.mark.parametrize(
+    ("work", "number"),
+    mostly_thorough(
+        [("step", 5), ("step", 6), ("step", 7), ("batch", 2), ("save", 1)],
+        ("step", 5),
+        ("batch", 2),
+        ("save", 1),
+    ),
+)
+def test_after_a_signal_only_the_current_work_and_one_save_happen(
+    data, tmp_path, monkeypatch, work, number
+):
     """The duration of a stop is not measured but bounded: one step or one batch, and one save."""
-    done = note_work(monkeypatch, at, signal.SIGTERM)
+    done = note_work(monkeypatch, (work, number), signal.SIGTERM)
     with pytest.raises(StoppedError):
         train_in(data, tmp_path)
     behind = done[done.index("signal") + 1 :]
-    assert behind == ([] if at[0] == "save" else ["save"])
+    assert behind == ([] if work == "save" else ["save"])
 
 
 def test_a_validation_that_is_due_is_done_once_whatever_comes_between(
@@ -247,7 +262,7 @@ with StopSignals() as stop:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere JAX catches it again")
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", mostly_thorough([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_the_same_signal_again_ends_one_of_several_processes_at_once(kind):
     done = subprocess.run(
         [sys.executable, "-c", _WAITS_AS_ONE_OF_TWO, str(int(kind))],

@@ -56,6 +56,7 @@ def test_users_are_embedded_as_on_one_device(whole, users, tmp_path):
     assert_same_users(output, users)
 
 
+@pytest.mark.thorough
 def test_two_processes_embed_all_users_on_all_their_devices(whole, users, tmp_path):
     output = tmp_path / "users.parquet"
     processes = start_command(

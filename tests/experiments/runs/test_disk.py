@@ -14,17 +14,11 @@ from data_pipelines.commands.os_errors import os_error_line
 from experiments.runs.files import make_workdir, naming, whole_file, write_text
 from hiertcn_jax.saving.checkpoint_damage import step_folders, survey
 from tests.experiments.small_runs import ROOT, contents, train_in
+from tests.forked import run_forked
 
 MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 """A shell that may mount in its own name space; its mounts disappear with it."""
 
-
-_LIMITED = """
-import resource, runpy, sys
-limit, module = int(sys.argv.pop(1)), sys.argv.pop(1)
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
 TRAIN = ("sh", sys.executable, "-m", "experiments.train")
 
 
@@ -75,6 +69,7 @@ exit $code
 """
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_one_line_and_earlier_checkpoints_stay_whole(
     data, whole, tmp_path, may_mount
 ):
@@ -98,16 +93,14 @@ def test_files_that_may_not_grow_are_one_line_and_earlier_files_stay(data, whole
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     limit = (workdir / "metrics.jsonl").stat().st_size + 6000
-
-    limited = [sys.executable, "-c", _LIMITED, str(limit), "experiments.train"]
-    command = [*limited, *flags_of(whole, workdir, "--steps=12")]
-    # JAX warns if it may not write a compiled program.
-    done = run(command, PYTHONWARNINGS="ignore")
+    flags = flags_of(whole, workdir, "--steps=12")
+    done = run_forked("experiments.train", *flags, most_file_bytes=limit)
     assert_one_line(done, f"{workdir}/checkpoints/12: cannot be written: ", "File too large")
     assert "; that of step 10 is whole\n" in done.stderr
     assert_same_checkpoints(workdir, whole)
 
 
+@pytest.mark.thorough
 def test_a_workdir_that_cannot_be_written_is_one_line(whole, may_mount):
     before = contents(whole)
     script = f'mount --bind {whole} {whole} && mount -o remount,ro,bind {whole} || exit 9\n"$@"'
@@ -169,8 +162,8 @@ def test_a_result_that_does_not_fit_on_the_disk_has_been_printed(whole, tmp_path
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     before = contents(workdir)
-    limited = [sys.executable, "-c", _LIMITED, "100", "experiments.evaluate"]
-    done = run([*limited, f"--workdir={workdir}", "--split=valid"], PYTHONWARNINGS="ignore")
+    flags = f"--workdir={workdir}", "--split=valid"
+    done = run_forked("experiments.evaluate", *flags, most_file_bytes=100)
     assert_one_line(done, f"{workdir}/valid.json: File too large; raise the limit on")
     assert "coverage" in done.stdout and "hiertcn" in done.stdout
     assert contents(workdir) == before

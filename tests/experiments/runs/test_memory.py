@@ -29,10 +29,7 @@ MODES = {
 
 @pytest.mark.parametrize(
     "mode",
-    [
-        mode if mode in ("rows", "alone") else pytest.param(mode, marks=pytest.mark.thorough)
-        for mode in MODES
-    ],
+    [mode if mode == "rows" else pytest.param(mode, marks=pytest.mark.thorough) for mode in MODES],
 )
 def test_a_stopped_run_ends_as_one_that_was_not(data, tmp_path, monkeypatch, mode):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
