@@ -27,7 +27,7 @@ from hiertcn_jax.models import build, model_config
 from tests.volume import few
 
 # The difference in the control is small only where both models have learned what there is.
-USERS, STEPS = {"planted": 2000, "control": 4000}, 400
+USERS, STEPS = {"planted": few(1000, of=2000), "control": 4000}, few(150, of=400)
 BUCKET = Bucket(lanes=32, events=32, sessions=16)
 EVALUATION = EvalConfig(lanes=64, events=64, sessions=32)
 ADAM = OptimizerConfig(learning_rate=1e-2, schedule="cosine")

@@ -9,8 +9,9 @@ from benchmarks.chaos import MODES, Chaos, cached_programs, figures
 from benchmarks.commands import start_fresh
 from benchmarks.kills import KINDS
 from benchmarks.run_differences import differences
+from tests.volume import few
 
-STEPS = 60
+STEPS = few(24, of=60)
 
 
 @pytest.fixture(scope="module")
