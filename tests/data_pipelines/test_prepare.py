@@ -238,7 +238,7 @@ def test_the_summary_fits_80_columns_and_says_what_comes_next(tmp_path, monkeypa
         assert row in [line.split() for line in summary]
 
 
-@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+@pytest.mark.parametrize("runner", mostly_thorough([None, "DirectRunner"], None))
 def test_a_log_given_twice_is_reported(tmp_path, runner, capsys):
     """As CSV and as Parquet, with floats."""
     path = write_csv(tmp_path / "a.csv", *rows_of(INTEGERS))
@@ -256,7 +256,7 @@ def test_a_log_given_twice_is_reported(tmp_path, runner, capsys):
     assert (manifest["log"]["rows"], manifest["log"]["identical_rows"]) == (60, 30)
 
 
-@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+@pytest.mark.parametrize("runner", mostly_thorough([None, "DirectRunner"], None))
 def test_null_users_are_no_users(tmp_path, runner):
     """A public log has 7,681 of its 12,391 events by a user NA, all of valid and test."""
     nobody = [("NA", 10, seconds(7, day)) for day in range(90)]

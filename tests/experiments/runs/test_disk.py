@@ -19,6 +19,12 @@ from tests.forked import run_forked
 MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 """A shell that may mount in its own name space; its mounts disappear with it."""
 
+_LIMITED = """
+import resource, runpy, sys
+limit, module = int(sys.argv.pop(1)), sys.argv.pop(1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 TRAIN = ("sh", sys.executable, "-m", "experiments.train")
 
 
@@ -162,8 +168,8 @@ def test_a_result_that_does_not_fit_on_the_disk_has_been_printed(whole, tmp_path
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     before = contents(workdir)
-    flags = f"--workdir={workdir}", "--split=valid"
-    done = run_forked("experiments.evaluate", *flags, most_file_bytes=100)
+    limited = [sys.executable, "-c", _LIMITED, "100", "experiments.evaluate"]
+    done = run([*limited, f"--workdir={workdir}", "--split=valid"])
     assert_one_line(done, f"{workdir}/valid.json: File too large; raise the limit on")
     assert "coverage" in done.stdout and "hiertcn" in done.stdout
     assert contents(workdir) == before
