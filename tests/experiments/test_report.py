@@ -92,6 +92,13 @@ def test_several_runs_stand_side_by_side(titled_run, tmp_path):
         assert one.replace("run would", "") == same.replace("other would", "")
 
 
+def test_a_run_without_memory_has_no_parts(whole, tmp_path):
+    page = parsed(write(tmp_path / "report.html", whole, user_ids=("7", "8")))
+    assert [one.get("class") for one in page.iter("details")].count("user") == 2
+    assert "why" not in {one.get("id") for one in page.iter("section")}
+    assert not [one for one in page.iter("svg") if one.get("class") == "bar"]
+
+
 def comparison(directory, data, name="stan"):
     directory.mkdir()
     metrics = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
