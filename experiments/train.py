@@ -7,6 +7,7 @@ learning_curve.png, valid.json and test.json. The same command resumes a run tha
 stopped. With --coordinator_address it is one of several processes that train together.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,6 +144,7 @@ def _evaluate(settings: Settings, data: Data, plan: Plan) -> None:
         *([] if beside.why_not is None else [beside.why_not]),
         _best_line(config, plan, restored.step, results[Split.VALID].metrics),
         f"results: {', '.join(map(str, paths))}",
+        f"look at it: hiertcn report --workdir={shlex.quote(str(workdir))} --output=report.html",
     ]:
         print(line)
 

@@ -108,8 +108,9 @@ def test_a_run_says_what_it_does_and_what_came_of_it(data, tmp_path, capsys):
     assert [line.split(":")[0] for line in loses] == [
         f"hiertcn loses to {other}" for other in ("item_knn", "popularity")
     ]
-    assert said[-2].startswith(f"best: step {first} of 10, epoch ")
-    assert said[-1] == f"results: {tmp_path}/run/valid.json, {tmp_path}/run/test.json"
+    assert said[-3].startswith(f"best: step {first} of 10, epoch ")
+    assert said[-2] == f"results: {tmp_path}/run/valid.json, {tmp_path}/run/test.json"
+    assert said[-1] == f"look at it: hiertcn report --workdir={tmp_path}/run --output=report.html"
 
 
 def test_the_journal_tells_every_event_once(data, whole):
