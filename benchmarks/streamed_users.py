@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.users import Lengths, globo_lengths
+from data_pipelines.hashing import scramble
 from data_pipelines.histories.record import History, Split
-from data_pipelines.lanes.permutation import scramble
 from hiertcn_jax.batch import FIRST_ITEM_ID
 
 _SECONDS_BETWEEN_EVENTS = 120

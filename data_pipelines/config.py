@@ -48,6 +48,12 @@ class PrepareConfig(Settings):
         "several by commas or repeat --input. Naming a file twice is an error.",
         adds_up=True,
     )
+    previous: str | None = setting(
+        None,
+        "A prepared directory to which --input adds later events. It stays as it is, and all "
+        "settings are those of it. Only --items, --on_bad_row and later cuts (--valid_after, "
+        "--test_after) may be given. Events that it has already are left out.",
+    )
     tfds: str | None = setting(
         None,
         "A prepared TFDS dataset instead of --input, such as movielens/100k-ratings.",
@@ -333,7 +339,9 @@ class PrepareConfig(Settings):
     def _check_source(self) -> None:
         if not self.output_dir:
             raise ValueError("output_dir=: must be given: the directory to create")
-        for name in ("output_dir", "input", "impressions", "catalogue", "items", "tfds_data_dir"):
+        for name in (
+            "output_dir", "input", "previous", "impressions", "catalogue", "items", "tfds_data_dir"
+        ):  # fmt: skip
             value = getattr(self, name) or ()
             for path in (value,) if isinstance(value, str) else value:
                 local_path(name, path)
@@ -342,6 +350,10 @@ class PrepareConfig(Settings):
             raise ValueError(
                 f"input={','.join(self.input)}: exactly one of input, tfds and synthetic is "
                 f"required, got {' and '.join(given) or 'none'}"
+            )
+        if self.previous is not None and not self.input:
+            raise ValueError(
+                f"previous={self.previous}: needs input, the files of the later events"
             )
         if self.tfds_data_dir is not None and self.tfds is None:
             raise ValueError(
@@ -404,7 +416,8 @@ class PrepareConfig(Settings):
             ("test_after", ("time",)),
         ):
             value = getattr(self, name)
-            if value is not None and self.split not in splits:
+            # With `previous` the split is that of the earlier log.
+            if value is not None and self.split not in splits and self.previous is None:
                 raise ValueError(
                     f"{name}={value}: has no use with split={self.split}; leave it out"
                 )

@@ -12,10 +12,10 @@ _SQLITE = "sqlite:///"
 
 PATH_FLAGS = frozenset(
     {
-        "candidates", "catalogue", "data_dir", "emit_flagfiles", "events", "export_dir",
-        "impressions", "input", "item_embedding_ids", "item_embeddings", "items", "output",
-        "output_dir", "ranks_out", "settings", "space", "storage", "store", "tfds_data_dir",
-        "token_file", "users", "workdir",
+        "candidates", "catalogue", "continue_from", "data_dir", "emit_flagfiles", "events",
+        "export_dir", "impressions", "input", "item_embedding_ids", "item_embeddings", "items",
+        "output", "output_dir", "previous", "ranks_out", "settings", "space", "storage", "store",
+        "tfds_data_dir", "token_file", "users", "workdir",
     }
 )  # fmt: skip
 """Flags of all commands that name files or directories. In others `~` is a character."""

@@ -7,9 +7,13 @@ Groups them into sessions, applies the filters, splits into train, valid and tes
 
     D/manifest.json          what the data contains, what was dropped, the flags
     D/vocabulary.parquet     the catalogue: rows of the item table, ids, counts
+    D/log/                   the events as read, for --previous
     D/items.parquet          with --items: titles and other columns
     D/item_embeddings.npy    with --svd_embeddings: those of the catalogue
     D/histories/             a TFDS dataset in ArrayRecord, one record per user
+
+With --previous=D0 the events of --input, which are later than those of D0, are added to D0's; the
+result D is what preparing all of them at once gives (docs/continual.md).
 
 D appears complete or not at all. Exit codes: 0 done, 1 failed with one line on standard error, 2
 bad flags, 143 and 130 stopped by SIGTERM and SIGINT.
@@ -17,10 +21,18 @@ bad flags, 143 and 130 stopped by SIGTERM and SIGINT.
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from absl import flags
+
+from data_pipelines.appending.changed import write_changed
+from data_pipelines.appending.earlier import Earlier, why_not_kept
+from data_pipelines.appending.fingerprints import fingerprints
+from data_pipelines.appending.joining import Joined
+from data_pipelines.appending.kept_log import KeptLog, save_kept_log, sorted_for_keeping
 from data_pipelines.commands.aside import require_vacant, written_aside
 from data_pipelines.commands.command import run_command
 from data_pipelines.commands.prepare_lines import log_lines
@@ -56,8 +68,12 @@ from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.settings import fields_of
 
 
-def prepare(config: PrepareConfig) -> dict[str, Any]:
+def prepare(config: PrepareConfig, given: Collection[str] = ()) -> dict[str, Any]:
     """Prepares a log.
+
+    Args:
+      config: What to prepare.
+      given: See `Earlier.settings`.
 
     Returns:
       The manifest, see `manifest.load_manifest`.
@@ -69,41 +85,46 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     output_dir = Path(config.output_dir)
     check_directory("output_dir", output_dir)
     require_vacant(output_dir)
+    earlier = None
+    if config.previous is not None:
+        earlier = Earlier(Path(config.previous))
+        config = earlier.settings(config, given)
     if config.runner is not None:
-        try:
-            from data_pipelines.beam.prepare import prepare_with_beam
-        except ImportError as error:
-            raise DataError(
-                f"runner={config.runner}: needs the extra beam: pip install 'hiertcn_jax[beam]' "
-                f"({error})"
-            ) from error
-        with written_aside(output_dir) as beside:
-            drops, report = prepare_with_beam(config, beside)
-            _add_items(beside, Vocabulary.load(beside), report, config)
-            _write_manifest(beside, drops, report, config)
-        return load_manifest(output_dir)
-    log, drops = _read(config)
+        return _prepare_with_beam(config, output_dir)
+    log, drops = _read(config, earlier)
+    joined = None
+    if earlier is not None:
+        joined = earlier.join(log, config)
+        log, drops = joined.log, earlier.drops(drops, joined.late)
     events, collapsed, merged = to_sessions(log, config.gap_minutes, config.collapse_repeats)
     session_drops = [Drop("collapse_repeats", collapsed)] if collapsed else []
     asked = config.split_options()
     split = with_cuts(sessions_of(events), asked)
+    if earlier is not None:
+        earlier.require_later_cuts(split)
     events, filter_drops = apply_filters(events, config.filter_options(), split.valid_after_ms)
-    listed = None if config.catalogue is None else read_listed(config.catalogue)
-    dataset = build_dataset(log, events, split, listed, asked)
-    report = {
+    previous = None
+    if earlier is not None:
+        earlier.require_users(log, np.unique(events.users))
+        previous = earlier.vocabulary
+    listed = read_listed(config.catalogue) if config.catalogue and previous is None else None
+    dataset = build_dataset(log, events, split, listed, asked, previous)
+    report: dict[str, Any] = {
         **split_report(split),
         "merged_sessions": dataclasses.asdict(merged),
         "counts": dataset.counts(),
         "ids": id_types(log.facts, dataset.vocabulary),
-        "log": _report_log(log, dataset),
+        "log": _report_log(log, dataset, earlier, joined),
     }
     if config.impressions:
         dataset, report["impressions"] = _join_impressions(dataset, log, events, config)
     report["content_hash"] = dataset.content_hash()
     with written_aside(output_dir) as beside:
-        users = len(dataset.user_ids)
-        write_histories(beside, watched(dataset.histories(), "writing", "users", users))
+        report |= _write_histories(beside, dataset, earlier, joined)
         dataset.vocabulary.save(beside)
+        if why_not_kept(config) is None:
+            kept = sorted_for_keeping(log, np.unique(events.users))
+            save_kept_log(beside, KeptLog(kept, fingerprints(dataset)))
         if config.svd_embeddings:
             write_svd_embeddings(
                 beside,
@@ -114,6 +135,37 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             )
         _add_items(beside, dataset.vocabulary, report, config)
         _write_manifest(beside, drops + session_drops + filter_drops, report, config)
+    return load_manifest(output_dir)
+
+
+def _write_histories(
+    directory: Path, dataset: Dataset, earlier: Earlier | None, joined: Joined | None
+) -> dict[str, Any]:
+    """Writes the histories; returns what the manifest says of events that were appended."""
+    if earlier is None or joined is None:
+        users = len(dataset.user_ids)
+        write_histories(directory, watched(dataset.histories(), "writing", "users", users))
+        return {}
+    appended = {
+        "events": len(joined.new),
+        "duplicates": joined.duplicates,
+        "rewritten_histories": write_changed(directory, earlier, dataset),
+    }
+    return {"ancestors": earlier.ancestors, "appended": appended}
+
+
+def _prepare_with_beam(config: PrepareConfig, output_dir: Path) -> dict[str, Any]:
+    try:
+        from data_pipelines.beam.prepare import prepare_with_beam
+    except ImportError as error:
+        raise DataError(
+            f"runner={config.runner}: needs the extra beam: pip install 'hiertcn_jax[beam]' "
+            f"({error})"
+        ) from error
+    with written_aside(output_dir) as beside:
+        drops, report = prepare_with_beam(config, beside)
+        _add_items(beside, Vocabulary.load(beside), report, config)
+        _write_manifest(beside, drops, report, config)
     return load_manifest(output_dir)
 
 
@@ -132,7 +184,9 @@ def _add_items(
             frequent["title"] = items["title"][int(row)]
 
 
-def _report_log(log: Log, dataset: Dataset) -> dict[str, Any]:
+def _report_log(
+    log: Log, dataset: Dataset, earlier: Earlier | None, joined: Joined | None
+) -> dict[str, Any]:
     report = LogReport(dataset.vocabulary)
     report.add(
         dataset.user_ids,
@@ -141,13 +195,17 @@ def _report_log(log: Log, dataset: Dataset) -> dict[str, Any]:
         dataset.item_ids,
         dataset.times,
     )
-    return report.result(log.facts, len(log), identical_rows(log))
+    if earlier is None or joined is None:
+        identical = identical_rows(log)
+    else:
+        identical = earlier.manifest["log"]["identical_rows"] + identical_rows(joined.new)
+    return report.result(log.facts, len(log), identical)
 
 
-def _read(config: PrepareConfig) -> tuple[Log, list[Drop]]:
+def _read(config: PrepareConfig, earlier: Earlier | None) -> tuple[Log, list[Drop]]:
     options = config.read_options()
     if config.input:
-        return read_files(config.input, options)
+        return read_files(config.input, options, None if earlier is None else earlier.facts)
     if config.tfds is not None:
         return read_tfds(config.tfds, config.tfds_data_dir, options)
     frame = synthetic_log(config.synthetic_config()).with_row_index("row", offset=1)
@@ -215,7 +273,13 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
     for drop in manifest["drops"]:
         console.print(f"dropped by {drop['reason']}: {drop['events']:,} events")
     titles = [items_line(manifest["items"])] if "items" in manifest else []
-    lines = log_lines(manifest) + titles + _merged_lines(manifest) + _impression_lines(manifest)
+    lines = (
+        log_lines(manifest)
+        + _appended_lines(manifest)
+        + titles
+        + _merged_lines(manifest)
+        + _impression_lines(manifest)
+    )
     for line in lines:
         console.print(line)
     # One line, to be copied.
@@ -223,6 +287,20 @@ def _print_summary(manifest: dict[str, Any], output_dir: str) -> None:
         f"\nto train on it: hiertcn train --data_dir={shlex.quote(output_dir)} --workdir=RUN",
         soft_wrap=True,
     )
+
+
+def _appended_lines(manifest: dict[str, Any]) -> list[str]:
+    """A line about appended events, if there are any."""
+    if "appended" not in manifest:
+        return []
+    appended, previous = manifest["appended"], manifest["flags"]["previous"]
+    doubles = ""
+    if appended["duplicates"]:
+        doubles = f"; {appended['duplicates']:,} others are there already, and were left out"
+    return [
+        f"appended: {appended['events']:,} events to {previous}, "
+        f"{appended['rewritten_histories']:,} histories changed{doubles}"
+    ]
 
 
 def _merged_lines(manifest: dict[str, Any]) -> list[str]:
@@ -262,14 +340,28 @@ def _impression_lines(manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def read_config() -> PrepareConfig:
-    """The config that the parsed flags give."""
-    return read_settings(PrepareConfig)
+class Asked(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+      config: The settings.
+      given: The names of those that are on the command line.
+    """
+
+    config: PrepareConfig
+    given: frozenset[str] = frozenset()
 
 
-def main(config: PrepareConfig) -> None:
+def read_config() -> Asked:
+    """What the parsed flags give."""
+    names = {field.flag: field.name for field in fields_of(PrepareConfig)}
+    given = frozenset(name for flag, name in names.items() if flags.FLAGS[flag].present)
+    return Asked(read_settings(PrepareConfig), given)
+
+
+def main(asked: Asked) -> None:
     """Prepares a log and prints a summary."""
-    _print_summary(prepare(config), config.output_dir)
+    _print_summary(prepare(*asked), asked.config.output_dir)
 
 
 if __name__ == "__main__":

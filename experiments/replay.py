@@ -6,8 +6,9 @@ r"""Judges a model through time: scores each event with what was known before it
 
 From --from on, all events are scored, in the live catalogue. --update says what is learned from
 them, once they are scored: never (counts stand still; the user's own events come with each
-request), counts (at once), counts:15m (15 minutes late), and for rankers train (fitted anew in
-every period). A session belongs to the period in which it starts.
+request), counts (at once), counts:15m (15 minutes late), and train (as counts; at the start of
+every period rankers are fitted anew, and a model is trained on what happened since) or train:6h
+(every 6 hours). A session belongs to the period in which it starts.
 
 Writes R/replay.json and plots by period, by age of the item and of the user, R/replay_time.png and
 so on; R is W/replay by default. Finished rows are kept: the same command resumes.
@@ -28,6 +29,7 @@ from data_pipelines.histories.prepared_files import read_json
 from data_pipelines.outputs import check_directory
 from data_pipelines.raw.times import parse_time, to_iso
 from experiments.comparison.entries import entry_of, read_settings_files
+from experiments.flags.continuing_flags import define_replay_share
 from experiments.flags.data_flags import DataLocation
 from experiments.judging.result_tables import print_table
 from experiments.judging.results import write_json
@@ -35,9 +37,10 @@ from experiments.judging.slice_plots import plot_slices, require_matplotlib
 from experiments.replaying.report import summarize
 from experiments.replaying.scoring import Model, Ranker, score_row
 from experiments.replaying.walk import Periods, Update, parse_every, parse_update, periods_of
+from experiments.runs.continuing import fitted_until
 from experiments.runs.data import Data, open_data
 from experiments.runs.files import kept_if_used
-from experiments.runs.recall import has_level, last_counted
+from experiments.runs.recall import has_level
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.baselines.registry import AT_LEVELS
 from hiertcn_jax.saving.checkpoint import CheckpointError
@@ -56,6 +59,7 @@ class Settings(NamedTuple):
     first: int | None
     every: int
     updates: tuple[Update, ...]
+    replay_share: float
 
 
 def define_flags() -> None:
@@ -81,8 +85,10 @@ def define_flags() -> None:
         "update",
         ["never", "counts"],
         "What is learned from events once they are scored, a row for each: never, counts, "
-        "counts:15m (late), train (rankers alone: fitted anew in every period).",
+        "counts:15m (late), train (in every period rankers are fitted anew, and a model is trained "
+        "on what happened since), train:6h (every 6 hours).",
     )
+    define_replay_share("With --workdir and --update=train")
 
 
 def read_settings() -> Settings:
@@ -100,8 +106,6 @@ def read_settings() -> Settings:
     updates = tuple(parse_update(text) for text in values.update)
     if not updates or len(set(updates)) < len(updates):
         raise ValueError(f"flag --update={','.join(values.update)}: must be one or more, each once")
-    if values.workdir is not None and any(update.refits for update in updates):
-        raise ValueError("flag --update=train: rankers alone are fitted anew; leave --workdir out")
     by_name = read_settings_files(values.settings)
     rankers = []
     for name in values.rankers:
@@ -118,6 +122,7 @@ def read_settings() -> Settings:
         first=None if values["from"].value is None else _seconds(values["from"].value),
         every=parse_every(values.every),
         updates=updates,
+        replay_share=values.replay_share,
     )
 
 
@@ -171,7 +176,8 @@ def _open(settings: Settings) -> tuple[Data, Model | None]:
     require_kind("workdir", settings.workdir, Kind.RUN, Kind.CELL)
     restored = restore_run(settings.workdir, settings.checkpoint)
     place = DataLocation(data_dir=str(settings.data_dir))
-    return open_run_data(restored, place, "live"), Model(restored.config.name, restored)
+    model = Model(restored.config.name, restored, settings.workdir, settings.replay_share)
+    return open_run_data(restored, place, "live"), model
 
 
 def _first(settings: Settings, data: Data) -> int:
@@ -187,12 +193,7 @@ def _first(settings: Settings, data: Data) -> int:
 
 def _require_earlier_fit(model: Model, data: Data, first: int) -> None:
     """Checks that a model was fitted on nothing that is scored."""
-    cut = data.cut(last_counted(model.restored.configs["train"]["fit_on"]))
-    if cut is None:
-        raise DataError(
-            f"{data.directory}: the model may have learned from what comes after --from; prepare "
-            "the log with --split=time, and train on it"
-        )
+    cut = fitted_until(model.restored, model.workdir, data)
     if cut > first:
         raise DataError(
             f"from={to_iso(1000 * first)}: the model was fitted on events until "
@@ -219,6 +220,7 @@ def _require_same(settings: Settings, data: Data, periods: Periods) -> None:
         "starts": list(periods.starts),
         "end": periods.end,
         "checkpoint": settings.checkpoint,
+        "replay_share": settings.replay_share,
         "rankers": {one.name: [one.kind, one.arguments] for one in settings.rankers},
     }
     wanted = json.loads(json.dumps(wanted))

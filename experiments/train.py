@@ -5,6 +5,10 @@
 Writes to W: flags.txt (which repeats the run), checkpoints/, metrics.jsonl, tensorboard/,
 learning_curve.png, valid.json and test.json. The same command resumes a run that was killed or
 stopped. With --coordinator_address it is one of several processes that train together.
+
+    python -m experiments.train --continue_from=W0 --data_dir=D1 --workdir=W1
+
+continues a run on a log to which events were appended (docs/continual.md).
 """
 
 import shlex
@@ -21,6 +25,7 @@ from data_pipelines.errors import DataError
 from data_pipelines.histories.record import Split
 from data_pipelines.outputs import check_directory
 from data_pipelines.synthetic import Variant
+from experiments.flags import continuing_flags
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.device_flags import define_cluster_flags, read_cluster
 from experiments.judging.result_tables import print_results
@@ -28,13 +33,14 @@ from experiments.judging.simple_rankers import losing_lines, score_simple
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.config import RunConfig, TrainConfig
+from experiments.runs.continuing import continue_on
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.header import header_lines
 from experiments.runs.learning_curve import draw_learning_curve
 from experiments.runs.locking import lock_workdir
 from experiments.runs.plan import Plan
 from experiments.runs.resolve import ResolvedRun, resolve
-from experiments.runs.restore import restore_run
+from experiments.runs.restore import Restored, restore_run
 from experiments.runs.resume import keep_sizes
 from experiments.runs.run_results import score, write_result
 from experiments.runs.tiling import tiling_warning
@@ -55,6 +61,8 @@ class Settings(NamedTuple):
     synthetic: Variant | None
     allow_older: bool
     cluster: Cluster | None
+    continue_from: Path | None
+    replay_share: float
 
 
 def read_settings() -> Settings:
@@ -69,6 +77,8 @@ def read_settings() -> Settings:
         flags_lib.read_synthetic(sys.argv[1:]),
         values.allow_older_checkpoint,
         read_cluster(),
+        continuing_flags.read_continue_from(),
+        values.replay_share,
     )
 
 
@@ -76,9 +86,14 @@ def main(settings: Settings) -> None:
     """Prepares synthetic data if asked to, trains, evaluates, and prints the tables."""
     with joined(settings.cluster, MENDABLE):
         _prepare(settings)
+        before = None
+        if settings.continue_from is not None:
+            before = restore_run(settings.continue_from, "best")
+            run = continuing_flags.continued_config(settings.run, before, settings.continue_from)
+            settings = settings._replace(run=run)
         data = with_embeddings(open_data(settings.data_dir), settings.run.train)
         with lock_workdir(settings.workdir):
-            _evaluate(settings, data, _train(settings, data).plan)
+            _evaluate(settings, data, _train(settings, data, before).plan)
             processes.wait_for_all("done")
 
 
@@ -90,11 +105,17 @@ def _prepare(settings: Settings) -> None:
     processes.wait_for_all("prepared")
 
 
-def _train(settings: Settings, data: Data) -> ResolvedRun:
+def _train(settings: Settings, data: Data, before: Restored | None) -> ResolvedRun:
     kept = processes.first_says(
         keep_sizes(settings.run.train, settings.workdir / "checkpoints").to_dict()
     )
-    run = resolve(settings.run._replace(train=TrainConfig.from_dict(kept)), data)
+    config = settings.run._replace(train=TrainConfig.from_dict(kept))
+    continued = None
+    if before is not None and settings.continue_from is not None:
+        continued = continue_on(
+            before, settings.continue_from, data, config.train, settings.replay_share
+        )
+    run = resolve(config, data, continued)
     if warning := tiling_warning(run.config, jax.default_backend()):
         print(warning, file=sys.stderr)
 
@@ -160,5 +181,6 @@ def _best_line(config: TrainConfig, plan: Plan, step: int, valid: dict[str, Any]
 
 if __name__ == "__main__":
     flags_lib.define_train_flags()
+    continuing_flags.define_continuing_flags()
     define_cluster_flags()
     run_command(read_settings, main, MENDABLE, resumes=True)

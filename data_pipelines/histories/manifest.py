@@ -14,12 +14,13 @@ from data_pipelines.raw.times import PER_SECOND
 
 FILE_NAME = "manifest.json"
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Increase it whenever the content of a prepared directory changes in meaning.
 
 1: items beyond the fitted catalogue are not told apart: all are the unknown item.
+2: every record is a history; no events are kept to append to.
 """
-READABLE = (1, SCHEMA_VERSION)
+READABLE = (1, 2, SCHEMA_VERSION)
 
 
 def _is_count(value: object) -> bool:
@@ -111,6 +112,8 @@ _ITEMS = {
     "repeated": _COUNT,
     "without_id": _COUNT,
 }
+_ANCESTORS = [{"content_hash": _SHA256, "items": _COUNT}]
+_APPENDED = {"events": _COUNT, "duplicates": _COUNT, "rewritten_histories": _COUNT}
 _IMPRESSIONS = {
     "rows": _COUNT,
     "rows_of_other_users": _COUNT,
@@ -145,6 +148,11 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
 
       With --split=time also "cuts": {"valid_after", "test_after"}, seconds: no event from there on
       is fitted with train, and with train and valid. Manifests of schema 1 lack it.
+
+      Where events were appended to an earlier log also "ancestors": [{"content_hash", "items" (of
+      its fitted catalogue), "cuts" (if it has any)}], the logs that this one continues, oldest
+      first; and "appended": {"events", "duplicates" (left out, because the earlier log has them),
+      "rewritten_histories"}.
 
       "merged_sessions": {"users", "sessions" (that overlapped others), "into" (sessions that they
       became), "events"}. Manifests written before sessions were merged lack it.
@@ -190,7 +198,8 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
     manifest = read_json(path)
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version not in READABLE or type(version) is not int:
-        expected = " or ".join(map(str, READABLE))
+        *others, last = map(str, READABLE)
+        expected = f"{', '.join(others)} or {last}"
         raise DataError(
             f"{path}: expected schema_version {expected}, got {_shown(version)}; prepare it again"
         )
@@ -201,10 +210,12 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
         "ids": _IDS,
         "log": _LOG,
         "cuts": _CUTS,
+        "ancestors": _ANCESTORS,
+        "appended": _APPENDED,
     }
     wanted = _MANIFEST | {name: form for name, form in optional.items() if name in manifest}
     problem = _mismatch(manifest, wanted, "")
-    if version == SCHEMA_VERSION:
+    if version > 1:
         problem = problem or _mismatch(manifest, _LATER, "")
     problem = problem or _contradiction(manifest)
     if problem:
@@ -241,7 +252,7 @@ def _contradiction(manifest: dict[str, Any]) -> str | None:
     for name, part in parts.items():
         events = part["events"]
         groups = ["events", "unknown_items"]
-        groups += ["unseen"] if manifest["schema_version"] == SCHEMA_VERSION else []
+        groups += ["unseen"] if manifest["schema_version"] > 1 else []
         sums = (part[field] for field in groups)
         if any(one["all"] != one["first"] + one["next"] for one in sums):
             return f"counts.splits.{name}: all is not first + next"

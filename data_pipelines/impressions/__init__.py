@@ -1,4 +1,4 @@
 """What each event's user was shown: from files to negatives.
 
-Imports: errors, hiertcn_jax.batch, histories, lanes, raw, sessions.
+Imports: errors, hashing, hiertcn_jax.batch, histories, raw, sessions.
 """

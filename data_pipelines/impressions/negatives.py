@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from data_pipelines.errors import DataError
+from data_pipelines.hashing import scramble
 from data_pipelines.histories.record import Split
 from data_pipelines.impressions.files import Impressions
 from data_pipelines.impressions.joins import (
@@ -16,7 +17,6 @@ from data_pipelines.impressions.joins import (
     join_by_session,
     taken,
 )
-from data_pipelines.lanes.permutation import scramble
 from data_pipelines.sessions.dataset import Dataset
 from data_pipelines.sessions.sessionize import Events
 from hiertcn_jax.batch import FIRST_ITEM_ID

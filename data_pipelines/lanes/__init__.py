@@ -1,4 +1,4 @@
 """From histories to batches: endless lanes, their rows, and the loaders.
 
-Imports: embeddings, hiertcn_jax.batch, hiertcn_jax.memory, histories, sessions.
+Imports: embeddings, hashing, hiertcn_jax.batch, hiertcn_jax.memory, histories, sessions.
 """

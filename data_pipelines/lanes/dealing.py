@@ -74,6 +74,33 @@ class Shuffled:
         return turn
 
 
+class Chosen:
+    """Some of the users, as `Shuffled`.
+
+    Args:
+      users: Their indices.
+      lanes: Number of lanes.
+      seed: Seed of the order.
+    """
+
+    batches = None
+
+    def __init__(self, users: np.ndarray, lanes: int, seed: int) -> None:
+        self._chosen, self._order = users, Shuffled(len(users), lanes, seed)
+
+    def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
+        """The user of each of these turns of these lanes."""
+        return self._chosen[self._order.users(lane_n, turn_n)]
+
+    def place(self, lane: int, turn: int) -> tuple[int, int]:
+        """See `Shuffled.place`."""
+        return self._order.place(lane, turn)
+
+    def turn(self, lane: int, epoch: int, place: int) -> int:
+        """See `Shuffled.turn`."""
+        return self._order.turn(lane, epoch, place)
+
+
 class Once:
     """A fixed list of users for each lane, read once."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import grain
@@ -11,10 +11,11 @@ from grain.experimental import ThreadPrefetchIterDataset
 
 from data_pipelines.histories.events import HistorySource, Stream
 from data_pipelines.histories.record import Split
-from data_pipelines.lanes.dealing import Deal, Shuffled, deal_by_length, require_targets
+from data_pipelines.lanes.dealing import Chosen, Deal, Shuffled, deal_by_length, require_targets
 from data_pipelines.lanes.distinct_items import ItemRows, with_item_rows
 from data_pipelines.lanes.lanes import LanesIterDataset
 from data_pipelines.lanes.open_catalogue import OpenCatalogue
+from data_pipelines.lanes.replay import Replay
 from hiertcn_jax.batch import PADDING_ID, Bucket, LaneBatch
 
 FIT_STREAMS = {
@@ -51,6 +52,7 @@ def train_loader(
     impressions: int = 0,
     item_rows: ItemRows | None = None,
     recall: ListSource | None = None,
+    replay: Replay | None = None,
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 2,
@@ -66,6 +68,7 @@ def train_loader(
       impressions: `k`, items shown with each event that become its negatives (`negatives_blk`).
       item_rows: Settings of `rows` or `given` mode; None: ids stay global.
       recall: The log's memory, for models with terms; None: no lists.
+      replay: What to learn, for a run that continues another; None: all users, every event.
       process_index: This process, of `process_count`.
       process_count: Must divide `bucket.lanes`.
       prefetch: Batches that a thread prepares ahead. 0: none.
@@ -77,11 +80,11 @@ def train_loader(
     Raises:
       ValueError: An argument is out of range, or there is nothing to train on.
     """
-    if fit_on not in FIT_STREAMS:
-        raise ValueError(f"fit_on={fit_on}: must be one of {', '.join(FIT_STREAMS)}")
-    stream = dataclasses.replace(FIT_STREAMS[fit_on], before=before)
+    stream = fit_stream(fit_on, before)
     require_targets(source, stream)
-    deal = Shuffled(len(source), bucket.lanes, seed)
+    deal: Deal = Shuffled(len(source), bucket.lanes, seed)
+    if replay is not None:
+        deal = Chosen(replay.users, bucket.lanes, seed)
     lanes = LanesIterDataset(
         source,
         bucket,
@@ -91,7 +94,19 @@ def train_loader(
         process_index=process_index,
         process_count=process_count,
     )
-    return _assemble(lanes, item_rows, recall, seed, prefetch, local_lists=True)
+    alter = None if replay is None else replay.weigh
+    return _assemble(lanes, item_rows, recall, seed, prefetch, local_lists=True, alter=alter)
+
+
+def fit_stream(fit_on: str, before: int | None) -> Stream:
+    """The sessions to train on; see `train_loader`.
+
+    Raises:
+      ValueError: `fit_on` is not one of FIT_STREAMS.
+    """
+    if fit_on not in FIT_STREAMS:
+        raise ValueError(f"fit_on={fit_on}: must be one of {', '.join(FIT_STREAMS)}")
+    return dataclasses.replace(FIT_STREAMS[fit_on], before=before)
 
 
 def eval_loader(
@@ -135,7 +150,8 @@ def eval_loader(
     lanes = LanesIterDataset(
         source, bucket, stream, deal, process_index=process_index, process_count=process_count
     )
-    return _assemble(lanes, item_rows, recall, 0, prefetch, opened=opened)
+    alter = None if opened is None else opened.open
+    return _assemble(lanes, item_rows, recall, 0, prefetch, alter=alter)
 
 
 def user_loader(
@@ -250,11 +266,11 @@ def _assemble(
     seed: int,
     prefetch: int,
     local_lists: bool = False,
-    opened: OpenCatalogue | None = None,
+    alter: Callable[[LaneBatch], LaneBatch] | None = None,
 ) -> grain.IterDataset[LaneBatch]:
     loader: grain.IterDataset[LaneBatch] = lanes
-    if opened is not None:
-        loader = loader.map(opened.open)
+    if alter is not None:
+        loader = loader.map(alter)
     if recall is not None and local_lists:
         # This must come before ids become local, because the lists' items count as the batch's.
         loader = recall.onto(loader)

@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from data_pipelines.hashing import scramble
+
 ROUNDS = 6
 """Four rounds suffice for a random round function; this one is weaker and gets two more."""
 
@@ -47,10 +49,3 @@ def _feistel(place_n: np.ndarray, side: np.uint64, key_nr: np.ndarray) -> np.nda
     for key_n in key_nr.T:
         high_n, low_n = low_n, (high_n + scramble(low_n ^ key_n) % side) % side
     return high_n * side + low_n
-
-
-def scramble(value_n: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
-    value_n = (value_n ^ (value_n >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value_n = (value_n ^ (value_n >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value_n ^ (value_n >> np.uint64(31))

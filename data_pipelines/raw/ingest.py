@@ -60,7 +60,10 @@ class ReadOptions:
 
 
 def collect_log(
-    frames: Iterator[RawRows], options: ReadOptions, bad_rows: BadRows
+    frames: Iterator[RawRows],
+    options: ReadOptions,
+    bad_rows: BadRows,
+    earlier: LogFacts | None = None,
 ) -> tuple[Log, list[Drop]]:
     """Makes a log from raw frames.
 
@@ -68,6 +71,7 @@ def collect_log(
       frames: Rows with the columns `options.needed()`.
       options: How to read them.
       bad_rows: What to do with unusable rows; the source reports to it too.
+      earlier: Facts about the log that these events continue; None: it starts here.
 
     Returns:
       The events in the order of the input, and what was dropped.
@@ -77,6 +81,8 @@ def collect_log(
     """
     dropped: collections.Counter[str] = collections.Counter()
     facts = LogFacts()
+    if earlier is not None:
+        facts.add(earlier)
     typed = typed_frames(frames, options, bad_rows, dropped, facts)
     typed = watched(typed, "reading", "rows", size=len)
     log = encode_log(typed, has_sessions=options.columns.session is not None, facts=facts)

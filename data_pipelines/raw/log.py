@@ -23,7 +23,7 @@ class Log:
     """Events in the order of the input.
 
     Codes follow the order of the ids as text, so the same events give the same codes, whatever file
-    they came in.
+    they came in. Only in a log to which events were appended the new ids follow the old ones.
 
     Attributes:
       user_ids: String [users], sorted. The id of each code.
@@ -32,6 +32,7 @@ class Log:
       items: int32 [n]. Code of each event's item.
       times_ms: int64 [n]. Milliseconds since the epoch.
       sessions: int32 [n], or None. Code of the session id, unique within a user.
+      session_ids: String [session ids], sorted, or None. The id of each code.
       facts: Types of its ids, see `LogFacts.ids`, and the unit of its times.
     """
 
@@ -42,6 +43,7 @@ class Log:
     times_ms: np.ndarray
     sessions: np.ndarray | None
     facts: LogFacts = dataclasses.field(default_factory=LogFacts)
+    session_ids: pl.Series | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -62,15 +64,26 @@ def encode_log(frames: Iterable[pl.DataFrame], *, has_sessions: bool, facts: Log
 
     user_ids, users = encode("user_id")
     item_ids, items = encode("item_id")
+    session_ids, sessions = encode("session_id") if has_sessions else (None, None)
     return Log(
         user_ids=user_ids,
         item_ids=item_ids,
         users=users,
         items=items,
         times_ms=frame["time_ms"].to_numpy(),
-        sessions=encode("session_id")[1] if has_sessions else None,
+        sessions=sessions,
         facts=facts,
+        session_ids=session_ids,
     )
+
+
+def sorted_places(users: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
+    """int64 [n]. The places of events by user, then time; events of one time keep their order."""
+    step_n = np.diff(users)
+    if np.all((step_n > 0) | ((step_n == 0) & (np.diff(times_ms) >= 0))):
+        # A kept log is in this order; sorting it again would take most of the time of an append.
+        return np.arange(len(users))
+    return np.lexsort((times_ms, users))
 
 
 def codes_of(ids: pl.Series, distinct: pl.Series) -> pl.Series:

@@ -16,6 +16,7 @@ from data_pipelines.raw.headers import require_columns
 from data_pipelines.raw.ingest import RawRows, ReadOptions, collect_log
 from data_pipelines.raw.json_lines import json_frames
 from data_pipelines.raw.log import Log
+from data_pipelines.raw.log_facts import LogFacts
 from data_pipelines.raw.parquet import read_parquet
 from data_pipelines.raw.paths import expand_paths, file_type
 
@@ -30,13 +31,16 @@ _RECBOLE_TYPE = re.compile(":(token|float)(_seq)?$")
 """RecBole appends the type to a column's name: user_id:token."""
 
 
-def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Drop]]:
+def read_files(
+    paths: Sequence[str], options: ReadOptions, earlier: LogFacts | None = None
+) -> tuple[Log, list[Drop]]:
     """Reads the files of a log, one after the other.
 
     Args:
       paths: Files, directories, or patterns such as "log/part-*.parquet", see
         `paths.expand_paths`. The name decides the type.
       options: How to read them.
+      earlier: See `collect_log`.
 
     Returns:
       The events in the order of the input, and what was dropped for which reason.
@@ -48,7 +52,7 @@ def read_files(paths: Sequence[str], options: ReadOptions) -> tuple[Log, list[Dr
     """
     bad_rows = BadRows(options.on_bad_row)
     frames = read_frames(paths, options.needed(), options.text, bad_rows)
-    return collect_log(frames, options, bad_rows)
+    return collect_log(frames, options, bad_rows, earlier)
 
 
 def read_frames(

@@ -19,13 +19,15 @@ from data_pipelines.sessions.vocabulary import (
     Listed,
     Vocabulary,
     build_vocabulary,
+    extend_vocabulary,
 )
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """The histories of all users as columns. Users are sorted by id as text.
+    """The histories of all users as columns, in the order of the users' codes in the log: by id as
+    text; where events were appended, the users of the earlier log first, in its order.
 
     Attributes:
       user_ids: String [users]. Users with events.
@@ -51,16 +53,25 @@ class Dataset:
     shown_items: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
     shown_counts: np.ndarray = dataclasses.field(default_factory=lambda: NO_ITEMS)
 
-    def histories(self) -> Iterator[History]:
-        """Yields the history of each user."""
+    def histories(self, users: np.ndarray | None = None) -> Iterator[History]:
+        """Yields the history of each user.
+
+        Args:
+          users: The indices of those to yield, in this order; None: all.
+        """
+        users = np.arange(len(self.user_ids)) if users is None else users
         session_ends = np.cumsum(self.user_sessions)
-        event_ends = np.cumsum(self.session_lengths)[session_ends - 1]
+        event_ends = np.cumsum(self.session_lengths, dtype=np.int64)[session_ends - 1]
         counts = self.shown_counts if len(self.shown_counts) else np.zeros_like(self.item_ids)
         shown_ends = np.cumsum(counts, dtype=np.int64)[event_ends - 1]
-        session, event, shown = 0, 0, 0
-        all_ends = (ends.tolist() for ends in (session_ends, event_ends, shown_ends))
-        for user_id, session_end, event_end, shown_end in zip(
-            self.user_ids, *all_ends, strict=True
+        # Numbers of Python make slices much faster than those of numpy.
+        bounds = [
+            bound[users].tolist()
+            for ends in (session_ends, event_ends, shown_ends)
+            for bound in (np.concatenate([[0], ends[:-1]]), ends)
+        ]
+        for user_id, session, session_end, event, event_end, shown, shown_end in zip(
+            self.user_ids.gather(users), *bounds, strict=True
         ):
             yield History(
                 user_id=user_id,
@@ -71,7 +82,6 @@ class Dataset:
                 shown_items=self.shown_items[shown:shown_end],
                 shown_counts=self.shown_counts[event:event_end],
             )
-            session, event, shown = session_end, event_end, shown_end
 
     def counts(self) -> dict[str, Any]:
         """The manifest's `counts`.
@@ -164,6 +174,7 @@ def build_dataset(
     options: SplitOptions,
     listed: Listed | None = None,
     asked: SplitOptions | None = None,
+    previous: Vocabulary | None = None,
 ) -> Dataset:
     """Splits the sessions of the filtered events and builds the vocabulary from the train part.
 
@@ -173,6 +184,7 @@ def build_dataset(
       options: How to split.
       listed: Items to add to the fitted catalogue even if they have no train event.
       asked: See `assign_splits`.
+      previous: The vocabulary of the log that this one continues; None: it starts here.
 
     Raises:
       DataError: A part is left empty.
@@ -180,7 +192,11 @@ def build_dataset(
     sessions = sessions_of(events)
     splits, users_too_short = assign_splits(sessions, log.user_ids, options, asked)
     counts = count_items(log, events, np.repeat(splits, sessions.lengths), options)
-    vocabulary, rows = build_vocabulary(counts, listed, log.facts.ids_of("item_id"))
+    facts = log.facts.ids_of("item_id")
+    if previous is None:
+        vocabulary, rows = build_vocabulary(counts, listed, facts)
+    else:
+        vocabulary, rows = extend_vocabulary(counts, previous, facts)
     users, user_sessions = np.unique(sessions.users, return_counts=True)
     return Dataset(
         user_ids=log.user_ids.gather(users),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.raw.log import Log
+from data_pipelines.raw.log import Log, sorted_places
 from data_pipelines.sessions.overlaps import Merged, merge_overlapping
 
 
@@ -89,7 +89,7 @@ def by_gap(log: Log, gap_minutes: float) -> Events:
       >>> by_gap(log, gap_minutes=30).starts_session
       array([ True, False,  True])
     """
-    order = np.lexsort((log.times_ms, log.users))
+    order = sorted_places(log.users, log.times_ms)
     users, times_ms = log.users[order], log.times_ms[order]
     starts = _starts_of_runs(users)
     starts[1:] |= np.diff(times_ms) > gap_minutes * 60_000
@@ -112,7 +112,7 @@ def by_column(log: Log, gap_minutes: float | None = None) -> tuple[Events, Merge
     """
     if log.sessions is None:
         raise ValueError("sessions=None: the log was read without a session column")
-    order = np.lexsort((log.times_ms, log.users))
+    order = sorted_places(log.users, log.times_ms)
     users, times_ms = log.users[order], log.times_ms[order]
     keys = users.astype(np.int64) << 32 | log.sessions[order]
     together = np.argsort(keys, kind="stable")

@@ -20,6 +20,7 @@ from data_pipelines.raw.ids import (
     type_of,
     typed_ids,
 )
+from data_pipelines.raw.log import codes_of
 from data_pipelines.raw.parquet import read_parquet
 from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID
 
@@ -52,6 +53,9 @@ class Vocabulary:
     The later items occur only in valid or test. They follow in the order of their first appearance,
     ties by id. Only an evaluation with the live catalogue knows them; everything else reads
     `fitted_part`.
+
+    Where events were appended, the fitted items of the earlier log keep their rows; items that are
+    fitted since then follow in the order of their first appearance.
 
     A model that is fitted on train and valid uses the same vocabulary: an item that first occurs in
     valid is unknown to every fit.
@@ -248,6 +252,61 @@ class Listed(NamedTuple):
 
     item_ids: pl.Series
     available_from: np.ndarray
+
+
+def extend_vocabulary(
+    counts: ItemCounts, previous: Vocabulary, facts: IdFacts
+) -> tuple[Vocabulary, np.ndarray]:
+    """Builds the vocabulary of a log that continues an earlier one.
+
+    Args:
+      counts: The items of the whole log; those of the earlier one are among them.
+      previous: The earlier vocabulary. Its fitted items keep their rows.
+      facts: The type of the log's item ids.
+
+    Returns:
+      As `build_vocabulary`.
+    """
+    before = previous.fitted_part()
+    assert before.known_from is not None
+    # Items that only a list of items named may have no event yet, and then no code.
+    codes = codes_of(before.item_ids, counts.item_ids)
+    row_of = np.flatnonzero(codes.is_not_null().to_numpy())
+    old = codes.drop_nulls().to_numpy()
+    rank = np.empty(len(counts.item_ids), np.int64)
+    rank[counts.item_ids.arg_sort().to_numpy()] = np.arange(len(rank))
+    place = np.lexsort((rank, counts.first_seen))
+    is_old = np.zeros(len(rank), bool)
+    is_old[old] = True
+    added = place[(~is_old & (counts.train > 0))[place]]
+    later = place[(~is_old & (counts.train == 0) & (counts.first_seen < NEVER))[place]]
+    fitted = len(before.item_ids) + len(added)
+    rows = np.full(len(rank), UNKNOWN_ID, np.int32)
+    rows[old] = FIRST_ITEM_ID + row_of
+    rows[np.concatenate([added, later])] = (
+        FIRST_ITEM_ID + len(before.item_ids) + np.arange(len(added) + len(later))
+    )
+
+    def column(of_log: np.ndarray, nothing: int) -> np.ndarray:
+        values = np.full(len(before.item_ids), nothing, np.int64)
+        values[row_of] = of_log[old]
+        return np.concatenate([values, of_log[added], of_log[later]])
+
+    known_from = column(counts.first_seen, NEVER)
+    known_from[: len(before.item_ids)] = np.minimum(
+        known_from[: len(before.item_ids)], before.known_from
+    )
+    facts |= facts_of(before.item_ids, is_text=previous.id_type == "string")
+    ids = [before.item_ids, *(counts.item_ids.gather(codes) for codes in (added, later))]
+    vocabulary = Vocabulary(
+        pl.concat([one.rename("item_id") for one in ids]),
+        column(counts.train, 0),
+        column(counts.valid, 0),
+        facts.id_type,
+        fitted,
+        known_from,
+    )
+    return vocabulary, rows
 
 
 def build_vocabulary(

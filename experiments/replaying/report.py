@@ -29,7 +29,8 @@ def summarize(ranks: pl.DataFrame, data: Data, periods: Periods) -> dict[str, An
 
     Returns:
       {"events", "events_hash", "all" | "first" | "next": {"events", "recall@20", "mrr"}, "slices":
-      {"time" | "item_age" | "user_age": as `slice_metrics`}, "events_per_s"}.
+      {"time" | "item_age" | "user_age": as `slice_metrics`}, "events_per_s", "updates" (how often
+      it learned), "train_seconds" (what all of that took)}.
     """
     sums = MetricSums(data.vocabulary.size - FIRST_ITEM_ID)
     names = ("rank", "session", "position", "user_position", "item", "time", "start")
@@ -52,7 +53,7 @@ def summarize(ranks: pl.DataFrame, data: Data, periods: Periods) -> dict[str, An
         ),
         "user_age": Slice("earlier events of the user", _EVENTS, np.digitize(before_n, _BEFORE)),
     }
-    seconds = ranks["seconds"].unique().sum()
+    parts = ranks.select("seconds", "train_seconds").unique()
     return {
         "events": result["events"],
         "events_hash": result["events_hash"],
@@ -61,5 +62,7 @@ def summarize(ranks: pl.DataFrame, data: Data, periods: Periods) -> dict[str, An
             for group in ("all", "first", "next")
         },
         "slices": slice_metrics(cut_by, rank_n, user_n),
-        "events_per_s": result["events"] / seconds,
+        "events_per_s": result["events"] / parts["seconds"].sum(),
+        "updates": len(parts),
+        "train_seconds": parts["train_seconds"].sum(),
     }

@@ -13,10 +13,12 @@ from experiments.judging.collector import Evaluation
 from experiments.judging.evaluation import Evaluator
 from experiments.judging.rankers import evaluate_ranker, fit_ranker, fitted_histories, ranker_for
 from experiments.judging.results import write_table
+from experiments.replaying.retraining import Trained, trained_at
 from experiments.replaying.walk import Periods, Update, seen_from
+from experiments.runs.continuing import fitted_until
 from experiments.runs.data import Data
 from experiments.runs.recall import recall_of
-from experiments.runs.restore import Restored
+from experiments.runs.restore import Restored, known_to
 from hiertcn_jax.baselines.registry import AT_LEVELS
 from hiertcn_jax.memory.levels import FITTED, Level
 
@@ -27,8 +29,9 @@ _SCHEMA = {
     "user_id": pl.String,
     "rank": pl.Float64,
     "seconds": pl.Float64,
+    "train_seconds": pl.Float64,
 }
-"""`seconds`: what the part of the event took."""
+"""`seconds`: what the part of the event took, `train_seconds`: what learning before it took."""
 
 
 class Ranker(NamedTuple):
@@ -55,10 +58,14 @@ class Model(NamedTuple):
     Attributes:
       name: Its name in the report.
       restored: The run.
+      workdir: Its directory.
+      share: Where it is trained on, the share of older events among those to learn.
     """
 
     name: str
     restored: Restored
+    workdir: Path
+    share: float
 
 
 def score_row(
@@ -74,24 +81,43 @@ def score_row(
       directory: Keeps a file of ranks for each part that is finished.
 
     Returns:
-      A frame of COLUMNS, and `seconds`, the time that the part of each event took.
+      A frame of COLUMNS, and the seconds that the part of each event took.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    bounds = periods.bounds if update.refits else [(periods.starts[0], periods.end)]
+    if update.refits:
+        periods = periods if update.every is None else periods.every(update.every)
+    else:
+        periods = Periods(periods.starts[:1], periods.end)
     frames = []
-    for number, (start, end) in enumerate(bounds):
+    for number, (_, end) in enumerate(periods.bounds):
         path = directory / f"{number:05d}.parquet"
         if not path.exists():
-            write_table(path, _score(subject, update, data, start, end))
+            starts = periods.starts[: number + 1]
+            write_table(path, _score(subject, update, data, starts, end, directory / "models"))
         names = list(_SCHEMA)
         frames.append(read_parquet(path, names, lambda found: None))
     return pl.concat(frames)
 
 
 def _score(
-    subject: Ranker | Model, update: Update, data: Data, start: int, end: int
+    subject: Ranker | Model,
+    update: Update,
+    data: Data,
+    starts: tuple[int, ...],
+    end: int,
+    models: Path,
 ) -> pl.DataFrame:
-    seen = seen_from(data, start, end)
+    """Scores a part.
+
+    Args:
+      subject: What scores.
+      update: What it learns meanwhile.
+      data: The log.
+      starts: When it learned; the last is the start of the part.
+      end: The end of the part.
+      models: Keeps models.
+    """
+    seen = seen_from(data, starts[-1], end)
     if not seen.known_events(Split.TEST):
         return pl.DataFrame(schema=_SCHEMA)
     started = time.perf_counter()
@@ -99,9 +125,16 @@ def _score(
         level = subject.level(update)
         ranker = ranker_for(subject.kind, seen, subject.arguments, level)
         fit_ranker(subject.name, ranker, fitted_histories(seen, "train", level))
+        learned = time.perf_counter()
         evaluation = evaluate_ranker(ranker, seen, Split.TEST, name=subject.name)
     else:
         restored = subject.restored
+        if update.refits:
+            until = fitted_until(restored, subject.workdir, data)
+            first = Trained(restored, subject.workdir, until)
+            restored = trained_at(first, data, starts, subject.share, models).restored
+            seen = known_to(restored, seen)
+        learned = time.perf_counter()
         recall = recall_of(seen, restored.config, "train", update.level)
         evaluator = Evaluator(
             restored.model,
@@ -113,10 +146,12 @@ def _score(
             recall,
         )
         evaluation = evaluator(restored.params)
-    return _frame(evaluation, seen, time.perf_counter() - started)
+    return _frame(evaluation, seen, time.perf_counter() - started, learned - started)
 
 
-def _frame(evaluation: Evaluation, data: Data, seconds: float) -> pl.DataFrame:
+def _frame(
+    evaluation: Evaluation, data: Data, seconds: float, train_seconds: float
+) -> pl.DataFrame:
     events = evaluation.events
     users, place_n = np.unique(events.user_n, return_inverse=True)
     histories = data.histories.__getitems__(users.tolist())
@@ -133,5 +168,6 @@ def _frame(evaluation: Evaluation, data: Data, seconds: float) -> pl.DataFrame:
         time_e[event_n - events.position_n],
         evaluation.rank_n,
         np.full(len(event_n), seconds),
+        np.full(len(event_n), train_seconds),
     )
     return pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)

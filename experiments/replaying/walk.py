@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +22,18 @@ class Update(NamedTuple):
     Attributes:
       name: As on the command line.
       level: Which events count.
-      refits: Whether a ranker is fitted anew in every period.
+      refits: Whether rankers are fitted anew, and models trained on, from time to time.
+      every: Seconds between these times; None: the length of a period.
     """
 
     name: str
     level: Level
     refits: bool = False
+    every: int | None = None
 
 
 def parse_update(text: str) -> Update:
-    """The update that a text names: never, counts, counts:15m or train.
+    """The update that a text names: never, counts, counts:15m, train or train:6h.
 
     Raises:
       ValueError: It names none.
@@ -45,9 +47,13 @@ def parse_update(text: str) -> Update:
         return Update(text, parse("live"))
     if text == "train":
         return Update(text, parse("live"), refits=True)
+    if text.startswith("train:"):
+        return Update(text, parse("live"), True, parse_every(text.removeprefix("train:")))
     if text.startswith("counts:"):
         return Update(text, parse(f"delayed:{text.removeprefix('counts:')}"))
-    raise ValueError(f"flag --update={text}: must be never, counts, counts:15m (late) or train")
+    raise ValueError(
+        f"flag --update={text}: must be never, counts, counts:15m (late), train or train:6h"
+    )
 
 
 def parse_every(text: str) -> int:
@@ -77,6 +83,10 @@ class Periods(NamedTuple):
     def bounds(self) -> list[tuple[int, int]]:
         """Start and end of each span."""
         return list(zip(self.starts, (*self.starts[1:], self.end), strict=True))
+
+    def every(self, seconds: int) -> "Periods":
+        """Spans of another length that cover the same time."""
+        return Periods(tuple(range(self.starts[0], self.end, seconds)), self.end)
 
     def number_of(self, time_n: np.ndarray) -> np.ndarray:
         """int64 [n]. The span of each time, from the first start on."""
@@ -146,14 +156,16 @@ def seen_from(data: Data, start: int, end: int) -> Data:
     return data._replace(histories=seen, manifest=manifest)
 
 
-def _counts(histories: ListedHistories, part: Split, data: Data) -> dict[str, dict[str, int]]:
+def _counts(histories: ListedHistories, part: Split, data: Data) -> dict[str, Any]:
     """The events of a part, and those that the live catalogue does not score."""
-    events = unseen = 0
+    events = unseen = sessions = 0
     known_from_v = data.vocabulary.known_from_v
     for _, block in blocks_of(histories):
         for history in block:
+            sessions += int((history.session_splits == part).sum())
             of_part_n = history.session_splits[sessions_of(history)] == part
             events += int(of_part_n.sum())
             unseen_n = history.times <= known_from_v[history.item_ids]
             unseen += int((of_part_n & unseen_n).sum())
-    return {"events": {"all": events}, "unseen": {"all": unseen}, "unknown_items": {"all": 0}}
+    unscored = {"unseen": {"all": unseen}, "unknown_items": {"all": 0}}
+    return {"sessions": sessions, "events": {"all": events}, **unscored}

@@ -42,8 +42,9 @@ def assemble(run: ResolvedRun) -> Parts:
     """Builds all parts."""
     config, data, plan = run.config, run.data, run.plan
     recall = recall_of(data, config.model, config.train.fit_on)
+    replay = None if run.continued is None else run.continued.replay
     loader = run_loader(
-        config, data, run.item_rows, recall, jax.process_index(), jax.process_count()
+        config, data, run.item_rows, recall, replay, jax.process_index(), jax.process_count()
     )
     # A constant learning rate depends on no number of steps.
     constant = config.optimizer.schedule == "constant"

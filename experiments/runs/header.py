@@ -5,6 +5,8 @@ import textwrap
 
 import jax
 
+from data_pipelines.raw.times import to_iso
+from experiments.runs.continuing import Continued
 from experiments.runs.resolve import ResolvedRun
 from hiertcn_jax.memory.config import WORLD_HALF_LIVES
 from hiertcn_jax.models import build
@@ -17,6 +19,7 @@ _LABEL = 8
 def header_lines(run: ResolvedRun) -> list[str]:
     """Lines of at most 80 columns: data, model, devices, steps."""
     facts = {
+        **({} if run.continued is None else {"from": _continued(run.continued)}),
         "data": _data(run),
         "model": _model(run),
         "devices": _devices(run),
@@ -34,6 +37,15 @@ def header_lines(run: ResolvedRun) -> list[str]:
             break_on_hyphens=False,
         )
     ]
+
+
+def _continued(continued: Continued) -> str:
+    replay = continued.replay
+    return (
+        f"{continued.workdir}, step {continued.step:,}: learns {replay.new_events:,} events since "
+        f"{to_iso(1000 * replay.since)} and {replay.kept:.2g} of the "
+        f"{replay.events - replay.new_events:,} older ones of the same {len(replay.users):,} users"
+    )
 
 
 def state_bytes(run: ResolvedRun) -> int:

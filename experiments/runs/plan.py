@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from data_pipelines.lanes.loaders import useful_slots
+from data_pipelines.lanes.replay import Replay
 from experiments.runs.config import RunConfig
 from experiments.runs.data import Data
 from experiments.runs.loader import run_loader
@@ -26,16 +27,23 @@ class Plan(NamedTuple):
     eval_every: int
 
 
-def make_plan(run: RunConfig, data: Data) -> Plan:
+def make_plan(run: RunConfig, data: Data, replay: Replay | None = None) -> Plan:
     """The plan of a run, the same for all of its processes.
+
+    Args:
+      run: Its settings.
+      data: Its log.
+      replay: What it learns, if it continues another run.
 
     Raises:
       ValueError: The data has nothing to train on.
     """
     bucket = run.train.bucket
     slots = bucket.lanes * bucket.events
-    events_per_step = useful_slots(run_loader(run, data), _SURVEYED_BATCHES) * slots
-    steps_per_epoch = math.ceil(data.fitted_events(run.train.fit_on) / events_per_step)
+    loader = run_loader(run, data, replay=replay)
+    events_per_step = useful_slots(loader, _SURVEYED_BATCHES) * slots
+    events = data.fitted_events(run.train.fit_on) if replay is None else replay.events
+    steps_per_epoch = math.ceil(events / events_per_step)
     return Plan(
         steps_per_epoch,
         run.train.steps or run.train.number("epochs") * steps_per_epoch,

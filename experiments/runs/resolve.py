@@ -7,6 +7,7 @@ import numpy as np
 from data_pipelines.errors import DataError
 from data_pipelines.lanes.distinct_items import ItemRows
 from experiments.runs.config import RunConfig
+from experiments.runs.continuing import Continued
 from experiments.runs.data import Data, require_width
 from experiments.runs.fitted_sizes import fit_sizes
 from experiments.runs.layout import make_layout
@@ -27,6 +28,7 @@ class ResolvedRun(NamedTuple):
       plan: Epochs as steps.
       layout: Its layout on devices; None: on one device.
       item_rows: Settings of the loader in `rows` and `given` mode; None: the step draws.
+      continued: The run that it continues; None: it starts from its seed.
     """
 
     config: RunConfig
@@ -34,22 +36,29 @@ class ResolvedRun(NamedTuple):
     plan: Plan
     layout: Layout | None
     item_rows: ItemRows | None
+    continued: Continued | None = None
 
     @property
     def saved(self) -> dict[str, Any]:
         """The JSON values that a checkpoint keeps of it."""
-        return saved_configs(self.config, self.data)
+        saved = saved_configs(self.config, self.data)
+        return saved if self.continued is None else saved | {"continued": self.continued.saved}
 
 
-def resolve(run: RunConfig, data: Data) -> ResolvedRun:
+def resolve(run: RunConfig, data: Data, continued: Continued | None = None) -> ResolvedRun:
     """Decides everything that the flags leave to the data.
+
+    Args:
+      run: The settings.
+      data: The log.
+      continued: See `ResolvedRun`.
 
     Raises:
       DataError: The data lacks what the run needs: impressions, embeddings, or their width.
       MeshError: There are not enough devices, or they cannot share lanes or table.
       ValueError: Settings contradict each other, or the data has nothing to train on.
     """
-    run = resolve_config(run, data)
+    run = resolve_config(run, data, 0 if continued is None else continued.rows)
     layout = make_layout(
         (run.train.data_parallelism, run.train.model_parallelism),
         data.vocabulary.size,
@@ -57,11 +66,17 @@ def resolve(run: RunConfig, data: Data) -> ResolvedRun:
         lanes=run.train.bucket.lanes,
         eval_lanes=run.evaluation.lanes,
     )
-    return ResolvedRun(run, data, make_plan(run, data), layout, item_rows(run, data))
+    plan = make_plan(run, data, None if continued is None else continued.replay)
+    return ResolvedRun(run, data, plan, layout, item_rows(run, data), continued)
 
 
-def resolve_config(run: RunConfig, data: Data) -> RunConfig:
+def resolve_config(run: RunConfig, data: Data, learned_rows: int = 0) -> RunConfig:
     """The settings with the item mode chosen and sizes fitted, and without other models' settings.
+
+    Args:
+      run: The settings.
+      data: The log.
+      learned_rows: Rows that the run's item table has from another run.
 
     Raises:
       DataError: As `resolve`.
@@ -70,7 +85,8 @@ def resolve_config(run: RunConfig, data: Data) -> RunConfig:
     require_impressions(run, data)
     require_width(data.embeddings, run.model.item_dim)
     given = data.embeddings is not None
-    unseen = int(np.sum(data.counts_v(run.train.fit_on)[FIRST_ITEM_ID:] == 0))
+    first = max(FIRST_ITEM_ID, learned_rows)
+    unseen = int(np.sum(data.counts_v(run.train.fit_on)[first:] == 0))
     if unseen and not given:
         raise DataError(
             f"{data.directory}: {unseen:,} items of the catalogue have no event to learn from; "

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from data_pipelines.errors import DataError
 from experiments.flags.data_flags import DataLocation
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import TrainConfig
@@ -71,6 +72,14 @@ def restore_run(
       MeshError: There are not enough devices, or they cannot share `eval_lanes` evenly.
       CheckpointError: There is no such checkpoint, or it cannot be read.
     """
+    restored, _ = restore_training(workdir, checkpoint, data_parallelism, model_parallelism)
+    return restored
+
+
+def restore_training(
+    workdir: Path, checkpoint: str, data_parallelism: int = 1, model_parallelism: int = 1
+) -> tuple[Restored, TrainState]:
+    """As `restore_run`, and the whole state of the training."""
     directory = workdir / "checkpoints"
     if not directory.is_dir():
         raise CheckpointError(
@@ -91,7 +100,7 @@ def restore_run(
 
 def _restore(
     checkpoints: Checkpoints, checkpoint: str, directory: Path, parallelism: tuple[int, int]
-) -> Restored:
+) -> tuple[Restored, TrainState]:
     # Each process looking for itself might find a different one.
     step = processes.first_says(_step(checkpoints, checkpoint, directory))
     saved = checkpoints.read(step, "config")
@@ -118,7 +127,8 @@ def _restore(
     state = checkpoints.restore(step, like, table_parts=parallelism[1], earlier=earlier)
     require_step(directory / str(step), state, step)
     is_best = checkpoint == "best" or processes.first_says(_is_best(checkpoints, step))
-    return Restored(model, config, evaluation, state.params, step, configs, layout, is_best)
+    restored = Restored(model, config, evaluation, state.params, step, configs, layout, is_best)
+    return restored, state
 
 
 def _no_rate(_: Any) -> float:
@@ -177,7 +187,9 @@ def open_run_data(
     catalogue: Catalogue = "fitted",
     cache_bytes: int = CACHE_BYTES,
 ) -> Data:
-    """Opens the data that a run was trained on; with given embeddings possibly other data.
+    """Opens the data that a run was trained on, or a log that continues it (`prepare --previous`).
+
+    With given embeddings possibly other data.
 
     With given embeddings no parameter belongs to an item. So the same model scores other users, and
     new items, from any file with their embeddings.
@@ -194,6 +206,16 @@ def open_run_data(
     """
     trained = restored.configs["data"]
     data = open_data(place.data_dir or trained["directory"], catalogue, cache_bytes)
+    continues = any(
+        one["content_hash"] == trained["content_hash"] for one in data.manifest.get("ancestors", [])
+    )
+    if continues and restored.config.item_mode != "given":
+        if catalogue != "live":
+            raise DataError(
+                f"{data.directory}: continues the log that the model was trained on, and has items "
+                "that the model does not know; add --catalogue=live, or train --continue_from"
+            )
+        return known_to(restored, data)
     named = place.item_embeddings is not None
     if named and restored.config.item_mode != "given":
         raise CheckpointError(
@@ -231,6 +253,17 @@ def _of_another_log(directory: Path, restored: Restored) -> str:
         f"{directory}: is not the log that the run was trained on ({trained_on}); name that one by "
         f"--data_dir, or {other}"
     )
+
+
+def known_to(restored: Restored, data: Data) -> Data:
+    """A log with the live catalogue, in which an item is fitted if a model has a row for it.
+
+    Args:
+      restored: The model, trained on the log or an earlier state of it.
+      data: The log.
+    """
+    fitted = restored.configs["data"]["rows"] - FIRST_ITEM_ID
+    return data._replace(vocabulary=dataclasses.replace(data.vocabulary, fitted=fitted))
 
 
 def _step(checkpoints: Checkpoints, checkpoint: str, directory: Path) -> int:

@@ -81,6 +81,11 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
         **{name: wanted[name] for name in ("model", "loss", "optimizer")},
         "train": {name: wanted["train"][name] for name in ("lanes", "seed", "fit_on")},
     }
+    if "continued" in wanted or "continued" in now:
+        # A run that continues another one is not one that started from its seed.
+        now.setdefault("continued", None)
+        binding["continued"] = wanted.get("continued")
+        wanted = {"continued": None, **wanted}
     unknown = unknown_fields(now, wanted)
     if unknown:
         unknown[-1] += who_can(saved)

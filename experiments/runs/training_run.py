@@ -16,6 +16,7 @@ from data_pipelines.progress import say
 from experiments.processes.stopping import StopSignals
 from experiments.runs.assembly import Parts
 from experiments.runs.bad_steps import BadStepsError, NonFiniteError
+from experiments.runs.continuing import start_state
 from experiments.runs.journal import Journal, NoJournal
 from experiments.runs.meter import Meter, Sums
 from experiments.runs.resolve import ResolvedRun
@@ -65,7 +66,9 @@ class Training:
     def __init__(
         self, run: ResolvedRun, parts: Parts, workdir: Path, closing: contextlib.ExitStack
     ) -> None:
-        """Starts from the seed, or resumes from the newest checkpoint, if its settings agree.
+        """Starts from the seed, or the run that it continues; or resumes.
+
+        It resumes from the newest checkpoint, if the settings there agree.
 
         Args:
           run: The resolved run.
@@ -97,6 +100,8 @@ class Training:
         if step is not None:
             self._restore(step)
             print(f"resuming from step {step}")
+        elif run.continued is not None:
+            self._state = start_state(run.continued, self._state, run.data, self._train.fit_on)
         self.step = self._saved = int(self._state.step)
 
     def _restore(self, step: int) -> None:

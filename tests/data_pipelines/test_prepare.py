@@ -15,7 +15,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
-from data_pipelines.prepare import main, prepare
+from data_pipelines.prepare import Asked, main, prepare
 from data_pipelines.sessions.vocabulary import Vocabulary
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from hiertcn_jax.settings import fields_of
@@ -52,6 +52,7 @@ def test_the_whole_way(tmp_path):
     assert load_manifest(output) == manifest
     assert sorted(path.name for path in output.iterdir()) == [
         "histories",
+        "log",
         "manifest.json",
         "vocabulary.parquet",
     ]
@@ -226,7 +227,7 @@ def test_what_was_read_is_printed(tmp_path):
 def test_the_summary_fits_80_columns_and_says_what_comes_next(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     directory = tmp_path / "my [red]log"
-    main(PrepareConfig(synthetic="planted", synthetic_users=30, output_dir=str(directory)))
+    main(Asked(PrepareConfig(synthetic="planted", synthetic_users=30, output_dir=str(directory))))
     lines = capsys.readouterr().out.splitlines()
     *summary, command = filter(None, lines)
     assert max(len(line) for line in summary if str(directory) not in line) <= 80
@@ -246,7 +247,7 @@ def test_a_log_given_twice_is_reported(tmp_path, runner, capsys):
     other.write_parquet(tmp_path / "a.parquet")
     output = tmp_path / "D"
     inputs = (path, str(tmp_path / "a.parquet"))
-    main(PrepareConfig(input=inputs, output_dir=str(output), runner=runner))
+    main(Asked(PrepareConfig(input=inputs, output_dir=str(output), runner=runner)))
     said = " ".join(capsys.readouterr().out.split())
     assert "identical rows: 30 of 60 are the same as an earlier one in user, item and time" in said
     assert "50%: is a file, or the whole log, in --input twice?" in said

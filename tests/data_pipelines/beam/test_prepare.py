@@ -93,13 +93,15 @@ CASES = {
 
 
 def contents(directory):
-    """Every file, and the manifest without its flags."""
+    """Every file but those of log/, which a pipeline does not keep; the manifest without flags."""
     files = {
-        path.relative_to(directory): path.read_bytes()
+        name: path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != "manifest.json"
+        if path.is_file() and (name := path.relative_to(directory).as_posix()) != "manifest.json"
     }
     manifest = json.loads((directory / "manifest.json").read_text())
+    for name in [name for name in files if name.startswith("log/")]:
+        del files[name], manifest["files"][name]
     del manifest["flags"]
     manifest["drops"] = sorted(manifest["drops"], key=lambda drop: drop["reason"])
     return files, manifest

@@ -29,7 +29,7 @@ MANIFEST = {
 
 def test_saved_and_loaded(tmp_path):
     save_manifest(tmp_path, MANIFEST)
-    assert load_manifest(tmp_path) == {"schema_version": 2, **MANIFEST}
+    assert load_manifest(tmp_path) == {"schema_version": 3, **MANIFEST}
 
 
 def test_schema_1_has_no_later_items(tmp_path):
@@ -50,9 +50,9 @@ def test_schema_1_has_no_later_items(tmp_path):
         ('{"schema_version": 1,', "not readable as JSON"),
         ('{"a": 1, "a": 2}', "not readable as JSON: the key 'a' occurs twice"),
         ("[" * 100_000, "not readable as JSON"),
-        ("[]", "expected schema_version 1 or 2, got None"),
-        (json.dumps({**MANIFEST, "schema_version": 3}), "expected schema_version 1 or 2, got 3"),
-        (json.dumps({**MANIFEST, "schema_version": True}), "schema_version 1 or 2, got True"),
+        ("[]", "expected schema_version 1, 2 or 3, got None"),
+        (json.dumps({**MANIFEST, "schema_version": 4}), "expected schema_version 1, 2 or 3, got 4"),
+        (json.dumps({**MANIFEST, "schema_version": True}), "schema_version 1, 2 or 3, got True"),
         (json.dumps({"schema_version": 1, "drops": []}), "content_hash is missing"),
         (b"\xff", "not readable as JSON"),
     ],

@@ -14,6 +14,7 @@ from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from experiments import sweep
 from experiments.flags import run_flags as flags_lib
+from experiments.flags.continuing_flags import define_continuing_flags
 from experiments.flags.device_flags import define_cluster_flags
 from experiments.judging.config import EvalConfig
 from experiments.runs.config import RunConfig, TrainConfig
@@ -36,6 +37,7 @@ def parsed(*arguments):
     """Parses the flags of experiments.train, and removes them afterwards."""
     with flagsaver.flagsaver():
         flags_lib.define_train_flags()
+        define_continuing_flags()
         define_cluster_flags()
         flags.FLAGS(["train", *arguments])
         yield flags.FLAGS
