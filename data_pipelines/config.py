@@ -50,7 +50,7 @@ class PrepareConfig(Settings):
     )
     previous: str | None = setting(
         None,
-        "A prepared directory to which --input adds later events. It stays as it is, and all "
+        "Prepared directory to which --input adds later events. It stays as it is, and all "
         "settings are those of it. Only --items, --on_bad_row and later cuts (--valid_after, "
         "--test_after) may be given. Events that it has already are left out.",
     )

@@ -11,6 +11,7 @@ from data_pipelines.commands import settings_flags
 from data_pipelines.config import PrepareConfig
 from data_pipelines.local_paths import PATH_FLAGS, expand_paths_of_flags
 from experiments.__main__ import COMMANDS
+from experiments.flags.continuing_flags import define_continuing_flags
 from experiments.flags.run_flags import define_train_flags
 from hiertcn_jax.settings import fields_of
 
@@ -26,10 +27,15 @@ def prepare_flags():
     settings_flags.define_flags(fields_of(PrepareConfig))
 
 
+def train_flags():
+    define_train_flags()
+    define_continuing_flags()
+
+
 def flags_of(command):
     """The function that defines a command's flags."""
     module = importlib.import_module(COMMANDS[command])
-    special = {"prepare": prepare_flags, "train": define_train_flags, "doctor": lambda: None}
+    special = {"prepare": prepare_flags, "train": train_flags, "doctor": lambda: None}
     return special.get(command) or module.define_flags
 
 
