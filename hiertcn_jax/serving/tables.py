@@ -59,8 +59,9 @@ class ItemColumns:
             lambda *arrays: np.concatenate(arrays)[back_n][user_m, place_m], *parts
         )
         columns = {}
-        for name, value_m in joined.values.items():
-            columns[name] = pl.Series(value_m)
+        # Not in the order of the joined dict, which JAX sorts by name.
+        for name in parts[0].values:
+            columns[name] = pl.Series(joined.values[name])
             if name == "world":
                 columns["world_half_life_hours"] = pl.Series(joined.half_life_hours_nk).fill_nan(
                     None

@@ -1,5 +1,6 @@
 """hiertcn_jax.fit: a data frame in, a Recommender out."""
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -25,35 +26,25 @@ NAMES = {"user": "who", "item": "what", "time": "when"}
 
 
 def test_a_model_in_one_call(frame, tmp_path, monkeypatch):
-    preset = tmp_path / "tiny.flags"
-    preset.write_text("\n".join([*FLAGS, "--steps=2", "--data_dir=elsewhere"]))
-    monkeypatch.setattr("data_pipelines.commands.flagfiles.preset_file", lambda name: preset)
+    """With the recommended preset itself, but for its sizes and a directory that it may name."""
+    expand = fitting.expand_flagfiles
+    small = (*FLAGS, "--steps=2", "--tcn_channels=3,3", "--memory_units=2", "--loss=cross_entropy")
+    more = (*small, "--data_dir=elsewhere")
+    monkeypatch.setattr(fitting, "expand_flagfiles", lambda lines: [*expand(lines), *more])
     workdir = tmp_path / "W"
-    rec = hiertcn_jax.fit(frame, **NAMES, session="session_id", preset="tiny", workdir=workdir)
-    table = rec.recommend(["u1", "u2"], k=3)
+    rec = hiertcn_jax.fit(frame, **NAMES, session="session_id", workdir=workdir)
+    table = rec.recommend(["u1", "u2"], k=3, explain=True)
     assert table.schema["user_id"] == pl.String
     assert table.schema["item_id"] == pl.Int64
     assert len(table) == 6
+    parts = ("hierarchy", "world", "followers", "own", "memory_units")
+    total = sum(table[name].to_numpy() for name in parts)
+    np.testing.assert_allclose(total, table["score"], atol=1e-5)
     assert "--data_dir=" + str(workdir / "data") in (workdir / "run" / "flags.txt").read_text()
     again = hiertcn_jax.load(workdir / "run")
     assert again.recommend(["u1"], k=3).equals(rec.recommend(["u1"], k=3))
     with pytest.raises(ValueError, match="holds data and a run"):
         hiertcn_jax.fit(frame, **NAMES, preset="popularity", workdir=workdir)
-
-
-def test_the_recommended_settings(frame, monkeypatch):
-    """The preset itself, but for its sizes; in a directory that goes with the Recommender."""
-    expand = fitting.expand_flagfiles
-    small = [*FLAGS, "--steps=2", "--tcn_channels=3,3", "--memory_units=2", "--loss=cross_entropy"]
-    monkeypatch.setattr(fitting, "expand_flagfiles", lambda lines: [*expand(lines), *small])
-    rec = hiertcn_jax.fit(frame, **NAMES)
-    table = rec.recommend(["u1"], k=3, explain=True)
-    parts = ["hierarchy", "world", "followers", "own", "memory_units"]
-    assert table.select(sum(pl.col(name) for name in parts)).to_series().to_list() == pytest.approx(
-        table["score"].to_list(), abs=1e-5
-    )
-    state = rec.observe(rec.start(), table["item_id"][0], 1_700_000_000)
-    assert len(rec.recommend(state, k=3, exclude_seen=True)) == 3
 
 
 @pytest.mark.parametrize("make", [pl.DataFrame, pa.table])

@@ -29,7 +29,7 @@ def title_of(item):
 
 def test_the_parts_of_a_score_sum_to_it(rec, titled):
     table = rec.recommend(ids_of(titled), k=5, explain=True)
-    assert set(PARTS) <= set(table.columns)
+    assert [name for name in table.columns if name in PARTS] == list(PARTS)
     total = sum(table[name].to_numpy() for name in PARTS)
     np.testing.assert_allclose(total, table["score"], atol=1e-5)
     assert (table["world"] != 0).any()
