@@ -44,12 +44,14 @@ install_import_hook(
 
 from hypothesis import settings
 
+from data_pipelines.commands.allocator import give_back_freed_memory
+
 # Tests never time anything: on a busy machine a deadline fails correct code.
 settings.register_profile("hiertcn_jax", deadline=None)
 settings.load_profile("hiertcn_jax")
 
 
-# A process holds a megabyte or two for each program; tests compile thousands.
+# Tests compile thousands of programs, and tracing keeps what it made of each.
 _MOST_RESIDENT_BYTES = 1_300_000_000
 
 
@@ -63,11 +65,14 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-    """After a file, a process that has grown forgets its programs; they are in the folder."""
+    """After a file: what compiling left is given back; a process that is still large forgets its
+    programs, which are in the folder."""
     yield
     if nextitem is None or nextitem.path != item.path:
+        give_back_freed_memory()
         with contextlib.suppress(OSError):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             if pages * os.sysconf("SC_PAGE_SIZE") > _MOST_RESIDENT_BYTES:
                 jax.clear_caches()
                 gc.collect()
+                give_back_freed_memory()
