@@ -155,6 +155,10 @@ class Batch:
         for it. PADDING_ID: no candidate.
       memory_ids_blk: int32 or None. Items that memory lists for each event; PADDING_ID for none.
       memory_counts_blkf: float32 or None. Memory's counts of each (`memory.lists.FEATURES`).
+      memory_counts_nkf: float32 or None. In place of these, the counts of the few events of a batch
+        that have a list.
+      memory_events_n: int32 or None. The index of each such event in the batch, with rows laid end
+        to end; b*l for none.
       clock_blg: float32 or None. Hour of the day and of the week, each as sine and cosine.
       items: What the ids refer to.
     """
@@ -173,6 +177,8 @@ class Batch:
     negatives_blk: Array | None = None
     memory_ids_blk: Array | None = None
     memory_counts_blkf: Array | None = None
+    memory_counts_nkf: Array | None = None
+    memory_events_n: Array | None = None
     clock_blg: Array | None = None
     items: Items = TableItems()
 

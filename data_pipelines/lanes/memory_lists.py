@@ -10,13 +10,15 @@ import numpy as np
 
 from data_pipelines.histories.events import HistorySource, blocks_of
 from data_pipelines.histories.record import Split
-from hiertcn_jax.batch import PADDING_ID, LaneBatch
+from hiertcn_jax.batch import PADDING_ID, Batch, LaneBatch
 from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.levels import Level, end_of
-from hiertcn_jax.memory.memory import Memory
+from hiertcn_jax.memory.memory import Lists, Memory
 
 _OBSERVED_AT_ONCE = 1 << 20
+_LEAST_ROOM = 8
+"""`Recall.few`: one in this many events has room for its counts, or more."""
 
 
 class Recall(NamedTuple):
@@ -28,6 +30,8 @@ class Recall(NamedTuple):
       start_u: int64. The index of each user's first event in `items_n`.
       delay: Seconds until an event is known to others.
       frozen_at: Time at which counting ends for good; None: it never ends.
+      few: Whether few events of a batch have a list, so that only they bring counts
+        (`Batch.memory_counts_nkf`). Batches then have one of a few shapes, and stay on one device.
     """
 
     memory: Memory
@@ -35,6 +39,7 @@ class Recall(NamedTuple):
     start_u: np.ndarray
     delay: int = 0
     frozen_at: int | None = None
+    few: bool = False
 
     @property
     def listed(self) -> int:
@@ -107,17 +112,39 @@ def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
     time_n = info.time_bl[asked_bl]
     position_n = np.minimum(batch.position_bl[asked_bl], SIZES.own_events).astype(np.int32)
     own_nm = own_items(recall, user_n, batch.user_position_bl[asked_bl])
-    # Written to their places at once: an event's features are 11 kB, too much to copy again.
-    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n, asked_bl)
+    places = asked_bl
+    if recall.few:
+        places = np.arange(_room(len(time_n), asked_bl.size)) < len(time_n)
+    # Written to their places at once: an event's features are 21 kB, too much to copy again.
+    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n, places)
     clock_ng = clock(time_n)
     clock_blg = np.zeros((*asked_bl.shape, *clock_ng.shape[1:]), clock_ng.dtype)
     clock_blg[asked_bl] = clock_ng
-    batch = batch.replace(
-        memory_ids_blk=lists.item_ids_nk,
-        memory_counts_blkf=lists.features_nkf,
-        clock_blg=clock_blg,
+    batch = batch.replace(clock_blg=clock_blg)
+    if recall.few:
+        return LaneBatch(_with_few(batch, asked_bl, lists), info)
+    changes = {"memory_ids_blk": lists.item_ids_nk, "memory_counts_blkf": lists.features_nkf}
+    return LaneBatch(batch.replace(**changes), info)
+
+
+def _with_few(batch: Batch, asked_bl: np.ndarray, lists: Lists) -> Batch:
+    """The batch with lists of its asked events, which come first in `lists`."""
+    events, room = np.count_nonzero(asked_bl), len(lists.item_ids_nk)
+    ids_blk = np.zeros((*asked_bl.shape, lists.item_ids_nk.shape[-1]), np.int32)
+    ids_blk[asked_bl] = lists.item_ids_nk[:events]
+    event_n = np.full(room, asked_bl.size, np.int32)
+    event_n[:events] = np.flatnonzero(asked_bl)
+    return batch.replace(
+        memory_ids_blk=ids_blk, memory_counts_nkf=lists.features_nkf, memory_events_n=event_n
     )
-    return LaneBatch(batch, info)
+
+
+def _room(events: int, slots: int) -> int:
+    """The smallest sufficient of a few rooms, each twice the one before it."""
+    room = -(-slots // _LEAST_ROOM)
+    while room < events:
+        room = min(2 * room, slots)
+    return room
 
 
 def own_items(recall: Recall, user_n: np.ndarray, user_position_n: np.ndarray) -> np.ndarray:

@@ -124,8 +124,29 @@ class SequenceModel(nn.Module):
         Raises:
           ValueError: The batch has no lists, and the model needs them.
         """
+        context = Context.of_batch(batch)
+        if self.config.memory and batch.memory_counts_nkf is not None:
+            return self._few_additions(context, batch, u_bld)
         lists = batch.memory_ids_blk, batch.memory_counts_blkf, batch.clock_blg
-        return self._terms_at(Context.of_batch(batch), lists, u_bld)
+        return self._terms_at(context, lists, u_bld)
+
+    def _few_additions(
+        self, context: Context, batch: Batch, u_bld: Float[Array, "b l d"]
+    ) -> Additions:
+        """The additions of a batch in which few events have a list; the other events have none."""
+        events_n: Any = batch.memory_events_n
+        ids_blk: Any = batch.memory_ids_blk
+        counts_nkf: Any = batch.memory_counts_nkf
+        clock_blg: Any = batch.clock_blg
+        b, l, k = ids_blk.shape
+
+        def few(at_blz: Array) -> Array:
+            return at_blz.reshape(b * l, at_blz.shape[-1]).at[events_n].get(mode="clip")
+
+        known_ng = few(moments(jax.tree.map(jnp.asarray, context), clock_blg))
+        values_nk = self.terms(counts_nkf, known_ng, few(self.known(u_bld)))
+        values = jnp.zeros((b * l, k)).at[events_n].set(values_nk, mode="drop")
+        return Additions(ids_blk, values.reshape(b, l, k))
 
     def next_additions(
         self, event: NextEvent, u_bd: Float[Array, "b d"], apart: bool = False

@@ -1,5 +1,7 @@
 """Memory's lists in a batch equal those of each event alone, and use nothing later."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,9 +10,10 @@ from data_pipelines.lanes.loaders import eval_loader, train_loader
 from data_pipelines.lanes.memory_lists import own_items, remember
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.memory.clock import clock
-from hiertcn_jax.memory.config import SIZES
+from hiertcn_jax.memory.config import KINDS, SIZES
 from hiertcn_jax.memory.levels import parse
 from hiertcn_jax.memory.lists import AGE
+from hiertcn_jax.models import build, model_config
 from tests.data_pipelines.lanes.walking import ListSource, history
 from tests.memory.plain_counts import world
 
@@ -74,6 +77,35 @@ def test_each_event_has_the_list_of_its_own(part):
         asked_bl = (batch.loss_weight_bl > 0) | batch.scored_bl
         assert not batch.memory_ids_blk[~asked_bl].any()
     assert seen > 10
+
+
+def test_where_few_events_have_lists_nothing_else_differs():
+    """Counts without room for other events: the same lists, and the same additions of a model."""
+    source = source_of()
+    recall = remember(source, ROWS, TRAIN)
+    model = build(model_config("memory", memory=KINDS, memory_units=3, item_dim=4))
+    rooms = set()
+    for every, few in zip(
+        eval_loader(source, BUCKET, split=VALID, recall=recall, prefetch=0),
+        eval_loader(source, BUCKET, split=VALID, recall=recall._replace(few=True), prefetch=0),
+        strict=True,
+    ):
+        every, few = jax.tree.map(jnp.asarray, (every.batch, few.batch))
+        np.testing.assert_array_equal(few.memory_ids_blk, every.memory_ids_blk)
+        assert few.memory_counts_blkf is None
+        rooms.add(len(few.memory_events_n))
+        params = model.init(
+            jax.random.key(0), every.with_embeddings(np.ones((ROWS, 4))), model.init_carry(3)
+        )
+        params = jax.tree.map(lambda x: x + np.arange(x.size).reshape(x.shape) / x.size, params)
+        u_bld = jnp.ones((*every.item_ids_bl.shape, 4))
+        found, expected = (
+            model.apply(params, batch, u_bld, method="additions") for batch in (few, every)
+        )
+        np.testing.assert_array_equal(found.item_ids, expected.item_ids)
+        listed = np.asarray(expected.is_item())
+        np.testing.assert_allclose(found.values[listed], expected.values[listed], rtol=1e-5)
+    assert rooms <= {3, 6, 12, 24}
 
 
 def test_counts_end_with_the_fitted_part():
