@@ -58,7 +58,7 @@ def _products_of_device(vectors: Array, rows_vd: Array, ids: Array) -> Array:
     """The products of the events on one device."""
     events, (k, d) = ids.size // max(ids.shape[-1], 1), (ids.shape[-1], vectors.shape[-1])
     numbers = CHUNK_NUMBERS_CPU if jax.default_backend() == "cpu" else CHUNK_NUMBERS
-    most = max(numbers // max(k * d, 1), 8)
+    most = max(numbers // max(k * d, 1), 4)
     # The same number of chunks, of equal size: padding of the last one is computed too.
     chunk = max(-(-events // max(-(-events // most), 1)), 1)
     room = [(0, -events % chunk), (0, 0)]
