@@ -75,7 +75,7 @@ class Evaluator:
             Bucket(config.lanes, config.events, config.sessions),
             split=split,
             item_rows=given_rows(data.embeddings),
-            recall=recall if recall is None else recall._replace(few=layout is None),
+            recall=None if recall is None else recall._replace(few=layout is None),
             opened=self._opened,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
