@@ -37,7 +37,7 @@ from experiments.judging.slice_plots import plot_slices, require_matplotlib
 from experiments.replaying.report import summarize
 from experiments.replaying.scoring import Model, Ranker, score_row
 from experiments.replaying.walk import Periods, Update, parse_every, parse_update, periods_of
-from experiments.runs.continuing import fitted_until
+from experiments.runs.continuing import REPLAY_SHARE, fitted_until
 from experiments.runs.data import Data, open_data
 from experiments.runs.files import kept_if_used
 from experiments.runs.recall import has_level
@@ -59,7 +59,7 @@ class Settings(NamedTuple):
     first: int | None
     every: int
     updates: tuple[Update, ...]
-    replay_share: float
+    replay_share: float = REPLAY_SHARE
 
 
 def define_flags() -> None:

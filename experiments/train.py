@@ -33,7 +33,7 @@ from experiments.judging.simple_rankers import losing_lines, score_simple
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
 from experiments.runs.config import RunConfig, TrainConfig
-from experiments.runs.continuing import continue_on
+from experiments.runs.continuing import REPLAY_SHARE, continue_on
 from experiments.runs.data import Data, make_synthetic, open_data, with_embeddings
 from experiments.runs.header import header_lines
 from experiments.runs.learning_curve import draw_learning_curve
@@ -61,8 +61,8 @@ class Settings(NamedTuple):
     synthetic: Variant | None
     allow_older: bool
     cluster: Cluster | None
-    continue_from: Path | None
-    replay_share: float
+    continue_from: Path | None = None
+    replay_share: float = REPLAY_SHARE
 
 
 def read_settings() -> Settings:
@@ -105,7 +105,7 @@ def _prepare(settings: Settings) -> None:
     processes.wait_for_all("prepared")
 
 
-def _train(settings: Settings, data: Data, before: Restored | None) -> ResolvedRun:
+def _train(settings: Settings, data: Data, before: Restored | None = None) -> ResolvedRun:
     kept = processes.first_says(
         keep_sizes(settings.run.train, settings.workdir / "checkpoints").to_dict()
     )

@@ -55,7 +55,7 @@ def test_a_training_run_warns_at_its_start(backend, lines, tmp_path, monkeypatch
     def start(*_):
         raise StartedError
 
-    def resolved(run, data):
+    def resolved(run, data, continued):
         return types.SimpleNamespace(config=run)
 
     monkeypatch.setattr(train.jax, "default_backend", lambda: backend)
