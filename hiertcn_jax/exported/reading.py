@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import tokenize
+import warnings
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -217,8 +219,13 @@ class Export:
         """
         path = self.directory / name
         try:
-            array = np.load(path, "r" if mapped else None, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                array = np.load(path, "r" if mapped else None, allow_pickle=False)
+        # The last three come from a damaged header, which numpy reads as Python, old and new.
+        except (
+            OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, UserWarning,
+        ) as error:  # fmt: skip
             raise ExportError(f"{path}: cannot be read: {_line(error)}") from error
         found = getattr(array, "dtype", None)  # An archive of arrays has none.
         if found is None or (kind is not None and found != kind) or array.ndim != 1:

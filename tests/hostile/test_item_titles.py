@@ -103,7 +103,7 @@ def test_titles_are_those_of_the_table_or_the_file_is_refused(tmp_path):
             if not harmed:
                 assert found["title"].to_list() == expected(rows), (seed, suffix, rows)
             outcomes.right()
-    outcomes.require(inputs, never=("type",))
+    outcomes.require(inputs, never=("type", "ids"))
 
 
 def test_ids_of_every_type(tmp_path):
