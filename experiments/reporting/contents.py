@@ -31,10 +31,13 @@ _MOST_TILES = 4
 
 _READ_USERS = (
     "What the model would have shown before each event, knowing what everybody had done until "
-    "then, and what the user picked next. Users are chosen by a hash of their ids. A cell of the "
-    "overview is an event: its number is the rank of what came next among all items. A bar says "
-    "what lifts an item above the other good ones (to the right) and what holds it back (to the "
-    "left)."
+    "then, and what the user picked next. Unless they were named, users are chosen by a hash of "
+    "their ids. A cell of the overview is an event: its number is the rank of what came next among "
+    "all items."
+)
+_READ_BARS = (
+    " A bar says what lifts an item above the other good ones (to the right) and what holds it "
+    "back (to the left)."
 )
 
 
@@ -98,10 +101,11 @@ def _users(loaded: Sequence[Loaded], data: Data, users: Sequence[History]) -> li
         user_section(user, one, [m for m in moments if m.user == user], models, names, items)
         for user, one in enumerate(users)
     ]
+    has_bars = any(run.memory for run in loaded)
     return [
-        tag("p", _READ_USERS),
+        tag("p", _READ_USERS, _READ_BARS if has_bars else None),
         *([] if items is None else [tag("p", _map_note(items, loaded[0]), class_="note")]),
-        *([legend(list(PARTS.values()))] if any(run.memory for run in loaded) else []),
+        *([legend(list(PARTS.values()))] if has_bars else []),
         *([] if items is None else [background(items)]),
         *sections,
     ]

@@ -12,6 +12,7 @@ from absl.testing import flagsaver
 
 from data_pipelines.errors import DataError
 from experiments import report
+from experiments.reporting import why_section
 from experiments.reporting.results_section import replay_charts
 from experiments.reporting.run_files import read_files
 
@@ -32,10 +33,20 @@ def said(element):
     return " ".join("".join(element.itertext()).split())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_users():
+    """Reasons are those of events of a few users, so that a page takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(why_section, "_USERS", 8)
+        yield
+
+
 @pytest.fixture(scope="module")
 def text(titled_run, tmp_path_factory):
-    """The page of a run with memory and titles."""
-    return write(tmp_path_factory.mktemp("report") / "report.html", titled_run)
+    """The page of a run with memory and titles, beside a copy of it."""
+    place = tmp_path_factory.mktemp("report")
+    shutil.copytree(titled_run, place / "other")
+    return write(place / "report.html", titled_run, place / "other")
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(text):
@@ -80,13 +91,11 @@ def test_the_page_says_what_the_run_holds(text, titled, titled_run):
     assert "step" in sections["learning"]
 
 
-def test_several_runs_stand_side_by_side(titled_run, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(titled_run, other)
-    both = parsed(write(tmp_path / "both.html", titled_run, other, user_ids=("7",)))
-    users = [one for one in both.iter("details") if one.get("class") == "user"]
-    assert len(users) == 1
-    shown = [said(one) for one in users[0].iter("div") if one.get("class") == "shown beside"]
+def test_several_runs_stand_side_by_side(text):
+    page = parsed(text)
+    users = [one for one in page.iter("details") if one.get("class") == "user"]
+    assert len(users) == 6
+    shown = [said(one) for one in page.iter("div") if one.get("class") == "shown beside"]
     assert len(shown) % 2 == 0
     for one, same in zip(shown[::2], shown[1::2], strict=True):
         assert one.replace("run would", "") == same.replace("other would", "")
