@@ -150,7 +150,7 @@ def test_wrong_files_with_valid_checksums_are_refused_or_usable(whole, tmp_path)
         else:
             outcomes.right()
         shutil.rmtree(directory)
-    outcomes.require(inputs, never=("manifest",))
+    outcomes.require(inputs, never=("manifest", "weights"))
 
 
 FACTS = ("kind", "schema", "model_id", "gap_seconds", "newest", "rows", "memory", "config",
