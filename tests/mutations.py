@@ -293,10 +293,10 @@ MUTATIONS = {
     "the lock of a workdir is released before the run is evaluated": Mutation(
         "experiments/train.py::main",
         "with lock_workdir(settings.workdir):\n"
-        "    _evaluate(settings, data, _train(settings, data).plan)\n"
+        "    _evaluate(settings, data, _train(settings, data, before).plan)\n"
         "    processes.wait_for_all('done')",
         "with lock_workdir(settings.workdir):\n"
-        "    plan = _train(settings, data).plan\n"
+        "    plan = _train(settings, data, before).plan\n"
         "_evaluate(settings, data, plan)\n"
         "processes.wait_for_all('done')",
         "tests/experiments/runs/test_resume.py::test_the_lock_is_held_until_the_results_are_written",
