@@ -130,7 +130,7 @@ def test_prepare_refuses_paths_inside_a_prepared_log_or_a_run(tmp_path):
     with pytest.raises(DataError, match="is not empty: it holds a training run; give another"):
         prepare_into(run)
     assert sorted(path.name for path in log.iterdir()) == [
-        "histories", "manifest.json", "vocabulary.parquet",
+        "histories", "log", "manifest.json", "vocabulary.parquet",
     ]  # fmt: skip
 
 
