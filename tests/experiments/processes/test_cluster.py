@@ -4,7 +4,6 @@ Eight simulated devices in one process begin. From their checkpoint, one device 
 two processes of two devices each, undisturbed and stopped. (Killed: test_kills.py.)
 """
 
-import os
 import re
 import shutil
 import signal
