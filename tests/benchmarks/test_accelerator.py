@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from tests.forked import run_forked
 from tests.volume import few
 
 
+@pytest.mark.thorough
 def test_every_case_has_figures(tmp_path):
     report = tmp_path / "accelerator.json"
     command = ["benchmarks.accelerator", f"--json={report}"]

@@ -1,8 +1,11 @@
 """benchmarks.all_users: every user gets recommendations, and figures have their units."""
 
+import pytest
+
 from benchmarks.all_users import measure
 
 
+@pytest.mark.thorough
 def test_all_users_of_a_small_log():
     found = measure(users=12, items=40, width=4)
     assert found["users"] == 12

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from benchmarks.given_loader import Settings, main
 from hiertcn_jax.batch import Bucket
 
 
+@pytest.mark.thorough
 def test_a_small_run(tmp_path):
     sizes = {"items": 60, "width": 4, "negatives": 3, "users": 20, "cache_bytes": 300}
     settings = Settings(Bucket(2, 8, 4), **sizes, batches=2, turns=1, json=str(tmp_path / "F.json"))

@@ -15,6 +15,7 @@ from data_pipelines.lanes.distinct_items import ItemRows
 from data_pipelines.lanes.loaders import train_loader
 from hiertcn_jax.batch import FIRST_ITEM_ID, Bucket
 from hiertcn_jax.models import build, model_config
+from tests.volume import mostly_thorough
 
 LANES, SESSIONS, EVENTS = 3, 4, 6
 
@@ -64,7 +65,8 @@ def predictions(model, params, batches, table_vd, lanes):
 
 
 @pytest.mark.parametrize(
-    ("name", "tight"), [("hiertcn", False), ("hiertcn", True), ("hiergru", False)]
+    ("name", "tight"),
+    mostly_thorough([("hiertcn", False), ("hiertcn", True), ("hiergru", False)], ("hiertcn", True)),
 )
 def test_a_model_computes_the_same_on_a_grid_as_on_rows(name, tight):
     users, rows = log_of_unique_items()

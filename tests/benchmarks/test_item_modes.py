@@ -23,6 +23,7 @@ SETTINGS = Settings(
 )
 
 
+@pytest.mark.thorough
 def test_the_report_has_every_case_and_figure(tmp_path):
     main(Command(SETTINGS, (30,), str(tmp_path / "modes.json")))
     report = json.loads((tmp_path / "modes.json").read_text())

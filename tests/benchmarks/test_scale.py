@@ -51,6 +51,7 @@ def test_the_slower_of_products_and_memory_sets_the_pace():
     assert projected_hours(chip, 0.5, 3.6e9, 1e6, 10_000) == pytest.approx(20)
 
 
+@pytest.mark.thorough
 def test_the_report(tmp_path):
     config = HierTCNConfig(item_dim=16, gru_dim=16, tcn_channels=(16, 16), item_mode="rows")
     settings = Settings(("hiertcn",), Bucket(4, 8, 4), 1, 0, 8, config, 0, 1, 2, 0.0)

@@ -87,6 +87,7 @@ def test_growth_of_each_kind_fails(tmp_path, monkeypatch, figure, value):
     assert report["cases"]["rows"][figure] == value
 
 
+@pytest.mark.thorough
 def test_a_run_compiles_nothing_after_its_first_pass_and_ends_on_request(tmp_path):
     prepared(tmp_path / "log", users=40)
     flags = ("--item_dim=4", "--gru_dim=4", "--tcn_channels=4", "--lanes=8", "--eval_lanes=8")

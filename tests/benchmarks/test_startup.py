@@ -24,6 +24,7 @@ def test_every_import_is_compared_with_that_of_jax(tmp_path, monkeypatch):
     assert report["cases"]["jax"]["times_import_of_jax"] == 1
 
 
+@pytest.mark.thorough
 def test_the_first_step_of_a_run(tmp_path):
     prepared(tmp_path / "data", users=12)
     arguments = [f"--data_dir={tmp_path / 'data'}", *TINY]

@@ -70,6 +70,7 @@ def test_instructions_and_products_of_a_program():
     assert any("sin" in name and instruction not in products for instruction, name in names.items())
 
 
+@pytest.mark.thorough
 def test_the_report_has_the_parts_of_the_step(tmp_path):
     settings = Settings(
         models=("hiertcn",),

@@ -1,8 +1,11 @@
 """benchmarks.streaming: both engines are measured, with memory and without."""
 
+import pytest
+
 from benchmarks.streaming import exported, measure_jax, measure_onnx
 
 
+@pytest.mark.thorough
 def test_all_figures_of_a_small_catalogue(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.streaming._LEAST", 2)
     monkeypatch.setattr("benchmarks.streaming.BATCH", 4)

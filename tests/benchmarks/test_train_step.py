@@ -11,6 +11,7 @@ from benchmarks.users import draw_users
 from hiertcn_jax.batch import Bucket
 from hiertcn_jax.models.budget import count_parameters
 from hiertcn_jax.models.hiertcn import HierTCNConfig
+from tests.volume import mostly_thorough
 
 SETTINGS = Settings(
     models=("hiertcn", "hiergru_grid", "hiertcn_grid", "hiertcn_grid_tight"),
@@ -82,7 +83,10 @@ def test_only_real_events_count(report):
     assert grid["useful_slots"] == pytest.approx(grid["events_per_step"] / slots, abs=0.5 / slots)
 
 
-@pytest.mark.parametrize("name", ["hiergru", "gru_user", "tcn_user", "sasrec", "esasrec", "hstu"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_thorough(["hiergru", "gru_user", "tcn_user", "sasrec", "esasrec", "hstu"], "hstu"),
+)
 def test_models_are_as_large_as_hiertcn(name):
     hiertcn = HierTCNConfig()
     config = equal_config(name, hiertcn)

@@ -277,7 +277,7 @@ def test_null_users_are_no_users(tmp_path, runner):
     assert manifest["log"]["frequent_items"][0] == {"id": 10, "events": 102}
 
 
-@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+@pytest.mark.parametrize("runner", mostly_thorough([None, "DirectRunner"], None))
 def test_ids_keep_their_type_from_file_to_file(tmp_path, runner):
     """One file has integers, one floats, one text: all of them decide the type together."""
     whole = write_csv(tmp_path / "a.csv", *rows_of(INTEGERS[:20]))

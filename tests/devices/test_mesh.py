@@ -206,7 +206,6 @@ PROCESSES = {case: of_one_process if "softmax" in case else of_two_processes for
     mostly_thorough(
         PROCESSES.items(),
         ("softmax of shown and drawn", of_one_process),
-        ("softmax of all", of_one_process),
         ("rows, own negatives", of_two_processes),
         ("given", of_two_processes),
     ),

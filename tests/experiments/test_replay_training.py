@@ -41,6 +41,7 @@ def test_a_view_holds_what_was_known_at_its_end(trained):
     assert view.content_hash != data.content_hash
 
 
+@pytest.mark.thorough
 def test_a_model_is_trained_on_and_a_stopped_replay_resumes(trained, tmp_path, monkeypatch):
     data, workdir = trained
     flags = (f"--workdir={workdir}", "--every=9d", "--update=counts,train")

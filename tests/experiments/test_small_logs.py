@@ -15,6 +15,7 @@ from experiments.runs.data import open_data, require_monitored
 from hiertcn_jax.baselines.registry import RANKERS
 from tests.experiments.small_runs import run_train, settings_of
 from tests.experiments.test_sweep import ranker_sweep
+from tests.volume import mostly_thorough
 
 _SECONDS, _DAY = 1_600_000_000, 86_400
 
@@ -71,7 +72,7 @@ def test_every_ranker_is_compared_and_sliced(kind, request, tmp_path, capsys):
     assert (tmp_path / "C" / "test_slices.json").is_file()
 
 
-@pytest.mark.parametrize("kind", ["one_item", "unknown"])
+@pytest.mark.parametrize("kind", mostly_thorough(["one_item", "unknown"], "one_item"))
 def test_a_model_is_trained_and_evaluated(kind, request, tmp_path):
     data, workdir = request.getfixturevalue(kind), tmp_path / "W"
     run_train(data, workdir, "--steps=2")

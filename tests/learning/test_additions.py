@@ -14,6 +14,7 @@ from hiertcn_jax.learning.negatives import Candidates, given_candidates, without
 from hiertcn_jax.learning.softmax_losses import cross_entropy, shared_sampled_softmax
 from hiertcn_jax.scoring.scores import Additions, Keys, Queries
 from tests.random_model import dense_scores, random_lists, random_model
+from tests.volume import mostly_thorough
 
 ROWS, WIDTH = 14, 5
 _, _, _, TARGETS, WEIGHT = random_model(0, ROWS)
@@ -142,7 +143,16 @@ CASES = {
     **{f"{name}, own": kept(f, [drawn(OWN_DRAWN)]) for name, f in FORMULAS.items()},
     "bpr, shared and shown": kept(losses.bpr, [SHOWN, drawn(DRAWN)]),
 }
-all_cases = pytest.mark.parametrize("name", CASES)
+all_cases = pytest.mark.parametrize(
+    "name",
+    mostly_thorough(
+        CASES,
+        "cross_entropy",
+        "shared sampled_softmax, draws, logq=True",
+        "own sampled_softmax, draws and shown, logq=True",
+        "bpr, shared and shown",
+    ),
+)
 
 
 def model(seed):

@@ -13,9 +13,10 @@ from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.saving.checkpoint import Checkpoints
 from hiertcn_jax.saving.checksums import write_checksums
 from tests.learning.test_train_step import MODEL, Run
+from tests.volume import mostly_thorough
 
 
-@pytest.mark.parametrize("mode", ["dense", "rows"])
+@pytest.mark.parametrize("mode", mostly_thorough(["dense", "rows"], "rows"))
 def test_a_checkpoint_of_schema_2_is_restored(tmp_path, mode):
     run = Run(dataclasses.replace(MODEL, item_mode=mode))
     state, _ = run.steps(run.fresh(), iter(run.loader), 3)

@@ -7,6 +7,7 @@ import pytest
 
 from hiertcn_jax.models import MODELS, model_config
 from hiertcn_jax.models.budget import count_parameters, fit_to_budget
+from tests.volume import mostly_thorough
 
 
 def test_the_count_of_a_gru_by_hand():
@@ -21,7 +22,10 @@ def test_item_tables_do_not_count():
     assert count_parameters(dataclasses.replace(config, **tables)) == count_parameters(config)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "memory"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_thorough([name for name in MODELS if name != "memory"], "hiertcn", "hiergru", "esasrec"),
+)
 def test_models_come_near_to_the_budget(name):
     config = model_config(name=name, item_dim=64)
     fitted = fit_to_budget(config, 200_000)

@@ -101,7 +101,6 @@ ROWS, WHOLE = Bucket(3, 4, 2), Bucket(3, 40, 20)
         itertools.product(OPTIONS, (ROWS, WHOLE)),
         *((option, ROWS) for option in OPTIONS),
         ("default", WHOLE),
-        ("gated", WHOLE),
     ),
     ids=str,
 )

@@ -92,6 +92,7 @@ def control(tmp_path_factory):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", SEEDS[: few(1, of=3)])
 def test_the_planted_taste_is_worth_15_percent_of_recall(seed, tmp_path):
     found, _, position_n = hits("planted", seed, tmp_path / "log")

@@ -44,6 +44,7 @@ def test_the_batches_put_everything_to_the_test(batches):
     assert max(batch.gap_hours_bs.max() for batch in batches) > 100
 
 
+@pytest.mark.thorough
 def test_every_parameter_has_a_name_and_a_gradient(batches):
     candidate_k = np.arange(2, 2 + parity.SETTINGS.negatives) % parity.ROWS
     candidate_k = np.maximum(candidate_k, 2)

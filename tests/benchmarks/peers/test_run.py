@@ -54,6 +54,7 @@ def settings(tmp_path, data_dir, **environments):
     )
 
 
+@pytest.mark.thorough
 def test_from_a_log_to_the_report(tmp_path, data_dir, monkeypatch, capsys):
     rows = {name: run.ROWS[name] for name in ("hiertcn", "torch_hiertcn_grid", "recbole_sasrec")}
     monkeypatch.setattr(run, "ROWS", rows)

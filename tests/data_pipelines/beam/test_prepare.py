@@ -186,26 +186,26 @@ def test_a_tfds_dataset_is_read_in_ranges(tmp_path, monkeypatch):
     assert made[None][1]["counts"]["events"] == 350
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({}, r"^0\.csv: row 701 \(line 702\), column 'item_id': expected a value, got nothing; --"),
-        ({"on_bad_row": "skip", "min_user_events": 999}, r"the filters leave nothing: min_user_ev"),
-        ({"input": ("*.csv",), "on_bad_row": "skip", "drop_where": "kind<9"},
-         r"no rows are left of the log \("),
-        ({"on_bad_row": "skip", "session_column": "nix"}, r"0\.csv: header: column 'nix' is miss"),
-        ({"input": ("1.csv",), "min_sessions": 1}, r"split=last_session: the valid part is left e"),
-        ({"input": ("1.csv", "2.csv"), "impressions": ("shown/*.csv",)},
-         r"^shown/1\.csv: row \d+ \(line \d+\), column 'timestamp': expected a time before"),
-        ({"input": ("2.csv",), "impressions": ("shown/nix.csv",)}, "shown/nix.csv: no such file"),
-        ({"input": ("2.csv",), "impressions": LISTS[:1], "impression_clicked_column": "nix"},
-         r"^shown/0\.parquet: header: column 'nix' is missing"),
-        ({"input": ("2.csv",), "svd_embeddings": 99},
-         r"^svd_embeddings=99: must be below the number of items in train, \d\d; lower it"),
-        ({"input": ("2.csv",), "impressions": ("shown/far.csv",)},
-         r"^impressions: none of the 1 lists of the log's users matches an event by click "),
-    ],
-)  # fmt: skip
+FAULTS = [
+    ({}, r"^0\.csv: row 701 \(line 702\), column 'item_id': expected a value, got nothing; --"),
+    ({"on_bad_row": "skip", "min_user_events": 999}, r"the filters leave nothing: min_user_ev"),
+    ({"input": ("*.csv",), "on_bad_row": "skip", "drop_where": "kind<9"},
+     r"no rows are left of the log \("),
+    ({"on_bad_row": "skip", "session_column": "nix"}, r"0\.csv: header: column 'nix' is miss"),
+    ({"input": ("1.csv",), "min_sessions": 1}, r"split=last_session: the valid part is left e"),
+    ({"input": ("1.csv", "2.csv"), "impressions": ("shown/*.csv",)},
+     r"^shown/1\.csv: row \d+ \(line \d+\), column 'timestamp': expected a time before"),
+    ({"input": ("2.csv",), "impressions": ("shown/nix.csv",)}, "shown/nix.csv: no such file"),
+    ({"input": ("2.csv",), "impressions": LISTS[:1], "impression_clicked_column": "nix"},
+     r"^shown/0\.parquet: header: column 'nix' is missing"),
+    ({"input": ("2.csv",), "svd_embeddings": 99},
+     r"^svd_embeddings=99: must be below the number of items in train, \d\d; lower it"),
+    ({"input": ("2.csv",), "impressions": ("shown/far.csv",)},
+     r"^impressions: none of the 1 lists of the log's users matches an event by click "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, message", mostly_thorough(FAULTS, *FAULTS[::3]))
 def test_errors_equal_those_of_one_machine_and_leave_nothing(
     log, tmp_path, monkeypatch, changes, message
 ):

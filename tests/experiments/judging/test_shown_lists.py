@@ -21,6 +21,7 @@ from hiertcn_jax.models.queries import batch_queries
 from hiertcn_jax.scoring.scores import Additions
 from tests.experiments.small_runs import journal, run_train, train_in
 from tests.given_files import write_embeddings
+from tests.volume import mostly_thorough
 
 NEGATIVES = "--negatives=impressions:3,popularity:16"
 
@@ -88,7 +89,7 @@ def additions_by_position(rows):
     return queries_of
 
 
-@pytest.mark.parametrize("item_mode", ["rows", "given"])
+@pytest.mark.parametrize("item_mode", mostly_thorough(["rows", "given"], "given"))
 def test_what_is_added_to_scores_is_in_every_rank(
     shown_data, trained, tmp_path, monkeypatch, request, item_mode
 ):

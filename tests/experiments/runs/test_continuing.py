@@ -31,6 +31,7 @@ from hiertcn_jax.learning.train_state import init_train_state
 from hiertcn_jax.saving.checkpoint import CheckpointError
 from tests.experiments.flags.test_run_flags import parsed
 from tests.experiments.small_runs import run_train, signal_in_step
+from tests.volume import mostly_thorough
 
 MODES = {"dense": (), "rows": ("--item_mode=rows",)}
 
@@ -60,7 +61,7 @@ def logs(tmp_path_factory):
     return open_data(directory / "D0"), open_data(directory / "D1")
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="module", params=mostly_thorough(MODES, "rows"))
 def first(request, logs, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("first") / "run"
     run_train(logs[0], workdir, *MODES[request.param])
