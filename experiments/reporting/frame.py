@@ -43,6 +43,10 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+_RESOLUTION = 1e-9
+"""Values that differ by less, relative to the larger of them and 1, are one value."""
+
+
 def color(number: int) -> str:
     """The class of the colour of a series."""
     return f"c{number % COLORS}"
@@ -54,7 +58,9 @@ def ticks_of(low: float, high: float) -> list[float]:
     >>> ticks_of(0, 0.34)
     [0.0, 0.1, 0.2, 0.3, 0.4]
     """
-    span = (high - low) or abs(high) or 1.0
+    span, largest = high - low, max(abs(low), abs(high))
+    if span <= _RESOLUTION * max(largest, 1):
+        span = largest if largest > _RESOLUTION else 1.0
     power = 10.0 ** math.floor(math.log10(span / 3))
     step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

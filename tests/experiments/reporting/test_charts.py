@@ -4,7 +4,7 @@ import itertools
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from experiments.reporting.charts import columns, curves, dots
@@ -13,6 +13,9 @@ from experiments.reporting.frame import BOTTOM, LEFT, RIGHT, TOP, Axis, short, t
 NUMBERS = st.floats(-1e6, 1e6)
 
 
+@example(0.0, 5e-324)
+@example(0.0, 1e-12)
+@example(1e6, 1e6 - 1e-10)
 @given(NUMBERS, NUMBERS)
 def test_ticks_are_few_round_numbers_around_the_values(one, other):
     low, high = sorted((one, other))
