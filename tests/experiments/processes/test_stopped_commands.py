@@ -31,12 +31,14 @@ def commands(data, whole, tmp_path_factory):
     space = tmp_path_factory.mktemp("space") / "space.json"
     space.write_text('{"events": {"choices": [50, 200, 800]}}')
     data_dir = f"--data_dir={data.directory}"
+    last_day = data.manifest["log"]["to"][:10]
     exported = tmp_path_factory.mktemp("export") / "X"
     if is_thorough():
         export.main(export.Settings(whole, exported, "best", DataLocation(), True, 100))
 
     def arguments(name, directory):
         run = directory / "run"
+        directory.mkdir()
         if name in ("evaluate", "embed", "recommend", "export", "train"):
             shutil.copytree(whole, run)
         workdir = f"--workdir={run}"
@@ -46,7 +48,7 @@ def commands(data, whole, tmp_path_factory):
             "recommend": ["experiments.recommend", workdir, f"--output={directory / 'r.csv'}"],
             "export": ["experiments.export", workdir, f"--output_dir={directory / 'X'}"],
             "replay": ["experiments.replay", data_dir, "--rankers=popularity,stan", "--every=1h",
-                       "--from=2023-11-15", f"--output_dir={directory / 'R'}"],
+                       f"--from={last_day}", f"--output_dir={directory / 'R'}"],
             "serve": ["experiments.serve", f"--export_dir={exported}", "--port=0",
                       f"--store={directory / 'shop.db'}"],
             # Its training is done, so it only evaluates.
