@@ -114,7 +114,7 @@ class Earlier:
 
     @property
     def facts(self) -> LogFacts:
-        """Facts about its events; the unit of their times is said to be the directory's."""
+        """Facts about its events, with the directory's unit of time."""
         facts = self.kept.log.facts
         return LogFacts(UnitSeen(facts.unit.unit, str(self.directory)), dict(facts.ids))
 

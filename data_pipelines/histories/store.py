@@ -22,7 +22,7 @@ RECORDS_PER_SHARD = 250_000
 """Histories per file."""
 
 PLACES_FILE = "records.parquet"
-"""Only where events were appended: then some records are of before, and count no longer."""
+"""Only in a log that was appended to: which stored record is whose; older ones no longer count."""
 
 
 def write_histories(data_dir: Path | str, histories: Iterable[History]) -> None:

@@ -6,24 +6,12 @@ from typing import Any, NamedTuple
 from data_pipelines.directories import Kind, kind_of, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
+from experiments.comparison.summary import Figure
 from experiments.runs.learning_curve import read_journal
 from hiertcn_jax.scoring.metric_sums import GROUPS
 
 COLUMNS = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr", "ndcg@10")
 """Metrics of the table of results."""
-
-
-class Figure(NamedTuple):
-    """A metric, and its standard deviation over seeds where there are several."""
-
-    value: float | None
-    deviation: float | None = None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "-"
-        text = f"{self.value:.4f}"
-        return text if self.deviation is None else f"{text} ± {self.deviation:.4f}"
 
 
 class Result(NamedTuple):
@@ -138,7 +126,7 @@ def _comparison(directory: Path, name: str) -> Files:
 def _result(name: str, values: dict[str, Any]) -> Result:
     return Result(
         name,
-        {g: {metric: Figure(values[g].get(metric)) for metric in COLUMNS} for g in GROUPS},
+        {g: {metric: Figure(values[g].get(metric), None) for metric in COLUMNS} for g in GROUPS},
         {group: values[group]["events"] for group in GROUPS},
         values["split"],
         values["events_hash"],

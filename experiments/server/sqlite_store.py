@@ -318,7 +318,7 @@ _REASONS = {
     "SQLITE_PERM": f"cannot be written; {_UNWRITABLE}",
     "SQLITE_IOERR": f"cannot be read or written; check the disk: {_FULL}",
 }
-"""What is said of SQLite's errors, by the first two words of their names."""
+"""Explanations of SQLite's errors, by the first two words of their names."""
 
 
 def _reason(error: Exception) -> str:

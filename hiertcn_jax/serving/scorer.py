@@ -164,7 +164,7 @@ class ModelScorer:
         left_v: np.ndarray | None,
         seen_nk: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """All items are scored, in one program: what is asked, the scores, the best."""
+        """Scores all items: one program computes the queries, the scores and the top items."""
         more = () if seen_nk is None else (seen_nk,)
         event, carry, *seen = self._stream.filled_up(states, time_n, memory, None, *more)
         rows_nk, scores_nk = self._ask(
