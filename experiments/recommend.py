@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
 from absl import flags
 
 from data_pipelines.commands.command import run_command
@@ -24,13 +23,12 @@ from data_pipelines.embeddings.item_ids import read_ids
 from data_pipelines.errors import DataError
 from data_pipelines.outputs import check_file
 from data_pipelines.progress import Progress
-from data_pipelines.raw.ids import typed_ids
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
 from experiments.judging.results import table_path
 from experiments.runs.data import Data, open_data
 from experiments.runs.restore import open_run_data, restore_run
 from experiments.service.loading import ranker_recommender, recommender_of
-from experiments.service.new_events import read_events
+from experiments.service.new_events import read_events, typed_users
 from experiments.service.table_writer import written_in_parts
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.devices.mesh import MeshError
@@ -118,15 +116,7 @@ def _blocks(
     ids = read_ids(settings.users, rec.names.user)
     if ids.is_empty():
         raise DataError(f"{settings.users}: names no user; leave --users out for all")
-    id_type = data.manifest.get("ids", {"user": "string"})["user"]
-    try:
-        typed = typed_ids(ids, id_type)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{settings.users}: ids of users must be {id_type}, as in the log: {error}".partition(
-                "\n"
-            )[0]
-        ) from error
+    typed = typed_users(ids, data.manifest, str(settings.users))
     for start in range(0, len(typed), _USERS_AT_ONCE):
         yield typed[start : start + _USERS_AT_ONCE].to_list()
 

@@ -14,6 +14,27 @@ from data_pipelines.raw.readers import read_files
 from hiertcn_jax.serving.frames import Names
 
 
+def typed_users(ids: pl.Series, manifest: dict[str, Any], where: str) -> pl.Series:
+    """Ids of users, from text to the type that they have in the log.
+
+    Args:
+      ids: As text.
+      manifest: Of the prepared log.
+      where: The file that they are from, for the message.
+
+    Raises:
+      DataError: One does not have that type.
+    """
+    id_type = manifest.get("ids", {"user": "string"})["user"]
+    try:
+        return typed_ids(ids, id_type)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(
+            f"{where}: ids of users must be {id_type}, as in the log: {reason}"
+        ) from error
+
+
 def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) -> pl.DataFrame:
     """The events of files, as columns of these names; times are datetimes.
 
@@ -42,15 +63,7 @@ def read_events(paths: Sequence[str], manifest: dict[str, Any], names: Names) ->
         log, _ = read_files(paths, options)
     except DataError as error:
         raise DataError(_without_flags(str(error))) from error
-    id_type = manifest.get("ids", {"user": "string"})["user"]
-    try:
-        user_ids = typed_ids(log.user_ids, id_type)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{','.join(paths)}: ids of users must be {id_type}, as in the log: {error}".partition(
-                "\n"
-            )[0]
-        ) from error
+    user_ids = typed_users(log.user_ids, manifest, ",".join(paths))
     return pl.DataFrame(
         {
             names.user: user_ids.gather(log.users),
