@@ -16,7 +16,7 @@ from hiertcn_jax.layers.attention import AttentionConfig, block_length
 from hiertcn_jax.layers.gru import GRUConfig
 from hiertcn_jax.layers.tcn import TCNConfig
 from hiertcn_jax.memory.config import SIZES
-from hiertcn_jax.memory.terms import columns_of
+from hiertcn_jax.memory.phi import columns_of
 from hiertcn_jax.models.context import MOMENTS, PROGRESS
 from hiertcn_jax.models.esasrec import ESASRecConfig
 from hiertcn_jax.models.flat_gru import FlatGRUConfig

@@ -23,7 +23,7 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.memory.levels import Level
 from hiertcn_jax.memory.lists import FEATURES
-from hiertcn_jax.memory.terms import COLUMNS
+from hiertcn_jax.memory.phi import COLUMNS
 
 _RECOUNTS = 10
 """Number of targets for which the log is counted anew."""

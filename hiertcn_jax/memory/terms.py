@@ -13,72 +13,15 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from hiertcn_jax.memory.config import KINDS
-from hiertcn_jax.memory.lists import AGE, FEATURES, LAST, OWN, SESSION
-
-_PICKS_EACH = 0.1
-"""Added to a count before its logarithm, in picks; well below 1."""
-
-COLUMNS = {
-    "world": range(AGE + 1),
-    "followers": range(LAST, OWN),
-    "own": range(OWN, OWN + 4),
-}
-"""The features of each kind of memory."""
-
-
-def _formula() -> np.ndarray:
-    """float32 [4, f]. phi = [0] * (x > 0) + [1] * x + [2] * log(1 + [3] * x) of a feature x."""
-    formula = np.zeros((4, len(FEATURES)), np.float32)
-    formula[2, :AGE], formula[3, :AGE] = 1 / 4, 1 / _PICKS_EACH
-    formula[:, AGE] = 1, 0, -1 / 12, 60
-    for first, count in ((LAST, SESSION - 1), (SESSION, OWN - 1)):
-        formula[2, first:count], formula[3, first:count] = 1 / 2, 2
-        formula[2:, count] = 1
-    formula[2:, OWN] = 1
-    formula[1, OWN + 1 :] = 1
-    return formula
-
-
-_FORMULA = _formula()
+from hiertcn_jax.memory.lists import FEATURES
+from hiertcn_jax.memory.phi import logarithms
 
 
 def no_counts(b: int, l: int) -> Float[Array, "b l k f"]:
     """Counts of the right width, to initialize parameters."""
     return jnp.zeros((b, l, 1, len(FEATURES)))
-
-
-def columns_of(kinds: tuple[str, ...]) -> tuple[int, ...]:
-    """The features that these kinds of memory use, in order."""
-    return tuple(column for kind in KINDS if kind in kinds for column in COLUMNS[kind])
-
-
-def logarithms(
-    features: Float[Array, "*e k f"], kinds: tuple[str, ...] = KINDS
-) -> Float[Array, "*e k g"]:
-    """phi: features scaled to about 1, and 0 if nothing is known of an item.
-
-    Counts of picks become log(1 + c / 0.1) / 4; age becomes 1 - log(1 + minutes) / 12, which falls
-    from 1; shares in percent become log(1 + 2 p) / 2; counts of following become log(1 + n).
-
-    Args:
-      features: From `Memory.lists`.
-      kinds: Leaves out the features of other kinds.
-    """
-    if set(kinds) != set(KINDS):
-        # Slices: picking columns by index copies numbers one by one.
-        spans = [COLUMNS[kind] for kind in KINDS if kind in kinds]
-        features = jnp.concatenate([features[..., s.start : s.stop] for s in spans], -1)
-    # One formula for all columns, so that it is a single pass over vectors.
-    known_f, plain_f, slope_f, scale_f = _FORMULA[:, columns_of(kinds)]
-    return (
-        jnp.where(features > 0, known_f, 0)
-        + plain_f * features
-        + slope_f * jnp.log(1 + scale_f * features)
-    )
 
 
 class Apart(NamedTuple):

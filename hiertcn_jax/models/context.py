@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hiertcn_jax.batch import PADDING_ID, Batch, NextEvent
+from hiertcn_jax.memory.clock import session_progress
 
 
 class Context(NamedTuple):
@@ -70,26 +71,12 @@ PROGRESS = 4
 """Number of values in `progress`."""
 MOMENTS = PROGRESS + 4
 """Number of values in `moments`."""
-_FAR = 8
-"""Events after which the position in the session no longer matters."""
 
 
 def progress(context: Context) -> Float[Array, "b l g"]:
-    """How far each event's session has come, scaled to about 1.
-
-    Whether it is the first or the second of its session, how far the session has come, and the
-    logarithm of the hours since the previous session (0 unless it is the first).
-    """
-    position_bl = context.position_bl
+    """How far each event's session has come: `memory.clock.session_progress`."""
     gap_bl = jnp.take_along_axis(context.gap_hours_bs, context.session_bl, axis=1)
-    # Only for the first event: a row that continues a session does not know its gap.
-    known = (
-        position_bl == 0,
-        position_bl == 1,
-        jnp.minimum(position_bl, _FAR) / _FAR,
-        jnp.where(position_bl == 0, jnp.log1p(jnp.maximum(gap_bl, 0)) / 4, 0),
-    )
-    return jnp.stack([value.astype(jnp.float32) for value in known], axis=-1)
+    return session_progress(context.position_bl, gap_bl)
 
 
 def moments(context: Context, clock_blg: Float[Array, "b l g"]) -> Float[Array, "b l g2"]:

@@ -1,6 +1,6 @@
 """Recommendations for users as they come: their states, one event at a time, and raw ids.
 
-`user_states`, `event_rows` and `frames` import no JAX.
+`user_states`, `event_rows`, `parts` and `frames` import no JAX.
 
 Imports: baselines, batch, devices, item_ids, memory, models, saving, scoring, settings.
 """

@@ -17,8 +17,9 @@ from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models.queries import next_queries
 from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.scoring.top_k import top_k
-from hiertcn_jax.serving.explain import Explainer, Parts
+from hiertcn_jax.serving.explain import Explainer
 from hiertcn_jax.serving.item_index import ItemIndex
+from hiertcn_jax.serving.parts import Parts
 from hiertcn_jax.serving.stream import Stream
 from hiertcn_jax.serving.user_states import Events, UserStates
 

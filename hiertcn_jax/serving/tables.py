@@ -8,7 +8,7 @@ import polars as pl
 
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.serving.catalogue import Catalogue
-from hiertcn_jax.serving.explain import Parts
+from hiertcn_jax.serving.parts import Parts
 
 
 class ItemColumns:

@@ -9,7 +9,8 @@ import pytest
 
 from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.memory.lists import AGE, FEATURES, LAST, OWN, SESSION
-from hiertcn_jax.memory.terms import COLUMNS, Terms, columns_of, logarithms
+from hiertcn_jax.memory.phi import COLUMNS, columns_of, logarithms
+from hiertcn_jax.memory.terms import Terms
 
 RNG = np.random.default_rng(0)
 
