@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from experiments.server import bodies
-from experiments.server.bodies import Id, Number, Time
+from experiments.server.bodies import Explain, Id, Number, Time
 from experiments.server.guard import Guard
 from experiments.server.metrics import Metrics
 from experiments.server.problems import explain_errors, later, problem
-from experiments.server.requests import Answer, Ask, Event
+from experiments.server.requests import Answer, Ask, Event, ItemParts
 from experiments.server.worker import Worker
 from hiertcn_jax import __version__
 from hiertcn_jax.exported.neighbours import Neighbours
@@ -112,23 +112,30 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
             exclude_seen=body.exclude_seen,
             exclude=_rows(worker, body.exclude, "exclude"),
             candidates=chosen,
+            explain=_may_explain(body.n, body.explain),
         )
 
     def said(answer: Answer) -> dict[str, Any]:
         items = [{**_shown(export, item), "score": score} for item, score in answer.items]
+        for item, parts in zip(items, answer.parts or (), strict=False):
+            item["parts"] = _parts(export, parts)
         return {"user": answer.user, "known": answer.known, "model": model, "items": items}
 
     @app.get(
         "/v1/recommend/{user:path}", response_model=bodies.UserAnswer, tags=["recommendations"]
     )
     async def recommend(
-        user: UserPath, n: Number = 20, exclude_seen: bool = False, at: Time = None
+        user: UserPath,
+        n: Number = 20,
+        exclude_seen: bool = False,
+        at: Time = None,
+        explain: Explain = False,
     ) -> Response:
         """The best items for a user's next event. Somebody new gets what suits new users."""
         _check_time(worker, at)
-        (answer,) = await _done(
-            worker.recommend([Ask(user, n=n, at=at, exclude_seen=exclude_seen)])
-        )
+        explain = _may_explain(n, explain)
+        asked = Ask(user, n=n, at=at, exclude_seen=exclude_seen, explain=explain)
+        (answer,) = await _done(worker.recommend([asked]))
         return JSONResponse(said(answer))
 
     @app.post("/v1/recommend", response_model=bodies.UsersAnswer, tags=["recommendations"])
@@ -230,6 +237,30 @@ def _shown(export: Export, item: Any) -> dict[str, Any]:
         return {"item": item}
     row = export.items.number_of(item)
     return {"item": item, "title": None if row is None else export.titles[row - FIRST_ITEM_ID]}
+
+
+def _parts(export: Export, parts: ItemParts) -> dict[str, Any]:
+    """The parts of a score as answers show them."""
+    shown: dict[str, Any] = {}
+    for name, value in parts.values.items():
+        shown[name] = value
+        if name == "world":
+            shown["world_half_life_hours"] = parts.half_life_hours
+        if name == "followers":
+            followed = parts.followed
+            shown["followers_of"] = None if followed is None else _shown(export, followed)
+    return shown
+
+
+def _may_explain(n: int, explain: bool) -> bool:
+    """Whether to explain.
+
+    Raises:
+      HTTPException: Of too many items.
+    """
+    if explain and n > bodies.EXPLAINED_MOST:
+        raise HTTPException(422, f"n: must be at most {bodies.EXPLAINED_MOST} with explain")
+    return explain
 
 
 def _rows(worker: Worker, items: list[str], field: str) -> frozenset[int]:

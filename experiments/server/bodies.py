@@ -10,6 +10,8 @@ ID_LENGTH = 256
 """Characters of an id at most."""
 ITEMS_MOST = 1_000
 """Items of an answer, and items to choose from or to leave out, at most."""
+EXPLAINED_MOST = 100
+"""Items of an answer with explanations at most."""
 EVENTS_MOST = 1_000
 USERS_MOST = 100
 PICKS_MOST = 100
@@ -77,6 +79,7 @@ Time = Annotated[
     WithJsonSchema({**_TIME, "description": "Seconds since 1970 or ISO 8601; absent: now."}),
 ]
 Number = Annotated[int, Field(ge=1, le=ITEMS_MOST, description="Items wanted.")]
+Explain = Annotated[bool, Field(description="Say what each score is the sum of: `parts`.")]
 RawId = Annotated[
     str | int | None, WithJsonSchema({**_ID, "description": "Raw id, in the type of the log."})
 ]
@@ -125,6 +128,7 @@ class _Wanted(_Body):
     candidates: list[Id] | None = Field(
         None, min_length=1, max_length=ITEMS_MOST, description="Items to choose from; absent: all."
     )
+    explain: Explain = False
 
 
 class UsersBody(_Wanted):
@@ -151,10 +155,31 @@ class _Item(_Body):
     title: str | None = Field(None, description="Only if the export has titles.")
 
 
+class ItemShown(_Item):
+    """An item."""
+
+
+class ItemParts(_Body):
+    """What a score is the sum of. A part that the model does not have is absent."""
+
+    hierarchy: float = Field(description="Of the network and the item's bias.")
+    world: float | None = Field(None, description="Of what everybody picks.")
+    world_half_life_hours: float | None = Field(
+        None, description="The half-life whose counts add or take most."
+    )
+    followers: float | None = Field(None, description="Of what follows the user's last items.")
+    followers_of: ItemShown | None = Field(
+        None, description="The item whose followers add or take most."
+    )
+    own: float | None = Field(None, description="Of what the user picked before.")
+    memory_units: float | None = Field(None, description="Of the small network on all counts.")
+
+
 class ScoredItem(_Item):
     """An item and its score; greater is better."""
 
     score: float
+    parts: ItemParts | None = Field(None, description="With `explain`: they sum to the score.")
 
 
 class VisitorAnswer(_Body):

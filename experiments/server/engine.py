@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.server.counts import Counts
+from experiments.server.explaining import Explaining
 from experiments.server.requests import Answer, Ask, Event, Outcome, Record
 from experiments.server.store import NewEvent, Store, StoredUser, WorldEvent
 from experiments.server.users import Found, Users
@@ -52,7 +53,7 @@ class Engine:
           StoreError: The store cannot be read.
         """
         self.export, self._store, self._clock = export, store, clock
-        self._stream = OnnxStream(export)
+        self._stream, self._explain = OnnxStream(export), Explaining(export)
         manifest = (export.directory / MANIFEST).read_bytes()
         self.version = hashlib.sha256(manifest).hexdigest()[:16]
         self.users = Users(export, self._stream, store, self.version)
@@ -218,9 +219,7 @@ class Engine:
                 _filled([excluded[number] for number in number_m]),
                 self._allowed(asks[number_m[0]].candidates),
             )
-            for number, rows_k, scores_k in zip(
-                number_m.tolist(), best.rows_nk, best.scores_nk, strict=True
-            ):
+            for number, rows_k, scores_k, vector_d in zip(number_m.tolist(), *best, strict=True):
                 one = asks[number]
                 rows_k = rows_k[: one.n]
                 rows_k = rows_k[rows_k >= FIRST_ITEM_ID]
@@ -229,7 +228,12 @@ class Engine:
                     bool(one.picks) if one.user is None else found.known[user_index_of[one.user]]
                 )
                 user = None if one.user is None else self.users.raw_id(one.user)
-                answers[number] = Answer(user, known, items)
+                parts = None
+                if one.explain:
+                    state = states.take(np.array([number]))
+                    at, memory = at_n[number], self.counts.memory
+                    parts = self._explain(state, at, memory, rows_k, vector_d)
+                answers[number] = Answer(user, known, items, parts)
         return [one for one in answers if one is not None]
 
     def _all_states(

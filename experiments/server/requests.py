@@ -42,6 +42,7 @@ class Ask(NamedTuple):
       exclude_seen: Whether to leave out what the user picked before.
       exclude: Rows of the item table to leave out.
       candidates: Rows to choose from; None: all.
+      explain: Whether to say what each score is the sum of.
     """
 
     user: str | None
@@ -51,6 +52,22 @@ class Ask(NamedTuple):
     exclude_seen: bool = False
     exclude: frozenset[int] = frozenset()
     candidates: frozenset[int] | None = None
+    explain: bool = False
+
+
+class ItemParts(NamedTuple):
+    """What a score is the sum of.
+
+    Attributes:
+      values: By name, in order: hierarchy, and those of memory that the model has.
+      half_life_hours: The half-life of world's counts that adds or takes most; None: nothing is
+        known there.
+      followed: Raw id of the user's item whose followers add or take most; None: nothing follows.
+    """
+
+    values: dict[str, float]
+    half_life_hours: float | None
+    followed: Any
 
 
 class Answer(NamedTuple):
@@ -60,11 +77,13 @@ class Answer(NamedTuple):
       user: Raw id, in the type of the log; None for a visitor.
       known: Whether anything is known of the user.
       items: Raw ids and scores, best first.
+      parts: What each score is the sum of, if it was asked for.
     """
 
     user: Any
     known: bool
     items: list[tuple[Any, float]]
+    parts: list[ItemParts] | None = None
 
 
 class Record(NamedTuple):

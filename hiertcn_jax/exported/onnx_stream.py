@@ -4,8 +4,8 @@
     stream, memory = OnnxStream(export), export.memory()
     states = stream.start()
     states = stream.observe(states, export.items.encode(["i42"]), [1_700_000_000])
-    rows_nk, scores_nk = stream.recommend(states, [1_700_000_060], k=10, memory=memory)
-    export.items.decode(rows_nk[0])
+    best = stream.recommend(states, [1_700_000_060], k=10, memory=memory)
+    export.items.decode(best.rows_nk[0])
 
 The functions are those of `serving.stream`, with one event of each user at a time.
 """
@@ -30,10 +30,12 @@ class Best(NamedTuple):
     Attributes:
       rows_nk: int32. Rows of the item table, best first; PADDING_ID where fewer are left.
       scores_nk: float32. -inf there.
+      vectors_nd: float32. The users' vectors; `ExportedExplainer` reads them.
     """
 
     rows_nk: np.ndarray
     scores_nk: np.ndarray
+    vectors_nd: np.ndarray
 
 
 class OnnxStream:
@@ -60,6 +62,9 @@ class OnnxStream:
         self._observe = _session(export, "observe", threads) if self._start.carry else None
         self._recommend = _session(export, "recommend", threads)
         self._inputs = {one.name for one in self._recommend.get_inputs()}
+        (self._width,) = (
+            one.shape[-1] for one in self._recommend.get_outputs() if one.name == "vectors"
+        )
         self._observe_inputs = (
             {one.name for one in self._observe.get_inputs()} if self._observe else set()
         )
@@ -153,9 +158,11 @@ class OnnxStream:
         feed["excluded"] = np.asarray(excluded_ne, np.int32)
         feed["allowed"] = self._all_v if allowed_v is None else allowed_v
         feed["k"] = np.array([min(k, self._rows - FIRST_ITEM_ID)], np.int64)
-        rows_nk, scores_nk = _run(self._recommend, ["rows", "scores"], feed)
+        rows_nk, scores_nk, vectors = _run(self._recommend, ["rows", "scores", "vectors"], feed)
         rows_nk[scores_nk == -np.inf] = PADDING_ID
-        return Best(rows_nk, scores_nk)
+        # The vectors of the model `memory` are all 0: one number stands for them.
+        vectors_nd = np.broadcast_to(vectors, (states.users, self._width))
+        return Best(rows_nk, scores_nk, vectors_nd)
 
     def _moments(
         self,

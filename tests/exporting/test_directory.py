@@ -8,6 +8,7 @@ import onnx
 import polars as pl
 import pytest
 
+from hiertcn_jax.exported.explaining import ExportedExplainer
 from hiertcn_jax.exported.layout import WEIGHTS
 from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
@@ -101,7 +102,7 @@ def exported(directory, option, users=None, titled=False):
     ],
 )
 def test_in_onnxruntime_it_is_the_model(option, tmp_path):
-    """States after every event, users' vectors, best items, and excluded items."""
+    """States after every event, best items with parts that sum to scores, and excluded items."""
     model, params, export = exported(tmp_path, option)
     stream, other = Stream(model, params, GAP), OnnxStream(export)
     keys, memory = item_keys(params["items"], model.config), memory_of(model)
@@ -110,6 +111,7 @@ def test_in_onnxruntime_it_is_the_model(option, tmp_path):
     items, times = clicks()
     allowed_v = np.arange(ITEMS) != 7
     excluded_ne = np.array([[0, 3], [2, 4], [5, 5]], np.int32)
+    explain = ExportedExplainer(export)
     for place in range(EVENTS):
         now = times[:, place]
         queries = stream.ask(states, now, memory)
@@ -127,6 +129,12 @@ def test_in_onnxruntime_it_is_the_model(option, tmp_path):
         sorted_nk = np.take_along_axis(expected, order, 1)
         np.testing.assert_allclose(best.scores_nk, sorted_nk, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(best.rows_nk, np.where(sorted_nk > -np.inf, order, 0))
+        parts = explain(others, now, export.memory(), best.rows_nk, best.vectors_nd)
+        is_item_nk = best.rows_nk > 0
+        sums_nk = sum(parts.values.values())
+        np.testing.assert_allclose(
+            sums_nk[is_item_nk], best.scores_nk[is_item_nk], rtol=1e-5, atol=1e-5
+        )
         events = [Events(items[u, place : place + 1], now[u : u + 1]) for u in range(USERS)]
         states = stream.observe(states, events)
         others = other.observe(others, items[:, place], now)

@@ -52,6 +52,15 @@ def test_logarithms_by_hand():
     np.testing.assert_allclose(phi, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kinds", [KINDS, ("own", "followers")])
+def test_logarithms_in_numpy_are_the_same(kinds):
+    features = counts(3, 4)
+    in_numpy = logarithms(np.asarray(features), kinds)
+    assert isinstance(in_numpy, np.ndarray)
+    assert in_numpy.dtype == np.float32
+    np.testing.assert_allclose(in_numpy, logarithms(features, kinds), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("units", [0, 5])
 @pytest.mark.parametrize("kinds", [KINDS, ("world",), ("own", "followers")])
 def test_unknown_counts_add_nothing(kinds, units):
