@@ -13,7 +13,6 @@ from typing import NamedTuple
 from absl import flags
 
 from data_pipelines.commands.command import run_command
-from data_pipelines.directories import require_outside
 from data_pipelines.errors import DataError
 from hiertcn_jax.exported.reading import Export, ExportError
 
@@ -24,7 +23,7 @@ class Settings(NamedTuple):
     """What the flags say."""
 
     export_dir: Path
-    store: Path
+    store: str
     host: str
     port: int
     token_file: Path | None
@@ -36,8 +35,9 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "store",
         None,
-        "File for users' states and events; made if there is none. Default: beside the export, "
-        "with .db added to its name.",
+        "File for users' states and events; made if there is none. Or, for several servers, a "
+        "Redis: redis://host:6379/0. Default: a file beside the export, with .db added to its "
+        "name.",
     )
     flags.DEFINE_string("host", "127.0.0.1", "Address to listen at; 0.0.0.0 for all.")
     flags.DEFINE_integer(
@@ -58,7 +58,7 @@ def read_settings() -> Settings:
     beside = directory.resolve().with_name(f"{directory.resolve().name}.db")
     return Settings(
         export_dir=directory,
-        store=Path(values.store) if values.store else beside,
+        store=values.store or str(beside),
         host=values.host,
         port=values.port,
         token_file=Path(values.token_file) if values.token_file else None,
@@ -73,31 +73,33 @@ def main(settings: Settings) -> None:
     # These import packages of the extra.
     from experiments.server.app import make_app
     from experiments.server.engine import Engine
+    from experiments.server.opening import is_url, open_store
     from experiments.server.running import open_socket, serve
-    from experiments.server.sqlite_store import SqliteStore
     from experiments.server.store import StoreError
     from experiments.server.worker import Worker
 
     token = None if settings.token_file is None else read_token(settings.token_file)
     export = Export(settings.export_dir)
-    require_outside("store", settings.store)
     listening = open_socket(settings.host, settings.port)
-    is_new = not settings.store.exists()
+    is_new = not is_url(settings.store) and not Path(settings.store).exists()
     try:
-        store = SqliteStore(settings.store)
+        store, risks = open_store(settings.store)
         try:
             engine = Engine(export, store)
         except (ExportError, StoreError):
             store.close()
             if is_new:
-                settings.store.unlink()
+                Path(settings.store).unlink()
             raise
         users, events = store.sizes()
     except StoreError as error:
         raise DataError(str(error)) from error
     host, port = listening.getsockname()[:2]
     print(f"model {export.model_id}: {len(export.items.ids):,} items")
-    print(f"store {settings.store}: {users:,} users, {events:,} events")
+    print(f"store {store.name}: {users:,} users, {events:,} events")
+    for risk in risks:
+        print(f"store {store.name}: {risk}")
+    print(f"counts: {engine.snapshots.note}")
     print(f"serving on http://{host}:{port}, described at /docs", flush=True)
     serve(make_app(Worker(engine), token), listening)
 

@@ -115,6 +115,13 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
             explain=_may_explain(body.n, body.explain),
         )
 
+    async def answers(asks: list[Ask]) -> list[Answer]:
+        found = await _done(worker.recommend(asks))
+        # A snapshot may have come between: then times before it are no longer known.
+        for one in asks:
+            _check_time(worker, one.at)
+        return found
+
     def said(answer: Answer) -> dict[str, Any]:
         items = [{**_shown(export, item), "score": score} for item, score in answer.items]
         for item, parts in zip(items, answer.parts or (), strict=False):
@@ -135,15 +142,15 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
         _check_time(worker, at)
         explain = _may_explain(n, explain)
         asked = Ask(user, n=n, at=at, exclude_seen=exclude_seen, explain=explain)
-        (answer,) = await _done(worker.recommend([asked]))
+        (answer,) = await answers([asked])
         return JSONResponse(said(answer))
 
     @app.post("/v1/recommend", response_model=bodies.UsersAnswer, tags=["recommendations"])
     async def recommend_many(body: bodies.UsersBody) -> Response:
         """The best items for several users' next events."""
         first = ask(None, body)
-        answers = await _done(worker.recommend([first._replace(user=user) for user in body.users]))
-        return JSONResponse({"users": [said(answer) for answer in answers]})
+        found = await answers([first._replace(user=user) for user in body.users])
+        return JSONResponse({"users": [said(answer) for answer in found]})
 
     @app.post(
         "/v1/session/recommend", response_model=bodies.VisitorAnswer, tags=["recommendations"]
@@ -151,7 +158,7 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
     async def recommend_visitor(body: bodies.VisitorBody) -> Response:
         """The best items after some events of a visitor. Nothing is stored or counted."""
         picks = tuple((one.item, one.time) for one in body.events)
-        (answer,) = await _done(worker.recommend([ask(None, body)._replace(picks=picks)]))
+        (answer,) = await answers([ask(None, body)._replace(picks=picks)])
         found = said(answer)
         return JSONResponse({"model": found["model"], "items": found["items"]})
 
@@ -220,6 +227,8 @@ def _add_state(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
         """Whether requests are taken, and by which model."""
         if not worker.running:
             return later(503, "the server is stopping")
+        if worker.trouble is not None:
+            return later(503, "the store cannot be reached")
         export = engine.export
         return JSONResponse(
             {"status": "ready", "model": export.model_id, "version": engine.version}

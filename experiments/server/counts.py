@@ -18,6 +18,7 @@ class Counts:
       memory: For a model with terms of memory; otherwise None, and only times are followed.
       newest: Time of the newest counted event, seconds.
       events: How many were counted since the export.
+      number: Of the newest counted event in the stream.
     """
 
     def __init__(self, export: Export) -> None:
@@ -27,17 +28,18 @@ class Counts:
         self.newest = export.newest
         if self.memory is not None:
             self.newest = max(self.newest, self.memory.last_time)
-        self.events = 0
+        self.events = self.number = 0
 
     @property
     def known_from(self) -> int:
         """Seconds. Recommendations can be asked for times from this one on."""
         return 0 if self.memory is None else max(self.memory.known_from, 0)
 
-    def replay(self, store: Store, first: int, newest: int) -> None:
+    def replay(self, store: Store, first: int, newest: int | None = None) -> None:
         """Counts what the store has; see `Store.world` for the arguments."""
-        for events in store.world(first, newest):
-            self.add(events)
+        self.number = first
+        for number, events in store.world(first, newest):
+            self.add(events, number)
 
     def warm_up(self) -> None:
         """Compiles what `add` needs; counts nothing."""
@@ -46,8 +48,18 @@ class Counts:
             one_n = np.full(1, UNKNOWN_ID, np.int32)
             Memory(self.memory.rows).observe(one_n, np.zeros(1, np.int64), nothing_nr, one_n * 0)
 
-    def add(self, events: Sequence[WorldEvent]) -> None:
-        """Counts events, in order; one that comes with an earlier time counts at the newest."""
+    def compact(self) -> None:
+        """Drops what was known at times before the newest event."""
+        if self.memory is not None:
+            self.memory = self.memory.compacted()
+
+    def add(self, events: Sequence[WorldEvent], number: int) -> None:
+        """Counts events, in order; one that comes with an earlier time counts at the newest.
+
+        Args:
+          events: Successive events of the stream.
+          number: Of the last of them.
+        """
         if not events:
             return
         counted_n = np.array([event.counted for event in events], np.int64)
@@ -61,6 +73,7 @@ class Counts:
             )
         self.newest = int(counted_n[-1])
         self.events += len(events)
+        self.number = max(self.number, number)
 
     def _before(self, events: Sequence[WorldEvent]) -> np.ndarray:
         before_nr = np.full((len(events), SIZES.distance), PADDING_ID, np.int32)

@@ -4,16 +4,26 @@ An event is first written to the store. Only then does it change counts and get 
 was accepted survives a crash, and a crash never leaves counts of events that the store lacks.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.server.counts import Counts
+from experiments.server.batches import by_candidates, filled, rounds, with_states
 from experiments.server.explaining import Explaining
 from experiments.server.requests import Answer, Ask, Event, Outcome, Record
-from experiments.server.store import NewEvent, Store, StoredUser, WorldEvent
+from experiments.server.snapshots import Snapshots
+from experiments.server.store import (
+    ConflictError,
+    Key,
+    NewEvent,
+    Store,
+    StoredUser,
+    StoreError,
+    WorldEvent,
+)
 from experiments.server.users import Found, Users
 from hiertcn_jax.exported.layout import MANIFEST
 from hiertcn_jax.exported.onnx_stream import OnnxStream
@@ -25,8 +35,8 @@ from hiertcn_jax.serving.user_states import UserStates, joined
 AHEAD_SECONDS = 300
 """How far an event's time may be ahead of this clock."""
 
-_USERS_MOST = 64
-"""Users whose items are scored at a time."""
+_TRIES = 20
+"""How often events are written again, if other servers have changed their users."""
 
 
 class Engine:
@@ -35,6 +45,7 @@ class Engine:
     Attributes:
       export: The model's.
       counts: What everybody did so far.
+      snapshots: Those of the counts.
       version: Tells the export from all others: of its manifest, which has the hash of every file.
     """
 
@@ -57,8 +68,8 @@ class Engine:
         manifest = (export.directory / MANIFEST).read_bytes()
         self.version = hashlib.sha256(manifest).hexdigest()[:16]
         self.users = Users(export, self._stream, store, self.version)
-        self.counts = Counts(export)
-        self.counts.replay(store, store.first_number(self.version), export.newest)
+        self.snapshots = Snapshots(export, store, self.version)
+        self.counts = self.snapshots.restore()
         # What is compiled or loaded at the first use is then ready.
         self.recommend([Ask(None, (("", None),))])
         self.counts.warm_up()
@@ -71,20 +82,28 @@ class Engine:
         """
         now = int(self._clock())
         events = [one if one.time is not None else one._replace(time=now) for one in events]
+        for _ in range(_TRIES):
+            # Another server may change the same users at the same time: then look again.
+            with contextlib.suppress(ConflictError):
+                return self._take_in(events, now)
+        raise StoreError("other servers change the same users all the time")
+
+    def _take_in(self, events: list[Event], now: int) -> list[Outcome]:
         times = [now if one.time is None else one.time for one in events]
         order = sorted(range(len(events)), key=times.__getitem__)
         ids = list(dict.fromkeys(one.user for one in events))
         found = self.users.find(ids)
         stored = dict(zip(ids, found.stored, strict=True))
+        keys = [(one.user, one.item, when) for one, when in zip(events, times, strict=True)]
+        done = self._store.held(key for key in keys if stored[key[0]] is not None)
         outcomes = [Outcome("accepted")] * len(events)
         chosen: list[int] = []
-        done: set[tuple[str, str, int]] = set()
         for number in order:
             one, when = events[number], times[number]
             outcomes[number] = self._check(one, when, now, stored[one.user], done)
             if outcomes[number].status == "accepted":
                 chosen.append(number)
-                done.add((one.user, one.item, when))
+                done.add(keys[number])
         if chosen:
             self._apply([events[n] for n in chosen], [times[n] for n in chosen], now, ids, found)
         return outcomes
@@ -95,12 +114,11 @@ class Engine:
         when: int,
         now: int,
         stored: StoredUser | None,
-        done: set[tuple[str, str, int]],
+        done: set[Key],
     ) -> Outcome:
-        key = (event.user, event.item, when)
         if when > now + AHEAD_SECONDS:
             return Outcome("refused", f"time: {when - now} s ahead of the server's clock")
-        if key in done or (stored is not None and self._store.has(*key)):
+        if (event.user, event.item, when) in done:
             return Outcome("duplicate")
         if stored is not None and when <= stored.dropped:
             return Outcome("refused", "time: before the oldest event that is kept of this user")
@@ -127,7 +145,7 @@ class Engine:
         user_index_n = np.array([user_index_of[one.user] for one in events])
         states = found.states
         new: list[NewEvent | None] = [None] * len(events)
-        for number_m in _rounds(user_index_n):
+        for number_m in rounds(user_index_n):
             part_m = user_index_n[number_m]
             before = states.take(part_m)
             time_m = np.array([times[number] for number in number_m], np.int64)
@@ -135,7 +153,7 @@ class Engine:
                 before, time_m, [events[n].session for n in number_m], [sessions[p] for p in part_m]
             )
             after = self._stream.observe(before, item_n[number_m], time_m, starts_m)
-            states = _with(states, part_m, after)
+            states = with_states(states, part_m, after)
             for index, number in enumerate(number_m.tolist()):
                 one = events[number]
                 sessions[part_m[index]] = one.session
@@ -152,19 +170,43 @@ class Engine:
                 )
         written = [one for one in new if one is not None]
         changed = sorted(set(user_index_n.tolist()))
-        self._store.write(
+        last = self._store.write(
             [
-                StoredUser(
-                    ids[user_index],
-                    self.version,
-                    self.users.to_bytes(states.take(np.array([user_index]))),
-                    sessions[user_index],
+                (found.stored[user_index] or StoredUser(ids[user_index], "", b""))._replace(
+                    version=self.version,
+                    state=self.users.to_bytes(states.take(np.array([user_index]))),
+                    session=sessions[user_index],
                 )
                 for user_index in changed
             ],
             written,
         )
-        self.counts.add([one.world for one in written])
+        if last - len(written) == self.counts.number:
+            self.counts.add([one.world for one in written], last)
+            self.snapshots.write_if_due(self.counts)
+        else:
+            # Others' events came between. These here are written, whatever happens now.
+            with contextlib.suppress(StoreError):
+                self._catch_up()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers write to the store too."""
+        return self._store.shared
+
+    def follow(self) -> None:
+        """Counts the events that other servers wrote.
+
+        Raises:
+          StoreError: The store cannot be read.
+        """
+        if self._store.shared:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        for number, events in self._store.world(self.counts.number):
+            self.counts.add(events, number)
+        self.snapshots.write_if_due(self.counts)
 
     def _starts(
         self,
@@ -194,29 +236,33 @@ class Engine:
         )
 
     def recommend(self, asks: Sequence[Ask]) -> list[Answer]:
-        """The best items for each; all that was observed before counts.
+        """The best items for each; all that was observed before counts. A time before
+        `counts.known_from` stands for that one.
 
         Raises:
           StoreError: The store cannot be read.
         """
+        self.follow()
         now = int(self._clock())
         ids = list(dict.fromkeys(one.user for one in asks if one.user is not None))
         found = self.users.find(ids)
         if found.remade:
-            self._store.write(found.remade)
+            with contextlib.suppress(ConflictError):
+                self._store.write(found.remade)
         user_index_of = {user: user_index for user_index, user in enumerate(ids)}
         states = self._all_states(asks, found.states, user_index_of, now)
         latest = max(now, self.counts.newest + 1)
         at_n = np.array([latest if one.at is None else one.at for one in asks], np.int64)
+        at_n = np.maximum(at_n, self.counts.known_from)
         excluded = [self._excluded(one) for one in asks]
         answers: list[Answer | None] = [None] * len(asks)
-        for number_m in _by_candidates(asks):
+        for number_m in by_candidates(asks):
             best = self._stream.recommend(
                 states.take(number_m),
                 at_n[number_m],
                 max(asks[number].n for number in number_m),
                 self.counts.memory,
-                _filled([excluded[number] for number in number_m]),
+                filled([excluded[number] for number in number_m]),
                 self._allowed(asks[number_m[0]].candidates),
             )
             for number, rows_k, scores_k, vector_d in zip(number_m.tolist(), *best, strict=True):
@@ -261,7 +307,7 @@ class Engine:
                 self.export.items.encode(item for item, _ in picks),
                 [now if when is None else when for _, when in picks],
             )
-            states = _with(states, part_m, after)
+            states = with_states(states, part_m, after)
         return states
 
     def _excluded(self, ask: Ask) -> np.ndarray:
@@ -313,48 +359,6 @@ class Engine:
         return self.users.forget(user)
 
     def close(self) -> None:
-        """Closes the store."""
+        """Writes a snapshot of the counts, and closes the store."""
+        self.snapshots.close(self.counts)
         self._store.close()
-
-
-def _rounds(user_index_n: np.ndarray) -> list[np.ndarray]:
-    """Indices of events in rounds, in each at most one of a user, in order."""
-    turn_of: dict[int, int] = {}
-    rounds: list[list[int]] = []
-    for number, user_index in enumerate(user_index_n.tolist()):
-        turn = turn_of.get(user_index, 0)
-        turn_of[user_index] = turn + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(number)
-    return [np.array(one) for one in rounds]
-
-
-def _with(states: UserStates, part_m: np.ndarray, new: UserStates) -> UserStates:
-    """The states with some of them replaced."""
-    arrays = []
-    for array, values in zip(states.arrays, new.arrays, strict=True):
-        array = array.copy()
-        array[part_m] = values
-        arrays.append(array)
-    return states.with_arrays(arrays)
-
-
-def _by_candidates(asks: Sequence[Ask]) -> list[np.ndarray]:
-    """Indices of asks that choose from the same items, as many as are scored at a time."""
-    groups: dict[frozenset[int] | None, list[int]] = {}
-    for number, one in enumerate(asks):
-        groups.setdefault(one.candidates, []).append(number)
-    return [
-        np.array(group[start : start + _USERS_MOST])
-        for group in groups.values()
-        for start in range(0, len(group), _USERS_MOST)
-    ]
-
-
-def _filled(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Lists side by side, filled up with PADDING_ID."""
-    filled_ne = np.full((len(rows), max([1, *(len(one) for one in rows)])), PADDING_ID, np.int32)
-    for row_e, one in zip(filled_ne, rows, strict=True):
-        row_e[: len(one)] = one
-    return filled_ne

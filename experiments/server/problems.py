@@ -70,7 +70,7 @@ def explain_errors(app: FastAPI) -> None:
     def no_store(request: Request, error: StoreError) -> JSONResponse:
         del request
         logging.error("%s", error)
-        return later(503, "the store cannot be used; nothing was written")
+        return later(503, "the store cannot be used; send it again: no event counts twice")
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ log is emptied.
 
 import contextlib
 import hashlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,9 @@ import numpy as np
 
 from experiments.server.store import (
     KEPT_EVENTS,
+    Key,
     NewEvent,
+    Part,
     StoredEvent,
     StoredUser,
     StoreError,
@@ -45,13 +48,20 @@ CREATE TABLE world (
 CREATE TABLE forgotten (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
+_OR_LATER = " OR time > ?"
 _PART = 10_000
 """Events of the stream that are read at a time."""
 _CACHED_ITEMS = 500_000
 
 
 class SqliteStore:
-    """See `Store`."""
+    """See `Store`.
+
+    Attributes:
+      path: The file. The snapshot of the counts is beside it, with `.counts` added to the name.
+    """
+
+    shared = False
 
     def __init__(self, path: str | Path) -> None:
         """Opens the file, or makes it.
@@ -62,7 +72,8 @@ class SqliteStore:
         Raises:
           StoreError: It is not ours, of another version, damaged, or used by another process.
         """
-        self.path = Path(path)
+        self.path, self.name = Path(path), str(path)
+        self._snapshot = self.path.with_name(f"{self.path.name}.counts")
         self._key_of: dict[str, int] = {}
         with self._errors():
             self._db = sqlite3.connect(
@@ -104,6 +115,7 @@ class SqliteStore:
                 db.execute("INSERT INTO meta VALUES ('salt', ?)", (secrets.token_bytes(32),))
         self._salt = self._value("SELECT value FROM meta WHERE name = 'salt'")
         _require_types((self._salt,), (bytes,))
+        self.identity = hashlib.blake2b(self._salt, digest_size=16).hexdigest()
 
     def first_number(self, version: str) -> int:
         """See `Store`."""
@@ -143,19 +155,25 @@ class SqliteStore:
             StoredEvent(item, time, bool(starts), number) for item, time, starts, number in rows
         ]
 
-    def has(self, user: str, item: str, time: int) -> bool:
+    def held(self, events: Iterable[Key]) -> set[Key]:
         """See `Store`."""
         with self._errors():
-            found = self._db.execute(
-                "SELECT 1 FROM events WHERE user = (SELECT key FROM users WHERE id = ?) "
-                "AND time = ? AND item = (SELECT key FROM items WHERE id = ?)",
-                (user, time, item),
-            ).fetchone()
-        return found is not None
+            return {
+                (user, item, time)
+                for user, item, time in events
+                if self._value(
+                    "SELECT 1 FROM events WHERE user = (SELECT key FROM users WHERE id = ?) "
+                    "AND time = ? AND item = (SELECT key FROM items WHERE id = ?)",
+                    user,
+                    time,
+                    item,
+                )
+            }
 
-    def write(self, users: Sequence[StoredUser], events: Sequence[NewEvent] = ()) -> None:
+    def write(self, users: Sequence[StoredUser], events: Sequence[NewEvent] = ()) -> int:
         """See `Store`."""
         db, touched = self._db, set()
+        number: int | None = 0
         with self._errors(), self._transaction():
             db.executemany(
                 "INSERT INTO users (id, version, state, session, kept, dropped) "
@@ -187,6 +205,7 @@ class SqliteStore:
                 touched.add(user)
             for user in touched:
                 self._drop_oldest(user)
+        return number or 0
 
     def _drop_oldest(self, user: int) -> None:
         db = self._db
@@ -205,28 +224,55 @@ class SqliteStore:
             (KEPT_EVENTS, oldest[-1][0], user),
         )
 
-    def world(self, first: int, newest: int) -> Iterator[list[WorldEvent]]:
+    def world(self, first: int, newest: int | None = None) -> Iterator[Part]:
         """See `Store`."""
         with self._errors():
+            # Without a condition on times the start is found at once.
+            later, values = ("", (first,)) if newest is None else (_OR_LATER, (first, newest))
             cursor = self._db.execute(
-                "SELECT items.id, time, counted, position, before FROM world "
-                "JOIN items ON items.key = item WHERE number > ? OR time > ? ORDER BY number",
-                (first, newest),
+                "SELECT items.id, time, counted, position, before, number FROM world "
+                f"JOIN items ON items.key = item WHERE number > ?{later} "
+                "ORDER BY number",
+                values,
             )
             while rows := cursor.fetchmany(_PART):
                 for row in rows:
-                    _require_types(row, (str, int, int, int, bytes))
+                    _require_types(row, (str, int, int, int, bytes, int))
                     if not 0 <= row[3] < 2**31:
                         raise ValueError(f"an event has the position {row[3]}")
                 befores = [np.frombuffer(row[4], "<i8").tolist() for row in rows]
                 keys = {key for before in befores for key in before}
                 ids = {key: self._item_id(key) for key in keys}
-                yield [
+                events = [
                     WorldEvent(item, time, counted, position, tuple(ids[key] for key in before))
-                    for (item, time, counted, position, _), before in zip(
+                    for (item, time, counted, position, *_), before in zip(
                         rows, befores, strict=True
                     )
                 ]
+                yield Part(rows[-1][5], events)
+
+    def read_snapshot(self, version: str) -> bytes | None:
+        """See `Store`."""
+        del version
+        try:
+            return self._snapshot.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self._snapshot}: cannot be read: {error.strerror}") from error
+
+    def write_snapshot(self, version: str, number: int, data: bytes) -> None:
+        """See `Store`."""
+        del version, number
+        unfinished = self._snapshot.with_name(f"{self._snapshot.name}.writing")
+        try:
+            with unfinished.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self._snapshot)
+        except OSError as error:
+            raise StoreError(f"{self._snapshot}: cannot be written: {error.strerror}") from error
 
     def forget(self, user: str, known: bool) -> bool:
         """See `Store`."""

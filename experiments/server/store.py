@@ -9,9 +9,16 @@ from typing import NamedTuple, Protocol
 KEPT_EVENTS = 200
 """Events that a store keeps of a user: those with the newest times."""
 
+Key = tuple[str, str, int]
+"""User, item and time: they tell an event from others."""
+
 
 class StoreError(Exception):
     """A store cannot be opened, read or written; the message names it and says what to do."""
+
+
+class ConflictError(Exception):
+    """Another server has changed a user since it was read; nothing was written."""
 
 
 class StoredUser(NamedTuple):
@@ -24,6 +31,7 @@ class StoredUser(NamedTuple):
       session: The id of the running session, if events name sessions.
       kept: How many events are kept.
       dropped: Newest time of an event that is no longer kept, seconds; -1 if all are.
+      revision: Changes with every write, in a store that several servers use.
     """
 
     id: str
@@ -32,6 +40,7 @@ class StoredUser(NamedTuple):
     session: str | None = None
     kept: int = 0
     dropped: int = -1
+    revision: int = 0
 
 
 class StoredEvent(NamedTuple):
@@ -69,6 +78,13 @@ class WorldEvent(NamedTuple):
     before: tuple[str | None, ...]
 
 
+class Part(NamedTuple):
+    """Successive events of the stream, and the number of the last."""
+
+    number: int
+    events: list[WorldEvent]
+
+
 class NewEvent(NamedTuple):
     """An event to write: whose it is, whether it starts a session, and how it counts."""
 
@@ -78,7 +94,18 @@ class NewEvent(NamedTuple):
 
 
 class Store(Protocol):
-    """One server's store. One thread uses it. Every method may raise StoreError."""
+    """A store. One thread uses it; `write_snapshot` alone may be called by another one. Every
+    method may raise StoreError.
+
+    Attributes:
+      shared: Whether other servers may write to it too.
+      name: As messages show it.
+      identity: Tells this store from all others.
+    """
+
+    name: str
+    shared: bool
+    identity: str
 
     def first_number(self, version: str) -> int:
         """The newest event's number at the time when this export was first served from here."""
@@ -92,19 +119,43 @@ class Store(Protocol):
         """A user's kept events, in the order in which they came."""
         ...
 
-    def has(self, user: str, item: str, time: int) -> bool:
-        """Whether this event is kept."""
+    def held(self, events: Iterable[Key]) -> set[Key]:
+        """Those of the events that are kept."""
         ...
 
-    def write(self, users: Sequence[StoredUser], events: Sequence[NewEvent] = ()) -> None:
+    def write(self, users: Sequence[StoredUser], events: Sequence[NewEvent] = ()) -> int:
         """Writes users and appends events, all or nothing; returns when they would survive a
         crash. `kept` and `dropped` are the store's to count: what the users say there is not read.
+
+        Returns:
+          The number of the last of the events, which have successive numbers; 0 without events.
+
+        Raises:
+          ConflictError: Another server has written one of the users, or forgotten one.
         """
         ...
 
-    def world(self, first: int, newest: int) -> Iterator[list[WorldEvent]]:
-        """The stream, in order and in parts: events with a greater number than `first`, and earlier
-        ones that happened after `newest`.
+    def world(self, first: int, newest: int | None = None) -> Iterator[Part]:
+        """The stream, in order and in parts: events with a greater number than `first`, and, unless
+        `newest` is None, earlier ones that happened after `newest`.
+        """
+        ...
+
+    def read_snapshot(self, version: str) -> bytes | None:
+        """The newest snapshot of the counts; None for none.
+
+        Args:
+          version: Of the export that counts; one of another export may be given all the same.
+        """
+        ...
+
+    def write_snapshot(self, version: str, number: int, data: bytes) -> None:
+        """Replaces the snapshot at once: a crash leaves the old one or the new one.
+
+        Args:
+          version: See `read_snapshot`.
+          number: Of the last event that it counts.
+          data: What `read_snapshot` gives.
         """
         ...
 

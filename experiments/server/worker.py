@@ -6,6 +6,7 @@ many. A batch holds at most `_BATCH` events and users.
 """
 
 import collections
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -13,12 +14,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from experiments.server.engine import Engine
 from experiments.server.requests import Answer, Ask, Event, Outcome
+from experiments.server.store import StoreError
 
 ResultT = TypeVar("ResultT")
 
 WAITING_MOST = 2_000
 """Events and users that may wait; a request that comes to an empty queue is always taken."""
 _BATCH = 128
+_FOLLOW_SECONDS = 0.25
+"""How often events of other servers are counted if nobody asks for anything."""
 
 
 class BusyError(Exception):
@@ -37,7 +41,11 @@ class _Job(NamedTuple):
 
 
 class Worker:
-    """Runs an engine in a thread of its own."""
+    """Runs an engine in a thread of its own.
+
+    Attributes:
+      trouble: Why the stream cannot be followed now; None if it can.
+    """
 
     def __init__(self, engine: Engine, waiting_most: int = WAITING_MOST) -> None:
         """Starts the thread.
@@ -50,6 +58,7 @@ class Worker:
         self._most = waiting_most
         self._jobs: collections.deque[_Job] = collections.deque()
         self._waiting, self._closed = 0, False
+        self.trouble: str | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -101,11 +110,13 @@ class Worker:
             self._changed.notify()
         return job.future
 
-    def _take(self) -> list[_Job]:
-        """The next batch; empty where none will come."""
+    def _take(self) -> list[_Job] | None:
+        """The next batch; empty if none came for a while, None where none will come."""
         with self._changed:
-            while not self._jobs and not self._closed:
-                self._changed.wait()
+            if not self._jobs and not self._closed:
+                self._changed.wait(_FOLLOW_SECONDS if self.engine.is_shared else None)
+            if not self._jobs and self._closed:
+                return None
             taken: list[_Job] = []
             weight = 0
             while self._jobs and (not taken or weight + self._jobs[0].weight <= _BATCH):
@@ -114,12 +125,25 @@ class Worker:
             self._waiting -= weight
             return taken
 
+    def _follow(self) -> None:
+        """Counts what other servers have written."""
+        try:
+            self.engine.follow()
+            self.trouble = None
+        except StoreError as error:
+            if self.trouble is None:
+                logging.error("%s; trying again", error)
+            self.trouble = str(error)
+
     def _run(self) -> None:
         together: dict[str, Callable[[Any], Sequence[Any]]] = {
             "observe": self.engine.observe,
             "recommend": self.engine.recommend,
         }
-        while jobs := self._take():
+        while (jobs := self._take()) is not None:
+            if not jobs:
+                self._follow()
+                continue
             # A request that was given up has cancelled its future.
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             # Events first: what was asked at the same time then knows them.

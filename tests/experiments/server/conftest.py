@@ -1,10 +1,14 @@
 """One small export with terms of memory, titles and three users; servers of it at a set time."""
 
+import itertools
+
 import numpy as np
 import pytest
+import redis
 
+from benchmarks.redis_server import RedisServer
 from experiments.server.engine import Engine
-from experiments.server.sqlite_store import SqliteStore
+from experiments.server.opening import open_store
 from hiertcn_jax.exporting.directory import UsersToExport
 from hiertcn_jax.serving.user_states import Events
 from tests.exporting.test_directory import WITH_MEMORY, exported
@@ -50,8 +54,35 @@ def store_file(tmp_path):
     return tmp_path / "shop.db"
 
 
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """A private Redis."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
 @pytest.fixture
-def engine(export, store_file, clock):
-    engine = Engine(export, SqliteStore(store_file), clock)
+def database(redis_server):
+    """The URL of an empty database."""
+    url = redis_server.url(next(_databases) % 16)
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+_databases = itertools.count()
+
+
+@pytest.fixture(params=["file", "redis"])
+def place(request):
+    """Where a store is to be: each test runs once with a file, and once with Redis."""
+    name = {"file": "store_file", "redis": "database"}[request.param]
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture
+def engine(export, place, clock):
+    engine = Engine(export, open_store(place)[0], clock)
     yield engine
     engine.close()

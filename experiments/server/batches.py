@@ -1,0 +1,55 @@
+"""Divides what waits into batches, and puts states and lists of rows together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.server.requests import Ask
+from hiertcn_jax.item_ids import PADDING_ID
+from hiertcn_jax.serving.user_states import UserStates
+
+_USERS_MOST = 64
+"""Users whose items are scored at a time."""
+
+
+def rounds(user_index_n: np.ndarray) -> list[np.ndarray]:
+    """Indices of events in rounds, in each at most one of a user, in order."""
+    turn_of: dict[int, int] = {}
+    found: list[list[int]] = []
+    for number, user_index in enumerate(user_index_n.tolist()):
+        turn = turn_of.get(user_index, 0)
+        turn_of[user_index] = turn + 1
+        if turn == len(found):
+            found.append([])
+        found[turn].append(number)
+    return [np.array(one) for one in found]
+
+
+def with_states(states: UserStates, part_m: np.ndarray, new: UserStates) -> UserStates:
+    """The states with some of them replaced."""
+    arrays = []
+    for array, values in zip(states.arrays, new.arrays, strict=True):
+        array = array.copy()
+        array[part_m] = values
+        arrays.append(array)
+    return states.with_arrays(arrays)
+
+
+def by_candidates(asks: Sequence[Ask]) -> list[np.ndarray]:
+    """Indices of asks that choose from the same items, as many as are scored at a time."""
+    groups: dict[frozenset[int] | None, list[int]] = {}
+    for number, one in enumerate(asks):
+        groups.setdefault(one.candidates, []).append(number)
+    return [
+        np.array(group[start : start + _USERS_MOST])
+        for group in groups.values()
+        for start in range(0, len(group), _USERS_MOST)
+    ]
+
+
+def filled(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Lists side by side, filled up with PADDING_ID."""
+    filled_ne = np.full((len(rows), max([1, *(len(one) for one in rows)])), PADDING_ID, np.int32)
+    for row_e, one in zip(filled_ne, rows, strict=True):
+        row_e[: len(one)] = one
+    return filled_ne
