@@ -80,7 +80,7 @@ def _require_unicode(name: str, text: str) -> None:
 def expand_paths_of_flags(values: flags.FlagValues) -> None:
     """Replaces `~` in the values of all flags that name paths, single or in lists.
 
-    `--storage` is a database URL; only for SQLite it contains a path.
+    `--storage` is a database URL; only for SQLite it contains a path. `--store` may be a URL too.
 
     Raises:
       flags.IllegalFlagValueError: A value is no local path, or is empty.
@@ -105,6 +105,8 @@ def _expanded(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_expanded(name, item) for item in value]
     if not isinstance(value, str):
+        return value
+    if name == "store" and _URL.match(value):
         return value
     if name != "storage":
         return local_path(name, value)
