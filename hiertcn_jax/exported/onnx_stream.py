@@ -51,7 +51,8 @@ class OnnxStream:
 
         Args:
           export: The model.
-          threads: For one call; several are faster for large catalogues.
+          threads: To score the items for one call: one up to some 50,000 items, several are
+            faster for more.
 
         Raises:
           ExportError: It is not one that onnxruntime can run.
@@ -59,7 +60,7 @@ class OnnxStream:
         self.gap_seconds, self.model_id = export.gap_seconds, export.model_id
         self._start, self._rows = export.start, export.manifest["rows"]
         self._has_memory = bool(export.manifest["memory"])
-        self._observe = _session(export, "observe", threads) if self._start.carry else None
+        self._observe = _session(export, "observe", 1) if self._start.carry else None
         self._recommend = _session(export, "recommend", threads)
         self._inputs = {one.name for one in self._recommend.get_inputs()}
         (self._width,) = (

@@ -12,7 +12,7 @@ import jax
 import jax.extend
 import numpy as np
 
-from hiertcn_jax.exporting.onnx_graph import Graph, Tensor, Value
+from hiertcn_jax.exporting.onnx_graph import Graph, Tensor, Value, broadcast, is_one
 
 Rule = Callable[[Graph, Any, list[Value]], list[Value]]
 """Writes one equation: the graph, the equation, its inputs -> its outputs."""
@@ -35,62 +35,57 @@ def _wholes(graph: Graph, equation: Any, values: Sequence[Value]) -> list[Value]
     ]
 
 
-def _broadcast(values: Sequence[Value]) -> tuple[Any, ...]:
-    """The held shape of an elementwise node."""
-    rank = max(len(value.shape) for value in values)
-    shape: list[Any] = [1] * rank
-    for value in values:
-        for axis, length in enumerate(value.shape, rank - len(value.shape)):
-            if not (isinstance(length, int) and length == 1):
-                shape[axis] = length
-    return tuple(shape)
-
-
 def _elementwise(*ops: str) -> Rule:
     """One node after another, the first with all inputs."""
 
     def rule(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-        shape = _broadcast(values)
-        value = graph.one(ops[0], values, shape)
+        value = graph.pointwise(ops[0], values)
         for op in ops[1:]:
-            value = graph.one(op, [value], shape)
+            value = graph.pointwise(op, [value])
         return [value]
 
     return rule
 
 
+def _but(neutral: Any, op: str) -> Rule:
+    """An elementwise node, or nothing where one side is `neutral` everywhere."""
+
+    def rule(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
+        for one, other in (values, values[::-1]):
+            is_neutral = isinstance(one, np.ndarray) and bool(np.all(one == neutral))
+            if is_neutral and tuple(other.shape) == broadcast(values):
+                return [other]
+        return [graph.pointwise(op, values)]
+
+    return rule
+
+
 def _with_itself(op: str) -> Rule:
-    return lambda graph, equation, values: [graph.one(op, [values[0], values[0]], values[0].shape)]
+    return lambda graph, equation, values: [graph.pointwise(op, [values[0], values[0]])]
 
 
 def _log1p(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-    shape = values[0].shape
-    return [
-        graph.one("Log", [graph.one("Add", [values[0], np.array(1, np.float32)], shape)], shape)
-    ]
+    return [graph.pointwise("Log", [graph.pointwise("Add", [values[0], np.array(1, np.float32)])])]
 
 
 def _integer_pow(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     if equation.params["y"] == 2:
         return _with_itself("Mul")(graph, equation, values)
-    return [
-        graph.one("Pow", [values[0], np.array(equation.params["y"], np.float32)], values[0].shape)
-    ]
+    return [graph.pointwise("Pow", [values[0], np.array(equation.params["y"], np.float32)])]
 
 
 def _select(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     which, when_false, when_true = values
     if _kind_of(equation.invars[0]) != "bool":
         raise NotImplementedError("select_n by numbers")
-    chosen = [which, when_true, when_false]
-    return [graph.one("Where", chosen, _broadcast(chosen))]
+    return [graph.pointwise("Where", [which, when_true, when_false])]
 
 
 def _cast(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     kind = str(np.dtype(equation.params["new_dtype"]))
     if kind == _kind_of(equation.invars[0]):
         return values
-    return [graph.one("Cast", values, values[0].shape, to=_KINDS[kind])]
+    return [graph.pointwise("Cast", values, to=_KINDS[kind])]
 
 
 def _same(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
@@ -108,21 +103,21 @@ def _broadcast_in_dim(graph: Graph, equation: Any, values: list[Value]) -> list[
     shape: list[Any] = [1] * rank
     for axis, length in zip(axes, value.shape, strict=True):
         shape[axis] = length
-    if rank == len(axes):
-        return [value]
-    new = np.array([axis for axis in range(rank) if axis not in axes], np.int64)
-    return [graph.one("Unsqueeze", [value, new], shape)]
+    return [graph.reshaped(value, shape)]
 
 
 def _reshape(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
+    shape = equation.params["new_sizes"]
+    if isinstance(values[0], np.ndarray) and values[0].size == 1:
+        return [values[0].reshape([1] * len(shape))]
     (value,) = _wholes(graph, equation, values)
-    return [graph.reshaped(value, equation.params["new_sizes"])]
+    return [graph.reshaped(value, shape)]
 
 
 def _squeeze(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     axes = equation.params["dimensions"]
     shape = [length for axis, length in enumerate(values[0].shape) if axis not in axes]
-    return [graph.one("Squeeze", [values[0], np.array(axes, np.int64)], shape)]
+    return [graph.reshaped(values[0], shape)]
 
 
 def _transpose(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
@@ -135,6 +130,9 @@ def _transposed(graph: Graph, value: Value, order: Sequence[int]) -> Value:
     if isinstance(value, np.ndarray):
         return value.transpose(order)
     shape = [value.shape[axis] for axis in order]
+    longer = [axis for axis in order if not is_one(value.shape[axis])]
+    if longer == sorted(longer):
+        return graph.reshaped(value, shape)
     return graph.one("Transpose", [value], shape, perm=list(order))
 
 
@@ -145,31 +143,37 @@ def _concatenate(graph: Graph, equation: Any, values: list[Value]) -> list[Value
         for value, variable in zip(_wholes(graph, equation, values), equation.invars, strict=True)
         if _shape_of(variable)[axis] != 0
     ]
-    return [held[0] if len(held) == 1 else graph.one("Concat", held, shape, axis=axis)]
+    return [graph.concatenated(held, shape, axis)]
 
 
 def _stack(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     shape, axis = _shape_of(equation.outvars[0]), equation.params["axis"]
     one = [*shape[:axis], 1, *shape[axis + 1 :]]
-    parts = [
-        graph.one("Unsqueeze", [value, np.array([axis], np.int64)], one)
-        for value in _wholes(graph, equation, values)
-    ]
-    return [graph.one("Concat", parts, shape, axis=axis)]
+    parts = [graph.reshaped(value, one) for value in _wholes(graph, equation, values)]
+    return [graph.concatenated(parts, shape, axis)]
 
 
 def _sliced(
     graph: Graph, value: Value, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]
 ) -> Value:
     """Part of a value that is whole along these axes."""
-    shape = list(value.shape)
-    cut = []
+    cut: list[tuple[int, int, int]] = []
     for axis, start, end in zip(axes, starts, ends, strict=True):
-        if (start, end) != (0, shape[axis]):
+        if not cut:
+            value, start, end = graph.part(value, axis, start, end)
+        if (start, end) != (0, value.shape[axis]):
             cut.append((start, end, axis))
-            shape[axis] = end - start
+    shape = list(value.shape)
+    for start, end, axis in cut:
+        shape[axis] = end - start
     if not cut:
         return value
+    if len(cut) == 1 and is_one(shape[cut[0][2]]):
+        ((start, _, axis),) = cut
+        one = graph.one(
+            "Gather", [value, np.array(start)], shape[:axis] + shape[axis + 1 :], axis=axis
+        )
+        return graph.reshaped(one, shape)
     start_n, end_n, axis_n = (np.array(column, np.int64) for column in zip(*cut, strict=True))
     return graph.one("Slice", [value, start_n, end_n, axis_n], shape)
 
@@ -188,6 +192,10 @@ def _split(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     if len(sizes) == 1:
         return values
     (value,) = _wholes(graph, equation, values)
+    ends = np.cumsum(sizes).tolist()
+    spans = list(zip([0, *ends[:-1]], ends, strict=True))
+    if all(graph.part(value, axis, *span)[0] is not value for span in spans):
+        return [_sliced(graph, value, [axis], [start], [end]) for start, end in spans]
     inputs = [graph.name_of(value), graph.name_of(np.array(sizes, np.int64))]
     names = graph.add("Split", inputs, len(sizes), axis=axis)
     shapes = [(*value.shape[:axis], size, *value.shape[axis + 1 :]) for size in sizes]
@@ -215,7 +223,11 @@ def _rev(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
 
 def _reduce(op: str) -> Rule:
     def rule(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-        (value,), axes = _wholes(graph, equation, values), equation.params["axes"]
+        axes, lengths = equation.params["axes"], _shape_of(equation.invars[0])
+        if all(is_one(lengths[axis]) for axis in axes):
+            kept = [n for axis, n in enumerate(values[0].shape) if axis not in axes]
+            return [graph.reshaped(values[0], kept)]
+        (value,) = _wholes(graph, equation, values)
         shape = _shape_of(equation.outvars[0])
         is_bool = _kind_of(equation.invars[0]) == "bool"
         if is_bool:
@@ -229,6 +241,8 @@ def _reduce(op: str) -> Rule:
 def _dot(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     """Matrix products: axes in the order batch, free, contracted, and side by side if several."""
     (sum_l, sum_r), (batch_l, batch_r) = equation.params["dimension_numbers"]
+    if all(is_one(_shape_of(equation.invars[0])[axis]) for axis in sum_l):
+        return [_outer(graph, equation, values)]
     left, right = _wholes(graph, equation, values)
     out = _shape_of(equation.outvars[0])
     free_l = [axis for axis in range(len(left.shape)) if axis not in (*sum_l, *batch_l)]
@@ -244,6 +258,22 @@ def _dot(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     right = _matrices(graph, right, batch, [*batch_r], [*sum_r], free_r)
     shape = [*batch, left.shape[-2], right.shape[-1]]
     return [graph.reshaped(graph.one("MatMul", [left, right], shape), out)]
+
+
+def _outer(graph: Graph, equation: Any, values: list[Value]) -> Value:
+    """A product that sums over one element: all free axes of one side by all of the other."""
+    (sum_l, sum_r), (batch_l, batch_r) = equation.params["dimension_numbers"]
+    sides = []
+    for value, summed, batch in zip(values, (sum_l, sum_r), (batch_l, batch_r), strict=True):
+        free = [axis for axis in range(len(value.shape)) if axis not in (*summed, *batch)]
+        ordered = _transposed(graph, value, [*batch, *free, *summed])
+        sides.append((ordered, len(free)))
+    (left, free_l), (right, free_r) = sides
+    batch_shape, rank = len(batch_l), len(right.shape) - len(sum_r)
+    left = graph.reshaped(left, [*left.shape[: batch_shape + free_l], *[1] * free_r])
+    shape_r = right.shape[:rank]
+    right = graph.reshaped(right, [*shape_r[:batch_shape], *[1] * free_l, *shape_r[batch_shape:]])
+    return _but(1, "Mul")(graph, equation, [left, right])[0]
 
 
 def _matrices(
@@ -287,14 +317,29 @@ def _gather(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
             if rank == 1 and np.array_equal(number_n, np.arange(operand.shape[axis])):
                 return [operand]
             return [graph.one("Gather", [operand, number_n], out, axis=axis)]
-        index = graph.one(
-            "Squeeze", [start_indices, np.array([-1], np.int64)], start_indices.shape[:-1]
-        )
-        return [graph.one("Gather", [operand, index], out, axis=axis)]
+        index = _from_the_end(graph, start_indices)
+        short = [length for length in start_indices.shape if not is_one(length)]
+        part = (*out[:axis], *short, *out[axis + rank :])
+        found = graph.one("Gather", [operand, graph.reshaped(index, short)], part, axis=axis)
+        return [graph.reshaped(found, out)]
     if axis != 1 or tuple(numbers.operand_batching_dims) != (0,):
         raise NotImplementedError(f"a gather with {numbers}")
     wide = graph.one("Cast", [start_indices], start_indices.shape, to=7)
     return [graph.one("GatherND", [operand, wide], out, batch_dims=1)]
+
+
+def _from_the_end(graph: Graph, index: Value) -> Value:
+    """The index without JAX's `index + length where index < 0`: ONNX counts so by itself."""
+    op, inputs = graph.made_by(index)
+    if op != "Where" or graph.made_by(inputs[0])[0] != "Less":
+        return index
+    plain, zero = graph.made_by(inputs[0])[1]
+    added, terms = graph.made_by(inputs[1])
+    is_wrap = added == "Add" and graph.name_of(plain) in map(graph.name_of, terms)
+    is_wrap = is_wrap and graph.name_of(plain) == graph.name_of(inputs[2])
+    if not is_wrap or not isinstance(zero, np.ndarray) or np.any(zero != 0):
+        return index
+    return graph.reshaped(plain, index.shape)
 
 
 def _gathered_slice(
@@ -322,9 +367,7 @@ def _scatter(reduction: str) -> Rule:
         if own != ((0,), (1,)) or numbers.update_window_dims:
             raise NotImplementedError(f"a scatter with {numbers}")
         operand, start_indices, updates = _wholes(graph, equation, values)
-        index = graph.one(
-            "Squeeze", [start_indices, np.array([-1], np.int64)], start_indices.shape[:-1]
-        )
+        index = graph.reshaped(_from_the_end(graph, start_indices), start_indices.shape[:-1])
         inputs = [operand, index, updates]
         return [graph.one("ScatterElements", inputs, operand.shape, axis=1, reduction=reduction)]
 
@@ -335,16 +378,20 @@ def _scan(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     """All steps, one after the other."""
     params = equation.params
     steps, constants, carried = params["length"], params["num_consts"], params["num_carry"]
-    values = _wholes(graph, equation, values)
     fixed, carry = values[:constants], values[constants : constants + carried]
-    rows, kept = values[constants + carried :], []
+    kept = []
+    rows = [
+        value if value.shape[0] == steps else graph.whole(value, _shape_of(variable))
+        for value, variable in zip(
+            values[constants + carried :], equation.invars[constants + carried :], strict=True
+        )
+    ]
     order = range(steps)[::-1] if params["reverse"] else range(steps)
-    axis = np.array([0], np.int64)
     for step in order:
         inputs = []
         for row in rows:
             part = _sliced(graph, row, [0], [step], [step + 1])
-            inputs.append(graph.one("Squeeze", [part, axis], row.shape[1:]))
+            inputs.append(graph.reshaped(part, row.shape[1:]))
         found = run(graph, params["jaxpr"], [*fixed, *carry, *inputs])
         carry = found[:carried]
         kept.append(found[carried:])
@@ -353,12 +400,11 @@ def _scan(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
     stacked: list[Value] = []
     for number, variable in enumerate(equation.outvars[carried:]):
         shape = _shape_of(variable)
-        parts = [
-            graph.one("Unsqueeze", [graph.whole(one[number], shape[1:]), axis], (1, *shape[1:]))
-            for one in kept
-        ]
-        whole = parts[0] if steps == 1 else graph.one("Concat", parts, shape, axis=0)
-        stacked.append(whole)
+        parts = [one[number] for one in kept]
+        if steps > 1:
+            parts = [graph.whole(one, shape[1:]) for one in parts]
+        parts = [graph.reshaped(one, (1, *one.shape)) for one in parts]
+        stacked.append(graph.concatenated(parts, shape, axis=0))
     return [*carry, *stacked]
 
 
@@ -368,7 +414,6 @@ RULES: dict[str, Rule] = {
         for name, op in {
             "abs": "Abs",
             "add": "Add",
-            "and": "And",
             "div": "Div",
             "eq": "Equal",
             "exp": "Exp",
@@ -380,7 +425,6 @@ RULES: dict[str, Rule] = {
             "lt": "Less",
             "max": "Max",
             "min": "Min",
-            "mul": "Mul",
             "neg": "Neg",
             "not": "Not",
             "or": "Or",
@@ -389,6 +433,8 @@ RULES: dict[str, Rule] = {
             "tanh": "Tanh",
         }.items()
     },
+    "and": _but(True, "And"),
+    "mul": _but(1, "Mul"),
     "ne": _elementwise("Equal", "Not"),
     "rsqrt": _elementwise("Sqrt", "Reciprocal"),
     "square": _with_itself("Mul"),
