@@ -24,9 +24,14 @@ def problem(
       headers: More headers.
       more: More members.
     """
-    title = http.HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    body = described(status, detail) | more
     return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def described(status: int, detail: str) -> dict[str, Any]:
+    """The members of a problem."""
+    title = http.HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
 def later(status: int, detail: str) -> JSONResponse:

@@ -6,6 +6,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from data_pipelines.commands.command import StoppedError
+from experiments.server.connections import HEAD_BYTES, Connection
 
 _FINISH_SECONDS = 8
 """How long requests may take to end after a signal."""
@@ -37,17 +38,27 @@ def open_socket(host: str, port: int) -> socket.socket:
     return found
 
 
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """What answers with an application."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            # Warnings are about what any client can send.
+            log_level="error",
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            http=Connection,
+            ws="none",
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            timeout_graceful_shutdown=_FINISH_SECONDS,
+        )
+    )
+
+
 def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT; then finishes what was taken, and returns."""
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="on",
-        server_header=False,
-        timeout_graceful_shutdown=_FINISH_SECONDS,
-    )
-    server = uvicorn.Server(config)
+    server = make_server(app)
     try:
         server.run([listening])
     except (StoppedError, KeyboardInterrupt):
