@@ -13,7 +13,7 @@ from data_pipelines.histories.record import History
 from experiments.service.known_users import session_starts
 from hiertcn_jax.batch import FIRST_ITEM_ID
 from hiertcn_jax.memory.memory import Memory
-from hiertcn_jax.serving.scorer import ModelScorer
+from hiertcn_jax.serving.scorer import ModelScorer, Request
 from hiertcn_jax.serving.user_states import Events, UserStates, joined
 
 AMONG = 100
@@ -102,7 +102,7 @@ def shown_before(
     for start in range(0, len(moments), _AT_ONCE):
         some = np.arange(start, min(start + _AT_ONCE, len(moments)))
         of_some, at = states.take(some), time_n[some]
-        rows_nk, _ = scorer.best(of_some, at, min(AMONG, items), memory)
+        rows_nk, _ = scorer.best(Request(of_some, at, min(AMONG, items), memory))
         parts.append((rows_nk, scorer.explain(of_some, at, memory, rows_nk)))
     rows_nk = np.concatenate([rows for rows, _ in parts])
     is_it_nk = rows_nk == np.array([one.row for one in moments])[:, None]

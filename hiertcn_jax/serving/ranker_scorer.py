@@ -10,9 +10,9 @@ import numpy as np
 
 from hiertcn_jax.baselines import Context, Ranker
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID
-from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.scoring.top_items import top_items
 from hiertcn_jax.serving.event_rows import end_to_end, follow, next_event
+from hiertcn_jax.serving.scorer import Request
 from hiertcn_jax.serving.user_states import Events, UserStates, fresh_states
 
 _ROW, _TIME, _STARTS = range(3)
@@ -56,17 +56,9 @@ class RankerScorer:
             joined[user, before : before + len(new)] = new
         return after._replace(carry=(joined,))
 
-    def best(
-        self,
-        states: UserStates,
-        time_n: np.ndarray,
-        k: int,
-        memory: Memory | None = None,
-        left_v: np.ndarray | None = None,
-        seen_nk: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
-        del memory
+        states, time_n, k, _, left_v, seen_nk = request
         rows_nk = np.full((states.users, k), PADDING_ID, np.int32)
         scores_nk = np.full((states.users, k), -np.inf, np.float32)
         out_k = np.zeros(0, np.int64) if left_v is None else np.flatnonzero(~left_v)

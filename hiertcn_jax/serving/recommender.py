@@ -28,7 +28,7 @@ from hiertcn_jax.serving.catalogue import Catalogue, known_rows, left_rows
 from hiertcn_jax.serving.frames import Names, events_by_user, seconds_of
 from hiertcn_jax.serving.given_users import GivenUsers, given_users, one_each
 from hiertcn_jax.serving.past import KnownUsers, Past
-from hiertcn_jax.serving.scorer import Scorer, best_rows
+from hiertcn_jax.serving.scorer import Request, Scorer, best_rows
 from hiertcn_jax.serving.tables import ItemColumns, total
 from hiertcn_jax.serving.user_states import Events, UserStates, from_bytes
 
@@ -184,7 +184,7 @@ class Recommender:
         for one in given.parts(scorer):
             part_n = at_n[one.index_n]
             seen_nk = one.seen_nk if exclude_seen else None
-            found = scorer.best(one.states, part_n, width, memory, left_v, seen_nk)
+            found = scorer.best(Request(one.states, part_n, width, memory, left_v, seen_nk))
             rows_nk[one.index_n], scores_nk[one.index_n] = found
             if explain:
                 order.append(one.index_n)

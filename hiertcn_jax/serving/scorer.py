@@ -6,7 +6,7 @@ too.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,26 @@ _MOST_LEFT_OUT = 1024
 """Items left out for all up to which an index is asked; with more, all items are scored."""
 
 
+class Request(NamedTuple):
+    """Which users want the best items for their next events, and which items they may get.
+
+    Attributes:
+      states: Of the users.
+      time_n: int64. When the events would happen, seconds.
+      k: Items for each user.
+      memory: What everybody did so far, for a model with terms of it.
+      left_v: bool. Rows that may be recommended; None: all.
+      seen_nk: int32. Rows not to recommend to each user; PADDING_ID is none.
+    """
+
+    states: UserStates
+    time_n: np.ndarray
+    k: int
+    memory: Memory | None = None
+    left_v: np.ndarray | None = None
+    seen_nk: np.ndarray | None = None
+
+
 @runtime_checkable
 class Scorer(Protocol):
     """Follows users event by event and finds the best items for them."""
@@ -47,25 +67,8 @@ class Scorer(Protocol):
         """The states after events of each user, any number of them."""
         ...
 
-    def best(
-        self,
-        states: UserStates,
-        time_n: np.ndarray,
-        k: int,
-        memory: Memory | None,
-        left_v: np.ndarray | None,
-        seen_nk: np.ndarray | None,
-        /,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, request: Request, /) -> tuple[np.ndarray, np.ndarray]:
         """The best items for the next events of at most `stream.USERS[-1]` users.
-
-        Args:
-          states: Of the users.
-          time_n: int64. When the events would happen, seconds.
-          k: Items for each user.
-          memory: What everybody did so far, for a model with terms of it.
-          left_v: bool. Rows that may be recommended; None: all.
-          seen_nk: int32. Rows not to recommend to each user; PADDING_ID is none.
 
         Returns:
           int32 [n, k] rows, best first, and float32 [n, k] their scores; PADDING_ID and -inf where
@@ -125,29 +128,22 @@ class ModelScorer:
         self.explain = Explainer(stream, keys, kinds)
         self._ask = jax.jit(self._best, static_argnums=6)
 
-    def best(
-        self,
-        states: UserStates,
-        time_n: np.ndarray,
-        k: int,
-        memory: Memory | None = None,
-        left_v: np.ndarray | None = None,
-        seen_nk: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
         if self.index is None:
-            return self._exact(states, time_n, k, memory, left_v, seen_nk)
+            return self._exact(request)
+        states, time_n, k, memory, left_v, seen_nk = request
         out = np.zeros(0, np.int32)
         if left_v is not None:
             out = np.flatnonzero(~left_v[FIRST_ITEM_ID:]).astype(np.int32) + FIRST_ITEM_ID
         if len(out) > _MOST_LEFT_OUT:
-            return self._exact(states, time_n, k, memory, left_v, seen_nk)
+            return self._exact(request)
         out_nk = np.broadcast_to(out, (states.users, len(out)))
         out_nk = out_nk if seen_nk is None else np.concatenate([out_nk, seen_nk], 1)
         queries = self._stream.ask(states, time_n, memory)
         rows_nk, scores_nk, has_k_n = self.index.best(queries, k, out_nk)
         if not has_k_n.all():
-            exact = self._exact(states, time_n, k, memory, left_v, seen_nk)
+            exact = self._exact(request)
             rows_nk = np.where(has_k_n[:, None], rows_nk, exact[0])
             scores_nk = np.where(has_k_n[:, None], scores_nk, exact[1])
         return rows_nk, scores_nk
@@ -156,16 +152,9 @@ class ModelScorer:
         """See `Scorer`."""
         return self._keys.rows
 
-    def _exact(
-        self,
-        states: UserStates,
-        time_n: np.ndarray,
-        k: int,
-        memory: Memory | None,
-        left_v: np.ndarray | None,
-        seen_nk: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _exact(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Scores all items: one program computes the queries, the scores and the top items."""
+        states, time_n, k, memory, left_v, seen_nk = request
         more = () if seen_nk is None else (seen_nk,)
         event, carry, *seen = self._stream.filled_up(states, time_n, memory, None, *more)
         rows_nk, scores_nk = self._ask(

@@ -8,7 +8,7 @@ from hiertcn_jax.batch import PADDING_ID
 from hiertcn_jax.scoring.keys import item_keys
 from hiertcn_jax.scoring.scores import Additions, Keys, Queries
 from hiertcn_jax.serving.item_index import ItemIndex
-from hiertcn_jax.serving.scorer import ModelScorer, best_rows
+from hiertcn_jax.serving.scorer import ModelScorer, Request, best_rows
 from hiertcn_jax.serving.stream import Stream
 from tests.models.options import ITEMS
 from tests.serving.test_stream import GAP, events_of, records, source_of, trained
@@ -67,7 +67,7 @@ def test_a_scorer_gives_k_items_whatever_is_left_out():
     for left_v in (None, left):
         seen = state.own_nm[:, :8]
         one, other = (
-            scorer.best(state, state.last_time_n, ITEMS - 2, None, left_v, seen)
+            scorer.best(Request(state, state.last_time_n, ITEMS - 2, None, left_v, seen))
             for scorer in (exact, indexed)
         )
         assert np.where(one[1] > -np.inf, one[0], 0).tolist() == other[0].tolist()

@@ -16,6 +16,7 @@ from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.memory.levels import Level
 from hiertcn_jax.scoring.top_items import top_items
 from hiertcn_jax.serving.ranker_scorer import RankerScorer
+from hiertcn_jax.serving.scorer import Request
 from hiertcn_jax.serving.user_states import Events
 
 
@@ -32,7 +33,7 @@ def test_each_event_is_asked_for_as_in_an_evaluation(data, name):
             if place and not starts[place]:
                 expected_v = ranker.score(context_before(history, int(sessions[place]), place))
                 time_n = history.times[place : place + 1]
-                rows, scores = scorer.best(state, time_n, 5)
+                rows, scores = scorer.best(Request(state, time_n, 5))
                 assert rows[0].tolist() == top_items(expected_v, 5).tolist()
                 np.testing.assert_allclose(scores[0], expected_v[rows[0]], rtol=1e-6)
             part = slice(place, place + 1)
