@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from data_pipelines.prepare import prepare
-from tests.data_pipelines.test_prepare import ROOT, config_of, run
+from tests.data_pipelines.prepare_logs import config_of
+from tests.data_pipelines.test_prepare_command import ROOT, run
 
 _LIMITED = """
 import resource, runpy, sys

@@ -1,6 +1,5 @@
-"""The commands, end to end: train, stop and resume; evaluate; embed; refusals."""
+"""experiments.train, end to end: its files and words, how it stops and resumes, what it refuses."""
 
-import contextlib
 import itertools
 import json
 import re
@@ -9,26 +8,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from benchmarks.run_differences import differences
 from data_pipelines.errors import DataError
-from data_pipelines.histories.record import Split
 from data_pipelines.lanes.loaders import train_loader
-from experiments import embed, evaluate, train
-from experiments.flags.data_flags import DataLocation
+from experiments import train
 from experiments.runs import data as data_module
 from experiments.runs import train_loop as loop
 from experiments.runs.resolve import resolve
 from experiments.runs.restore import restore_run
-from hiertcn_jax.batch import FIRST_ITEM_ID, UNKNOWN_ID, Bucket
+from hiertcn_jax.batch import Bucket
 from hiertcn_jax.saving.checkpoint import CheckpointError
-from hiertcn_jax.saving.checksums import write_checksums
 from hiertcn_jax.scoring.metrics import METRICS
-from tests.experiments.conftest import prepared
 from tests.experiments.flags.test_run_flags import parsed
 from tests.experiments.small_runs import (
     contents,
@@ -38,15 +30,9 @@ from tests.experiments.small_runs import (
     settings_of,
 )
 from tests.forked import run_forked
-from tests.models.plain_hiertcn import predictions
 from tests.volume import mostly_thorough
 
 GROUPS = ("all", "first", "next")
-
-
-def evaluation_of(workdir, **changes):
-    defaults = evaluate.Settings(workdir, Split.TEST, "best", None, DataLocation(), None)
-    evaluate.main(defaults._replace(**changes))
 
 
 def test_a_run_leaves_the_documented_files(data, whole):
@@ -244,186 +230,6 @@ def test_other_run_settings_are_taken(data, whole, tmp_path):
     run_train(data, tmp_path / "run", *more)
     assert restore_run(tmp_path / "run", "last").step == 11
     assert journal(tmp_path / "run")[: len(journal(whole))] == journal(whole)
-
-
-def test_evaluate_writes_ranks_from_which_the_metrics_follow(data, whole, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(whole, workdir)
-    expected = (workdir / "test.json").read_text()
-    (workdir / "test.json").unlink()
-    evaluation_of(workdir, ranks_out=tmp_path / "ranks.parquet")
-    assert (workdir / "test.json").read_text() == expected
-
-    metrics, ranks = json.loads(expected), pl.read_parquet(tmp_path / "ranks.parquet")
-    assert ranks.columns == ["user_id", "session", "position", "item_id", "rank"]
-    assert len(ranks) == metrics["events"]
-    assert ranks.select("user_id", "session", "position").is_unique().all()
-    for group, part in (("all", ranks), ("first", ranks.filter(pl.col("position") == 0))):
-        rank = part["rank"]
-        assert metrics[group]["events"] == len(rank)
-        assert metrics[group]["recall@20"] == pytest.approx((rank <= 20).mean())
-        assert metrics[group]["mrr"] == pytest.approx((1 / rank).mean())
-        users = part.group_by("user_id").agg(mrr=(1 / pl.col("rank")).mean())
-        assert metrics["per_user"][group]["mrr"] == pytest.approx(users["mrr"].mean())
-    # The ids are the log's, in their type; each is a known event of its user's last session.
-    assert ranks.schema["user_id"] == ranks.schema["item_id"] == pl.Int64
-    histories = data.histories.__getitems__(range(len(data.histories)))
-    for history in histories[:5]:
-        items = history.item_ids[-history.session_lengths[-1] :]
-        known = items[items >= FIRST_ITEM_ID]
-        of_user = ranks.filter(pl.col("user_id") == int(history.user_id)).sort("position")
-        assert of_user["item_id"].to_list() == list(data.vocabulary.decode(known))
-        assert set(of_user["session"]) <= {len(history.session_lengths) - 1}
-
-
-def test_evaluate_leaves_out_seen_items_if_asked(whole, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(whole, workdir)
-    plain = json.loads((workdir / "test.json").read_text())
-    evaluation_of(workdir, mask_seen="user", slices=True)
-    slices = json.loads((workdir / "test.mask_user_slices.json").read_text())
-    assert slices["mask_seen"] == "user"
-    assert (workdir / "test.mask_user_slices_position.png").exists()
-    masked = json.loads((workdir / "test.mask_user.json").read_text())
-    # Files that others rely on stay unchanged.
-    assert json.loads((workdir / "test.json").read_text()) == plain
-    assert not (workdir / "test_slices.json").exists()
-    assert (plain["mask_seen"], masked["mask_seen"]) == ("none", "user")
-    assert masked["events_hash"] == plain["events_hash"]
-    # Fewer items compete.
-    assert masked["all"]["mrr"] > plain["all"]["mrr"]
-
-
-def test_evaluate_follows_data_that_was_moved_and_refuses_other_data(data, whole, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(whole, workdir)
-    before = (workdir / "test.json").read_text()
-    moved = tmp_path / "moved"
-    shutil.copytree(data.directory, moved)
-    evaluation_of(workdir, place=DataLocation(str(moved)))
-    assert (workdir / "test.json").read_text() == before
-
-    other = prepared(tmp_path / "other", users=20, seed=1)
-    elsewhere = DataLocation(str(other.directory))
-    line = (
-        f"{other.directory}: is not the log that the run was trained on ({data.directory}); name "
-        "that one by --data_dir, or train on this one"
-    )
-    for refused in (
-        lambda: evaluation_of(workdir, place=elsewhere),
-        lambda: embed.main(embed.Settings(workdir, tmp_path / "u.parquet", "best", elsewhere)),
-    ):
-        with pytest.raises(CheckpointError, match=f"^{re.escape(line)}$"):
-            refused()
-    line = f"data_dir: checkpoint {data.directory}, this run {other.directory}; use those settings"
-    with pytest.raises(CheckpointError, match=re.escape(line)):
-        run_train(other, workdir)
-    assert (workdir / "test.json").read_text() == before
-    with pytest.raises(DataError, match="no such file"):
-        evaluation_of(workdir, place=DataLocation(str(tmp_path / "missing")))
-
-
-def test_an_untrained_run_is_not_scored(whole, tmp_path):
-    with pytest.raises(CheckpointError, match=r"no such directory; was .* trained\?"):
-        evaluation_of(tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        evaluation_of(tmp_path)
-    with pytest.raises(CheckpointError, match=r"no checkpoint of step 77 \(kept: "):
-        evaluation_of(whole, checkpoint="77")
-    with pytest.raises(CheckpointError, match="checkpoint=newest: must be best, last or a step"):
-        evaluation_of(whole, checkpoint="newest")
-
-
-def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(whole, workdir)
-    path = workdir / "checkpoints" / "10" / "config" / "metadata"
-
-    def write(config):
-        path.write_text(json.dumps(config))
-        (path.parents[1] / "checksums.json").unlink()
-        write_checksums(path.parents[1])
-
-    config = json.loads(path.read_text())
-    config["model"]["gru_colour"] = "blue"
-    write(config)
-    with pytest.raises(CheckpointError, match="gru_colour=blue: unknown to this version"):
-        evaluation_of(workdir, checkpoint="last")
-    del config["model"]
-    write(config)
-    with pytest.raises(CheckpointError, match="config cannot be used by this version: 'model'"):
-        evaluation_of(workdir, checkpoint="last")
-
-
-def test_an_embedding_is_the_prediction_after_all_sessions(data, whole, tmp_path):
-    output = tmp_path / "users.parquet"
-    embed.main(embed.Settings(whole, output, "last", DataLocation()))
-    users = pl.read_parquet(output)
-    histories = data.histories.__getitems__(range(len(data.histories)))
-    assert users["user_id"].to_list() == [int(history.user_id) for history in histories]
-    assert users.schema["embedding"] == pl.Array(pl.Float32, 4)
-
-    restored = restore_run(whole, "last")
-    for place in (0, 7):
-        history = histories[place]
-        sessions = np.split(history.item_ids, np.cumsum(history.session_lengths)[:-1])
-        u_nd = predictions(
-            restored.params["model"],
-            restored.config,
-            restored.params["items"].input_vd,
-            [*sessions, [UNKNOWN_ID]],
-            [0.0] * (len(sessions) + 1),
-        )
-        np.testing.assert_allclose(users["embedding"][place], u_nd[-1], rtol=1e-4, atol=1e-5)
-
-
-def test_embeddings_are_written_in_the_format_of_the_suffix(whole, tmp_path):
-    frames = {}
-    for suffix, read in (
-        (".parquet", pl.read_parquet), (".csv", pl.read_csv), (".jsonl", pl.read_ndjson),
-    ):  # fmt: skip
-        with parsed_embed(f"--workdir={whole}", f"--output={tmp_path / 'users'}{suffix}"):
-            embed.main(embed.read_settings())
-        frames[suffix] = read(tmp_path / f"users{suffix}")
-    parquet, csv, jsonl = frames.values()
-    expected_nd = parquet["embedding"].to_numpy()
-    assert csv.columns == ["user_id", *(f"embedding_{place}" for place in range(4))]
-    assert jsonl.columns == parquet.columns
-    np.testing.assert_array_equal(csv.drop("user_id").to_numpy().astype(np.float32), expected_nd)
-    jsonl_nd = np.array(jsonl["embedding"].to_list(), np.float32)
-    np.testing.assert_array_equal(jsonl_nd, expected_nd)
-    for frame in (csv, jsonl):
-        assert [*map(str, frame["user_id"])] == [*map(str, parquet["user_id"])]
-
-
-@pytest.mark.parametrize("output", ["users", "users.xlsx", "users.parquet.gz"])
-def test_an_output_of_another_format_is_refused(whole, tmp_path, output):
-    path = tmp_path / output
-    with (
-        parsed_embed(f"--workdir={whole}", f"--output={path}"),
-        pytest.raises(ValueError, match=f"flag --output={path}: must end with .parquet, .csv, .js"),
-    ):
-        embed.read_settings()
-
-
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(embed, "restore_run", lambda *_: pytest.fail("began to work"))
-    monkeypatch.setattr(evaluate, "restore_run", lambda *_: pytest.fail("began to work"))
-    missing = tmp_path / "missing" / "a.parquet"
-    with pytest.raises(OSError, match=f"output={missing}: there is no directory"):
-        embed.main(embed.Settings(whole, missing, "last", DataLocation()))
-    with pytest.raises(OSError, match=f"ranks_out={missing}: there is no directory"):
-        evaluation_of(whole, ranks_out=missing)
-
-
-@contextlib.contextmanager
-def parsed_embed(*arguments):
-    """The flags of `embed`, parsed."""
-    with flagsaver.flagsaver():
-        embed.define_flags()
-        flags.FLAGS(["embed", *arguments])
-        yield
 
 
 def test_a_run_on_train_and_valid_is_not_validated(data, tmp_path):

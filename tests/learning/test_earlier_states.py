@@ -12,7 +12,7 @@ import pytest
 from hiertcn_jax.learning.earlier_states import earlier_states
 from hiertcn_jax.saving.checkpoint import Checkpoints
 from hiertcn_jax.saving.checksums import write_checksums
-from tests.learning.test_train_step import MODEL, Run
+from tests.learning.small_steps import MODEL, Run
 from tests.volume import mostly_thorough
 
 

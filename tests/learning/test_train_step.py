@@ -4,99 +4,35 @@ import dataclasses
 import functools
 import itertools
 import json
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.lanes.distinct_items import ItemRows, to_local_ids
-from data_pipelines.lanes.loaders import train_loader
-from hiertcn_jax.batch import Bucket, LaneBatch, RowItems
+from data_pipelines.lanes.distinct_items import to_local_ids
+from hiertcn_jax.batch import LaneBatch, RowItems
 from hiertcn_jax.learning import train_step
-from hiertcn_jax.learning.loss_config import LossConfig, LossName
+from hiertcn_jax.learning.loss_config import LossConfig
 from hiertcn_jax.learning.losses import LossSum
-from hiertcn_jax.learning.objective import event_loss, make_sources
-from hiertcn_jax.learning.optimizer import Optimizer, OptimizerConfig, learning_rate_schedule
-from hiertcn_jax.learning.train_state import init_train_state
-from hiertcn_jax.learning.train_step import make_train_step
+from hiertcn_jax.learning.objective import event_loss
+from hiertcn_jax.learning.optimizer import OptimizerConfig
 from hiertcn_jax.models import build
 from hiertcn_jax.models.eval_step import make_eval_step
-from hiertcn_jax.models.hiertcn import HierTCNConfig
 from hiertcn_jax.saving.checkpoint import Checkpoints
-from hiertcn_jax.scoring.item_table import ItemTable
-from hiertcn_jax.scoring.scores import Queries
-from tests.data_pipelines.lanes import walking
-from tests.volume import mostly_thorough
-
-ROWS = 9  # Items 2..8, as `walking` makes them.
-BUCKET = Bucket(4, 5, 3)
-BUCKET_EVENTS = (4, 5)
-SOURCE = walking.with_shown(walking.log(11))
-COUNTS = np.bincount(np.concatenate([h.item_ids for h in SOURCE]), minlength=ROWS)
-COUNTS[:2] = 0
-MODEL = HierTCNConfig(
-    item_dim=4, gru_dim=3, tcn_channels=(3,), kernel_size=2, dropout=0.2, unknown_rate=0.2
+from tests.learning.small_steps import (
+    BUCKET,
+    BUCKET_EVENTS,
+    LOSS,
+    MODEL,
+    ROWS,
+    Run,
+    assert_same,
+    differs,
+    run_of,
 )
-LOSS = LossConfig(name="sampled_softmax", negatives=(("popularity", 5),))
-OPTIMIZER = OptimizerConfig(learning_rate=0.04, warmup_steps=4, schedule="constant")
+
 STEPS = 16
-
-
-class Run:
-    """A model, its step and its batches."""
-
-    def __init__(self, model=MODEL, loss=LOSS, optimizer=OPTIMIZER, seed=0):
-        self.config, self.seed = model, seed
-        self.model = build(model)
-        rows = model.item_mode == "rows"
-        self.optimizer = Optimizer(optimizer, learning_rate_schedule(optimizer, 50, 5), rows)
-        self.step = make_train_step(self.model, model, loss, self.optimizer, seed)
-        self.sources = make_sources(loss, COUNTS)
-        shown = loss.impressions
-        items = ItemRows(ROWS, 5, not loss.own_negatives, COUNTS.astype(float), shown)
-        self.loader = train_loader(
-            SOURCE,
-            BUCKET,
-            seed=seed,
-            impressions=shown,
-            item_rows=items if rows else None,
-            prefetch=0,
-        )
-
-    @functools.cached_property
-    def _fresh(self):
-        key = jax.random.key(self.seed)
-        return jax.device_get(
-            init_train_state(key, self.model, self.config, self.optimizer, BUCKET.lanes, ROWS)
-        )
-
-    def fresh(self):
-        """A copy, since a step consumes its state."""
-        return jax.tree.map(jnp.array, self._fresh)
-
-    def steps(self, state, batches, count):
-        """The state after `count` steps, and the metrics of each."""
-        every = []
-        for element in itertools.islice(batches, count):
-            state, metrics = self.step(state, element.batch, self.sources)
-            every.append(metrics)
-        return state, every
-
-
-@functools.cache
-def run_of(mode):
-    return Run(dataclasses.replace(MODEL, item_mode=mode))
-
-
-def assert_same(one, other):
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
-def differs(one, other):
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return any(not np.array_equal(a, b) for a, b in pairs)
 
 
 @pytest.fixture(scope="module", params=["dense", "rows"])
@@ -321,56 +257,6 @@ def test_rows_mode_equals_dense_mode(impressions):
     moved = (got.params["items"].input_vd != rows.fresh().params["items"].input_vd).any(-1)
     assert set(np.flatnonzero(moved)) <= set(distinct_u.tolist())
     assert moved.sum() > 3
-
-
-def combinations():
-    """Every loss with every source of negatives, and weighted per user."""
-    for name in get_args(LossName):
-        if not LossConfig(name=name).needs_negatives:
-            yield LossConfig(name=name)
-            yield LossConfig(name=name, per_user=True)
-            continue
-        for own in (False, True):
-            sources = (("uniform", 3), ("in_batch", 4)) if own else (("popularity", 6),)
-            sources = (("impressions", 2), *sources)
-            yield LossConfig(name=name, negatives=sources, own_negatives=own, per_user=own)
-    yield LossConfig(negatives=(("popularity", 6),), logq=False)
-    yield LossConfig(negatives=(("in_batch", 6),), own_negatives=True, logq=False)
-
-
-COMBINATIONS = list(combinations())
-
-
-@pytest.mark.parametrize(
-    "loss", mostly_thorough(COMBINATIONS, *COMBINATIONS[::2]), ids=lambda loss: loss.name
-)
-def test_every_loss_goes_down_its_gradient(loss):
-    batch = next(iter(run_of("dense").loader)).batch
-    shown_blk = np.random.default_rng(1).integers(0, ROWS, (*BUCKET_EVENTS, loss.impressions))
-    shown_blk[shown_blk == 1] = 0
-    batch = batch.replace(negatives_blk=shown_blk.astype(np.int32) if loss.impressions else None)
-    sources = make_sources(loss, COUNTS)
-    rng = np.random.default_rng(0)
-    u_bld = jnp.asarray(rng.normal(size=(*BUCKET_EVENTS, 4)), jnp.float32)
-    table_vd = jnp.asarray(rng.normal(size=(ROWS, 4)), jnp.float32)
-
-    @jax.jit
-    @jax.value_and_grad
-    def objective(learned, batch, sources):
-        u_bld, items = learned
-        arguments = (batch, items, sources, jax.random.key(0), loss, MODEL)
-        return event_loss(Queries(u_bld), *arguments).mean()
-
-    learned = (u_bld, ItemTable(table_vd, None, jnp.zeros(ROWS)))
-    values = []
-    for _ in range(4):
-        value, gradient = objective(learned, batch, sources)
-        assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
-        learned = jax.tree.map(lambda x, g: x - 0.05 * g, learned, gradient)
-        values.append(float(value))
-    # The candidates are the same each time, so every step goes down the same slope.
-    assert values == sorted(values, reverse=True)
-    assert 0 < values[-1] < values[0]
 
 
 def assert_learns_a_batch(run):

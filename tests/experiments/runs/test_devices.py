@@ -13,7 +13,7 @@ from experiments.flags.device_flags import Devices
 from experiments.runs.layout import make_layout
 from hiertcn_jax.devices.mesh import MeshError
 from tests.experiments.cluster_runs import assert_close, ended, results, start_command
-from tests.experiments.test_train import evaluation_of
+from tests.experiments.test_evaluate import evaluation_of
 
 MESH = Devices(data_parallelism=4, model_parallelism=2)
 KEYS = ["user_id", "session", "position", "item_id"]

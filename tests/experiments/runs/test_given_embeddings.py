@@ -18,7 +18,7 @@ from hiertcn_jax.saving.checkpoint import CheckpointError
 from tests.experiments.conftest import prepared
 from tests.experiments.flags.test_run_flags import parsed
 from tests.experiments.small_runs import FLAGS, run_train
-from tests.experiments.test_train import evaluation_of
+from tests.experiments.test_evaluate import evaluation_of
 from tests.given_files import write_embeddings
 
 WIDTH = 4
