@@ -206,7 +206,6 @@ PROCESSES = {case: of_one_process if "softmax" in case else of_two_processes for
     mostly_thorough(
         PROCESSES.items(),
         ("softmax of shown and drawn", of_one_process),
-        ("rows, own negatives", of_two_processes),
         ("given", of_two_processes),
     ),
 )
@@ -272,7 +271,6 @@ def listed_queries(model, params, batch, carry, **options):
     "case, batches_of",
     mostly_thorough(
         [(case, PROCESSES[case]) for case in CASES if case not in ("rows", "given, own negatives")],
-        ("softmax of shown and drawn", of_one_process),
         ("rows, own negatives", of_two_processes),
     ),
 )
@@ -296,7 +294,7 @@ RANKINGS = list(itertools.product([3, 1000], [False, True], [False, True]))
 
 @pytest.mark.parametrize(
     "chunk, masked, listed",
-    mostly_thorough(RANKINGS, (3, True, True), (3, False, False), (1000, True, False)),
+    mostly_thorough(RANKINGS, (3, True, True), (1000, False, False)),
 )
 def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked, listed):
     rows = 41
@@ -304,7 +302,9 @@ def test_ranks_over_a_shared_table_are_those_over_the_whole(chunk, masked, liste
     seen, additions = seen if masked else None, whole_additions(rows) if listed else None
     one = [None if x is None else jnp.asarray(x) for x in (u, target, table, bias, seen)]
     keys = Keys(one[2], one[3])
-    counts, whole_lists = rank(Queries(one[0], additions), keys, one[1], chunk, one[4], k=TOP)
+    counts, whole_lists = jax.jit(rank, static_argnames=("chunk", "k"))(
+        Queries(one[0], additions), keys, one[1], chunk, one[4], k=TOP
+    )
     whole = ranks_of(counts)
     assert (whole % 1 == 0.5).any()
     layout = Layout(make_mesh(2, 4), rows)

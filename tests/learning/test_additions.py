@@ -1,6 +1,8 @@
 """Losses with additions to the scores of lists, compared with plain sums over all scores."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,16 +42,26 @@ def drawn(ids):
     return Candidates(jnp.asarray(ids), jnp.asarray(mask), LOG_EXPECTED_V[ids])
 
 
-def plain_softmax(counts):
+class Case(NamedTuple):
+    """A loss, and the same as a plain sum.
+
+    Attributes:
+      loss: Of (queries, keys), the library's.
+      plain: Of (scores of all items, how often each counts).
+      counts: How often each item counts, from the lists of additions; None: `plain` knows.
+    """
+
+    loss: Callable
+    plain: Callable
+    counts: Callable = lambda lists: None
+
+
+def plain_softmax(scores, counts):
     """The loss of scores [*e, v] if each item counts this many times, beside the target."""
-
-    def loss(scores):
-        target = jnp.take_along_axis(scores, TARGETS[..., None], -1)
-        logit = jnp.where(counts > 0, scores - target + jnp.log(jnp.maximum(counts, 1e-30)), -1e30)
-        terms = jax.nn.logsumexp(jnp.concatenate([jnp.zeros(target.shape), logit], -1), -1)
-        return jnp.sum(WEIGHT * terms)
-
-    return loss
+    target = jnp.take_along_axis(scores, TARGETS[..., None], -1)
+    logit = jnp.where(counts > 0, scores - target + jnp.log(jnp.maximum(counts, 1e-30)), -1e30)
+    terms = jax.nn.logsumexp(jnp.concatenate([jnp.zeros(target.shape), logit], -1), -1)
+    return jnp.sum(WEIGHT * terms)
 
 
 def softmax_counts(lists, draws, shown, logq):
@@ -69,24 +81,21 @@ def softmax_counts(lists, draws, shown, logq):
 
 
 def kept(formula, sets):
-    """A loss on kept scores: the library's, and that of dense scores."""
+    """A loss on kept scores."""
 
     def loss(queries, keys):
         return candidate_loss(formula, queries, keys, TARGETS, WEIGHT, sets).total
 
-    def plain(lists):
-        def of_scores(scores):
-            negative = [
-                jnp.take_along_axis(scores, jnp.broadcast_to(s.item_ids, s.mask_blk.shape), -1)
-                for s in sets
-            ]
-            target = jnp.take_along_axis(scores, TARGETS[..., None], -1)[..., 0]
-            mask = jnp.concatenate([s.mask_blk for s in sets], -1)
-            return formula(target, jnp.concatenate(negative, -1), mask, WEIGHT).total
+    def plain(scores, _):
+        negative = [
+            jnp.take_along_axis(scores, jnp.broadcast_to(s.item_ids, s.mask_blk.shape), -1)
+            for s in sets
+        ]
+        target = jnp.take_along_axis(scores, TARGETS[..., None], -1)[..., 0]
+        mask = jnp.concatenate([s.mask_blk for s in sets], -1)
+        return formula(target, jnp.concatenate(negative, -1), mask, WEIGHT).total
 
-        return of_scores
-
-    return loss, plain
+    return Case(loss, plain)
 
 
 def full():
@@ -94,7 +103,7 @@ def full():
         return cross_entropy(queries, keys, TARGETS, WEIGHT, chunk).total
 
     everything = (np.arange(ROWS) >= FIRST_ITEM_ID) & (np.arange(ROWS) != TARGETS[..., None])
-    return loss, lambda lists: plain_softmax(jnp.asarray(everything, jnp.float32))
+    return Case(loss, plain_softmax, lambda lists: jnp.asarray(everything, jnp.float32))
 
 
 def shared(shown, logq):
@@ -104,7 +113,7 @@ def shared(shown, logq):
         return shared_sampled_softmax(*scored, jnp.asarray(DRAWN), logs, shown).total
 
     ids = None if shown is None else shown.item_ids
-    return loss, lambda lists: plain_softmax(softmax_counts(lists, DRAWN, ids, logq))
+    return Case(loss, plain_softmax, lambda lists: softmax_counts(lists, DRAWN, ids, logq))
 
 
 def own(shown, logq):
@@ -113,7 +122,7 @@ def own(shown, logq):
         return own_sampled_softmax(queries, keys, TARGETS, WEIGHT, shown, draws, logq).total
 
     ids = None if shown is None else shown.item_ids
-    return loss, lambda lists: plain_softmax(softmax_counts(lists, OWN_DRAWN, ids, logq))
+    return Case(loss, plain_softmax, lambda lists: softmax_counts(lists, OWN_DRAWN, ids, logq))
 
 
 def shown_alone():
@@ -121,7 +130,8 @@ def shown_alone():
         return own_sampled_softmax(queries, keys, TARGETS, WEIGHT, SHOWN, None, True).total
 
     none = np.zeros(0, np.int32)
-    return loss, lambda lists: plain_softmax(softmax_counts(lists, none, SHOWN.item_ids, True))
+    ids = SHOWN.item_ids
+    return Case(loss, plain_softmax, lambda lists: softmax_counts(lists, none, ids, True))
 
 
 FORMULAS = {
@@ -160,27 +170,40 @@ def model(seed):
     return u, table, bias, random_lists(seed, TARGETS, ROWS, WIDTH)
 
 
-def value_and_gradients(loss, u, table, bias, lists):
-    """Gradients of a loss by u, table, bias, and the values of the lists."""
+def differentiated(loss):
+    """0.7 of a loss, and its gradients by u, table, bias and the values of the lists; compiled."""
 
-    def total(u, table, bias, values):
-        return 0.7 * loss(Queries(u, lists._replace(values=values)), Keys(table, bias))
+    def total(u, table, bias, values, item_ids, *more):
+        queries, keys = Queries(u, Additions(item_ids, values)), Keys(table, bias)
+        return 0.7 * loss(queries, keys, *more)
 
-    return jax.jit(jax.value_and_grad(total, (0, 1, 2, 3)))(u, table, bias, lists.values)
+    program = jax.jit(jax.value_and_grad(total, (0, 1, 2, 3)))
+    return lambda u, table, bias, lists, *more: program(
+        u, table, bias, lists.values, lists.item_ids, *more
+    )
+
+
+@functools.cache
+def compiled(name):
+    return differentiated(CASES[name].loss)
+
+
+@functools.cache
+def compiled_plain(name):
+    def loss(queries, keys, counts):
+        scores = dense_scores(queries.vectors, keys.rows, keys.bias, queries.additions)
+        return CASES[name].plain(scores, counts)
+
+    return differentiated(loss)
 
 
 @all_cases
 def test_value_and_gradients_equal_those_of_dense_scores(name):
-    loss, plain_of = CASES[name]
     for seed in range(3):
-        u, table, bias, lists = model(seed)
-        plain = plain_of(lists)
-
-        def of_dense(queries, keys, plain=plain):
-            return plain(dense_scores(queries.vectors, keys.rows, keys.bias, queries.additions))
-
-        expected, expected_grads = value_and_gradients(of_dense, u, table, bias, lists)
-        value, grads = value_and_gradients(loss, u, table, bias, lists)
+        *parts, lists = model(seed)
+        counts = CASES[name].counts(lists)
+        expected, expected_grads = compiled_plain(name)(*parts, lists, counts)
+        value, grads = compiled(name)(*parts, lists)
         np.testing.assert_allclose(value, expected, rtol=1e-5)
         for grad, expected_grad in zip(grads, expected_grads, strict=True):
             np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=2e-6)
@@ -191,12 +214,10 @@ def test_value_and_gradients_equal_those_of_dense_scores(name):
         np.testing.assert_array_equal(np.asarray(grads[3])[~counts], 0)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize("chunk", mostly_thorough([1, 3, 100], 3))
 def test_chunks_of_events_change_nothing(chunk):
-    loss = functools.partial(CASES["cross_entropy"][0], chunk=chunk)
-    u, table, bias, lists = model(3)
-    found = value_and_gradients(loss, u, table, bias, lists)
-    expected = value_and_gradients(CASES["cross_entropy"][0], u, table, bias, lists)
+    found = differentiated(functools.partial(CASES["cross_entropy"].loss, chunk=chunk))(*model(3))
+    expected = compiled("cross_entropy")(*model(3))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
     )
@@ -209,8 +230,8 @@ def test_events_of_weight_0_add_nothing_even_where_all_is_nan(name):
     assert off.any()
     bad_u, bad_values = (jnp.where(off, jnp.nan, x) for x in (u, lists.values))
     bad_lists = lists._replace(values=bad_values)
-    value, grads = value_and_gradients(CASES[name][0], bad_u, table, bias, bad_lists)
-    expected, expected_grads = value_and_gradients(CASES[name][0], u, table, bias, lists)
+    value, grads = compiled(name)(bad_u, table, bias, bad_lists)
+    expected, expected_grads = compiled(name)(u, table, bias, lists)
     assert value == expected
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
         np.testing.assert_array_equal(grad, expected_grad)
@@ -220,25 +241,25 @@ def test_events_of_weight_0_add_nothing_even_where_all_is_nan(name):
 @all_cases
 def test_lists_without_an_item_are_no_additions(name):
     """Without room for an item the program is the same; without an item the numbers are."""
-    u, table, bias, _ = model(5)
+    u, table, bias, lists = model(5)
 
-    def total(queries):
-        return CASES[name][0](queries, Keys(table, bias))
+    def total(u, table, bias, additions=None):
+        return 0.7 * CASES[name].loss(Queries(u, additions), Keys(table, bias))
 
-    def program(queries):
-        return str(jax.make_jaxpr(jax.grad(lambda u: total(queries._replace(vectors=u))))(u))
+    def program(additions):
+        return str(jax.make_jaxpr(jax.grad(functools.partial(total, additions=additions)))(
+            u, table, bias))  # fmt: skip
 
-    def lists(width):
-        shape = (*TARGETS.shape, width)
-        return Additions(jnp.full(shape, PADDING_ID, jnp.int32), jnp.full(shape, jnp.nan))
-
-    assert program(Queries(u, lists(0))) == program(Queries(u))
-    found, expected = (jax.value_and_grad(lambda q: total(q), allow_int=True)(q)
-                       for q in (Queries(u, lists(3)), Queries(u)))  # fmt: skip
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
-    np.testing.assert_allclose(found[1].vectors, expected[1].vectors, rtol=1e-5, atol=1e-6)
+    empty = jax.tree.map(lambda x: x[..., :0], lists)
+    assert program(empty) == program(None)
+    none = Additions(jnp.full_like(lists.item_ids, PADDING_ID), jnp.full_like(lists.values, np.nan))
+    value, grads = compiled(name)(u, table, bias, none)
+    expected, expected_grads = jax.jit(jax.value_and_grad(total, (0, 1, 2)))(u, table, bias)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for grad, expected_grad in zip(grads[:3], expected_grads, strict=True):
+        np.testing.assert_allclose(grad, expected_grad, rtol=1e-5, atol=1e-6)
     if name == "cross_entropy":
-        assert found[0] == expected[0]
+        assert value == expected
 
 
 def test_bfloat16_vectors_leave_the_additions_as_they_are():
@@ -246,10 +267,11 @@ def test_bfloat16_vectors_leave_the_additions_as_they_are():
     u, table, bias, lists = model(6)
     lists = lists._replace(values=jnp.full(lists.values.shape, 1e-3))
     low = u.astype(jnp.bfloat16)
-    plain = CASES["cross_entropy"][1](lists)
-    value, grads = value_and_gradients(CASES["cross_entropy"][0], low, table, bias, lists)
+    value, grads = compiled("cross_entropy")(low, table, bias, lists)
     rounded = low.astype(jnp.float32), table.astype(jnp.bfloat16).astype(jnp.float32)
-    np.testing.assert_allclose(value, 0.7 * plain(dense_scores(*rounded, bias, lists)), rtol=1e-5)
+    counts = CASES["cross_entropy"].counts(lists)
+    expected, _ = compiled_plain("cross_entropy")(*rounded, bias, lists, counts)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert [grad.dtype for grad in grads] == [jnp.bfloat16, *[jnp.float32] * 3]
 
 

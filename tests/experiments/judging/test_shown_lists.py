@@ -34,6 +34,16 @@ def trained(shown_data, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def trained_given(shown_data, tmp_path_factory):
+    """A run with given embeddings."""
+    directory = tmp_path_factory.mktemp("given")
+    paths = write_embeddings(directory, shown_data.vocabulary.item_ids.to_list(), 4)
+    given = (f"--item_embeddings={paths[0]}", f"--item_embedding_ids={paths[1]}")
+    run_train(shown_data, directory / "run", NEGATIVES, *given, "--steps=4")
+    return directory / "run"
+
+
 def plain_shown(data, scorer):
     """(rank, size, position) of every scored event with a list, from the scores of all items."""
     histories = [data.histories.__getitems__([user])[0] for user in range(len(data.histories))]
@@ -89,13 +99,9 @@ def additions_by_position(rows):
     return queries_of
 
 
-@pytest.mark.parametrize("item_mode", mostly_thorough(["rows", "given"], "given"))
-def test_what_is_added_to_scores_is_in_every_rank(
-    shown_data, trained, tmp_path, monkeypatch, request, item_mode
-):
-    workdir = trained
-    if item_mode == "given":
-        workdir = train_given(shown_data, tmp_path)
+@pytest.mark.parametrize("run", mostly_thorough(["trained", "trained_given"], "trained_given"))
+def test_what_is_added_to_scores_is_in_every_rank(monkeypatch, request, run):
+    workdir = request.getfixturevalue(run)
     restored = restore_run(workdir, "best")
     data = open_run_data(restored, DataLocation())
     without = json.loads((workdir / "test.json").read_text())
@@ -110,17 +116,16 @@ def test_what_is_added_to_scores_is_in_every_rank(
     assert_metrics(metrics["shown"], plain_shown(data, scorer))
     assert metrics["shown"]["all"]["mrr"] != without["shown"]["all"]["mrr"]
     histories = [data.histories.__getitems__([user])[0] for user in range(len(data.histories))]
-    rank_n = []
+    events = []
     for user, history in enumerate(histories):
         first = history.session_lengths[history.session_splits < Split.TEST].sum()
-        events = [
-            event
+        events += [
+            EventIndex(user, event)
             for event in range(first, len(history.item_ids))
             if history.item_ids[event] != UNKNOWN_ID
         ]
-        if events:
-            scores_nv = scorer(histories, [EventIndex(user, event) for event in events])
-            rank_n += map(rank_of, scores_nv, history.item_ids[events].tolist())
+    targets = [int(histories[user].item_ids[event]) for user, event in events]
+    rank_n = list(map(rank_of, scorer(histories, events), targets))
     assert metrics["all"]["events"] == len(rank_n)
     assert metrics["all"]["mrr"] == pytest.approx(np.mean(1 / np.array(rank_n)), rel=1e-4)
     assert metrics["all"]["mrr"] != without["all"]["mrr"]
@@ -184,17 +189,9 @@ def test_impressions_that_the_data_does_not_have_are_refused(data, shown_data, t
         train_in(shown_data, tmp_path / "few", "--negatives=impressions:101")
 
 
-def train_given(shown_data, directory):
-    paths = write_embeddings(directory, shown_data.vocabulary.item_ids.to_list(), 4)
-    given = (f"--item_embeddings={paths[0]}", f"--item_embedding_ids={paths[1]}")
-    run_train(shown_data, directory / "run", NEGATIVES, *given, "--steps=4")
-    return directory / "run"
-
-
-def test_given_embeddings_are_ranked_within_what_was_shown(shown_data, tmp_path):
-    train_given(shown_data, tmp_path)
-    restored = restore_run(tmp_path / "run", "best")
+def test_given_embeddings_are_ranked_within_what_was_shown(shown_data, trained_given):
+    restored = restore_run(trained_given, "best")
     assert restored.config.item_mode == "given"
     embeddings = open_run_data(restored, DataLocation()).embeddings
-    metrics = json.loads((tmp_path / "run" / "test.json").read_text())
+    metrics = json.loads((trained_given / "test.json").read_text())
     assert_metrics(metrics["shown"], plain_shown(shown_data, model_scorer(restored, embeddings)))
