@@ -46,8 +46,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "token_file",
         None,
-        "File with a token. Every request but /healthz and /readyz must then have the header "
-        "Authorization: Bearer TOKEN.",
+        "File with a token. Every request must then have the header Authorization: Bearer TOKEN, "
+        "but for /healthz, /readyz and the pages, which hold no data.",
     )
 
 

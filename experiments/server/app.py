@@ -15,6 +15,7 @@ from experiments.server import bodies
 from experiments.server.bodies import Explain, Id, Number, Time
 from experiments.server.guard import Guard
 from experiments.server.metrics import Metrics
+from experiments.server.pages import add_pages
 from experiments.server.problems import explain_errors, later, problem
 from experiments.server.requests import Answer, Ask, Event, ItemParts
 from experiments.server.worker import Worker
@@ -56,6 +57,7 @@ def make_app(worker: Worker, token: str | None = None) -> ASGIApp:
         description="Recommendations that follow every event.",
         lifespan=life,
         responses=_PROBLEM,
+        docs_url=None,
         redoc_url=None,
     )
     metrics = Metrics(worker)
@@ -65,6 +67,7 @@ def make_app(worker: Worker, token: str | None = None) -> ASGIApp:
     _add_items(app, worker)
     _add_users(app, worker)
     _add_state(app, worker, metrics)
+    add_pages(app)
     return Guard(app, metrics, token)
 
 
@@ -188,6 +191,12 @@ def _add_items(app: FastAPI, worker: Worker) -> None:
 
 def _add_users(app: FastAPI, worker: Worker) -> None:
     export = worker.engine.export
+
+    @app.get("/v1/users", response_model=bodies.UsersOfLog, tags=["users"])
+    async def some_users(n: Number = 20) -> Response:
+        """Some users of the log that the model was exported with."""
+        found = await _done(worker.call(lambda engine: engine.users.some(n)))
+        return JSONResponse({"users": found})
 
     @app.get("/v1/users/{user:path}", response_model=bodies.UserRecord, tags=["users"])
     async def record(user: UserPath) -> Response:

@@ -78,7 +78,7 @@ Time = Annotated[
     BeforeValidator(as_seconds),
     WithJsonSchema({**_TIME, "description": "Seconds since 1970 or ISO 8601; absent: now."}),
 ]
-Number = Annotated[int, Field(ge=1, le=ITEMS_MOST, description="Items wanted.")]
+Number = Annotated[int, Field(ge=1, le=ITEMS_MOST, description="How many are wanted.")]
 Explain = Annotated[bool, Field(description="Say what each score is the sum of: `parts`.")]
 RawId = Annotated[
     str | int | None, WithJsonSchema({**_ID, "description": "Raw id, in the type of the log."})
@@ -213,6 +213,12 @@ class SimilarAnswer(_Item):
 
     model: str
     items: list[SimilarItem]
+
+
+class UsersOfLog(_Body):
+    """Some users."""
+
+    users: list[RawId]
 
 
 class UserEvent(_Item):

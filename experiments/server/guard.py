@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from experiments.server import pages
 from experiments.server.metrics import Metrics
 from experiments.server.problems import problem
 
@@ -15,7 +16,7 @@ BODY_BYTES = 1_000_000
 BODY_SECONDS = 10.0
 """A body must have arrived after this."""
 
-OPEN = ("/healthz", "/readyz")
+OPEN = ("/healthz", "/readyz", *pages.OPEN)
 """These need no token."""
 
 

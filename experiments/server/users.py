@@ -112,6 +112,12 @@ class Users:
         number = self._export.users.ids.number_of(user)
         return user if number is None else self._export.users.ids.ids[number]
 
+    def some(self, most: int) -> list[Any]:
+        """Raw ids of the log's first users, without those that were forgotten."""
+        ids = list(self._export.users.ids.ids[:most])
+        forgotten = self._store.forgotten([str(user) for user in ids]) if ids else set()
+        return [user for user in ids if str(user) not in forgotten]
+
     def forget(self, user: str) -> bool:
         """Removes all of a user; whether there was anything."""
         known = self._export.users.ids.number_of(user) is not None

@@ -148,9 +148,12 @@ def test_state_and_description(client):
     assert 'hiertcn_request_seconds_count{method="GET",route="/healthz",status="200"}' in text
     assert "hiertcn_model_newest_timestamp_seconds 1.7e+09" in text
     paths = client.get("/openapi.json").json()["paths"]
-    assert len(paths) == 9
+    assert len(paths) == 10
     assert set(paths["/v1/users/{user}"]) == {"get", "delete"}
-    assert client.get("/docs").status_code == 200
+    docs = client.get("/docs").text
+    assert all(f"{method.upper()} {path}" in docs for path in paths for method in paths[path])
+    assert "http" not in docs
+    assert client.get("/v1/users?n=2").json() == {"users": ["a", "b"]}
 
 
 EVENTS = "/v1/events"
@@ -263,6 +266,8 @@ def test_a_token(export, tmp_path):
     app = make_app(Worker(Engine(export, SqliteStore(tmp_path / "s.db"), Clock())), "secret")
     with TestClient(app) as client:
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        pages = ("/", "/page.css", "/page.js", "/docs", "/openapi.json")
+        assert all(client.get(path).status_code == 200 for path in pages)
         for headers in ({}, {"authorization": "Bearer other"}, {"authorization": "secret"}):
             answer = client.get("/v1/recommend/a", headers=headers)
             check_problem(answer, 401, "send the header Authorization: Bearer TOKEN")
