@@ -17,9 +17,10 @@ from tests.programs import share_programs
 
 ROOT = Path(__file__).parents[1]
 
-_FORKS = multiprocessing.get_context("forkserver")
+FORKS = multiprocessing.get_context("forkserver")
+"""For processes that start with the libraries imported."""
 # Only those that start no thread at their import; polars does.
-_FORKS.set_forkserver_preload(
+FORKS.set_forkserver_preload(
     [
         "jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "scipy.sparse", "numba", "rich",
         "tensorflow_datasets",
@@ -38,7 +39,7 @@ def run_forked(module, *arguments, most_file_bytes=None):
     command = [sys.executable, "-m", module, *map(str, arguments)]
     with tempfile.TemporaryDirectory() as directory:
         said, errors = Path(directory) / "stdout", Path(directory) / "stderr"
-        process = _FORKS.Process(target=_run, args=(command, said, errors, most_file_bytes))
+        process = FORKS.Process(target=_run, args=(command, said, errors, most_file_bytes))
         process.start()
         process.join()
         code = process.exitcode

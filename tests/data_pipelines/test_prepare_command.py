@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
+from data_pipelines.commands.settings_flags import define_flags
+from data_pipelines.config import PrepareConfig
 from data_pipelines.errors import DataError
 from data_pipelines.histories.manifest import load_manifest
 from data_pipelines.histories.store import open_histories
-from data_pipelines.prepare import prepare
+from data_pipelines.prepare import main, prepare, read_config
 from data_pipelines.sessions.vocabulary import Vocabulary
+from hiertcn_jax.settings import fields_of
 from tests.data_pipelines.logs import small_times_config, write_csv
 from tests.data_pipelines.prepare_logs import INTEGERS, ROWS, config_of, rows_of
 from tests.forked import run_forked
@@ -24,6 +29,14 @@ SMALL_TIMES = ("--time_unit=s", "--allow_odd_times")
 
 def run(*arguments):
     return run_forked("data_pipelines.prepare", *arguments)
+
+
+def run_here(*arguments):
+    """Does in this process what the command does; an error is raised."""
+    with flagsaver.flagsaver():
+        define_flags(fields_of(PrepareConfig))
+        flags.FLAGS(["prepare", *map(str, arguments)])
+        main(read_config())
 
 
 def test_overlapping_sessions_become_one_are_counted_and_printed(tmp_path):
@@ -62,18 +75,17 @@ def test_inputs_add_up_in_natural_order_and_none_counts_twice(tmp_path):
     for number, given in enumerate(([f"{one},{two},{ten}"], [one, two, ten], [log], [log / "*"])):
         output = tmp_path / str(number)
         inputs = [f"--input={path}" for path in given]
-        result = run(*inputs, f"--output_dir={output}", *SMALL_TIMES)
-        assert (result.returncode, result.stderr) == (0, ""), given
+        run_here(*inputs, f"--output_dir={output}", *SMALL_TIMES)
         assert load_manifest(output)["counts"]["events"] == 27
         first = open_histories(output)[0]
         assert Vocabulary.load(output).decode(first.item_ids[:3]) == ["a", "b", "c"]
     for given in ([one, one], [f"{one},{one}"], [one, log], [log / "*.csv", ten]):
         inputs = [f"--input={path}" for path in given]
-        result = run(*inputs, f"--output_dir={tmp_path / 'D'}", *SMALL_TIMES)
-        assert result.returncode == 1, given
+        with pytest.raises(DataError) as caught:
+            run_here(*inputs, f"--output_dir={tmp_path / 'D'}", *SMALL_TIMES)
         assert re.fullmatch(
-            r"error: \S+: this file is named twice.*, so name it once\n", result.stderr
-        )
+            r"\S+: this file is named twice.*, so name it once", str(caught.value)
+        ), given
         assert not (tmp_path / "D").exists()
 
 
@@ -139,22 +151,23 @@ def test_exit_codes_and_the_one_line(tmp_path, row, arguments, code, message):
 def test_times_that_were_once_misread_are_one_line(tmp_path, times, argument, message):
     path = write_csv(tmp_path / "log.csv", *(f"u,i,{time}" for time in times))
     for more in ([], ["--on_bad_row=skip"]):
-        result = run(f"--input={path}", f"--output_dir={tmp_path / 'D'}", argument, *more)
-        assert result.returncode == 1
+        with pytest.raises(DataError) as caught:
+            run_here(f"--input={path}", f"--output_dir={tmp_path / 'D'}", argument, *more)
+        said = str(caught.value)
+        assert "\n" not in said
         if not (more and times[0] == 100):
-            assert re.fullmatch(
-                rf"error: \S+: row [12] \(line [23]\).*{message}.*\n", result.stderr
-            )
+            assert re.fullmatch(rf"\S+: row [12] \(line [23]\).*{message}.*", said)
         assert not (tmp_path / "D").exists()
 
 
-def test_a_log_with_an_order_alone_is_prepared_as_the_same_seconds(tmp_path):
+def test_a_log_with_an_order_alone_is_prepared_as_the_same_seconds(tmp_path, capsys):
     rows = [f"u{n % 2},i{n % 3},{n},s{n // 6}" for n in range(36)]
     path = write_csv(tmp_path / "log.csv", *rows, header="user_id,item_id,timestamp,session")
     asked = [f"--input={path}", "--session_column=session"]
-    said = run(*asked, f"--output_dir={tmp_path / 'order'}", "--time_unit=order").stdout
+    run_here(*asked, f"--output_dir={tmp_path / 'order'}", "--time_unit=order")
+    said = " ".join(capsys.readouterr().out.split())
     assert "times: none, an order from 0 to 35; models count its steps where they would" in said
-    run(*asked, f"--output_dir={tmp_path / 'seconds'}", *SMALL_TIMES)
+    run_here(*asked, f"--output_dir={tmp_path / 'seconds'}", *SMALL_TIMES)
     order, seconds = (load_manifest(tmp_path / name) for name in ("order", "seconds"))
     assert (order["log"]["time_unit"], seconds["log"]["time_unit"]) == ("order", "s")
     assert order["content_hash"] == seconds["content_hash"]

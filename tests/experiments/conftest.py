@@ -95,5 +95,5 @@ def titled_run(titled, tmp_path_factory):
 def whole(data, tmp_path_factory):
     """The workdir of a complete run; tests must not change it."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    run_train(data, workdir)
+    run_train(data, workdir, draws=True)
     return workdir

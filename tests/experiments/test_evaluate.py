@@ -16,6 +16,7 @@ from hiertcn_jax.saving.checkpoint import CheckpointError
 from hiertcn_jax.saving.checksums import write_checksums
 from tests.experiments.conftest import prepared
 from tests.experiments.small_runs import (
+    fresh_command,
     run_train,
 )
 
@@ -133,3 +134,10 @@ def test_a_checkpoint_of_a_program_with_other_fields_is_refused(whole, tmp_path)
     write(config)
     with pytest.raises(CheckpointError, match="config cannot be used by this version: 'model'"):
         evaluation_of(workdir, checkpoint="last")
+
+
+def test_as_a_process_it_says_nothing_on_standard_error(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    done = fresh_command("experiments.evaluate", f"--workdir={tmp_path / 'run'}", "--split=valid")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "valid.json").read_text() == (whole / "valid.json").read_text()

@@ -17,15 +17,14 @@ from tests.experiments.test_replay import run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("log")
-    data = prepared(directory / "D", users=30, split="time", valid_fraction=0.3, test_fraction=0.3)
-    run_train(data, directory / "W", "--steps=4")
-    return open_data(data.directory, "live"), directory / "W"
+def log(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("log") / "D"
+    prepared(directory, users=30, split="time", valid_fraction=0.3, test_fraction=0.3)
+    return open_data(directory, "live")
 
 
-def test_a_view_holds_what_was_known_at_its_end(trained):
-    data, _ = trained
+def test_a_view_holds_what_was_known_at_its_end(log):
+    data = log
     until = data.manifest["cuts"]["test_after"]
     view = fitted_until(data, until)
     known = items_known(data.vocabulary, until)
@@ -42,8 +41,9 @@ def test_a_view_holds_what_was_known_at_its_end(trained):
 
 
 @pytest.mark.thorough
-def test_a_model_is_trained_on_and_a_stopped_replay_resumes(trained, tmp_path, monkeypatch):
-    data, workdir = trained
+def test_a_model_is_trained_on_and_a_stopped_replay_resumes(log, tmp_path, monkeypatch):
+    data, workdir = log, tmp_path / "W"
+    run_train(open_data(log.directory), workdir, "--steps=4")
     flags = (f"--workdir={workdir}", "--every=9d", "--update=counts,train")
     whole = tmp_path / "whole"
     run(data, *flags, f"--output_dir={whole}")

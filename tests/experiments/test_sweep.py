@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import multiprocessing
 import os
 import select
 import signal
@@ -25,6 +24,7 @@ from hiertcn_jax.models import MODELS
 from tests.experiments.flags.test_run_flags import parsed
 from tests.experiments.small_runs import journal
 from tests.experiments.sweeping.sweep_workers import sweep_that_meets_another
+from tests.forked import FORKS
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "experiments" / "spaces").glob("*.json"))
@@ -266,10 +266,9 @@ def test_two_processes_share_a_postgresql_storage(data, tmp_path, postgresql):
         f"--data_dir={data.directory}", f"--space={space}", "--ranker=rolling_popularity",
         "--trials=9", f"--storage={postgresql}", "--study=shared", "--sampler=random",
     ]  # fmt: skip
-    spawning = multiprocessing.get_context("spawn")
-    both_are_in_a_trial = spawning.Barrier(2, timeout=120)
+    both_are_in_a_trial = FORKS.Barrier(2, timeout=120)
     processes = [
-        spawning.Process(
+        FORKS.Process(
             target=sweep_that_meets_another,
             args=(both_are_in_a_trial, [*arguments, f"--workdir={tmp_path / name}"]),
         )

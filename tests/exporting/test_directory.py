@@ -27,7 +27,7 @@ from tests.serving.test_stream import GAP, assert_close, trained
 
 USERS, EVENTS, BEST = 3, 5, 4
 WITH_MEMORY = "hiertcn with memory"
-QUICK = ["hiertcn", "hiergru", "sasrec", "esasrec", "hstu", "memory", WITH_MEMORY]
+QUICK = ["hiergru", "esasrec", "hstu", WITH_MEMORY]
 
 
 def model_of(option):

@@ -205,7 +205,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("changes, message", mostly_thorough(FAULTS, *FAULTS[::3]))
+@pytest.mark.parametrize("changes, message", mostly_thorough(FAULTS, *FAULTS[::5]))
 def test_errors_equal_those_of_one_machine_and_leave_nothing(
     log, tmp_path, monkeypatch, changes, message
 ):

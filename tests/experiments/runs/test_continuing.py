@@ -1,5 +1,6 @@
 """train --continue_from: what it starts from, what it learns, how it resumes."""
 
+import functools
 import signal
 
 import jax
@@ -61,11 +62,28 @@ def logs(tmp_path_factory):
     return open_data(directory / "D0"), open_data(directory / "D1")
 
 
-@pytest.fixture(scope="module", params=mostly_thorough(MODES, "rows"))
-def first(request, logs, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("first") / "run"
-    run_train(logs[0], workdir, *MODES[request.param])
-    return workdir
+@pytest.fixture(scope="module")
+def trained(logs, tmp_path_factory):
+    """Trains on the first log with items in a mode, once for each mode."""
+
+    @functools.cache
+    def workdir_of(mode):
+        workdir = tmp_path_factory.mktemp("first") / "run"
+        run_train(logs[0], workdir, *MODES[mode])
+        return workdir
+
+    return workdir_of
+
+
+@pytest.fixture(params=mostly_thorough(MODES, "rows"))
+def first(request, trained):
+    return trained(request.param)
+
+
+@pytest.fixture
+def earlier(trained):
+    """For tests of what the mode makes no difference to."""
+    return trained("rows")
 
 
 LEARN = ("--steps=6", "--checkpoint_every_steps=2", "--eval_every_epochs=9")
@@ -183,13 +201,6 @@ def test_a_stopped_run_ends_as_one_that_was_not(logs, first, tmp_path, monkeypat
         run_train(logs[1], stopped)
 
 
-@pytest.fixture(scope="module")
-def dense(logs, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("dense") / "run"
-    run_train(logs[0], workdir)
-    return workdir
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -198,14 +209,14 @@ def dense(logs, tmp_path_factory):
         (("--data_parallelism=2",), ".+ a run is continued on one device; .+"),
     ],
 )
-def test_other_settings_are_refused(logs, dense, more, message):
+def test_other_settings_are_refused(logs, earlier, more, message):
     with pytest.raises((CheckpointError, DataError), match=message):
-        resolved(dense, logs[1], *more)
+        resolved(earlier, logs[1], *more)
 
 
-def test_settings_are_those_of_the_earlier_run(logs, dense):
-    run, _ = resolved(dense, logs[1], "--learning_rate=0.002")
-    restored, _ = restore_training(dense, "best")
+def test_settings_are_those_of_the_earlier_run(logs, earlier):
+    run, _ = resolved(earlier, logs[1], "--learning_rate=0.002")
+    restored, _ = restore_training(earlier, "best")
     assert run.config.model == restored.config
     assert run.config.optimizer.learning_rate == 0.002
     assert run.config.optimizer.schedule == "constant"
@@ -213,18 +224,18 @@ def test_settings_are_those_of_the_earlier_run(logs, dense):
     assert run.plan.total_steps == run.plan.steps_per_epoch
 
 
-def test_logs_that_do_not_continue_are_refused(logs, data, dense):
+def test_logs_that_do_not_continue_are_refused(logs, data, earlier):
     with pytest.raises(DataError, match=r"does not continue the log that .+ was trained on"):
-        resolved(dense, data)
+        resolved(earlier, data)
     with pytest.raises(DataError, match=r"nothing to learn: .+ later --valid_after and"):
-        resolved(dense, logs[0])
+        resolved(earlier, logs[0])
     # The same log, fitted on valid too.
-    run, _ = resolved(dense, logs[0], "--fit_on=train_valid")
+    run, _ = resolved(earlier, logs[0], "--fit_on=train_valid")
     assert run.continued.replay.new_events > 0
 
 
-def test_a_run_is_scored_on_a_log_that_continues_its_own(logs, dense):
-    restored, _ = restore_training(dense, "best")
+def test_a_run_is_scored_on_a_log_that_continues_its_own(logs, earlier):
+    restored, _ = restore_training(earlier, "best")
     place = DataLocation(data_dir=str(logs[1].directory))
     with pytest.raises(DataError, match=r"continues the log .+ add --catalogue=live"):
         open_run_data(restored, place)
