@@ -160,21 +160,23 @@ def encode(
     session_in_user_m = np.arange(len(owner_m)) - _starts(sessions)[owner_m]
     first_m = _starts(length_m)
     place_n = np.arange(lengths.sum())
-    first_n = _starts(lengths).repeat(lengths)
+    starts, time_n = _starts(lengths), np.concatenate([one.times for one in histories])[kept_n]
+    # A history without events may start behind the last event.
+    first_time = time_n[np.minimum(starts, len(time_n) - 1)] if len(time_n) else starts
 
     dtype = event_dtype(negatives)
     events = np.empty(len(place_n), dtype)
     events["turn"] = np.repeat(turns, lengths)
     events["user"] = np.repeat(users, lengths)
-    events["time"] = np.concatenate([history.times for history in histories])[kept_n]
+    events["time"] = time_n
     events["item_id"] = np.concatenate([history.item_ids for history in histories])[kept_n]
     events["position"] = place_n - first_m.repeat(length_m)
-    events["user_position"] = place_n - first_n
-    events["seconds"] = np.clip(events["time"] - events["time"][first_n], 0, _LATEST)
+    events["user_position"] = place_n - starts.repeat(lengths)
+    events["seconds"] = np.clip(time_n - first_time.repeat(lengths), 0, _LATEST)
     events["session_in_user"] = session_in_user_m.repeat(length_m)
     events["target"] = target_m.repeat(length_m)
     # Times may decrease in logs prepared before overlapping sessions were merged: no gap there.
-    gap_m = np.maximum(events["time"][first_m] - events["time"][first_m - 1], 0) / 3600
+    gap_m = np.maximum(time_n[first_m] - time_n[first_m - 1], 0) / 3600
     events["gap_hours"] = 0
     events["gap_hours"][first_m] = np.where(session_in_user_m > 0, gap_m, 0)
     if negatives:

@@ -32,9 +32,18 @@ class FittedItems:
 
     def __getitems__(self, indices: Sequence[int], /) -> list[History]:
         """The histories of these users, in this order."""
-        return [self._fitted(one) for one in self._source.__getitems__(indices)]
-
-    def _fitted(self, history: History) -> History:
-        if history.item_ids.max() < self._vocabulary.fitted_size:
-            return history
-        return dataclasses.replace(history, item_ids=as_fitted(history.item_ids, self._vocabulary))
+        histories = list(self._source.__getitems__(indices))
+        if not histories:
+            return histories
+        # All at once: numpy's calls for each user would take longer than the work.
+        item_n = np.concatenate([one.item_ids for one in histories])
+        if item_n.max() < self._vocabulary.fitted_size:
+            return histories
+        fitted_n = as_fitted(item_n, self._vocabulary)
+        ends = np.cumsum([len(one.item_ids) for one in histories])
+        has_later = np.maximum.reduceat(item_n, [0, *ends[:-1]]) >= self._vocabulary.fitted_size
+        for index in np.flatnonzero(has_later).tolist():
+            end = ends[index]
+            item_ids = fitted_n[end - len(histories[index].item_ids) : end]
+            histories[index] = dataclasses.replace(histories[index], item_ids=item_ids)
+        return histories

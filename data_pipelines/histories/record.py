@@ -61,17 +61,18 @@ def find_problem(histories: Sequence[History], item_rows: int | None) -> str | N
     """
     if not histories:
         return None
-    for one in histories:
-        for name, other in (("item_ids", "times"), ("session_lengths", "session_splits")):
-            if len(getattr(one, name)) != len(getattr(one, other)):
-                return f"{name} and {other} differ in length"
-        if not len(one.session_lengths):
-            return "no sessions"
+    sessions = [len(one.session_lengths) for one in histories]
+    if [len(one.item_ids) for one in histories] != [len(one.times) for one in histories]:
+        return "item_ids and times differ in length"
+    if sessions != [len(one.session_splits) for one in histories]:
+        return "session_lengths and session_splits differ in length"
+    if 0 in sessions:
+        return "no sessions"
     items, times, lengths, splits = (
         np.concatenate([getattr(one, name) for one in histories])
         for name in ("item_ids", "times", "session_lengths", "session_splits")
     )
-    first = np.cumsum([0, *(len(one.session_lengths) for one in histories[:-1])])
+    first = np.cumsum([0, *sessions[:-1]])
     if lengths.min() < 1 or np.any(
         np.add.reduceat(lengths.astype(np.int64), first) != [len(one.times) for one in histories]
     ):

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import require_within
-from data_pipelines.histories.record import History, find_problem
+from data_pipelines.histories.record import NO_ITEMS, History, find_problem
 from data_pipelines.raw.parquet import read_parquet
 from data_pipelines.raw.tfds_metadata import require_plain_metadata
 
@@ -251,10 +251,18 @@ def _decode(record: bytes) -> History:
     from tensorflow_datasets.proto import tf_example_pb2
 
     features = tf_example_pb2.Example.FromString(record).features.feature
-    values = {name: features[name].bytes_list.value[0] for name in features}
-    arrays = {name: np.frombuffer(values[name], dtype) for name, dtype in _DTYPES.items()}
-    arrays |= {name: np.frombuffer(values.get(name, b""), np.int32) for name in _SHOWN}
-    return History(user_id=values["user_id"].decode("utf-8"), **arrays)
+
+    def value(name: str) -> bytes:
+        return features[name].bytes_list.value[0]
+
+    return History(
+        value("user_id").decode("utf-8"),
+        *[np.frombuffer(value(name), dtype) for name, dtype in _DTYPES.items()],
+        *[
+            np.frombuffer(value(name), np.int32) if name in features else NO_ITEMS
+            for name in _SHOWN
+        ],
+    )
 
 
 def _first_line(error: Exception) -> str:
