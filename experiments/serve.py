@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     host: str
     port: int
     token_file: Path | None
+    models_dir: Path | None
 
 
 def define_flags() -> None:
@@ -49,6 +50,12 @@ def define_flags() -> None:
         "File with a token. Every request must then have the header Authorization: Bearer TOKEN, "
         "but for /healthz, /readyz and the pages, which hold no data.",
     )
+    flags.DEFINE_string(
+        "models_dir",
+        None,
+        "Folder whose exports POST /v1/model may name. Without it only SIGHUP changes the model: "
+        "it reads --export_dir again, which may be a link that now leads elsewhere.",
+    )
 
 
 def read_settings() -> Settings:
@@ -62,6 +69,7 @@ def read_settings() -> Settings:
         host=values.host,
         port=values.port,
         token_file=Path(values.token_file) if values.token_file else None,
+        models_dir=Path(values.models_dir) if values.models_dir else None,
     )
 
 
@@ -74,12 +82,16 @@ def main(settings: Settings) -> None:
     from experiments.server.app import make_app
     from experiments.server.engine import Engine
     from experiments.server.opening import is_url, open_store
-    from experiments.server.running import open_socket, serve
+    from experiments.server.running import open_socket, serve, swap_on_hangup
     from experiments.server.store import StoreError
+    from experiments.server.swapping import Swapper
     from experiments.server.worker import Worker
 
     token = None if settings.token_file is None else read_token(settings.token_file)
-    export = Export(settings.export_dir)
+    if settings.models_dir is not None and not settings.models_dir.is_dir():
+        raise DataError(f"--models_dir={settings.models_dir}: is no folder")
+    # Links are followed once: all files are of one export, wherever a link leads later.
+    export = Export(settings.export_dir.resolve())
     listening = open_socket(settings.host, settings.port)
     is_new = not is_url(settings.store) and not Path(settings.store).exists()
     try:
@@ -101,7 +113,10 @@ def main(settings: Settings) -> None:
         print(f"store {store.name}: {risk}")
     print(f"counts: {engine.snapshots.note}")
     print(f"serving on http://{host}:{port}, described at /docs", flush=True)
-    serve(make_app(Worker(engine), token), listening)
+    worker = Worker(engine)
+    swapper = Swapper(worker, settings.models_dir)
+    swap_on_hangup(swapper, settings.export_dir)
+    serve(make_app(worker, token, swapper), listening)
 
 
 def read_token(path: Path) -> str:

@@ -18,10 +18,11 @@ from experiments.server.metrics import Metrics
 from experiments.server.pages import add_pages
 from experiments.server.problems import explain_errors, later, problem
 from experiments.server.requests import Answer, Ask, Event, ItemParts
+from experiments.server.swapping import RunningError, Swapper
 from experiments.server.worker import Worker
 from hiertcn_jax import __version__
 from hiertcn_jax.exported.neighbours import Neighbours
-from hiertcn_jax.exported.reading import Export
+from hiertcn_jax.exported.reading import Export, ExportError
 from hiertcn_jax.item_ids import FIRST_ITEM_ID
 
 ResultT = TypeVar("ResultT")
@@ -37,13 +38,15 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 UserPath = Annotated[Id, Path(description="Raw id, percent-encoded.")]
 
 
-def make_app(worker: Worker, token: str | None = None) -> ASGIApp:
+def make_app(worker: Worker, token: str | None = None, swapper: Swapper | None = None) -> ASGIApp:
     """The application; it closes the worker when it is shut down.
 
     Args:
       worker: Answers.
       token: Requests must bear it; None: no token is needed.
+      swapper: Replaces the model; None: `POST /v1/model` is refused.
     """
+    swapper = swapper or Swapper(worker)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +70,7 @@ def make_app(worker: Worker, token: str | None = None) -> ASGIApp:
     _add_items(app, worker)
     _add_users(app, worker)
     _add_state(app, worker, metrics)
+    _add_model(app, swapper)
     add_pages(app)
     return Guard(app, metrics, token)
 
@@ -102,18 +106,15 @@ def _add_events(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
 
 
 def _add_recommendations(app: FastAPI, worker: Worker) -> None:
-    export = worker.engine.export
-    model = export.model_id
-
     def ask(user: str | None, body: Any) -> Ask:
         _check_time(worker, body.at)
-        chosen = None if body.candidates is None else _rows(worker, body.candidates, "candidates")
+        chosen = None if body.candidates is None else _items(worker, body.candidates, "candidates")
         return Ask(
             user,
             n=body.n,
             at=body.at,
             exclude_seen=body.exclude_seen,
-            exclude=_rows(worker, body.exclude, "exclude"),
+            exclude=_items(worker, body.exclude, "exclude"),
             candidates=chosen,
             explain=_may_explain(body.n, body.explain),
         )
@@ -126,10 +127,12 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
         return found
 
     def said(answer: Answer) -> dict[str, Any]:
+        export = answer.export
         items = [{**_shown(export, item), "score": score} for item, score in answer.items]
         for item, parts in zip(items, answer.parts or (), strict=False):
             item["parts"] = _parts(export, parts)
-        return {"user": answer.user, "known": answer.known, "model": model, "items": items}
+        said = {"user": answer.user, "known": answer.known, "model": export.model_id}
+        return {**said, "items": items}
 
     @app.get(
         "/v1/recommend/{user:path}", response_model=bodies.UserAnswer, tags=["recommendations"]
@@ -167,18 +170,20 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
 
 
 def _add_items(app: FastAPI, worker: Worker) -> None:
-    export = worker.engine.export
-    neighbours: list[Neighbours] = []
+    newest: list[tuple[Export, Neighbours]] = []
 
     @app.get("/v1/items/{item:path}/similar", response_model=bodies.SimilarAnswer, tags=["items"])
     def similar(item: Id, n: Number = 20) -> Response:
         """Items whose embeddings point in similar directions."""
+        export = worker.engine.export
         row = export.items.number_of(item)
         if row is None:
             raise HTTPException(404, f"item {item!r} is not in the catalogue")
-        if not neighbours:
-            neighbours.append(Neighbours(export))
-        rows, cosines = neighbours[0].similar(row, n)
+        held = newest[0] if newest else None
+        if held is None or held[0] is not export:
+            held = export, Neighbours(export)
+            newest[:] = [held]
+        rows, cosines = held[1].similar(row, n)
         found = zip(export.items.decode(rows), cosines.tolist(), strict=True)
         return JSONResponse(
             {
@@ -190,8 +195,6 @@ def _add_items(app: FastAPI, worker: Worker) -> None:
 
 
 def _add_users(app: FastAPI, worker: Worker) -> None:
-    export = worker.engine.export
-
     @app.get("/v1/users", response_model=bodies.UsersOfLog, tags=["users"])
     async def some_users(n: Number = 20) -> Response:
         """Some users of the log that the model was exported with."""
@@ -206,7 +209,7 @@ def _add_users(app: FastAPI, worker: Worker) -> None:
             raise HTTPException(404, f"nothing is known of user {user!r}")
         listed = {
             name: [
-                {**_shown(export, item), "time": when, "starts_session": starts}
+                {**_shown(found.export, item), "time": when, "starts_session": starts}
                 for item, when, starts in events
             ]
             for name, events in (("log", found.logged), ("received", found.received))
@@ -224,8 +227,6 @@ def _add_users(app: FastAPI, worker: Worker) -> None:
 
 
 def _add_state(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
-    engine = worker.engine
-
     @app.get("/healthz", tags=["state"])
     async def health() -> dict[str, str]:
         """Whether the process answers."""
@@ -238,15 +239,36 @@ def _add_state(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
             return later(503, "the server is stopping")
         if worker.trouble is not None:
             return later(503, "the store cannot be reached")
-        export = engine.export
+        engine = worker.engine
         return JSONResponse(
-            {"status": "ready", "model": export.model_id, "version": engine.version}
+            {"status": "ready", "model": engine.export.model_id, "version": engine.version}
         )
 
     @app.get("/metrics", tags=["state"])
     def prometheus() -> Response:
         """Metrics for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_model(app: FastAPI, swapper: Swapper) -> None:
+    @app.post("/v1/model", response_model=bodies.ModelAnswer, tags=["state"])
+    async def change_model(body: bodies.ModelBody) -> Response:
+        """Replaces the model by another export, without a gap; answers when it serves. An export
+        that cannot be served is refused, and the present one stays.
+        """
+        try:
+            directory = swapper.allowed(body.export_dir)
+        except PermissionError as error:
+            raise HTTPException(403, str(error)) from None
+        except ValueError as error:
+            raise HTTPException(422, f"export_dir: {error}") from None
+        try:
+            engine = await asyncio.wrap_future(swapper.start(directory))
+        except RunningError as error:
+            raise HTTPException(409, str(error)) from None
+        except ExportError as error:
+            raise HTTPException(422, str(error)) from None
+        return JSONResponse({"model": engine.export.model_id, "version": engine.version})
 
 
 def _shown(export: Export, item: Any) -> dict[str, Any]:
@@ -281,20 +303,17 @@ def _may_explain(n: int, explain: bool) -> bool:
     return explain
 
 
-def _rows(worker: Worker, items: list[str], field: str) -> frozenset[int]:
-    """Rows of items.
+def _items(worker: Worker, items: list[str], field: str) -> frozenset[str]:
+    """Items of a request.
 
     Raises:
       HTTPException: One is not in the catalogue.
     """
     number_of = worker.engine.export.items.number_of
-    rows = []
     for place, item in enumerate(items):
-        row = number_of(item)
-        if row is None:
+        if number_of(item) is None:
             raise HTTPException(422, f"{field}[{place}]: {item!r} is not in the catalogue")
-        rows.append(row)
-    return frozenset(rows)
+    return frozenset(items)
 
 
 def _check_time(worker: Worker, at: int | None) -> None:

@@ -37,7 +37,7 @@ def with_states(states: UserStates, part_m: np.ndarray, new: UserStates) -> User
 
 def by_candidates(asks: Sequence[Ask]) -> list[np.ndarray]:
     """Indices of asks that choose from the same items, as many as are scored at a time."""
-    groups: dict[frozenset[int] | None, list[int]] = {}
+    groups: dict[frozenset[str] | None, list[int]] = {}
     for number, one in enumerate(asks):
         groups.setdefault(one.candidates, []).append(number)
     return [

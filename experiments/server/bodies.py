@@ -202,6 +202,21 @@ class UsersAnswer(_Body):
     users: list[UserAnswer]
 
 
+class ModelBody(_Body):
+    """Names an export to serve from now on."""
+
+    export_dir: str = Field(
+        min_length=1, max_length=4096, description="Below --models_dir; relative to it, or whole."
+    )
+
+
+class ModelAnswer(_Body):
+    """The model that serves now."""
+
+    model: str
+    version: str = Field(description="Of the export, as /readyz says it.")
+
+
 class SimilarItem(_Item):
     """An item whose embedding points in a similar direction."""
 

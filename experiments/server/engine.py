@@ -8,10 +8,12 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.server.batches import by_candidates, filled, rounds, with_states
+from experiments.server.counts import Counts
 from experiments.server.explaining import Explaining
 from experiments.server.requests import Answer, Ask, Event, Outcome, Record
 from experiments.server.snapshots import Snapshots
@@ -19,6 +21,7 @@ from experiments.server.store import (
     ConflictError,
     Key,
     NewEvent,
+    Part,
     Store,
     StoredUser,
     StoreError,
@@ -39,6 +42,13 @@ _TRIES = 20
 """How often events are written again, if other servers have changed their users."""
 
 
+class Loaded(NamedTuple):
+    """What an engine needs of an export: the model, and counts of everything in the store."""
+
+    stream: OnnxStream
+    counts: Counts
+
+
 class Engine:
     """A model, its store and the counts.
 
@@ -50,7 +60,11 @@ class Engine:
     """
 
     def __init__(
-        self, export: Export, store: Store, clock: Callable[[], float] = time.time
+        self,
+        export: Export,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        loaded: "Loaded | None" = None,
     ) -> None:
         """Loads the model, and counts what the store has.
 
@@ -58,21 +72,52 @@ class Engine:
           export: The model's.
           store: See `Store`.
           clock: Gives the time, in seconds.
+          loaded: What was loaded already, and counts all that the store has.
 
         Raises:
           ExportError: onnxruntime cannot run the model.
           StoreError: The store cannot be read.
         """
         self.export, self._store, self._clock = export, store, clock
-        self._stream, self._explain = OnnxStream(export), Explaining(export)
-        manifest = (export.directory / MANIFEST).read_bytes()
-        self.version = hashlib.sha256(manifest).hexdigest()[:16]
+        self._stream = OnnxStream(export) if loaded is None else loaded.stream
+        self._explain = Explaining(export)
+        self.version = version_of(export)
         self.users = Users(export, self._stream, store, self.version)
         self.snapshots = Snapshots(export, store, self.version)
+        if loaded is not None:
+            self.counts = loaded.counts
+            self.snapshots.adopt(self.counts)
+            return
         self.counts = self.snapshots.restore()
         # What is compiled or loaded at the first use is then ready.
         self.recommend([Ask(None, (("", None),))])
         self.counts.warm_up()
+
+    def successor(self, export: Export, loaded: "Loaded") -> "Engine":
+        """An engine of another model, over the same store, that knows who is active."""
+        new = Engine(export, self._store, self._clock, loaded)
+        new.users.active.update(self.users.active)
+        return new
+
+    def stream_part(self, first: int, newest: int, after: int) -> Part | None:
+        """The next part of the stream; None at its end. See `Store.world`."""
+        return next(self._store.world(first, newest, after), None)
+
+    def first_number(self, version: str) -> int:
+        """See `Store`."""
+        return self._store.first_number(version)
+
+    def refresh(self, ids: Sequence[str]) -> Found:
+        """Users and their states; those that another model made are made again, and stored.
+
+        Raises:
+          StoreError: The store cannot be read or written.
+        """
+        found = self.users.find(ids)
+        if found.remade:
+            with contextlib.suppress(ConflictError):
+                self._store.write(found.remade)
+        return found
 
     def observe(self, events: Sequence[Event]) -> list[Outcome]:
         """Takes in events, in order of their times; each is counted once.
@@ -245,10 +290,7 @@ class Engine:
         self.follow()
         now = int(self._clock())
         ids = list(dict.fromkeys(one.user for one in asks if one.user is not None))
-        found = self.users.find(ids)
-        if found.remade:
-            with contextlib.suppress(ConflictError):
-                self._store.write(found.remade)
+        found = self.refresh(ids)
         user_index_of = {user: user_index for user_index, user in enumerate(ids)}
         states = self._all_states(asks, found.states, user_index_of, now)
         latest = max(now, self.counts.newest + 1)
@@ -279,7 +321,7 @@ class Engine:
                     state = states.take(np.array([number]))
                     at, memory = at_n[number], self.counts.memory
                     parts = self._explain(state, at, memory, rows_k, vector_d)
-                answers[number] = Answer(user, known, items, parts)
+                answers[number] = Answer(self.export, user, known, items, parts)
         return [one for one in answers if one is not None]
 
     def _all_states(
@@ -312,7 +354,7 @@ class Engine:
 
     def _excluded(self, ask: Ask) -> np.ndarray:
         """Rows that an ask leaves out."""
-        parts = [np.array(sorted(ask.exclude), np.int32)]
+        parts = [self.export.items.encode(ask.exclude)]
         if ask.exclude_seen:
             parts.append(self.export.items.encode(item for item, _ in ask.picks))
             if ask.user is not None:
@@ -323,36 +365,16 @@ class Engine:
                     parts.append(logged.item_rows)
         return np.unique(np.concatenate(parts))
 
-    def _allowed(self, candidates: frozenset[int] | None) -> np.ndarray | None:
+    def _allowed(self, candidates: frozenset[str] | None) -> np.ndarray | None:
         if candidates is None:
             return None
         allowed_v = np.zeros(self.export.items.size, bool)
-        allowed_v[sorted(candidates)] = True
+        allowed_v[self.export.items.encode(candidates)] = True
         return allowed_v
 
     def record(self, user: str) -> Record | None:
         """What is known of a user; None for nothing."""
-        logged, kept = self.users.in_log(user), self.users.kept(user)
-        if logged is None and not kept:
-            return None
-        ids, events = self.export.items.ids, []
-        if logged is not None:
-            assert logged.starts is not None
-            arrays = (logged.item_rows, logged.times, logged.starts)
-            events = [
-                (ids[row - FIRST_ITEM_ID] if row >= FIRST_ITEM_ID else None, when, starts)
-                for row, when, starts in zip(*(array.tolist() for array in arrays), strict=True)
-            ]
-        items = self.export.items
-        numbers = [items.number_of(one.item) for one in kept]
-        return Record(
-            self.users.raw_id(user),
-            events,
-            [
-                (one.item if number is None else ids[number - FIRST_ITEM_ID], one.time, one.starts)
-                for one, number in zip(kept, numbers, strict=True)
-            ],
-        )
+        return self.users.record(user)
 
     def forget(self, user: str) -> bool:
         """Removes all that is stored of a user; whether there was anything. Counts stay."""
@@ -362,3 +384,8 @@ class Engine:
         """Writes a snapshot of the counts, and closes the store."""
         self.snapshots.close(self.counts)
         self._store.close()
+
+
+def version_of(export: Export) -> str:
+    """Tells the export from all others: the hash of its manifest, which has those of its files."""
+    return hashlib.sha256((export.directory / MANIFEST).read_bytes()).hexdigest()[:16]

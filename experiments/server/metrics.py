@@ -26,27 +26,26 @@ class Metrics:
         self._events = Counter(
             "hiertcn_events", "Events by what became of them.", ("status",), registry=self._registry
         )
-        engine = worker.engine
+        self._worker = worker
         self._gauge("hiertcn_waiting", "Events and users that wait.", lambda: worker.waiting)
         self._gauge(
             "hiertcn_model_newest_timestamp_seconds",
             "Time of the newest event in the model's log.",
-            lambda: engine.export.newest,
+            lambda: worker.engine.export.newest,
         )
         self._gauge(
             "hiertcn_counts_newest_timestamp_seconds",
             "Time of the newest event that was counted.",
-            lambda: engine.counts.newest,
+            lambda: worker.engine.counts.newest,
         )
         self._gauge(
             "hiertcn_counted_events",
             "Events counted since the model was exported.",
-            lambda: engine.counts.events,
+            lambda: worker.engine.counts.events,
         )
-        info = Gauge(
+        self._info = Gauge(
             "hiertcn_model_info", "The model.", ("model", "version"), registry=self._registry
         )
-        info.labels(engine.export.model_id, engine.version).set(1)
 
     def _gauge(self, name: str, says: str, value: Callable[[], float]) -> None:
         Gauge(name, says, registry=self._registry).set_function(value)
@@ -62,4 +61,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, in Prometheus' format."""
+        engine = self._worker.engine
+        self._info.clear()
+        self._info.labels(engine.export.model_id, engine.version).set(1)
         return generate_latest(self._registry)

@@ -162,9 +162,9 @@ class RedisStore:
             raise ConflictError
         return number
 
-    def world(self, first: int, newest: int | None = None) -> Iterator[Part]:
+    def world(self, first: int, newest: int | None = None, after: int = 0) -> Iterator[Part]:
         """See `Store`."""
-        start = first if newest is None else 0
+        start = max(after, first if newest is None else 0)
         while True:
             with self._errors():
                 entries = self._db.xrange(f"{PREFIX}world", min=f"({start}-0", count=_PART)

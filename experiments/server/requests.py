@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from hiertcn_jax.exported.reading import Export
+
 
 class Event(NamedTuple):
     """A user picks an item.
@@ -40,8 +42,8 @@ class Ask(NamedTuple):
       n: Items wanted.
       at: When the event would happen, seconds; None: now.
       exclude_seen: Whether to leave out what the user picked before.
-      exclude: Rows of the item table to leave out.
-      candidates: Rows to choose from; None: all.
+      exclude: Raw ids of items to leave out.
+      candidates: Raw ids of items to choose from; None: all.
       explain: Whether to say what each score is the sum of.
     """
 
@@ -50,8 +52,8 @@ class Ask(NamedTuple):
     n: int = 20
     at: int | None = None
     exclude_seen: bool = False
-    exclude: frozenset[int] = frozenset()
-    candidates: frozenset[int] | None = None
+    exclude: frozenset[str] = frozenset()
+    candidates: frozenset[str] | None = None
     explain: bool = False
 
 
@@ -74,12 +76,14 @@ class Answer(NamedTuple):
     """The best items.
 
     Attributes:
+      export: The model's that answered.
       user: Raw id, in the type of the log; None for a visitor.
       known: Whether anything is known of the user.
       items: Raw ids and scores, best first.
       parts: What each score is the sum of, if it was asked for.
     """
 
+    export: Export
     user: Any
     known: bool
     items: list[tuple[Any, float]]
@@ -90,12 +94,14 @@ class Record(NamedTuple):
     """What is known of a user.
 
     Attributes:
+      export: The model's that answered.
       user: Raw id, in the type of the log.
       logged: Raw ids (None for items outside the catalogue), times, and whether a session starts:
         the events of the log that the model was exported with.
       received: The same, of events that the server has received and keeps.
     """
 
+    export: Export
     user: Any
     logged: list[tuple[Any, int, bool]]
     received: list[tuple[Any, int, bool]]

@@ -1,12 +1,18 @@
 """Runs the application until a signal stops it."""
 
+import signal
 import socket
+import sys
+from concurrent.futures import Future
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from data_pipelines.commands.command import StoppedError
+from data_pipelines.commands.command import StoppedError, one_line
 from experiments.server.connections import HEAD_BYTES, Connection
+from experiments.server.engine import Engine
+from experiments.server.swapping import RunningError, Swapper
 
 _FINISH_SECONDS = 8
 """How long requests may take to end after a signal."""
@@ -65,3 +71,25 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         # uvicorn raises the signal again after everything has ended.
         if not server.should_exit:
             raise
+
+
+def swap_on_hangup(swapper: Swapper, directory: Path) -> None:
+    """Makes SIGHUP replace the model by what a directory holds then; prints one line about it."""
+
+    def said(future: "Future[Engine]") -> None:
+        error = future.exception()
+        if error is None:
+            print(f"model {future.result().export.model_id}: serves now", flush=True)
+        else:
+            print(f"error: the model stays: {one_line(str(error))}", file=sys.stderr, flush=True)
+
+    def hangup(number: int, frame: object) -> None:
+        del number, frame
+        try:
+            swapper.start(directory).add_done_callback(said)
+        except RunningError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+
+    # Windows has no such signal.
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, hangup)

@@ -72,6 +72,11 @@ class Snapshots:
             self.write_if_due(counts)
         return counts
 
+    def adopt(self, counts: Counts) -> None:
+        """Takes over counts of all events in the stream that were made elsewhere."""
+        self._number = counts.number
+        self.note = f"all {counts.events:,} events"
+
     def _fill(self, counts: Counts, data: bytes) -> str:
         """Takes over the counts of a snapshot; otherwise says why not, and changes nothing."""
         from safetensors import SafetensorError

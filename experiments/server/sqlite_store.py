@@ -224,14 +224,15 @@ class SqliteStore:
             (KEPT_EVENTS, oldest[-1][0], user),
         )
 
-    def world(self, first: int, newest: int | None = None) -> Iterator[Part]:
+    def world(self, first: int, newest: int | None = None, after: int = 0) -> Iterator[Part]:
         """See `Store`."""
         with self._errors():
             # Without a condition on times the start is found at once.
             later, values = ("", (first,)) if newest is None else (_OR_LATER, (first, newest))
+            values = (*values, after)
             cursor = self._db.execute(
                 "SELECT items.id, time, counted, position, before, number FROM world "
-                f"JOIN items ON items.key = item WHERE number > ?{later} "
+                f"JOIN items ON items.key = item WHERE (number > ?{later}) AND number > ? "
                 "ORDER BY number",
                 values,
             )

@@ -135,9 +135,10 @@ class Store(Protocol):
         """
         ...
 
-    def world(self, first: int, newest: int | None = None) -> Iterator[Part]:
+    def world(self, first: int, newest: int | None = None, after: int = 0) -> Iterator[Part]:
         """The stream, in order and in parts: events with a greater number than `first`, and, unless
-        `newest` is None, earlier ones that happened after `newest`.
+        `newest` is None, earlier ones that happened after `newest`; of these, those with a greater
+        number than `after`.
         """
         ...
 

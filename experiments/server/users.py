@@ -5,11 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.server.batches import with_states
+from experiments.server.requests import Record
 from experiments.server.store import Store, StoredEvent, StoredUser
 from hiertcn_jax.exported.layout import as_records, as_states, state_record
 from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
+from hiertcn_jax.item_ids import FIRST_ITEM_ID
 from hiertcn_jax.serving.user_states import Events, UserStates, is_possible, joined
+
+ACTIVE_MOST = 10_000
+"""Users whose states are made again in the background when the model changes."""
 
 
 class Found(NamedTuple):
@@ -34,6 +40,7 @@ class Users:
 
     Attributes:
       version: Of the export; states that another one's model made are not used.
+      active: The users that were asked for last, the newest last.
     """
 
     def __init__(self, export: Export, stream: OnnxStream, store: Store, version: str) -> None:
@@ -49,12 +56,16 @@ class Users:
         self._export, self._stream, self._store = export, stream, store
         self._first = store.first_number(version)
         self._record = state_record(export.start)
+        self.active: dict[str, None] = {}
 
     def find(self, ids: Sequence[str]) -> Found:
         """The states of users; of those that nothing is known of, the state without events."""
+        self._note_active(ids)
         stored = self._store.users(ids)
         others = [user for user in ids if user not in stored]
         forgotten = self._store.forgotten(others) if others else set()
+        read = {user: self._read(one) for user, one in stored.items()}
+        made = self._make([user for user, state in read.items() if state is None])
         parts, known, remade = [], [], []
         for user in ids:
             one = stored.get(user)
@@ -63,9 +74,9 @@ class Users:
                 parts.append(self._stream.start() if logged is None else logged)
                 known.append(logged is not None)
                 continue
-            state = self._read(one)
+            state = read[user]
             if state is None:
-                state = self._remake(user)
+                state = made[user]
                 remade.append(one._replace(version=self.version, state=self.to_bytes(state)))
             parts.append(state)
             known.append(True)
@@ -83,16 +94,39 @@ class Users:
         """The bytes of one user's state, as the store keeps them."""
         return as_records(state).tobytes()
 
-    def _remake(self, user: str) -> UserStates:
-        """From what the export knows, and the kept events that it does not."""
-        logged = None if self.is_forgotten(user) else self._export.users.state_of(user)
-        state = self._stream.start() if logged is None else logged
-        for event in self._store.events_of(user):
-            if event.number > self._first or event.time > self._export.newest:
-                rows_n = self._export.items.encode([event.item])
-                starts_n = np.array([event.starts])
-                state = self._stream.observe(state, rows_n, [event.time], starts_n)
-        return state
+    def _make(self, users: list[str]) -> dict[str, UserStates]:
+        """States from what the export knows, and the kept events that it does not."""
+        if not users:
+            return {}
+        forgotten = self._store.forgotten(users)
+        logged = [None if one in forgotten else self._export.users.state_of(one) for one in users]
+        states = joined([self._stream.start() if one is None else one for one in logged])
+        events = [
+            [
+                event
+                for event in self._store.events_of(user)
+                if event.number > self._first or event.time > self._export.newest
+            ]
+            for user in users
+        ]
+        for turn in range(max(map(len, events))):
+            part_m = np.array([place for place, one in enumerate(events) if len(one) > turn])
+            now = [events[place][turn] for place in part_m]
+            after = self._stream.observe(
+                states.take(part_m),
+                self._export.items.encode(one.item for one in now),
+                [one.time for one in now],
+                np.array([one.starts for one in now]),
+            )
+            states = with_states(states, part_m, after)
+        return {user: states.take(np.array([place])) for place, user in enumerate(users)}
+
+    def _note_active(self, ids: Sequence[str]) -> None:
+        for user in ids:
+            self.active.pop(user, None)
+            self.active[user] = None
+        while len(self.active) > ACTIVE_MOST:
+            del self.active[next(iter(self.active))]
 
     def is_forgotten(self, user: str) -> bool:
         """Whether what the export says of a user is not to be used."""
@@ -111,6 +145,31 @@ class Users:
         """A user's id in the type of the log."""
         number = self._export.users.ids.number_of(user)
         return user if number is None else self._export.users.ids.ids[number]
+
+    def record(self, user: str) -> Record | None:
+        """What is known of a user; None for nothing."""
+        logged, kept = self.in_log(user), self.kept(user)
+        if logged is None and not kept:
+            return None
+        ids, events = self._export.items.ids, []
+        if logged is not None:
+            assert logged.starts is not None
+            arrays = (logged.item_rows, logged.times, logged.starts)
+            events = [
+                (ids[row - FIRST_ITEM_ID] if row >= FIRST_ITEM_ID else None, when, starts)
+                for row, when, starts in zip(*(array.tolist() for array in arrays), strict=True)
+            ]
+        items = self._export.items
+        numbers = [items.number_of(one.item) for one in kept]
+        return Record(
+            self._export,
+            self.raw_id(user),
+            events,
+            [
+                (one.item if number is None else ids[number - FIRST_ITEM_ID], one.time, one.starts)
+                for one, number in zip(kept, numbers, strict=True)
+            ],
+        )
 
     def some(self, most: int) -> list[Any]:
         """Raw ids of the log's first users, without those that were forgotten."""

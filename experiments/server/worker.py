@@ -80,6 +80,17 @@ class Worker:
         """Any function of the engine, soon; raises as `observe`."""
         return self._put("call", [function], 1)
 
+    def replace(self, make: Callable[[Engine], Engine]) -> "Future[Engine]":
+        """Makes another engine of the present one, soon, which answers from then on; if it cannot
+        be made the present one stays. Raises as `observe`.
+        """
+
+        def change(engine: Engine) -> Engine:
+            self.engine = make(engine)
+            return self.engine
+
+        return self.call(change)
+
     @property
     def waiting(self) -> int:
         """Events and users that wait."""
@@ -136,9 +147,10 @@ class Worker:
             self.trouble = str(error)
 
     def _run(self) -> None:
+        # The engine may be another one after a call.
         together: dict[str, Callable[[Any], Sequence[Any]]] = {
-            "observe": self.engine.observe,
-            "recommend": self.engine.recommend,
+            "observe": lambda events: self.engine.observe(events),
+            "recommend": lambda asks: self.engine.recommend(asks),
         }
         while (jobs := self._take()) is not None:
             if not jobs:

@@ -1,6 +1,7 @@
 """One small export with terms of memory, titles and three users; servers of it at a set time."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import redis
 from benchmarks.redis_server import RedisServer
 from experiments.server.engine import Engine
 from experiments.server.opening import open_store
+from hiertcn_jax.exported.layout import MANIFEST
 from hiertcn_jax.exporting.directory import UsersToExport
+from hiertcn_jax.saving.checksums import write_checksums
 from hiertcn_jax.serving.user_states import Events
 from tests.exporting.test_directory import WITH_MEMORY, exported
 
@@ -42,6 +45,14 @@ def export(tmp_path_factory):
     blocks = [(["a", "b", "c"], [log_of(user) for user in range(3)])]
     users = UsersToExport(blocks, 3, 12)
     return exported(tmp_path_factory.mktemp("export"), WITH_MEMORY, users, titled=True)[2]
+
+
+def seal(folder, **facts):
+    """Writes the manifest of files that were changed."""
+    said = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).unlink()
+    del said["files"]
+    write_checksums(folder, MANIFEST, {**said, **facts})
 
 
 @pytest.fixture

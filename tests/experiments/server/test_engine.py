@@ -174,9 +174,9 @@ def test_seen_items_and_candidates(engine, export):
     seen = {"i2", "i3", "i4", "i9"}
     assert seen <= {item for item, _ in best(engine, "a")}
     assert not seen & {item for item, _ in best(engine, "a", exclude_seen=True)}
-    rows = frozenset(export.items.encode(["i5", "i6"]).tolist())
+    some = frozenset({"i5", "i6"})
     chosen, left = engine.recommend(
-        [Ask("a", n=9, candidates=rows), Ask("a", n=20, exclude=rows, exclude_seen=True)]
+        [Ask("a", n=9, candidates=some), Ask("a", n=20, exclude=some, exclude_seen=True)]
     )
     assert {item for item, _ in chosen.items} == {"i5", "i6"}
     assert {item for item, _ in left.items} == {"i7", "i8", "i10", "i11"}

@@ -148,7 +148,7 @@ def test_state_and_description(client):
     assert 'hiertcn_request_seconds_count{method="GET",route="/healthz",status="200"}' in text
     assert "hiertcn_model_newest_timestamp_seconds 1.7e+09" in text
     paths = client.get("/openapi.json").json()["paths"]
-    assert len(paths) == 10
+    assert len(paths) == 11
     assert set(paths["/v1/users/{user}"]) == {"get", "delete"}
     docs = client.get("/docs").text
     assert all(f"{method.upper()} {path}" in docs for path in paths for method in paths[path])

@@ -1,6 +1,7 @@
 """The command: starts without JAX, survives SIGKILL, ends with SIGTERM, refuses bad files."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,19 +15,20 @@ from data_pipelines.errors import DataError
 from experiments.serve import read_token
 from experiments.server.sqlite_store import SqliteStore
 from experiments.server.store import StoreError
+from tests.experiments.server.conftest import seal
 
 
 class Server:
     """A process that serves an export."""
 
-    def __init__(self, export, store, *options):
+    def __init__(self, directory, store, *options):
         self.process = subprocess.Popen(
             [
                 sys.executable,
                 *options,
                 "-m",
                 "experiments.serve",
-                f"--export_dir={export.directory}",
+                f"--export_dir={directory}",
                 f"--store={store}",
                 "--port=0",
             ],
@@ -63,8 +65,12 @@ class Server:
 
 
 def test_kill_restart_and_stop(export, store_file):
-    """No accepted event is lost by SIGKILL under writes; SIGTERM ends with 0; JAX is not loaded."""
-    server = Server(export, store_file)
+    """No accepted event is lost by SIGKILL under writes; SIGHUP takes up the export that a link
+    then leads to; SIGTERM ends with 0; JAX is not loaded.
+    """
+    current, later = store_file.with_name("current"), store_file.with_name("later")
+    current.symlink_to(export.directory)
+    server = Server(current, store_file)
     accepted, enough = [], threading.Event()
 
     def write(writer):
@@ -89,7 +95,7 @@ def test_kill_restart_and_stop(export, store_file):
     for writer in writers:
         writer.join()
 
-    server = Server(export, store_file, "-X", "importtime")
+    server = Server(current, store_file, "-X", "importtime")
     kept = {
         (user, event["time"])
         for user in ("w0", "w1", "w2")
@@ -104,6 +110,15 @@ def test_kill_restart_and_stop(export, store_file):
     assert server.ask("/v1/events", {"events": again})["duplicate"] == len(accepted)
     assert len(server.ask("/v1/recommend/w0?n=3")["items"]) == 3
     assert server.ask("/v1/items/i5/similar")["items"]
+    shutil.copytree(export.directory, later)
+    seal(later, model_id="later")
+    current.unlink()
+    current.symlink_to(later)
+    server.process.send_signal(signal.SIGHUP)
+    assert server.process.stdout.readline() == "model later: serves now\n"
+    answer = server.ask("/v1/recommend/w0?n=3")
+    assert answer["model"] == server.ask("/readyz")["model"] == "later"
+    assert answer["known"]
     assert server.stop(signal.SIGTERM) == 0
     imported = {line.rpartition("|")[2].strip() for line in server.errors if "|" in line}
     assert "onnxruntime" in imported
