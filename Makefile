@@ -3,6 +3,7 @@
 # make test-thorough   the same with all hostile input, kills and trainings: before a release
 # make check   lint, format, types, layering
 # make venv    the set-up alone
+# make docs    the documentation as a site, in site/; warnings are errors
 # make mutations   breaks the code on purpose, some forty times: a test has to fail each time
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: venv train test test-thorough check mutations
+.PHONY: venv train test test-thorough check docs mutations
 
 venv: .venv/installed
 
@@ -37,6 +38,9 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
+
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 mutations: venv
 	$(BIN)/python -m tests.mutations
