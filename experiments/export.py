@@ -20,7 +20,9 @@ from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.outputs import check_directory
 from data_pipelines.progress import Progress
+from data_pipelines.raw.times import parse_time
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
+from experiments.replaying.cutting import cut_at
 from experiments.runs.data import Data
 from experiments.runs.restore import Restored, open_run_data, restore_run
 from experiments.service.loading import Parts, parts_of
@@ -43,6 +45,7 @@ class Settings(NamedTuple):
     location: DataLocation
     users: bool
     k: int
+    until: int | None = None
 
 
 def export(settings: Settings, restored: Restored, data: Data) -> None:
@@ -93,6 +96,12 @@ def define_flags() -> None:
         "Write the users of the log too: their ids, events, and states. --nousers: only new users "
         "can be recommended to, and the directory says nothing about anybody, except for counts.",
     )
+    flags.DEFINE_string(
+        "until",
+        None,
+        "Leave out all events of the log from this time on, such as 2017-10-13: users, counts and "
+        "states are those of that moment. For a replay of what came after.",
+    )
     flags.DEFINE_integer(
         "k",
         100,
@@ -112,7 +121,20 @@ def read_settings() -> Settings:
         location=read_data_location(),
         users=values.users,
         k=values.k,
+        until=None if values.until is None else _seconds(values.until),
     )
+
+
+def _seconds(text: str) -> int:
+    """The time of --until.
+
+    Raises:
+      ValueError: It is none.
+    """
+    try:
+        return parse_time(text) // 1000
+    except ValueError as error:
+        raise ValueError(f"flag --until={text}: {error}, such as 2017-10-13") from error
 
 
 def main(settings: Settings) -> None:
@@ -124,6 +146,8 @@ def main(settings: Settings) -> None:
     require_vacant(settings.output_dir)
     restored = restore_run(settings.workdir, settings.checkpoint)
     data = open_run_data(restored, settings.location)
+    if settings.until is not None:
+        data = cut_at(data, settings.until)
     export(settings, restored, data)
     files = [path for path in settings.output_dir.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 2**20

@@ -10,11 +10,22 @@ request), counts (at once), counts:15m (15 minutes late), and train (as counts; 
 every period rankers are fitted anew, and a model is trained on what happened since) or train:6h
 (every 6 hours). A session belongs to the period in which it starts.
 
-Writes R/replay.json and plots by period, by age of the item and of the user, R/replay_time.png and
-so on; R is W/replay by default. Finished rows are kept: the same command resumes.
+With --export_dir, all events after the export's last one are played through the server instead, in
+this process or at --url: each is asked for, then sent, and test's are scored as `evaluate
+--counts=live` scores them. The export must end where test begins:
+
+    python -m experiments.export --workdir=W --output_dir=X --until=2017-10-13
+    python -m experiments.replay --data_dir=D --export_dir=X --output_dir=R [--url=http://HOST:PORT]
+
+Without --export_dir it writes R/replay.json and plots by period, by age of the item and of the
+user, R/replay_time.png and so on; R is W/replay by default. Finished rows are kept: the same
+command resumes.
 """
 
 import json
+import resource
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +37,14 @@ from data_pipelines.commands.command import run_command
 from data_pipelines.directories import Kind, require_kind
 from data_pipelines.errors import DataError
 from data_pipelines.histories.prepared_files import read_json
+from data_pipelines.histories.record import Split
 from data_pipelines.outputs import check_directory
 from data_pipelines.raw.times import parse_time, to_iso
 from experiments.comparison.entries import entry_of, read_settings_files
 from experiments.flags.continuing_flags import define_replay_share
 from experiments.flags.data_flags import DataLocation
 from experiments.judging.result_tables import print_table
-from experiments.judging.results import write_json
+from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import plot_slices, require_matplotlib
 from experiments.replaying.report import summarize
 from experiments.replaying.scoring import Model, Ranker, score_row
@@ -43,6 +55,7 @@ from experiments.runs.files import kept_if_used
 from experiments.runs.recall import has_level
 from experiments.runs.restore import open_run_data, restore_run
 from hiertcn_jax.baselines.registry import AT_LEVELS
+from hiertcn_jax.exported.reading import Export, ExportError
 from hiertcn_jax.saving.checkpoint import CheckpointError
 
 SETTINGS_FILE = "replay_settings.json"
@@ -60,6 +73,8 @@ class Settings(NamedTuple):
     every: int
     updates: tuple[Update, ...]
     replay_share: float = REPLAY_SHARE
+    export_dir: Path | None = None
+    url: str | None = None
 
 
 def define_flags() -> None:
@@ -89,6 +104,12 @@ def define_flags() -> None:
         "on what happened since), train:6h (every 6 hours).",
     )
     define_replay_share("With --workdir and --update=train")
+    flags.DEFINE_string(
+        "export_dir", None, "Directory of experiments.export, to play the log through the server."
+    )
+    flags.DEFINE_string(
+        "url", None, "With --export_dir: a server of it with an empty store. Default: this process."
+    )
 
 
 def read_settings() -> Settings:
@@ -98,7 +119,11 @@ def read_settings() -> Settings:
       ValueError: One of them cannot be used.
     """
     values = flags.FLAGS
+    if values.export_dir is not None:
+        return _read_served()
     require_matplotlib()
+    if values.url is not None:
+        raise ValueError(f"flag --url={values.url}: needs --export_dir, the server's export")
     if values.workdir is None and not values.rankers:
         raise ValueError("flag --workdir=: nothing to replay; give --workdir, --rankers or both")
     if values.output_dir is None and values.workdir is None:
@@ -126,6 +151,25 @@ def read_settings() -> Settings:
     )
 
 
+def _read_served() -> Settings:
+    """The settings of a replay through the server.
+
+    Raises:
+      ValueError: A flag cannot be used with it.
+    """
+    values = flags.FLAGS
+    for name in ("workdir", "rankers", "from", "settings"):
+        if values[name].value:
+            raise ValueError(f"flag --{name}: cannot be used with --export_dir")
+    if values.output_dir is None:
+        raise ValueError("flag --output_dir=: is required with --export_dir")
+    export, output = Path(values.export_dir), Path(values.output_dir)
+    return Settings(
+        Path(values.data_dir), None, "best", (), output, None, 1, (), export_dir=export,
+        url=values.url,
+    )  # fmt: skip
+
+
 def _seconds(text: str) -> int:
     """The time of --from.
 
@@ -142,6 +186,9 @@ def main(settings: Settings) -> None:
     """Scores all rows, and reports them."""
     require_kind("output_dir", settings.output_dir, Kind.REPLAY)
     check_directory("output_dir", settings.output_dir)
+    if settings.export_dir is not None:
+        _play(settings, Export(settings.export_dir))
+        return
     data, model = _open(settings)
     first = _first(settings, data)
     if model is not None:
@@ -151,6 +198,50 @@ def main(settings: Settings) -> None:
     with kept_if_used(settings.output_dir, SETTINGS_FILE):
         _require_same(settings, data, periods)
         _report(settings, data, periods, _score(settings, data, subjects, periods))
+
+
+def _play(settings: Settings, export: Export) -> None:
+    """Plays the log through the server, and writes ranks and figures."""
+    # These import packages of the extra.
+    from experiments.replaying.served import InProcess, OverHttp, events_from, figures, play
+
+    data = open_data(settings.data_dir, "fitted")
+    if data.vocabulary.size != export.manifest["rows"]:
+        raise DataError(
+            f"export_dir={export.directory}: has another catalogue than {data.directory}; give the "
+            "log that the run was trained on"
+        )
+    events = events_from(data, export.newest, Split.TEST)
+    if not any(event.is_scored for event in events):
+        raise DataError(
+            f"export_dir={export.directory}: no event of test comes after the export's last one; "
+            "export the run again, with --until= the time at which test begins"
+        )
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="hiertcn_replay_") as folder:
+        client = (
+            InProcess(export, Path(folder) / "replay.db")
+            if settings.url is None
+            else OverHttp(settings.url)
+        )
+        played = play(client, events, len(export.items.ids))
+        client.close()
+    seconds = time.perf_counter() - began
+    found = {
+        "model": export.model_id,
+        "data_hash": data.content_hash,
+        "counts": "live",
+        "played": len(events),
+        "events_per_s": round(len(events) / seconds, 1),
+        "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        **figures(played),
+    }
+    settings.output_dir.mkdir(parents=True, exist_ok=True)
+    write_table(settings.output_dir / "served_ranks.parquet", played)
+    write_json(settings.output_dir / "served.json", found)
+    for group in ("all", "first", "next"):
+        print(f"{group}: {found[group]['events']:,} events, recall@20 / mrr {_cell(found[group])}")
+    print(f"results: {settings.output_dir / 'served.json'}, served_ranks.parquet")
 
 
 def _score(
@@ -279,4 +370,6 @@ def _cell(figures: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, CheckpointError, OSError), resumes=True)
+    run_command(
+        read_settings, main, (DataError, CheckpointError, ExportError, OSError), resumes=True
+    )

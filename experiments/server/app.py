@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from experiments.server import bodies
-from experiments.server.bodies import Explain, Id, Number, Time
+from experiments.server.bodies import Explain, Id, Number, Session, Time
 from experiments.server.guard import Guard
 from experiments.server.metrics import Metrics
 from experiments.server.pages import add_pages
@@ -143,11 +143,14 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
         exclude_seen: bool = False,
         at: Time = None,
         explain: Explain = False,
+        session: Session = None,
     ) -> Response:
         """The best items for a user's next event. Somebody new gets what suits new users."""
         _check_time(worker, at)
         explain = _may_explain(n, explain)
-        asked = Ask(user, n=n, at=at, exclude_seen=exclude_seen, explain=explain)
+        if explain and session is not None:
+            raise HTTPException(422, "explain: cannot be asked for together with session")
+        asked = Ask(user, (), n, at, exclude_seen, explain=explain, session=session)
         (answer,) = await answers([asked])
         return JSONResponse(said(answer))
 

@@ -79,6 +79,12 @@ Time = Annotated[
     WithJsonSchema({**_TIME, "description": "Seconds since 1970 or ISO 8601; absent: now."}),
 ]
 Number = Annotated[int, Field(ge=1, le=ITEMS_MOST, description="How many are wanted.")]
+Session = Annotated[
+    Id | None,
+    Field(
+        description="Id of the session that the event would be in; absent: a long pause ends one."
+    ),
+]
 Explain = Annotated[bool, Field(description="Say what each score is the sum of: `parts`.")]
 RawId = Annotated[
     str | int | None, WithJsonSchema({**_ID, "description": "Raw id, in the type of the log."})

@@ -297,6 +297,16 @@ class Engine:
         at_n = np.array([latest if one.at is None else one.at for one in asks], np.int64)
         at_n = np.maximum(at_n, self.counts.known_from)
         excluded = [self._excluded(one) for one in asks]
+        starts_n = None
+        if any(one.session is not None for one in asks):
+            stored_of = dict(zip(ids, found.stored, strict=True))
+            running = [stored_of.get(one.user) if one.user else None for one in asks]
+            starts_n = self._starts(
+                states,
+                at_n,
+                [one.session for one in asks],
+                [None if one is None else one.session for one in running],
+            )
         answers: list[Answer | None] = [None] * len(asks)
         for number_m in by_candidates(asks):
             best = self._stream.recommend(
@@ -306,6 +316,7 @@ class Engine:
                 self.counts.memory,
                 filled([excluded[number] for number in number_m]),
                 self._allowed(asks[number_m[0]].candidates),
+                None if starts_n is None else starts_n[number_m],
             )
             for number, rows_k, scores_k, vector_d in zip(number_m.tolist(), *best, strict=True):
                 one = asks[number]

@@ -45,6 +45,7 @@ class Ask(NamedTuple):
       exclude: Raw ids of items to leave out.
       candidates: Raw ids of items to choose from; None: all.
       explain: Whether to say what each score is the sum of.
+      session: Id of the session that the event would be in; see `Event`.
     """
 
     user: str | None
@@ -55,6 +56,7 @@ class Ask(NamedTuple):
     exclude: frozenset[str] = frozenset()
     candidates: frozenset[str] | None = None
     explain: bool = False
+    session: str | None = None
 
 
 class ItemParts(NamedTuple):
