@@ -6,6 +6,8 @@ Recommendations change with every event. What is accepted is in the store's file
 kill. It runs without JAX. docs/serving.md lists the routes; /openapi.json and /docs describe them.
 """
 
+import concurrent.futures
+import gc
 import importlib.util
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,6 @@ from absl import flags
 
 from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
-from hiertcn_jax.exported.reading import Export, ExportError
 
 _NEEDED = ("fastapi", "onnxruntime", "prometheus_client", "safetensors", "uvicorn")
 
@@ -78,20 +79,31 @@ def main(settings: Settings) -> None:
     for package in _NEEDED:
         if importlib.util.find_spec(package) is None:
             raise DataError(f"{package} is not installed; run: pip install 'hiertcn_jax[serve]'")
-    # These import packages of the extra.
-    from experiments.server.app import make_app
-    from experiments.server.engine import Engine
-    from experiments.server.opening import is_url, open_store
-    from experiments.server.running import open_socket, serve, swap_on_hangup
-    from experiments.server.store import StoreError
-    from experiments.server.swapping import Swapper
-    from experiments.server.worker import Worker
-
     token = None if settings.token_file is None else read_token(settings.token_file)
     if settings.models_dir is not None and not settings.models_dir.is_dir():
         raise DataError(f"--models_dir={settings.models_dir}: is no folder")
-    # Links are followed once: all files are of one export, wherever a link leads later.
-    export = Export(settings.export_dir.resolve())
+    # Nothing becomes garbage while it starts: to look for some takes a tenth of the time.
+    gc.disable()
+    from experiments.server.starting import load_numba, read_export
+
+    load_numba()
+    with concurrent.futures.ThreadPoolExecutor(1, "export") as pool:
+        # Links are followed once: all files are of one export, wherever a link leads later.
+        reading = pool.submit(read_export, settings.export_dir.resolve())
+        # Files are hashed while these import what is large.
+        from experiments.server.app import make_app
+        from experiments.server.engine import Engine
+        from experiments.server.opening import is_url, open_store
+        from experiments.server.running import open_socket, serve, swap_on_hangup
+        from experiments.server.store import StoreError
+        from experiments.server.swapping import Swapper
+        from experiments.server.worker import Worker
+        from hiertcn_jax.exported.reading import ExportError
+
+        try:
+            export = reading.result()
+        except ExportError as error:
+            raise DataError(str(error)) from error
     listening = open_socket(settings.host, settings.port)
     is_new = not is_url(settings.store) and not Path(settings.store).exists()
     try:
@@ -104,8 +116,10 @@ def main(settings: Settings) -> None:
                 Path(settings.store).unlink()
             raise
         users, events = store.sizes()
-    except StoreError as error:
+    except (ExportError, StoreError) as error:
         raise DataError(str(error)) from error
+    gc.freeze()
+    gc.enable()
     host, port = listening.getsockname()[:2]
     print(f"model {export.model_id}: {len(export.items.ids):,} items")
     print(f"store {store.name}: {users:,} users, {events:,} events")
@@ -134,4 +148,4 @@ def read_token(path: Path) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    run_command(read_settings, main, (DataError, ExportError, OSError))
+    run_command(read_settings, main, (DataError, OSError))

@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.server.counts import Counts
 from experiments.server.engine import Engine, Loaded, version_of
+from experiments.server.starting import read_export
 from experiments.server.store import Part, StoreError
 from experiments.server.worker import BusyError, ClosedError, Worker
 from hiertcn_jax.exported.onnx_stream import OnnxStream
@@ -106,7 +107,7 @@ class Swapper:
         self._refresh(engine, active)
 
     def _swap(self, directory: Path) -> tuple[Engine, list[str]]:
-        export = Export(directory)
+        export = read_export(directory)
         version = version_of(export)
         present = self._worker.engine
         if version == present.version:
@@ -168,14 +169,12 @@ class Swapper:
 
 
 def _try(export: Export, stream: OnnxStream, counts: Counts) -> None:
-    """Reads what is read at the first use, and makes recommendations.
+    """Makes recommendations.
 
     Raises:
-      ExportError: Something cannot be read or used.
+      ExportError: It cannot.
     """
     number = min(_SMOKE_ITEMS, len(export.items.ids))
-    if export.titles is not None and len(export.titles) != len(export.items.ids):
-        raise ExportError(f"{export.directory}: titles of other items; export the run again")
     states = [stream.start(), *map(export.users.state_of, export.users.ids.ids[:1])]
     for known in filter(None, states):
         for tried in (known, stream.observe(known, [export.items.first], [export.newest])):
