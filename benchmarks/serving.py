@@ -244,7 +244,7 @@ def define_flags() -> None:
     flags.DEFINE_float("seconds", 60.0, "How long at this rate.", lower_bound=1.0)
     flags.DEFINE_float("overload", 4.0, "How many times the rate is above capacity.", 1.0)
     flags.DEFINE_float("overload_seconds", 15.0, "How long above capacity, and after.", 1.0)
-    flags.DEFINE_integer("connections", 256, "Open connections.", lower_bound=1)
+    flags.DEFINE_integer("connections", 2_000, "Open connections.", lower_bound=1)
     flags.DEFINE_float("p90_ms", 7.0, "The server has recovered below this.", lower_bound=0.0)
     flags.DEFINE_integer("seed", 0, "Seed of times, users and items.", lower_bound=0)
 

@@ -72,7 +72,7 @@ def make_app(worker: Worker, token: str | None = None, swapper: Swapper | None =
     _add_state(app, worker, metrics)
     _add_model(app, swapper)
     add_pages(app)
-    return Guard(app, metrics, token)
+    return Guard(app, metrics, token, worker.is_busy)
 
 
 async def _done(future: "Future[ResultT]") -> ResultT:

@@ -4,17 +4,22 @@ import asyncio
 import contextlib
 import hmac
 import time
+from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experiments.server import pages
 from experiments.server.metrics import Metrics
-from experiments.server.problems import problem
+from experiments.server.problems import busy, problem
+from experiments.server.worker import BusyError
 
 BODY_BYTES = 1_000_000
 BODY_SECONDS = 10.0
 """A body must have arrived after this."""
+
+WORKING = ("/v1/events", "/v1/recommend", "/v1/session/")
+"""Paths of requests that are sent away above capacity."""
 
 OPEN = ("/healthz", "/readyz", *pages.OPEN)
 """These need no token."""
@@ -28,14 +33,22 @@ class _RefusedError(Exception):
 class Guard:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        token: str | None,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         """See the module.
 
         Args:
           app: Answers what passes.
           metrics: Gets the time of each request.
           token: Requests must bear it; None: no token is needed.
+          is_busy: Whether requests to the engine are to be sent away.
         """
+        self._is_busy = is_busy
         self._app, self._metrics = app, metrics
         self._token = None if token is None else f"Bearer {token}".encode()
 
@@ -55,7 +68,12 @@ class Guard:
         try:
             try:
                 self._check(scope)
+                if self._is_busy() and scope["path"].startswith(WORKING):
+                    # At once, because above capacity reading and checking them takes time too.
+                    raise BusyError
                 body = await _read_body(scope, receive)
+            except BusyError:
+                await busy()(scope, receive, noted)
             except _RefusedError as refused:
                 await refused.answer(scope, receive, noted)
             else:

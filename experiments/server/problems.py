@@ -39,6 +39,11 @@ def later(status: int, detail: str) -> JSONResponse:
     return problem(status, detail, {"Retry-After": "1"})
 
 
+def busy() -> JSONResponse:
+    """The answer to a request that would wait too long."""
+    return later(429, "too many requests wait; send it again")
+
+
 def explain_errors(app: FastAPI) -> None:
     """Makes every error of an application a problem."""
 
@@ -57,9 +62,9 @@ def explain_errors(app: FastAPI) -> None:
         return problem(error.status_code, detail, dict(error.headers or {}))
 
     @app.exception_handler(BusyError)
-    def busy(request: Request, error: BusyError) -> JSONResponse:
+    def too_many(request: Request, error: BusyError) -> JSONResponse:
         del request, error
-        return later(429, "too many requests wait; send it again")
+        return busy()
 
     @app.exception_handler(ClosedError)
     def closed(request: Request, error: ClosedError) -> JSONResponse:

@@ -8,6 +8,7 @@ many. A batch holds at most `_BATCH` events and users.
 import collections
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +21,13 @@ ResultT = TypeVar("ResultT")
 
 WAITING_MOST = 2_000
 """Events and users that may wait; a request that comes to an empty queue is always taken."""
+WAIT_SECONDS = 0.1
+"""How long what comes may expect to wait, at the pace of the last batches. So above capacity most
+requests are sent away at once, and those that are taken are answered soon.
+"""
 _BATCH = 128
+_NEWEST = 0.2
+"""Weight of the newest batch in the pace."""
 _FOLLOW_SECONDS = 0.25
 """How often events of other servers are counted if nobody asks for anything."""
 
@@ -47,15 +54,22 @@ class Worker:
       trouble: Why the stream cannot be followed now; None if it can.
     """
 
-    def __init__(self, engine: Engine, waiting_most: int = WAITING_MOST) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        waiting_most: int = WAITING_MOST,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
         """Starts the thread.
 
         Args:
           engine: Nobody else may use it until `close`.
           waiting_most: See `WAITING_MOST`.
+          wait_seconds: See `WAIT_SECONDS`.
         """
         self.engine = engine
-        self._most = waiting_most
+        self._most, self._seconds = waiting_most, wait_seconds
+        self._pace = 0.0  # Seconds for an event or a user.
         self._jobs: collections.deque[_Job] = collections.deque()
         self._waiting, self._closed = 0, False
         self.trouble: str | None = None
@@ -96,6 +110,10 @@ class Worker:
         """Events and users that wait."""
         return self._waiting
 
+    def is_busy(self) -> bool:
+        """Whether what comes would wait too long."""
+        return self._waiting * self._pace > self._seconds
+
     @property
     def running(self) -> bool:
         """Whether it takes requests."""
@@ -114,7 +132,8 @@ class Worker:
         with self._changed:
             if self._closed:
                 raise ClosedError
-            if self._waiting and self._waiting + job.weight > self._most:
+            too_many = self._waiting > 0 and self._waiting + job.weight > self._most
+            if too_many or self.is_busy():
                 raise BusyError
             self._jobs.append(job)
             self._waiting += job.weight
@@ -158,6 +177,7 @@ class Worker:
                 continue
             # A request that was given up has cancelled its future.
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            began = time.perf_counter()
             # Events first: what was asked at the same time then knows them.
             for kind in ("observe", "call", "recommend"):
                 chosen = [job for job in jobs if job.kind == kind]
@@ -166,6 +186,9 @@ class Worker:
                 else:
                     for job in chosen:
                         _answer(lambda values: [values[0](self.engine)], [job])
+            if jobs and not any(job.kind == "call" for job in jobs):
+                pace = (time.perf_counter() - began) / sum(job.weight for job in jobs)
+                self._pace += _NEWEST * (pace - self._pace)
 
 
 def _answer(function: Callable[[Sequence[Any]], Sequence[Any]], jobs: list[_Job]) -> None:

@@ -13,7 +13,7 @@ from experiments.server.app import make_app
 from experiments.server.engine import Engine
 from experiments.server.requests import Event, Outcome
 from experiments.server.sqlite_store import SqliteStore
-from experiments.server.worker import Worker
+from experiments.server.worker import BusyError, Worker
 from tests.experiments.server.conftest import NOW, Clock
 
 
@@ -306,6 +306,29 @@ def test_requests_that_wait_share_a_batch_and_too_many_are_sent_away(export, tmp
         assert engine.batches == [1, 4]
         assert client.get("/v1/recommend/x").status_code == 200
         assert client.get("/v1/users/u2").status_code == 404
+
+
+def test_what_would_wait_too_long_is_sent_away(export, tmp_path):
+    """At the pace of the last batches; a request that comes to an empty queue is always taken."""
+    engine = Held(export, SqliteStore(tmp_path / "s.db"), Clock())
+    worker = Worker(engine, wait_seconds=1.0)
+    worker._pace = 0.4
+    futures = [worker.observe([Event("u0", "i5")])]
+    assert engine.began.wait(60)
+    futures += [worker.observe([Event(f"u{number}", "i5")]) for number in range(1, 4)]
+    with pytest.raises(BusyError):
+        worker.observe([Event("u4", "i5")])
+    with TestClient(make_app(worker)) as client:
+        # Before its body is read: this one has none.
+        for answer in (client.get("/v1/recommend/x"), client.post("/v1/events")):
+            check_problem(answer, 429, "too many requests wait")
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        assert 'route="none",status="429"' in client.get("/metrics").text
+        engine.free.set()
+        for future in futures:
+            assert future.result(60) == [Outcome("accepted")]
+        assert client.get("/v1/recommend/x").status_code == 200
+        assert worker._pace != 0.4
 
 
 def test_a_slow_body_is_cut_off(export, tmp_path, monkeypatch):
