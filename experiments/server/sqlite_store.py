@@ -49,8 +49,8 @@ CREATE TABLE forgotten (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 _OR_LATER = " OR time > ?"
-_PART = 10_000
-"""Events of the stream that are read at a time."""
+_PART = 2_000
+"""Events of the stream that are read at a time; some may be read between requests."""
 _CACHED_ITEMS = 500_000
 
 
@@ -75,6 +75,7 @@ class SqliteStore:
         self.path, self.name = Path(path), str(path)
         self._snapshot = self.path.with_name(f"{self.path.name}.counts")
         self._key_of: dict[str, int] = {}
+        self._id_of: dict[int, str | None] = {}
         with self._errors():
             self._db = sqlite3.connect(
                 self.path, timeout=0, isolation_level=None, check_same_thread=False
@@ -327,7 +328,11 @@ class SqliteStore:
         return key
 
     def _item_id(self, key: int) -> str | None:
-        return self._value("SELECT id FROM items WHERE key = ?", key) if key else None
+        if key and key not in self._id_of:
+            if len(self._id_of) >= _CACHED_ITEMS:
+                self._id_of.clear()
+            self._id_of[key] = self._value("SELECT id FROM items WHERE key = ?", key)
+        return self._id_of[key] if key else None
 
     def _value(self, statement: str, *values: object) -> Any:
         row = self._db.execute(statement, values).fetchone()
@@ -342,6 +347,7 @@ class SqliteStore:
         except BaseException:
             # Keys of items that it made are gone with it.
             self._key_of.clear()
+            self._id_of.clear()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise

@@ -29,10 +29,10 @@ ResultT = TypeVar("ResultT")
 
 _SMOKE_ITEMS = 20
 """Recommendations that a new model must be able to make."""
-_AT_ONCE = 8
+_AT_ONCE = 2
 """Users whose states are made again together in the background."""
-_PAUSE_SECONDS = 0.02
-"""Between these: others come first."""
+_PAUSE_SECONDS, _PAUSES = 0.02, 3
+"""The least pause between these, and how many times as long as their work: others come first."""
 
 
 class RunningError(Exception):
@@ -158,6 +158,7 @@ class Swapper:
             ids = active[start : start + _AT_ONCE]
             if self._worker.engine is not engine:
                 return
+            began = time.monotonic()
             try:
                 self._ask(lambda now, ids=ids: now.refresh(ids))
             except ClosedError:
@@ -165,7 +166,7 @@ class Swapper:
             except StoreError as error:
                 logging.error("%s; states are made again when users come", error)
                 return
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(max(_PAUSE_SECONDS, _PAUSES * (time.monotonic() - began)))
 
 
 def _try(export: Export, stream: OnnxStream, counts: Counts) -> None:
