@@ -5,7 +5,6 @@ was accepted survives a crash, and a crash never leaves counts of events that th
 """
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from experiments.server.counts import Counts
 from experiments.server.explaining import Explaining
 from experiments.server.requests import Answer, Ask, Event, Outcome, Record
 from experiments.server.snapshots import Snapshots
+from experiments.server.starting import version_of
 from experiments.server.store import (
     ConflictError,
     Key,
@@ -28,7 +28,6 @@ from experiments.server.store import (
     WorldEvent,
 )
 from experiments.server.users import Found, Users
-from hiertcn_jax.exported.layout import MANIFEST
 from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
 from hiertcn_jax.item_ids import FIRST_ITEM_ID, PADDING_ID
@@ -43,9 +42,10 @@ _TRIES = 20
 
 
 class Loaded(NamedTuple):
-    """What an engine needs of an export: the model, and counts of everything in the store."""
+    """What an engine needs of an export: the model, the users, and counts of the whole stream."""
 
     stream: OnnxStream
+    users: Users
     counts: Counts
 
 
@@ -82,7 +82,9 @@ class Engine:
         self._stream = OnnxStream(export) if loaded is None else loaded.stream
         self._explain = Explaining(export)
         self.version = version_of(export)
-        self.users = Users(export, self._stream, store, self.version)
+        self.users = (
+            Users(export, self._stream, store, self.version) if loaded is None else loaded.users
+        )
         self.snapshots = Snapshots(export, store, self.version)
         if loaded is not None:
             self.counts = loaded.counts
@@ -103,9 +105,9 @@ class Engine:
         """The next part of the stream; None at its end. See `Store.world`."""
         return next(self._store.world(first, newest, after), None)
 
-    def first_number(self, version: str) -> int:
-        """See `Store`."""
-        return self._store.first_number(version)
+    def users_of(self, export: Export, stream: OnnxStream) -> Users:
+        """The users of the store for another model."""
+        return Users(export, stream, self._store, version_of(export))
 
     def refresh(self, ids: Sequence[str]) -> Found:
         """Users and their states; those that another model made are made again, and stored.
@@ -395,8 +397,3 @@ class Engine:
         """Writes a snapshot of the counts, and closes the store."""
         self.snapshots.close(self.counts)
         self._store.close()
-
-
-def version_of(export: Export) -> str:
-    """Tells the export from all others: the hash of its manifest, which has those of its files."""
-    return hashlib.sha256((export.directory / MANIFEST).read_bytes()).hexdigest()[:16]

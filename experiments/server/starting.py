@@ -1,8 +1,10 @@
 """What a server does first, so that it starts quickly."""
 
+import hashlib
 import sys
 from pathlib import Path
 
+from hiertcn_jax.exported.layout import MANIFEST
 from hiertcn_jax.exported.reading import Export
 
 _BLAS = "scipy.linalg"
@@ -34,3 +36,8 @@ def read_export(directory: Path) -> Export:
     # These are read when they are first asked for.
     _ = export.items, export.titles, export.users, export.start
     return export
+
+
+def version_of(export: Export) -> str:
+    """Tells the export from all others: the hash of its manifest, which has those of its files."""
+    return hashlib.sha256((export.directory / MANIFEST).read_bytes()).hexdigest()[:16]

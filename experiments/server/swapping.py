@@ -2,9 +2,9 @@
 
 A thread loads the new export while the old one answers. It compares the SHA-256 of every file,
 makes recommendations to see that they are possible, and counts the store's stream part by part: the
-engine's thread only reads the parts. Then the engine is replaced between two batches, so every
-request is answered by one of the two. States are made again from kept events as users come; those
-of the users that were active are made in the background.
+engine's thread only reads the parts. It makes the states of the users that were active last, from
+their kept events. Then the engine is replaced between two batches, so every request is answered by
+one of the two. Other users' states are made as they come, or in the background.
 """
 
 import logging
@@ -18,9 +18,10 @@ from typing import TypeVar
 import numpy as np
 
 from experiments.server.counts import Counts
-from experiments.server.engine import Engine, Loaded, version_of
-from experiments.server.starting import read_export
+from experiments.server.engine import Engine, Loaded
+from experiments.server.starting import read_export, version_of
 from experiments.server.store import Part, StoreError
+from experiments.server.users import Users
 from experiments.server.worker import BusyError, ClosedError, Worker
 from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export, ExportError
@@ -29,6 +30,8 @@ ResultT = TypeVar("ResultT")
 
 _SMOKE_ITEMS = 20
 """Recommendations that a new model must be able to make."""
+_PREPARED_MOST, _TOGETHER = 2_000, 32
+"""Users whose states are made before the new model serves, and how many of them together."""
 _AT_ONCE = 2
 """Users whose states are made again together in the background."""
 _PAUSE_SECONDS, _PAUSES = 0.02, 3
@@ -114,26 +117,36 @@ class Swapper:
             return present, []
         stream, counts = OnnxStream(export), Counts(export)
         _try(export, stream, counts)
-        first = self._ask(lambda engine: engine.first_number(version))
-        counts.number, after = first, 0
+        users = self._ask(lambda engine: engine.users_of(export, stream))
+        counts.number, after = users.first, 0
 
-        def next_part(engine: Engine) -> Part | None:
-            return engine.stream_part(first, export.newest, after)
-
-        while (part := self._ask(next_part)) is not None:
-            counts.add(part.events, part.number)
-            after = part.number
-
-        def make(engine: Engine) -> Engine:
-            # What came since the last part.
+        def catch_up(engine: Engine | None = None) -> None:
+            """Counts the stream; in the engine's thread if the engine is given."""
             nonlocal after
-            while (part := next_part(engine)) is not None:
+
+            def next_part(engine: Engine) -> Part | None:
+                return engine.stream_part(users.first, export.newest, after)
+
+            while (part := next_part(engine) if engine else self._ask(next_part)) is not None:
                 counts.add(part.events, part.number)
                 after = part.number
-            return engine.successor(export, Loaded(stream, counts))
+
+        catch_up()
+        self._prepare(users, self._ask(_active)[:_PREPARED_MOST])
+        catch_up()
+
+        def make(engine: Engine) -> Engine:
+            catch_up(engine)
+            return engine.successor(export, Loaded(stream, users, counts))
 
         engine = self._ask(make, self._worker.replace)
-        return engine, list(reversed(engine.users.active))
+        return engine, self._ask(_active)
+
+    def _prepare(self, users: Users, active: list[str]) -> None:
+        """Makes states of users before the new model serves: what they do later is added then."""
+        for start in range(0, len(active), _TOGETHER):
+            ids = active[start : start + _TOGETHER]
+            users.prepare(self._ask(lambda _, ids=ids: users.kept_of(ids)))
 
     def _ask(
         self,
@@ -167,6 +180,12 @@ class Swapper:
                 logging.error("%s; states are made again when users come", error)
                 return
             time.sleep(max(_PAUSE_SECONDS, _PAUSES * (time.monotonic() - began)))
+        engine.users.prepared.clear()
+
+
+def _active(engine: Engine) -> list[str]:
+    """Who was active last comes first."""
+    return list(reversed(engine.users.active))
 
 
 def _try(export: Export, stream: OnnxStream, counts: Counts) -> None:

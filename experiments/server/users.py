@@ -35,12 +35,21 @@ class Found(NamedTuple):
     remade: list[StoredUser]
 
 
+class Kept(NamedTuple):
+    """Events of users, in the order in which they came, and which of the users were forgotten."""
+
+    events: dict[str, list[StoredEvent]]
+    forgotten: set[str]
+
+
 class Users:
     """Finds users' states.
 
     Attributes:
       version: Of the export; states that another one's model made are not used.
       active: The users that were asked for last, the newest last.
+      first: The newest event's number when the export was first served from the store.
+      prepared: The number of a user's last event, and the state after it.
     """
 
     def __init__(self, export: Export, stream: OnnxStream, store: Store, version: str) -> None:
@@ -54,9 +63,10 @@ class Users:
         """
         self.version = version
         self._export, self._stream, self._store = export, stream, store
-        self._first = store.first_number(version)
+        self.first = store.first_number(version)
         self._record = state_record(export.start)
         self.active: dict[str, None] = {}
+        self.prepared: dict[str, tuple[int, UserStates]] = {}
 
     def find(self, ids: Sequence[str]) -> Found:
         """The states of users; of those that nothing is known of, the state without events."""
@@ -65,7 +75,7 @@ class Users:
         others = [user for user in ids if user not in stored]
         forgotten = self._store.forgotten(others) if others else set()
         read = {user: self._read(one) for user, one in stored.items()}
-        made = self._make([user for user, state in read.items() if state is None])
+        made = self._made(self.kept_of([user for user, state in read.items() if state is None]))
         parts, known, remade = [], [], []
         for user in ids:
             one = stored.get(user)
@@ -94,24 +104,45 @@ class Users:
         """The bytes of one user's state, as the store keeps them."""
         return as_records(state).tobytes()
 
-    def _make(self, users: list[str]) -> dict[str, UserStates]:
-        """States from what the export knows, and the kept events that it does not."""
-        if not users:
-            return {}
-        forgotten = self._store.forgotten(users)
-        logged = [None if one in forgotten else self._export.users.state_of(one) for one in users]
-        states = joined([self._stream.start() if one is None else one for one in logged])
-        events = [
-            [
+    def kept_of(self, users: Sequence[str]) -> Kept:
+        """The kept events of users that the export does not know."""
+        events = {
+            user: [
                 event
                 for event in self._store.events_of(user)
-                if event.number > self._first or event.time > self._export.newest
+                if event.number > self.first or event.time > self._export.newest
             ]
             for user in users
-        ]
-        for turn in range(max(map(len, events))):
-            part_m = np.array([place for place, one in enumerate(events) if len(one) > turn])
-            now = [events[place][turn] for place in part_m]
+        }
+        return Kept(events, self._store.forgotten(users) if users else set())
+
+    def prepare(self, kept: Kept) -> None:
+        """Makes states before they are asked for; any thread may call it before the first `find`.
+
+        Args:
+          kept: From `kept_of`.
+        """
+        for user, state in self._made(kept).items():
+            if kept.events[user]:
+                self.prepared[user] = kept.events[user][-1].number, state
+
+    def _made(self, kept: Kept) -> dict[str, UserStates]:
+        """States from what the export knows, and the kept events that it does not."""
+        bases, left = [], []
+        for user, events in kept.events.items():
+            number, base = self.prepared.pop(user, (0, None))
+            # Events of a user who was forgotten in between are other ones.
+            if base is None or all(event.number != number for event in events):
+                number = 0
+                base = None if user in kept.forgotten else self._export.users.state_of(user)
+            bases.append(self._stream.start() if base is None else base)
+            left.append([event for event in events if event.number > number])
+        if not bases:
+            return {}
+        states = joined(bases)
+        for turn in range(max(map(len, left))):
+            part_m = np.array([place for place, one in enumerate(left) if len(one) > turn])
+            now = [left[place][turn] for place in part_m]
             after = self._stream.observe(
                 states.take(part_m),
                 self._export.items.encode(one.item for one in now),
@@ -119,7 +150,7 @@ class Users:
                 np.array([one.starts for one in now]),
             )
             states = with_states(states, part_m, after)
-        return {user: states.take(np.array([place])) for place, user in enumerate(users)}
+        return {user: states.take(np.array([n])) for n, user in enumerate(kept.events)}
 
     def _note_active(self, ids: Sequence[str]) -> None:
         for user in ids:

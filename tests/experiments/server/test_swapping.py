@@ -18,6 +18,7 @@ from experiments.server.requests import Ask, Event
 from experiments.server.swapping import Swapper
 from experiments.server.worker import Worker
 from hiertcn_jax.exported.layout import ITEMS, MANIFEST, MEMORY
+from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export, ExportError
 from hiertcn_jax.memory.memory import Memory
 from tests.experiments.server.conftest import NEWEST, NOW, seal
@@ -144,6 +145,29 @@ def test_a_swap_is_as_a_restart(worker, models, place, clock):
         assert found[0] == items
         np.testing.assert_allclose(found[1], scores, rtol=1e-5)
     again.close()
+
+
+def test_prepared_states_follow_what_comes_later(worker, models):
+    """Later events, and users who were forgotten and came back."""
+    export = Export(models / "second")
+
+    def events(start, users):
+        return [Event(user, f"i{2 + n % 9}", NOW - 9_000 + n) for n in start for user in users]
+
+    worker.observe(events(range(20), "axy")).result(60)
+    users = worker.call(lambda engine: engine.users_of(export, OnnxStream(export))).result(60)
+    users.prepare(worker.call(lambda _: users.kept_of(["a", "x", "y", "z"])).result(60))
+    assert sorted(users.prepared) == ["a", "x", "y"]
+    worker.call(lambda engine: engine.forget("x")).result(60)
+    worker.observe(events(range(20, 25), "ax")).result(60)
+    fresh = worker.call(lambda engine: engine.users_of(export, OnnxStream(export))).result(60)
+    found, expected = (
+        worker.call(lambda _, one=one: one.find(["a", "x", "y", "z"])).result(60)
+        for one in (users, fresh)
+    )
+    for array, same in zip(found.states.arrays, expected.states.arrays, strict=True):
+        np.testing.assert_allclose(array, same, rtol=1e-5, atol=1e-6)
+    assert not users.prepared
 
 
 def damaged(folder):
