@@ -103,7 +103,7 @@ def with_another_name(export: Path, copy: Path) -> None:
 
 def measure(models: Path, events: int, users: int, seconds: float) -> dict[str, dict[str, float]]:
     """The cases, for the exports `first` and `second` in a folder."""
-    items = Export(models / "first").items.ids
+    items = list(Export(models / "first").items.ids)
     newest = int(time.time()) - events
     server = Served(models / "first", str(models / "store.db"), f"--models_dir={models}")
     try:

@@ -88,7 +88,7 @@ class Engine:
         self.snapshots = Snapshots(export, store, self.version)
         if loaded is not None:
             self.counts = loaded.counts
-            self.snapshots.adopt(self.counts)
+            self.snapshots.adopt(self.counts, self.users.first)
             return
         self.counts = self.snapshots.restore()
         # What is compiled or loaded at the first use is then ready.

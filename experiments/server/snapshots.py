@@ -72,9 +72,14 @@ class Snapshots:
             self.write_if_due(counts)
         return counts
 
-    def adopt(self, counts: Counts) -> None:
-        """Takes over counts of all events in the stream that were made elsewhere."""
-        self._number = counts.number
+    def adopt(self, counts: Counts, first: int) -> None:
+        """Takes over counts of all events in the stream that were made elsewhere.
+
+        Args:
+          counts: These.
+          first: The newest event's number when the export was first served from the store.
+        """
+        self._number = first
         self.note = f"all {counts.events:,} events"
 
     def _fill(self, counts: Counts, data: bytes) -> str:

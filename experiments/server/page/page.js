@@ -8,7 +8,7 @@ const PARTS = {
   world: "world (what everybody picks)",
   followers: "followers (what follows the last items)",
   own: "own (what the user picked before)",
-  memory_units: "network on counts",
+  memory_units: "memory units (a small network on all counts)",
 };
 const at = (id) => document.getElementById(id);
 let user = null;
@@ -111,7 +111,7 @@ function movedBy(item, place) {
   const before = places.get(String(item.item));
   if (before === undefined) return "new";
   if (before === place) return "";
-  return before > place ? `▲ ${before - place}` : `▼ ${place - before}`;
+  return before > place ? `up ${before - place}` : `down ${place - before}`;
 }
 
 function showNext(next) {
