@@ -15,6 +15,8 @@ import numpy as np
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
+_AT_FIRST = 16
+"""Connections that are open before the first request."""
 
 
 class Sent(NamedTuple):
@@ -25,11 +27,13 @@ class Sent(NamedTuple):
       latency_r: float64. Seconds from the planned time to the last byte of the answer; NaN without
         one.
       status_r: int16. HTTP status; 0 where the connection broke or no answer came.
+      late_r: float64. Seconds that this generator itself was late; small, or latencies are its own.
     """
 
     planned_r: np.ndarray
     latency_r: np.ndarray
     status_r: np.ndarray
+    late_r: np.ndarray
 
 
 def planned_times(rate: float, seconds: float, seed: int) -> np.ndarray:
@@ -86,17 +90,21 @@ class _Run:
         self._most = connections
         self._latency_r = np.full(len(requests), np.nan)
         self._status_r = np.zeros(len(requests), np.int16)
+        self._late_r = np.zeros(len(requests))
         self._waiting: collections.deque[int] = collections.deque()
         self._idle: list[_Connection] = []
-        self._open = self._left = 0
+        self._open = self._left = self._connecting = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._start = 0.0
 
     async def run(self, patience: float) -> Sent:
         loop = asyncio.get_running_loop()
         self._finished = asyncio.Event()
         self._left = len(self._requests)
-        for _ in range(self._most):
-            await self._connect(loop)
+        self._loop = loop
+        for _ in range(min(_AT_FIRST, self._most)):
+            self._open += 1
+            await self._connect()
         self._start = time.perf_counter()
         for number, planned in enumerate(self._planned_r.tolist()):
             # Many that are due leave together, without a turn of the loop for each.
@@ -104,6 +112,7 @@ class _Run:
                 await asyncio.sleep(ahead)
             elif number % 16 == 0:
                 await asyncio.sleep(0)
+            self._late_r[number] = time.perf_counter() - self._start - planned
             self._waiting.append(number)
             self._dispatch()
         if self._left:
@@ -111,14 +120,13 @@ class _Run:
                 await asyncio.wait_for(self._finished.wait(), patience)
         for connection in self._idle:
             connection.transport.close()
-        return Sent(self._planned_r, self._latency_r, self._status_r)
+        return Sent(self._planned_r, self._latency_r, self._status_r, self._late_r)
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
-        _, connection = await loop.create_connection(
+    async def _connect(self) -> None:
+        _, connection = await self._loop.create_connection(
             lambda: _Connection(self), "127.0.0.1", self._port
         )
         self._idle.append(connection)
-        self._open += 1
 
     def _dispatch(self) -> None:
         while self._waiting and self._idle:
@@ -126,6 +134,13 @@ class _Run:
             connection = self._idle.pop()
             connection.number = number
             connection.transport.write(self._requests[number])
+        # As clients do that do not wait for each other: a connection more, and none too many.
+        while self._connecting < len(self._waiting) and self._open < self._most:
+            self._open += 1
+            self._connecting += 1
+            task = self._loop.create_task(self._connect_one_more())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def answered(self, connection: "_Connection", status: int) -> None:
         number = connection.number
@@ -138,7 +153,7 @@ class _Run:
         self._dispatch()
 
     def broken(self, connection: "_Connection") -> None:
-        """Its request has no answer; another connection takes its place."""
+        """Its request, if it has one, has no answer."""
         if connection in self._idle:
             self._idle.remove(connection)
         self._open -= 1
@@ -146,14 +161,15 @@ class _Run:
             connection.number = None
             self._one_less()
         if self._left:
-            loop = asyncio.get_running_loop()
-            self._connecting = loop.create_task(self._replace(loop))
+            self._dispatch()
 
-    async def _replace(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _connect_one_more(self) -> None:
         try:
-            await self._connect(loop)
+            await self._connect()
         except OSError:
-            return
+            self._open -= 1
+        finally:
+            self._connecting -= 1
         self._dispatch()
 
     def _one_less(self) -> None:

@@ -12,8 +12,10 @@ Cases: `fill`, the first event of each user, in requests of 1,000; `start`, from
 line, with all these users in the store; `load`, the rate of --rate for --seconds; `overload`,
 --overload times that rate for --overload_seconds, where the figures of latency are of answers
 with 200; and `recovery`, the rate of --rate again at once: `recovery_s` is how long it took until
-the latencies of a second were below --p90_ms again, and all requests were answered. Figures of
-memory are the server's resident size in MB: at the start, at a quarter of the time, at the end.
+the latencies of a second were below --p90_ms again, and all requests were answered.
+`generator_p99_ms` is how late the generator itself was: where it is not small, latencies are its
+own, and the machine too small or busy. Figures of memory are the server's resident size in MB: at
+the start, at a quarter of the time, at the end.
 """
 
 import itertools
@@ -200,6 +202,7 @@ def measure(settings: Settings, export: Export, place: str) -> dict[str, dict[st
             event_r = is_event(len(planned_r))
             cases[name] = {
                 "rate": rate,
+                "generator_p99_ms": round(1000 * float(np.percentile(sent.late_r, 99)), 2),
                 **figures(sent),
                 **{f"recommend_{n}": v for n, v in _times(figures(sent, ~event_r)).items()},
                 **{f"events_{n}": v for n, v in _times(figures(sent, event_r)).items()},

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from experiments.server import bodies
 from experiments.server.bodies import Explain, Id, Number, Session, Time
 from experiments.server.guard import Guard
+from experiments.server.lateness import Lateness
 from experiments.server.metrics import Metrics
 from experiments.server.pages import add_pages
 from experiments.server.problems import explain_errors, later, problem
@@ -38,19 +39,27 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 UserPath = Annotated[Id, Path(description="Raw id, percent-encoded.")]
 
 
-def make_app(worker: Worker, token: str | None = None, swapper: Swapper | None = None) -> ASGIApp:
+def make_app(
+    worker: Worker,
+    token: str | None = None,
+    swapper: Swapper | None = None,
+    lateness: Lateness | None = None,
+) -> ASGIApp:
     """The application; it closes the worker when it is shut down.
 
     Args:
       worker: Answers.
       token: Requests must bear it; None: no token is needed.
       swapper: Replaces the model; None: `POST /v1/model` is refused.
+      lateness: Requests are sent away while the event loop is behind; None: they wait.
     """
     swapper = swapper or Swapper(worker)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         del app
+        if lateness is not None:
+            lateness.start()
         yield
         await asyncio.to_thread(worker.close)
 
@@ -72,7 +81,11 @@ def make_app(worker: Worker, token: str | None = None, swapper: Swapper | None =
     _add_state(app, worker, metrics)
     _add_model(app, swapper)
     add_pages(app)
-    return Guard(app, metrics, token, worker.is_busy)
+
+    def is_busy() -> bool:
+        return worker.is_busy() or (lateness is not None and lateness.is_late())
+
+    return Guard(app, metrics, token, is_busy)
 
 
 async def _done(future: "Future[ResultT]") -> ResultT:

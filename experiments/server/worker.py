@@ -26,6 +26,8 @@ WAIT_SECONDS = 0.1
 requests are sent away at once, and those that are taken are answered soon.
 """
 _BATCH = 128
+_FEW = 8
+"""So many may always wait: a machine that stands still for a moment is not above capacity."""
 _NEWEST = 0.2
 """Weight of the newest batch in the pace."""
 _FOLLOW_SECONDS = 0.25
@@ -112,7 +114,7 @@ class Worker:
 
     def is_busy(self) -> bool:
         """Whether what comes would wait too long."""
-        return self._waiting * self._pace > self._seconds
+        return self._waiting > _FEW and self._waiting * self._pace > self._seconds
 
     @property
     def running(self) -> bool:

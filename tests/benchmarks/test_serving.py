@@ -76,7 +76,7 @@ def test_latency_counts_from_the_planned_time(server):
 def test_figures():
     status_r = np.array([200] * 100 + [429, 503, 0, 500], np.int16)
     latency_r = np.concatenate([np.arange(1, 101) / 1000, np.full(4, np.nan)])
-    found = figures(Sent(np.arange(104.0), latency_r, status_r))
+    found = figures(Sent(np.arange(104.0), latency_r, status_r, latency_r))
     assert found["requests"] == 104
     assert [found[name] for name in ("ok", "busy_429", "stopping_503", "unanswered")] == [
         100, 1, 1, 1,
@@ -90,7 +90,7 @@ def test_recovery_is_the_first_second_with_all_answers_in_time():
     latency_r, status_r = np.full(40, 0.001), np.full(40, 200, np.int16)
     latency_r[:10] = 0.5  # Slow in the first second, one refused in the second.
     status_r[15] = 429
-    sent = Sent(planned_r, latency_r, status_r)
+    sent = Sent(planned_r, latency_r, status_r, latency_r)
     assert recovery_seconds(sent, 7.0) == 2
     assert np.isnan(recovery_seconds(sent, 0.5))
 

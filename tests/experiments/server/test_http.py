@@ -312,12 +312,12 @@ def test_what_would_wait_too_long_is_sent_away(export, tmp_path):
     """At the pace of the last batches; a request that comes to an empty queue is always taken."""
     engine = Held(export, SqliteStore(tmp_path / "s.db"), Clock())
     worker = Worker(engine, wait_seconds=1.0)
-    worker._pace = 0.4
+    worker._pace = 0.11
     futures = [worker.observe([Event("u0", "i5")])]
     assert engine.began.wait(60)
-    futures += [worker.observe([Event(f"u{number}", "i5")]) for number in range(1, 4)]
+    futures += [worker.observe([Event(f"u{number}", "i5")]) for number in range(1, 11)]
     with pytest.raises(BusyError):
-        worker.observe([Event("u4", "i5")])
+        worker.observe([Event("u11", "i5")])
     with TestClient(make_app(worker)) as client:
         # Before its body is read: this one has none.
         for answer in (client.get("/v1/recommend/x"), client.post("/v1/events")):
@@ -328,7 +328,7 @@ def test_what_would_wait_too_long_is_sent_away(export, tmp_path):
         for future in futures:
             assert future.result(60) == [Outcome("accepted")]
         assert client.get("/v1/recommend/x").status_code == 200
-        assert worker._pace != 0.4
+        assert worker._pace != 0.11
 
 
 def test_a_slow_body_is_cut_off(export, tmp_path, monkeypatch):
