@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from typing import Annotated, Any, TypeVar
 
@@ -129,10 +130,11 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
             exclude_seen=body.exclude_seen,
             exclude=_items(worker, body.exclude, "exclude"),
             candidates=chosen,
-            explain=_may_explain(body.n, body.explain),
+            explain=body.explain,
         )
 
     async def answers(asks: list[Ask]) -> list[Answer]:
+        await _ready_to_explain(worker, asks[0])
         found = await _done(worker.recommend(asks))
         # A snapshot may have come between: then times before it are no longer known.
         for one in asks:
@@ -160,7 +162,6 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
     ) -> Response:
         """The best items for a user's next event. Somebody new gets what suits new users."""
         _check_time(worker, at)
-        explain = _may_explain(n, explain)
         if explain and session is not None:
             raise HTTPException(422, "explain: cannot be asked for together with session")
         asked = Ask(user, (), n, at, exclude_seen, explain=explain, session=session)
@@ -197,7 +198,8 @@ def _add_items(app: FastAPI, worker: Worker) -> None:
             raise HTTPException(404, f"item {item!r} is not in the catalogue")
         held = newest[0] if newest else None
         if held is None or held[0] is not export:
-            held = export, Neighbours(export)
+            with _reading():
+                held = export, Neighbours(export)
             newest[:] = [held]
         rows, cosines = held[1].similar(row, n)
         found = zip(export.items.decode(rows), cosines.tolist(), strict=True)
@@ -308,15 +310,29 @@ def _parts(export: Export, parts: ItemParts) -> dict[str, Any]:
     return shown
 
 
-def _may_explain(n: int, explain: bool) -> bool:
-    """Whether to explain.
+async def _ready_to_explain(worker: Worker, ask: Ask) -> None:
+    """Reads what explanations need: here, where a failure is that of one request.
 
     Raises:
-      HTTPException: Of too many items.
+      HTTPException: Too many items are to be explained, or the weights cannot be read.
     """
-    if explain and n > bodies.EXPLAINED_MOST:
+    if not ask.explain:
+        return
+    if ask.n > bodies.EXPLAINED_MOST:
         raise HTTPException(422, f"n: must be at most {bodies.EXPLAINED_MOST} with explain")
-    return explain
+    with _reading():
+        await asyncio.to_thread(worker.engine.explain.load)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Turns an ExportError into one of HTTP."""
+    try:
+        yield
+    except ExportError as error:
+        logging.error("%s", error)
+        reason = "the files of the export cannot be read any more"
+        raise HTTPException(503, reason, {"Retry-After": "1"}) from None
 
 
 def _items(worker: Worker, items: list[str], field: str) -> frozenset[str]:

@@ -55,6 +55,7 @@ class Engine:
     Attributes:
       export: The model's.
       counts: What everybody did so far.
+      explain: Says what scores are the sum of.
       snapshots: Those of the counts.
       version: Tells the export from all others: of its manifest, which has the hash of every file.
     """
@@ -80,11 +81,9 @@ class Engine:
         """
         self.export, self._store, self._clock = export, store, clock
         self._stream = OnnxStream(export) if loaded is None else loaded.stream
-        self._explain = Explaining(export)
+        self.explain = Explaining(export)
         self.version = version_of(export)
-        self.users = (
-            Users(export, self._stream, store, self.version) if loaded is None else loaded.users
-        )
+        self.users = loaded.users if loaded else self.users_of(export, self._stream)
         self.snapshots = Snapshots(export, store, self.version)
         if loaded is not None:
             self.counts = loaded.counts
@@ -333,7 +332,7 @@ class Engine:
                 if one.explain:
                     state = states.take(np.array([number]))
                     at, memory = at_n[number], self.counts.memory
-                    parts = self._explain(state, at, memory, rows_k, vector_d)
+                    parts = self.explain(state, at, memory, rows_k, vector_d)
                 answers[number] = Answer(self.export, user, known, items, parts)
         return [one for one in answers if one is not None]
 

@@ -23,6 +23,14 @@ class Explaining:
     def _explainer(self) -> ExportedExplainer:
         return ExportedExplainer(self._export)
 
+    def load(self) -> None:
+        """Reads the weights, if they are not yet; any thread may call it.
+
+        Raises:
+          ExportError: They cannot be read.
+        """
+        _ = self._explainer
+
     def __call__(
         self,
         state: UserStates,

@@ -1,18 +1,25 @@
 """What an answer says of its scores is what the Recommender of the export says."""
 
+import shutil
+
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 import hiertcn_jax
 from experiments.server.app import make_app
+from experiments.server.engine import Engine
+from experiments.server.opening import open_store
 from experiments.server.requests import Ask, Event
 from experiments.server.worker import Worker
+from hiertcn_jax.exported.layout import WEIGHTS
+from hiertcn_jax.exported.reading import Export
 from tests.experiments.server.conftest import NOW
 
 PARTS = ["hierarchy", "world", "followers", "own", "memory_units"]
 
 
+@pytest.mark.parametrize("place", ["file"], indirect=True)
 def test_explanations_are_those_of_the_recommender(engine, export):
     """For a user of the log, somebody new and a visitor, some of whose items follow some."""
     picks = [("i5", NOW - 400), ("i6", NOW - 300), ("i5", NOW - 200), ("i7", NOW - 100)]
@@ -46,7 +53,8 @@ def test_explanations_are_those_of_the_recommender(engine, export):
     assert not any(parts.followed for parts in answers[3].parts)
 
 
-def test_parts_over_http(engine, export):
+@pytest.mark.parametrize("place", ["file"], indirect=True)
+def test_parts_over_http(engine):
     with TestClient(make_app(Worker(engine))) as client:
         plain = client.get("/v1/recommend/a?n=5").json()["items"]
         items = client.get("/v1/recommend/a?n=5&explain=true").json()["items"]
@@ -68,3 +76,16 @@ def test_parts_over_http(engine, export):
         answer = client.get("/v1/recommend/a?n=101&explain=true")
         assert answer.status_code == 422
         assert answer.json()["detail"] == "n: must be at most 100 with explain"
+
+
+def test_an_export_that_is_gone_is_an_error_of_these_requests_alone(export, tmp_path, store_file):
+    folder = tmp_path / "export"
+    shutil.copytree(export.directory, folder)
+    worker = Worker(Engine(Export(folder), open_store(str(store_file))[0]))
+    (folder / WEIGHTS).unlink()
+    with TestClient(make_app(worker)) as client:
+        for path in ("/v1/recommend/a?explain=true", "/v1/items/i5/similar"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["detail"] == "the files of the export cannot be read any more"
+        assert client.get("/v1/recommend/a").status_code == 200
