@@ -4,6 +4,7 @@
 # make check   lint, format, types, layering
 # make venv    the set-up alone
 # make docs    the documentation as a site, in site/; warnings are errors
+# make reference   writes docs/reference from the code
 # make mutations   breaks the code on purpose, some forty times: a test has to fail each time
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN := .venv/bin
 JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: venv train test test-thorough check docs mutations
+.PHONY: venv train test test-thorough check docs reference mutations
 
 venv: .venv/installed
 
@@ -41,6 +42,9 @@ check: venv
 
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+reference: venv
+	$(BIN)/python -m tests.reference
 
 mutations: venv
 	$(BIN)/python -m tests.mutations

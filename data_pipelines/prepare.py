@@ -33,10 +33,10 @@ from data_pipelines.appending.earlier import Earlier, why_not_kept
 from data_pipelines.appending.fingerprints import fingerprints
 from data_pipelines.appending.joining import Joined
 from data_pipelines.appending.kept_log import KeptLog, save_kept_log, sorted_for_keeping
+from data_pipelines.commands import settings_flags
 from data_pipelines.commands.aside import require_vacant, written_aside
 from data_pipelines.commands.command import run_command
 from data_pipelines.commands.prepare_lines import log_lines
-from data_pipelines.commands.settings_flags import define_flags, read_settings
 from data_pipelines.config import PrepareConfig
 from data_pipelines.embeddings.item_ids import read_listed
 from data_pipelines.embeddings.svd_embeddings import write_svd_embeddings
@@ -352,11 +352,16 @@ class Asked(NamedTuple):
     given: frozenset[str] = frozenset()
 
 
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    settings_flags.define_flags(fields_of(PrepareConfig))
+
+
 def read_config() -> Asked:
     """What the parsed flags give."""
     names = {field.flag: field.name for field in fields_of(PrepareConfig)}
     given = frozenset(name for flag, name in names.items() if flags.FLAGS[flag].present)
-    return Asked(read_settings(PrepareConfig), given)
+    return Asked(settings_flags.read_settings(PrepareConfig), given)
 
 
 def main(asked: Asked) -> None:
@@ -365,5 +370,5 @@ def main(asked: Asked) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(fields_of(PrepareConfig))
+    define_flags()
     run_command(read_config, main, (DataError, OSError))

@@ -65,6 +65,13 @@ class Settings(NamedTuple):
     replay_share: float = REPLAY_SHARE
 
 
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags_lib.define_train_flags()
+    continuing_flags.define_continuing_flags()
+    define_cluster_flags()
+
+
 def read_settings() -> Settings:
     """The settings of the parsed flags."""
     values = flags.FLAGS
@@ -180,7 +187,5 @@ def _best_line(config: TrainConfig, plan: Plan, step: int, valid: dict[str, Any]
 
 
 if __name__ == "__main__":
-    flags_lib.define_train_flags()
-    continuing_flags.define_continuing_flags()
-    define_cluster_flags()
+    define_flags()
     run_command(read_settings, main, MENDABLE, resumes=True)
