@@ -17,7 +17,7 @@ from hiertcn_jax.config import ModelConfig
 from hiertcn_jax.layers import masking
 from hiertcn_jax.layers.dense import Dense
 from hiertcn_jax.layers.tcn import kept_tail
-from hiertcn_jax.memory.terms import Terms, no_counts
+from hiertcn_jax.memory.terms import Terms, in_chunks, no_counts
 from hiertcn_jax.models.context import MOMENTS, Context, moments
 from hiertcn_jax.scoring.scores import Additions
 
@@ -182,7 +182,16 @@ class SequenceModel(nn.Module):
         if ids_blk is None or counts_blkf is None or clock_blg is None:
             raise ValueError("memory_ids_blk: must be set for a model with terms of memory")
         known_blg = moments(jax.tree.map(jnp.asarray, context), clock_blg)
-        return Additions(ids_blk, self.terms(counts_blkf, known_blg, self.known(u_bld), apart))
+        known = known_blg, self.known(u_bld)
+        if apart:
+            return Additions(ids_blk, self.terms(counts_blkf, *known, apart=True))
+        alone, params = self.terms.clone(parent=None), self.terms.variables["params"]
+
+        def terms(*few: Array) -> Any:
+            return alone.apply({"params": params}, *few)
+
+        values = in_chunks(terms, counts_blkf, *known)
+        return Additions(ids_blk, values)
 
     def known(self, u_bld: Float[Array, "b l d"]) -> Float[Array, "b l z"]:
         """The input of memory's weights besides the moment: the predictions."""

@@ -10,7 +10,7 @@ import pytest
 from hiertcn_jax.memory.config import KINDS
 from hiertcn_jax.memory.lists import AGE, FEATURES, LAST, OWN, SESSION
 from hiertcn_jax.memory.phi import COLUMNS, columns_of, logarithms
-from hiertcn_jax.memory.terms import Terms
+from hiertcn_jax.memory.terms import Terms, in_chunks
 
 RNG = np.random.default_rng(0)
 
@@ -94,3 +94,23 @@ def test_the_time_of_day_changes_the_weights():
     params = init(terms, features, known, u)
     grads = jax.jit(jax.grad(lambda p: apply(terms, p, features, known, u).sum()))(params)
     assert (np.abs(grads["params"]["by_moment"]["kernel"]) > 0).all()
+
+
+@pytest.mark.parametrize("events", [1, 2, 6], ids=["one", "two", "all"])
+def test_in_chunks_they_are_the_same(events, monkeypatch):
+    b, l, k = 2, 6, 3
+    features, known, u = counts(b, l, k), normal(b, l, 3), normal(b, l, 4)
+    terms = Terms(KINDS, units=5)
+    params = jax.tree.map(lambda x: x + 0.1, init(terms, features, known, u))
+    monkeypatch.setattr("hiertcn_jax.memory.terms._CHUNK_NUMBERS", events * features.size // l)
+
+    def of(params, known, u, in_parts):
+        def few(*arrays):
+            return terms.apply(params, *arrays)
+
+        values = in_chunks(few, features, known, u) if in_parts else few(features, known, u)
+        return (values * jnp.arange(b * l * k).reshape(b, l, k)).sum()
+
+    gradients = jax.jit(jax.value_and_grad(of, argnums=(0, 1, 2)), static_argnums=3)
+    whole, parts = (gradients(params, known, u, in_parts) for in_parts in (False, True))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-3), whole, parts)
