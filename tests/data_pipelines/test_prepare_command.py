@@ -199,6 +199,6 @@ from data_pipelines.commands.command import run_command
 
 prepare.save_manifest = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv[1:] = ["--synthetic=planted", "--synthetic_users=50", "--output_dir=" + sys.argv[1]]
-prepare.define_flags(prepare.fields_of(prepare.PrepareConfig))
+prepare.define_flags()
 run_command(prepare.read_config, prepare.main, ())
 """
