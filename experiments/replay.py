@@ -15,7 +15,8 @@ this process or at --url: each is asked for, then sent, and test's are scored as
 --counts=live` scores them. The export must end where test begins:
 
     python -m experiments.export --workdir=W --output_dir=X --until=2017-10-13
-    python -m experiments.replay --data_dir=D --export_dir=X --output_dir=R [--url=http://HOST:PORT]
+    python -m experiments.replay --data_dir=D --export_dir=X --output_dir=R \
+        [--url=http://HOST:PORT]
 
 Without --export_dir it writes R/replay.json and plots by period, by age of the item and of the
 user, R/replay_time.png and so on; R is W/replay by default. Finished rows are kept: the same
