@@ -38,7 +38,7 @@ def train_step_flops(config: ModelConfig, bucket: Bucket, negatives: int, grid: 
     Args:
       config: Of a model on whole histories or with both levels, with one GRU layer and no
         projection.
-      bucket: Lanes, slots in a row, and session slots.
+      bucket: Lanes, slots in a segment, and session slots.
       negatives: `k`.
       grid: True: hiergru's two loops of `HierGRUGrid`. False: the one loop of `HierGRU`.
 

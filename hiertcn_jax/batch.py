@@ -1,15 +1,15 @@
-"""The batch: the next row of every lane, with one fixed shape.
+"""The batch: the next segment of every lane, with one fixed shape.
 
 A batch has `b` lanes. A lane is an endless stream of events: session after session, user after
-user. A batch holds the next row of each. A row closes when it has `l` events, or when it would
-touch more than `s` sessions; only then does it end with padding. What a row needs from earlier rows
-is in the model's carry, so a session may be longer than a row.
+user. A batch holds the next segment of each. A segment closes when it has `l` events, or when it
+would touch more than `s` sessions; only then does it end with padding. What a segment needs from
+earlier segments is in the model's carry, so a session may be longer than a segment.
 
 Names end in their axes:
 
-    b  lanes (rows of a batch)           d  width of an item embedding
-    l  events in a row                   h  width of the GRU's state
-    s  sessions that a row touches       c  channels of the TCN, width of its input
+    b  lanes                             d  width of an item embedding
+    l  events in a segment               h  width of the GRU's state
+    s  sessions that a segment touches   c  channels of the TCN, width of its input
     k  candidates or negatives           v  rows of the item table: padding, unknown, catalogue
     u  distinct items of a batch         n  selected events (for example scored ones)
 """
@@ -34,8 +34,8 @@ class Bucket:
 
     Attributes:
       lanes: `b`, over all processes.
-      events: `l`, events in a row.
-      sessions: `s`, the most sessions that one row may touch.
+      events: `l`, events in a segment.
+      sessions: `s`, the most sessions that one segment may touch.
 
     Raises:
       ValueError: A size is below 1.
@@ -132,18 +132,18 @@ Items = TableItems | RowItems | GivenItems | ListedItems | EmbeddedItems
 class Batch:
     """Input of the device: a pytree of arrays, numpy before the transfer and jax after it.
 
-    Events are at the start of a row, padding only after them. The type of `items` says what all ids
-    of the batch refer to. In each of them 0 is padding (`PADDING_ID`), 1 the unknown item
+    Events are at the start of a segment, padding only after them. The type of `items` says what all
+    ids of the batch refer to. In each of them 0 is padding (`PADDING_ID`), 1 the unknown item
     (`UNKNOWN_ID`), and known items follow (`FIRST_ITEM_ID`..).
 
     Attributes:
       item_ids_bl: int32. The item of each event, which the model predicts there.
-      position_bl: int32. Index of the event in its session, counted over rows. 0 on padding.
+      position_bl: int32. Index of the event in its session, counted over segments. 0 on padding.
       user_position_bl: int32. Index of the event in its user's history. 0 on padding.
       seconds_bl: int32. From the first event of its user to this one; 2**31 - 1 at most, 0 on
         padding.
-      session_bl: int32. Index of the event's session in the row, 0..s-1. 0 on padding.
-      starts_session_bs: bool. False for a session continued from the row before, and for empty
+      session_bl: int32. Index of the event's session in the segment, 0..s-1. 0 on padding.
+      starts_session_bs: bool. False for a session continued from the segment before, and for empty
         slots.
       starts_user_bs: bool. True where a user's first session starts.
       gap_hours_bs: float32. Hours from the last event of the previous session to the first of this
@@ -157,8 +157,8 @@ class Batch:
       memory_counts_blkf: float32 or None. Memory's counts of each (`memory.lists.FEATURES`).
       memory_counts_nkf: float32 or None. In place of these, the counts of the few events of a batch
         that have a list.
-      memory_events_n: int32 or None. The index of each such event in the batch, with rows laid end
-        to end; b*l for none.
+      memory_events_n: int32 or None. The index of each such event in the batch, with segments laid
+        end to end; b*l for none.
       clock_blg: float32 or None. Hour of the day and of the week, each as sine and cosine.
       items: What the ids refer to.
     """

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from data_pipelines.histories.events import HistorySource, Stream, blocks_of, keep_sessions
-from data_pipelines.lanes.forming import count_rows
+from data_pipelines.lanes.forming import count_segments
 from data_pipelines.lanes.permutation import permutation_keys, permute
 from hiertcn_jax.batch import Bucket
 
@@ -25,12 +25,12 @@ class Deal(Protocol):
         """The user of each of these turns of these lanes, int64; -1 if the lane is exhausted."""
         ...
 
-    def place(self, lane: int, turn: int) -> tuple[int, int]:
-        """Epoch and place of a turn, to save a lane's state. The inverse of `turn`."""
+    def position(self, lane: int, turn: int) -> tuple[int, int]:
+        """Epoch and position of a turn, to save a lane's state. The inverse of `turn`."""
         ...
 
-    def turn(self, lane: int, epoch: int, place: int) -> int:
-        """The turn at this epoch and place.
+    def turn(self, lane: int, epoch: int, position: int) -> int:
+        """The turn at this epoch and position.
 
         Raises:
           ValueError: The lane never reaches it.
@@ -55,20 +55,20 @@ class Shuffled:
 
     def users(self, lane_n: np.ndarray, turn_n: np.ndarray) -> np.ndarray:
         """The user of each of these turns of these lanes."""
-        epoch_n, place_n = np.divmod(lane_n + turn_n * self._lanes, self._users)
+        epoch_n, position_n = np.divmod(lane_n + turn_n * self._lanes, self._users)
         key_nr = np.stack([self._keys(epoch) for epoch in epoch_n.tolist()])
-        return permute(place_n, self._users, key_nr)
+        return permute(position_n, self._users, key_nr)
 
-    def place(self, lane: int, turn: int) -> tuple[int, int]:
+    def position(self, lane: int, turn: int) -> tuple[int, int]:
         """Epoch, and index in the permutation of that epoch."""
         return divmod(lane + turn * self._lanes, self._users)
 
-    def turn(self, lane: int, epoch: int, place: int) -> int:
+    def turn(self, lane: int, epoch: int, position: int) -> int:
         """The turn at which the lane reads this index of this epoch's permutation."""
-        turn, remainder = divmod(epoch * self._users + place - lane, self._lanes)
-        if remainder or turn < 0 or not 0 <= place < self._users:
+        turn, remainder = divmod(epoch * self._users + position - lane, self._lanes)
+        if remainder or turn < 0 or not 0 <= position < self._users:
             raise ValueError(
-                f"lane {lane} of {self._lanes} never reaches epoch={epoch}, place={place} with"
+                f"lane {lane} of {self._lanes} never reaches epoch={epoch}, position={position} with"
                 f" {self._users} users"
             )
         return turn
@@ -92,13 +92,13 @@ class Chosen:
         """The user of each of these turns of these lanes."""
         return self._chosen[self._order.users(lane_n, turn_n)]
 
-    def place(self, lane: int, turn: int) -> tuple[int, int]:
-        """See `Shuffled.place`."""
-        return self._order.place(lane, turn)
+    def position(self, lane: int, turn: int) -> tuple[int, int]:
+        """See `Shuffled.position`."""
+        return self._order.position(lane, turn)
 
-    def turn(self, lane: int, epoch: int, place: int) -> int:
+    def turn(self, lane: int, epoch: int, position: int) -> int:
         """See `Shuffled.turn`."""
-        return self._order.turn(lane, epoch, place)
+        return self._order.turn(lane, epoch, position)
 
 
 class Once:
@@ -115,22 +115,22 @@ class Once:
         listed_n = turn_n < self._counts[lane_n]
         return np.where(listed_n, self._users[(self._starts[lane_n] + turn_n) * listed_n], -1)
 
-    def place(self, lane: int, turn: int) -> tuple[int, int]:
+    def position(self, lane: int, turn: int) -> tuple[int, int]:
         """Epoch 0, and the index in the lane's list."""
         return 0, turn
 
-    def turn(self, lane: int, epoch: int, place: int) -> int:
+    def turn(self, lane: int, epoch: int, position: int) -> int:
         """The index in the lane's list."""
-        if epoch != 0 or not 0 <= place <= self._counts[lane]:
+        if epoch != 0 or not 0 <= position <= self._counts[lane]:
             raise ValueError(
-                f"lane {lane} never reaches epoch={epoch}, place={place} with"
+                f"lane {lane} never reaches epoch={epoch}, position={position} with"
                 f" {self._counts[lane]} users"
             )
-        return place
+        return position
 
 
 def deal_by_length(
-    source: HistorySource, stream: Stream, bucket: Bucket, one_user_rows: bool = False
+    source: HistorySource, stream: Stream, bucket: Bucket, one_user_segments: bool = False
 ) -> Once:
     """Assigns users with targets to lanes: longest first, each to the shortest lane so far.
 
@@ -140,8 +140,8 @@ def deal_by_length(
       source: The histories.
       stream: The sessions to read.
       bucket: The shape of a batch over all processes.
-      one_user_rows: True: rows end where a user's history ends, and the length of a user is a
-        number of rows. False: it is a number of events.
+      one_user_segments: True: segments end where a user's history ends, and the length of a user is
+        a number of segments. False: it is a number of events.
 
     Raises:
       ValueError: No user has a target.
@@ -159,15 +159,15 @@ def deal_by_length(
     user_n, length_m = np.concatenate(users), np.concatenate(lengths)
     ends = np.cumsum(np.concatenate(sessions))
     length_by_user = np.split(length_m, ends[:-1])
-    if one_user_rows:
-        rows_n = np.asarray([_rows(lengths, bucket) for lengths in length_by_user])
-        hands = _shortest_first(rows_n, bucket.lanes)
-        batches = max(int(rows_n[hand].sum()) for hand in hands if hand)
+    if one_user_segments:
+        segments_n = np.asarray([_segments(lengths, bucket) for lengths in length_by_user])
+        hands = _shortest_first(segments_n, bucket.lanes)
+        batches = max(int(segments_n[hand].sum()) for hand in hands if hand)
     else:
         events_n = np.add.reduceat(length_m, np.concatenate([[0], ends[:-1]]))
         hands = _shortest_first(events_n, bucket.lanes)
         batches = max(
-            _rows(np.concatenate([length_by_user[place] for place in hand]), bucket)
+            _segments(np.concatenate([length_by_user[index] for index in hand]), bucket)
             for hand in hands
             if hand
         )
@@ -182,17 +182,17 @@ def require_targets(source: HistorySource, stream: Stream) -> None:
     raise ValueError(_nothing(source, stream))
 
 
-def _rows(length_m: np.ndarray, bucket: Bucket) -> int:
-    return count_rows(length_m, bucket.events, bucket.sessions)
+def _segments(length_m: np.ndarray, bucket: Bucket) -> int:
+    return count_segments(length_m, bucket.events, bucket.sessions)
 
 
 def _shortest_first(length_n: np.ndarray, lanes: int) -> list[list[int]]:
     hands: list[list[int]] = [[] for _ in range(lanes)]
     heap = [(0, lane) for lane in range(lanes)]
-    for place in np.argsort(-length_n, kind="stable").tolist():
+    for index in np.argsort(-length_n, kind="stable").tolist():
         total, lane = heap[0]
-        hands[lane].append(place)
-        heapq.heapreplace(heap, (total + int(length_n[place]), lane))
+        hands[lane].append(index)
+        heapq.heapreplace(heap, (total + int(length_n[index]), lane))
     return hands
 
 

@@ -1,28 +1,28 @@
-"""Forms a batch: decides how many of each lane's next events its next row takes."""
+"""Forms a batch: decides how many of each lane's next events its next segment takes."""
 
 import numpy as np
 
 from hiertcn_jax.batch import FIRST_ITEM_ID, PADDING_ID, Batch, BatchInfo, LaneBatch
 
 
-def form_rows(
+def form_segments(
     event_bl: np.ndarray,
     filled_b: np.ndarray,
     sessions: int,
     evaluated: bool,
     one_user: bool = False,
 ) -> tuple[LaneBatch, np.ndarray]:
-    """The next row of every lane.
+    """The next segment of every lane.
 
-    A row takes its lane's events up to the first one that would start session number `sessions` of
-    the row, or, with `one_user`, another user.
+    A segment takes its lane's events up to the first one that would start session number `sessions`
+    of the segment, or, with `one_user`, another user.
 
     Args:
       event_bl: Of `events.event_dtype`. The next events of each lane.
       filled_b: How many of them are valid; the others are not read.
-      sessions: `s`, the most sessions that a row may touch.
+      sessions: `s`, the most sessions that a segment may touch.
       evaluated: Whether known targets are also scored.
-      one_user: Whether a row ends where its user's history ends.
+      one_user: Whether a segment ends where its user's history ends.
 
     Returns:
       The batch, and how many events it takes from each lane (int64 [b]).
@@ -30,7 +30,7 @@ def form_rows(
     column_l = np.arange(event_bl.shape[1])
     held_bl = column_l < filled_b[:, None]
     starts_bl = held_bl & (event_bl["position"] == 0)
-    # Column 0 is in slot 0, whether its session starts there or continues from the row before.
+    # Column 0 is in slot 0, whether its session starts there or continues from the segment before.
     session_bl = starts_bl.cumsum(axis=1, dtype=np.int32) - starts_bl[:, :1]
     held_bl &= session_bl < sessions
     if one_user:
@@ -79,13 +79,13 @@ def _own_negatives(event_bl: np.ndarray, known_target_bl: np.ndarray) -> np.ndar
     return np.where(known_target_bl[..., None], event_bl["negatives"], PADDING_ID)
 
 
-def count_rows(length_m: np.ndarray, events: int, sessions: int) -> int:
-    """How many rows sessions of these lengths fill in one lane, if nothing follows them."""
+def count_segments(length_m: np.ndarray, events: int, sessions: int) -> int:
+    """How many segments sessions of these lengths fill in one lane, if nothing follows them."""
     end_m = np.cumsum(length_m)
-    rows = taken = 0
+    segments = taken = 0
     while len(end_m) and taken < end_m[-1]:
         current = int(np.searchsorted(end_m, taken, side="right"))
         last = min(current + sessions, len(end_m)) - 1
         taken = min(taken + events, int(end_m[last]))
-        rows += 1
-    return rows
+        segments += 1
+    return segments

@@ -1,4 +1,4 @@
-"""Lanes: a grain stage that assigns histories to independent streams of events, cut into rows.
+"""Lanes: a grain stage that assigns histories to independent streams of events, cut into segments.
 
 A lane is known by its number among the lanes of all processes, and its content depends only on that
 number. A process reads a contiguous share of the lanes. A lane's state is the first event that it
@@ -17,10 +17,10 @@ import numpy as np
 
 from data_pipelines.histories.events import HistorySource, Stream, encode, event_dtype, record_dtype
 from data_pipelines.lanes.dealing import Deal
-from data_pipelines.lanes.forming import form_rows
+from data_pipelines.lanes.forming import form_segments
 from hiertcn_jax.batch import Bucket, LaneBatch
 
-_ROWS_AHEAD = 4
+_SEGMENTS_AHEAD = 4
 """Rows that a lane reads ahead: a record costs a quarter as much in a fetch of 300 from disk as in
 a fetch of 20."""
 
@@ -40,7 +40,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         deal: Deal,
         *,
         impressions: int = 0,
-        one_user_rows: bool = False,
+        one_user_segments: bool = False,
         process_index: int = 0,
         process_count: int = 1,
     ) -> None:
@@ -52,7 +52,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
           stream: The sessions to read.
           deal: The users of each lane.
           impressions: `k`, items shown with an event that its batch carries as negatives.
-          one_user_rows: Whether a row ends where its user's history ends.
+          one_user_segments: Whether a segment ends where its user's history ends.
           process_index: This process, of `process_count`.
           process_count: Must divide `bucket.lanes`.
 
@@ -66,7 +66,7 @@ class LanesIterDataset(grain.IterDataset[LaneBatch]):
         self.stream = stream
         self.deal = deal
         self.impressions = impressions
-        self.one_user_rows = one_user_rows
+        self.one_user_segments = one_user_segments
         self.event = event_dtype(impressions)
 
     def __iter__(self) -> "LanesIterator":
@@ -122,10 +122,10 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         # The mean decides how many users to fetch at once; it never changes the events. The first
         # fetch takes one user per lane, because users may be long.
         self._users_read = 1
-        self._events_read = _ROWS_AHEAD * dataset.bucket.events
+        self._events_read = _SEGMENTS_AHEAD * dataset.bucket.events
 
     def __next__(self) -> LaneBatch:
-        """The next row of every lane.
+        """The next segment of every lane.
 
         Raises:
           StopIteration: All lanes of all processes are exhausted. Training lanes never are.
@@ -135,24 +135,24 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
             raise StopIteration
         events = self._dataset.bucket.events
         while any(lane.lacks(events) for lane in self._lanes):
-            self._read_on([lane for lane in self._lanes if lane.lacks(_ROWS_AHEAD * events)])
-        element = self._form_rows()
+            self._read_on([lane for lane in self._lanes if lane.lacks(_SEGMENTS_AHEAD * events)])
+        element = self._form_segments()
         self._step += 1
         return element
 
     def get_state(self) -> dict[str, Any]:
         """The state as JSON values: the number of batches returned, and each lane's position."""
         next_events = [lane.next_event() for lane in self._lanes]
-        places = [
-            self._dataset.deal.place(lane.number, turn)
+        positions = [
+            self._dataset.deal.position(lane.number, turn)
             for lane, (turn, _) in zip(self._lanes, next_events, strict=True)
         ]
         return {
             "step": self._step,
             "lane_count": self._dataset.bucket.lanes,
             "lane": [lane.number for lane in self._lanes],
-            "epoch": [epoch for epoch, _ in places],
-            "place": [place for _, place in places],
+            "epoch": [epoch for epoch, _ in positions],
+            "place": [position for _, position in positions],
             "event": [event for _, event in next_events],
         }
 
@@ -172,8 +172,8 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         for lane in self._lanes:
             if lane.number not in saved:
                 raise ValueError(f"the state has no lane {lane.number}, only {sorted(saved)}")
-            epoch, place, event = saved[lane.number]
-            lane.start(self._dataset.deal.turn(lane.number, epoch, place), event)
+            epoch, position, event = saved[lane.number]
+            lane.start(self._dataset.deal.turn(lane.number, epoch, position), event)
         self._require_events()
         self._step = state["step"]
 
@@ -199,10 +199,10 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
                 )
 
     def _read_on(self, lanes: Sequence[_Lane]) -> None:
-        """Fetches about as many users at once as these lanes need to fill `_ROWS_AHEAD` rows."""
+        """Fetches about as many users at once as `_SEGMENTS_AHEAD` segments of these lanes need."""
         dataset = self._dataset
         mean_events = max(self._events_read / self._users_read, 1)
-        ahead = _ROWS_AHEAD * dataset.bucket.events
+        ahead = _SEGMENTS_AHEAD * dataset.bucket.events
         lacking_b = np.asarray([ahead - len(lane.records) for lane in lanes])
         wanted_b = np.ceil(lacking_b / mean_events).astype(np.int64)
         row_n = np.repeat(np.arange(len(lanes)), wanted_b)
@@ -225,19 +225,19 @@ class LanesIterator(grain.DatasetIterator[LaneBatch]):
         for lane, start, end in zip(lanes, [0, *ends], ends, strict=False):
             lane.append(encoded[start:end])
 
-    def _form_rows(self) -> LaneBatch:
+    def _form_segments(self) -> LaneBatch:
         dataset, bucket = self._dataset, self._dataset.bucket
         event = dataset.event
         record_bl = np.empty((len(self._lanes), bucket.events), record_dtype(event))
         filled_b = np.asarray([min(len(lane.records), bucket.events) for lane in self._lanes])
-        for row, lane in enumerate(self._lanes):
-            record_bl[row, : filled_b[row]] = lane.records[: bucket.events]
-        element, taken_b = form_rows(
+        for index, lane in enumerate(self._lanes):
+            record_bl[index, : filled_b[index]] = lane.records[: bucket.events]
+        element, taken_b = form_segments(
             record_bl.view(event),
             filled_b,
             bucket.sessions,
             dataset.stream.evaluated,
-            dataset.one_user_rows,
+            dataset.one_user_segments,
         )
         for lane, taken in zip(self._lanes, taken_b.tolist(), strict=True):
             lane.records = lane.records[taken:]

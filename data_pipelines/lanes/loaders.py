@@ -61,7 +61,8 @@ def train_loader(
 
     Args:
       source: All histories; sessions of parts that are not trained on are left out.
-      bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
+      bucket: The shape of a batch over all processes; each gets `lanes / process_count` of its
+        lanes.
       seed: Seed of the order of users and of the negatives.
       fit_on: "train" or "train_valid".
       before: Seconds. Events from then on are left out; None: none are.
@@ -129,7 +130,8 @@ def eval_loader(
 
     Args:
       source: All histories.
-      bucket: The shape of a batch over all processes; each gets `lanes / process_count` rows of it.
+      bucket: The shape of a batch over all processes; each gets `lanes / process_count` of its
+        lanes.
       split: The part whose known items are scored. None: all sessions of all users, none scored.
       item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
       recall: The log's memory, for models with terms; None: no lists. Ids in the lists are
@@ -164,16 +166,16 @@ def user_loader(
     process_count: int = 1,
     prefetch: int = 2,
 ) -> grain.IterDataset[LaneBatch]:
-    """Batches that cover the whole history of every user once, with one user per row.
+    """Batches that cover the whole history of every user once, with one user per segment.
 
-    After a row with `info.ends_user_bl`, the carry of its lane is that user's state after the whole
-    history. Nothing is scored. All processes get the same number of batches, padded once their
-    lanes are exhausted.
+    After a segment with `info.ends_user_bl`, the carry of its lane is that user's state after the
+    whole history. Nothing is scored. All processes get the same number of batches, padded once
+    their lanes are exhausted.
 
     Args:
       source: All histories.
-      bucket: The shape of a batch over all processes. Short rows need less padding, because many
-        users have few events.
+      bucket: The shape of a batch over all processes. Short segments need less padding, because
+        many users have few events.
       item_rows: Settings of `rows` or `given` mode, without negatives; None: ids stay global.
       recall: The log's memory, for models with terms; None: no lists. Ids in the lists are
         always rows of the table, whatever the ids of the batch refer to.
@@ -191,8 +193,8 @@ def user_loader(
         source,
         bucket,
         ALL_SESSIONS,
-        deal_by_length(source, ALL_SESSIONS, bucket, one_user_rows=True),
-        one_user_rows=True,
+        deal_by_length(source, ALL_SESSIONS, bucket, one_user_segments=True),
+        one_user_segments=True,
         process_index=process_index,
         process_count=process_count,
     )

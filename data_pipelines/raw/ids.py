@@ -177,9 +177,9 @@ def _drop_inexact(checker: RowChecker, column: str) -> None:
     limit = _EXACT[type(values.dtype)]
     large = (checker.frame[column].abs() > limit).fill_null(False)
     if large.any():
-        place = int(large.arg_max() or 0)
+        index = int(large.arg_max() or 0)
         raise DataError(
-            f"{checker.place(place, column)}: got {checker.shown(place, column)}, beyond which "
+            f"{checker.where(index, column)}: got {checker.shown(index, column)}, beyond which "
             f"{values.dtype} does not tell whole numbers apart; write the ids as integers or text"
         )
 

@@ -58,15 +58,15 @@ class RowChecker:
         words = words.filter(words != "")
         self.drop(words.is_in(self._null_values).to_numpy(), name, f"null {name}", "a value", _WORD)
 
-    def place(self, place: int, column: str) -> str:
+    def where(self, index: int, column: str) -> str:
         """The location of a value: file, row, line, column."""
-        row = self.frame[place]
+        row = self.frame[index]
         line = f" (line {row['line'].item()})" if "line" in row.columns else ""
         return f"{self.source}: row {row['row'].item()}{line}, column {column!r}"
 
-    def shown(self, place: int, column: str) -> str:
+    def shown(self, index: int, column: str) -> str:
         """The value there, cut if it is long."""
-        return _shown(self.frame[column][place : place + 1])
+        return _shown(self.frame[column][index : index + 1])
 
     def drop(
         self, bad: np.ndarray, column: str, reason: str, expected: str, remark: str = ""
@@ -84,8 +84,8 @@ class RowChecker:
 
         def describe_first() -> str:
             first = int(np.argmax(bad))
-            place, got = self.place(first, column), self.shown(first, column)
-            return f"{place}: expected {expected}, got {got}{remark or SKIP_HINT}"
+            where, got = self.where(first, column), self.shown(first, column)
+            return f"{where}: expected {expected}, got {got}{remark or SKIP_HINT}"
 
         self._bad_rows.report(reason, int(bad.sum()), describe_first)
         if bad.any():

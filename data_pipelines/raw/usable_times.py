@@ -79,10 +79,10 @@ def usable_times(
         bad = reason.holds(times_ms)
         remark = ""
         if reason.is_odd and bad.any():
-            place = int(np.argmax(bad))
-            moment = describe_odd(int(times_ms[place]))
+            index = int(np.argmax(bad))
+            moment = describe_odd(int(times_ms[index]))
             remark = f", which is {moment}; " + (
-                _of_spreadsheet(str(checker.frame[column][place]))
+                _of_spreadsheet(str(checker.frame[column][index]))
                 or "--allow_odd_times reads such times too"
             )
         elif bad.any() and reason.name == _UNPARSABLE and options.format is None:
@@ -154,23 +154,23 @@ def _unit_of(checker: RowChecker, column: str, options: TimeOptions, seen: UnitS
     if number_n is None or not np.isfinite(number_n).any():
         return given
     if options.allow_odd:
-        place = int(np.argmax(np.isfinite(number_n)))
+        index = int(np.argmax(np.isfinite(number_n)))
         if options.unit == "auto":
             raise DataError(
-                f"{checker.place(place, column)}: got {checker.shown(place, column)}; with "
+                f"{checker.where(index, column)}: got {checker.shown(index, column)}; with "
                 "--allow_odd_times numbers need a unit: --time_unit=s, ms, us or ns"
             )
-        seen.require(given, checker.place(place, column))
+        seen.require(given, checker.where(index, column))
         return given
     _require_exact(checker, column)
     unit_n = places_of_units(number_n)
     # The given unit first: if another one occurs beside it, the log has two units.
-    places = np.unique(unit_n[unit_n >= 0]).tolist()
-    for unit_place in sorted(places, key=lambda place: UNITS[place] != given):
-        unit, place = UNITS[unit_place], int(np.argmax(unit_n == unit_place))
-        where, shown = checker.place(place, column), checker.shown(place, column)
+    units = np.unique(unit_n[unit_n >= 0]).tolist()
+    for unit_index in sorted(units, key=lambda index: UNITS[index] != given):
+        unit, index = UNITS[unit_index], int(np.argmax(unit_n == unit_index))
+        where, shown = checker.where(index, column), checker.shown(index, column)
         if options.unit not in ("auto", unit) and seen.unit is None:
-            moment = int(to_milliseconds(values[place : place + 1], unit)[0])
+            moment = int(to_milliseconds(values[index : index + 1], unit)[0])
             raise DataError(
                 f"{where}: expected {NAMES[given]} since 1970 (--time_unit={given}), got {shown}: "
                 f"that is {to_iso(moment)} in {NAMES[unit]}, which --time_unit={unit} reads"
@@ -178,8 +178,8 @@ def _unit_of(checker: RowChecker, column: str, options: TimeOptions, seen: UnitS
         seen.require(unit, f"{where}: {shown}")
     found = date_format(np.where(unit_n < 0, number_n, np.nan))
     if found is not None:
-        place, form = found
-        where, shown = checker.place(place, column), checker.shown(place, column)
+        index, form = found
+        where, shown = checker.where(index, column), checker.shown(index, column)
         raise DataError(
             f"{where}: {shown} looks like a date that is written as a number; "
             f"--time_format={form} reads it"

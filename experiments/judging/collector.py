@@ -16,7 +16,7 @@ class ScoredEvents(NamedTuple):
     """The scored events of a batch, as arrays with an entry for each.
 
     Attributes:
-      places_n: Its index in the batch, with rows laid end to end.
+      places_n: Its index in the batch, with segments laid end to end.
       user_n: Index of its user's history.
       session_n: Index of its session in that history.
       position_n: Index in the session.

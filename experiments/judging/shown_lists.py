@@ -128,7 +128,7 @@ class ListRanker:
         Args:
           items: The model's item table.
           queries: Those of the batch.
-          places_n: Index of each event in the batch, with rows laid end to end.
+          places_n: Index of each event in the batch, with segments laid end to end.
           item_n: Its target.
           lists: The lists shown with these events.
         """

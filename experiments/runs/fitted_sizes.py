@@ -21,8 +21,8 @@ _STEPS_PER_EPOCH = 100
 _LEAST_SLOTS, _MOST_SLOTS = 512, 8192
 """Smaller batches cost time without a gain; larger ones need a higher learning rate."""
 
-_SHORT_ROW, _LONG_ROW = 32, 64
-"""Events of a row. Small batches get short rows, so that more lanes see different users."""
+_SHORT, _LONG = 32, 64
+"""Events of a segment. Small batches get short segments, so that more lanes see different users."""
 
 _SESSIONS_TO_SPARE = 1.5
 """Room for variation in the length of sessions. With 1.5 times the average, 97 % of the slots of
@@ -64,13 +64,13 @@ def _fit_batch(train: TrainConfig, events: int, sessions: int, shares: int) -> T
     slots = 1 << max(1, events // _STEPS_PER_EPOCH).bit_length() - 1
     slots = min(max(slots, _LEAST_SLOTS), _MOST_SLOTS)
     if train.events == "auto":
-        long_rows = slots > _LEAST_SLOTS
-        train = dataclasses.replace(train, events=_LONG_ROW if long_rows else _SHORT_ROW)
-    row = train.number("events")
+        is_long = slots > _LEAST_SLOTS
+        train = dataclasses.replace(train, events=_LONG if is_long else _SHORT)
+    length = train.number("events")
     if train.lanes == "auto":
-        train = dataclasses.replace(train, lanes=shares * math.ceil(slots / row / shares))
+        train = dataclasses.replace(train, lanes=shares * math.ceil(slots / length / shares))
     if train.sessions == "auto":
-        wanted = _SESSIONS_TO_SPARE * row * sessions / max(events, 1)
+        wanted = _SESSIONS_TO_SPARE * length * sessions / max(events, 1)
         wanted = _SESSIONS_STEP * math.ceil(wanted / _SESSIONS_STEP)
-        train = dataclasses.replace(train, sessions=min(max(wanted, 1), row))
+        train = dataclasses.replace(train, sessions=min(max(wanted, 1), length))
     return train

@@ -1,16 +1,16 @@
-"""Causal self-attention over a user's last events; the result does not depend on how rows are cut.
+"""Causal self-attention over a user's last events, whatever segments they are in.
 
     q_t, k_t, v_t = W_q x_t + b_q, W_k x_t + b_k, W_v x_t + b_v
     a_{t,i}       = softmax over i of q_t . (k_i + r_{t-i}) / sqrt(e),   0 <= t - i < window
     y_t           = sum over i of a_{t,i} v_i
 
 in each of `a` heads of width e, side by side. r is a learned embedding of an event's age in events;
-an embedding of the position in a row would change with the cuts. The keys and values of the last
-window - 1 events are kept for the next row. So a row costs l * (window - 1 + l) products, or
-l * 2 * (window - 1) if it is longer and is computed in blocks.
+an embedding of the position in a segment would change with the cuts. The keys and values of the
+last window - 1 events are kept for the next segment. So a segment costs l * (window - 1 + l)
+products, or l * 2 * (window - 1) if it is longer and is computed in blocks.
 
-Axes besides those of `batch`: g blocks of a row, q queries of a block, m keys that a block sees,
-a heads, e width of a head.
+Axes besides those of `batch`: g blocks of a segment, q queries of a block, m keys that a block
+sees, a heads, e width of a head.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ class AttentionConfig(ModelConfig):
 
 
 def block_length(length: int, reach: int) -> int:
-    """Number of queries in a block: the whole row, or `reach` if that needs fewer products.
+    """Number of queries in a block: the whole segment, or `reach` if that needs fewer products.
 
     Args:
       length: `l`.
@@ -80,7 +80,7 @@ def block_length(length: int, reach: int) -> int:
 
 
 def query_blocks(values_blc: Shaped[Array, "b l c"], block: int) -> Shaped[Array, "b g q c"]:
-    """The row in blocks of this length, filled up with 0."""
+    """The segment in blocks of this length, filled up with 0."""
     lanes, length, width = values_blc.shape
     padded = jnp.pad(values_blc, ((0, 0), (0, -length % block), (0, 0)))
     return padded.reshape(lanes, -1, block, width)
@@ -92,7 +92,7 @@ def key_blocks(
     """The keys each block of queries sees: its own, and the `reach` events before its first.
 
     Args:
-      joined_bmc: `reach` events of earlier rows, then the row.
+      joined_bmc: `reach` events of earlier segments, then the segment.
       reach: How many earlier events a query sees.
       block: See `block_length`.
     """
@@ -147,13 +147,13 @@ class WindowAttention(nn.Module):
         events_b: Int[Array, " b"],
         train: bool = False,
     ) -> tuple[Float[Array, "b l c"], Float[Array, "b t c2"]]:
-        """The outputs, and keys and values for the next row.
+        """The outputs, and keys and values for the next segment.
 
         Args:
-          inputs_blc: Inputs of the row.
-          tail_btc: Keys and values, side by side, of the t = window - 1 events before the row.
+          inputs_blc: Inputs of the segment.
+          tail_btc: Keys and values, side by side, of the t = window - 1 events before the segment.
           position_bl: How many earlier events each event could see without the window's limit.
-          events_b: Events in the row.
+          events_b: Events in the segment.
           train: Turns on dropout (rng `dropout`).
         """
         lanes, length, width = inputs_blc.shape
@@ -199,5 +199,5 @@ class WindowAttention(nn.Module):
 def init_attention_tail(
     lanes: int, window: int, width: int, dtype: jnp.dtype
 ) -> Float[Array, "b t c2"]:
-    """The initial keys and values of the events before a row: zeros."""
+    """The initial keys and values of the events before a segment: zeros."""
     return jnp.zeros((lanes, window - 1, 2 * width), dtype)

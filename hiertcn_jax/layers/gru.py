@@ -3,7 +3,7 @@
     h_m = GRU(h~_{m-1}, s_{m-1})           s: the pooled previous session
     h~_m = h_m * exp(-gap_m / tau)         what the session's predictions and the next step read
 
-Nothing here depends on the TCN's output, so one scan over the sessions of a row serves all its
+Nothing here depends on the TCN's output, so one scan over the sessions of a segment serves all its
 events. At a user's first session the state becomes the learned start state. A slot that starts no
 session (a continued session, or padding) keeps the state.
 """
@@ -87,7 +87,7 @@ class GRUStep(nn.Module):
 
 
 class GRULayer(nn.Module):
-    """One GRU layer over the session slots of a row: `lax.scan` over `s`.
+    """One GRU layer over the session slots of a segment: `lax.scan` over `s`.
 
     Attributes:
       features: `h`.
@@ -167,17 +167,17 @@ class SessionGRU(nn.Module):
         starts_user_bs: Bool[Array, "b s"],
         gap_hours_bs: Float[Array, "b s"],
     ) -> tuple[Float[Array, "b h"], Float[Array, "b s h"]]:
-        """The long-term state in every session slot of a row.
+        """The long-term state in every session slot of a segment.
 
         Args:
-          state_bh: State of all layers, concatenated, after the previous row.
+          state_bh: State of all layers, concatenated, after the previous segment.
           pooled_bsd: For each slot the pooled session *before* it.
           starts_session_bs: Where a session starts; elsewhere the state is kept.
           starts_user_bs: Where a user starts: there the learned start state replaces the state.
           gap_hours_bs: Hours since the previous session.
 
         Returns:
-          The state after the row, and the state that each slot's predictions read.
+          The state after the segment, and the state that each slot's predictions read.
         """
         decay_bs = gap_decay(self, self.config, gap_hours_bs)
         inputs_bsd = pooled_bsd

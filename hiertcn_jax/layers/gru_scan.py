@@ -1,4 +1,4 @@
-"""A GRU over the slots of a row.
+"""A GRU over the slots of a segment.
 
     w_s = W h_{s-1}
     r   = sigmoid(x_r + w_r)
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Slots(NamedTuple):
-    """Inputs of a GRU in the slots of a row.
+    """Inputs of a GRU in the slots of a segment.
 
     Attributes:
       gates_bsg: The inputs' gates r, z and n, concatenated: g = 3h.
@@ -82,11 +82,11 @@ def gru_step(
 def gru_scan(
     state_bh: Float[Array, "b h"], slots: Slots, weights: Weights, dtype: Any
 ) -> tuple[Float[Array, "b h"], Float[Array, "b s h"], Float[Array, "b s h"]]:
-    """Steps through the slots of a row with `lax.scan` over `s`.
+    """Steps through the slots of a segment with `lax.scan` over `s`.
 
     Args:
-      state_bh: State before the row, float32.
-      slots: The row.
+      state_bh: State before the segment, float32.
+      slots: The segment.
       weights: The parameters.
       dtype: Type of the products' factors; everything else is float32.
 

@@ -1,4 +1,4 @@
-"""Masked reductions, safe normalization, and sums of a row's events by session.
+"""Masked reductions, safe normalization, and sums of a segment's events by session.
 
 A mask is True where a value counts. A value where it is False never affects a result or a gradient,
 even if it is NaN or infinite. If everything is masked, sums and means are 0.
@@ -76,12 +76,12 @@ def safe_l2_normalize(
 def session_members(
     session_bl: Int[Array, "b l"], mask_bl: Bool[Array, "b l"], sessions: int
 ) -> Bool[Array, "b l s"]:
-    """Which events belong to which session slot of their row.
+    """Which events belong to which session slot of their segment.
 
     Args:
-      session_bl: Index of each event's session in its row.
+      session_bl: Index of each event's session in its segment.
       mask_bl: The events that count, for example all but padding.
-      sessions: `s`, session slots in a row.
+      sessions: `s`, session slots in a segment.
 
     Returns:
       One-hot along `s`; all False for masked events.
@@ -107,7 +107,7 @@ def segment_sum(
       members_bls: See `session_members`.
 
     Returns:
-      float32 whatever the type of the values, because sums continue from row to row.
+      float32 whatever the type of the values, because sums continue from segment to segment.
     """
     # 0 * NaN is NaN, so values without a session must not enter the product.
     values_bld = jnp.where(members_bls.any(-1, keepdims=True), values_bld, 0)

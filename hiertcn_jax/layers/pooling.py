@@ -1,7 +1,7 @@
 """Pools a session into one vector, from a statistic that grows event by event.
 
 The statistic is a value and the number of known items in it, so that a session can continue in the
-next row: `combine` joins two parts of a session, and `pooled` computes the vector.
+next segment: `combine` joins two parts of a session, and `pooled` computes the vector.
 
     mean  value: sum          pooled: value / count
     max   value: maximum      pooled: value
@@ -37,7 +37,7 @@ def pool_slots(
     inputs_blc: Float[Array, "b l c"],
     known_bls: Bool[Array, "b l s"],
 ) -> PoolState:
-    """Statistic of each session slot, from the events of this row only.
+    """Statistic of each session slot, from the events of this segment only.
 
     Args:
       pooling: mean, max or last.

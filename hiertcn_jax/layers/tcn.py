@@ -2,7 +2,7 @@
 
 A tap at offset o reads the event o steps earlier. It counts only where `position >= o`, that is,
 where that event belongs to the same session. This one mask keeps sessions, users and padding apart.
-A tap that reaches past the start of the row reads inputs kept from the previous row.
+A tap that reaches past the start of the segment reads inputs kept from the previous segment.
 
 Bai, Kolter, Koltun 2018 (arXiv 1803.01271), as HierTCN uses it.
 """
@@ -68,11 +68,11 @@ def receptive_field(config: TCNConfig) -> int:
 def kept_tail(
     joined_bmc: Shaped[Array, "b m c"], events_b: Int[Array, " b"], length: int
 ) -> Shaped[Array, "b t c"]:
-    """The last `length` inputs of each lane, which the next row reads.
+    """The last `length` inputs of each lane, which the next segment reads.
 
     Args:
-      joined_bmc: The tail kept so far, then the row: m = length + l.
-      events_b: Events in the row (its padding is not part of the stream).
+      joined_bmc: The tail kept so far, then the segment: m = length + l.
+      events_b: Events in the segment (its padding is not part of the stream).
       length: Number of inputs to keep.
     """
     return jax.vmap(
@@ -105,7 +105,7 @@ class CausalConv(nn.Module):
         position_bl: Int[Array, "b l"],
         events_b: Int[Array, " b"],
     ) -> tuple[Float[Array, "b l f"], Float[Array, "b t c"]]:
-        """The convolution, and the tail for the next row; t = (kernel_size - 1) * dilation."""
+        """The convolution, and the tail for the next segment; t = (kernel_size - 1) * dilation."""
         reach = (self.kernel_size - 1) * self.dilation
         length = inputs_blc.shape[1]
         joined_bmc = jnp.concatenate([tail_btc.astype(inputs_blc.dtype), inputs_blc], axis=1)

@@ -55,10 +55,10 @@ def per_user_weight(
 
     Args:
       loss_weight_bl: Weight of each event, >= 0.
-      session_bl: Index of its session in the row.
+      session_bl: Index of its session in the segment.
       starts_user_bs: True where a session is its user's first.
     """
-    user_bs = jnp.cumsum(starts_user_bs, 1)  # 0: the user with whom the previous row ended.
+    user_bs = jnp.cumsum(starts_user_bs, 1)  # 0: the user with whom the previous segment ended.
     user_bl = jnp.take_along_axis(user_bs, session_bl, 1)
     counts_bl = loss_weight_bl > 0
     members = session_members(user_bl, counts_bl, starts_user_bs.shape[1] + 1)

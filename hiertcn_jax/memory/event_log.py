@@ -89,23 +89,23 @@ def _enter(item: int, time: int, counted: int, sums_c: np.ndarray, log: LogArray
     listed = log.listed_cj.shape[1]
     for c in range(counted):
         score = np.log2(np.float64(sums_c[c])) + time / HALF_LIVES_C[c]
-        place = log.rank_cv[c, item]
-        if place < 0:
+        rank = log.rank_cv[c, item]
+        if rank < 0:
             if score <= log.listed_score_cj[c, listed - 1]:
                 continue
-            place = listed - 1
-            left = log.listed_cj[c, place]
+            rank = listed - 1
+            left = log.listed_cj[c, rank]
             if left > 0:
                 log.rank_cv[c, left] = -1
-        while place > 0 and log.listed_score_cj[c, place - 1] < score:
-            moved = log.listed_cj[c, place - 1]
-            log.listed_cj[c, place] = moved
-            log.listed_score_cj[c, place] = log.listed_score_cj[c, place - 1]
-            log.rank_cv[c, moved] = place
-            place -= 1
-        log.listed_cj[c, place] = item
-        log.listed_score_cj[c, place] = score
-        log.rank_cv[c, item] = place
+        while rank > 0 and log.listed_score_cj[c, rank - 1] < score:
+            moved = log.listed_cj[c, rank - 1]
+            log.listed_cj[c, rank] = moved
+            log.listed_score_cj[c, rank] = log.listed_score_cj[c, rank - 1]
+            log.rank_cv[c, moved] = rank
+            rank -= 1
+        log.listed_cj[c, rank] = item
+        log.listed_score_cj[c, rank] = score
+        log.rank_cv[c, item] = rank
 
 
 @njit
@@ -114,9 +114,9 @@ def _take_snapshot(number: int, time: int, log: LogArrays, decay_c: np.ndarray) 
     counts, listed = log.listed_cj.shape
     room = log.top_qm.shape[1]
     taken = 0
-    for place in range(listed):
+    for rank in range(listed):
         for c in range(counts):
-            item = log.listed_cj[c, place]
+            item = log.listed_cj[c, rank]
             if item == 0 or taken == room:
                 continue
             known = False

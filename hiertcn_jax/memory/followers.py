@@ -86,7 +86,7 @@ def empty_followers(rows: int, records: int, sizes: MemorySizes = SIZES) -> Foll
 
 
 @njit
-def _place_of(neighbour: int, record: int, found: FollowerArrays) -> int:
+def _slot_of(neighbour: int, record: int, found: FollowerArrays) -> int:
     """The slot for a neighbour in a record: its own, else a free one, else the weakest's."""
     weakest, least = 0, np.inf
     for j in range(found.item_rj.shape[1]):
@@ -143,9 +143,9 @@ def _change(item: int, neighbour: int, weight: float, time: int, found: Follower
         found.open_v[item] = opened
         found.time_r[opened] = time
     _age(opened, time, found)
-    place = _place_of(neighbour, opened, found)
+    slot = _slot_of(neighbour, opened, found)
     for z in range(found.count_rjz.shape[2]):
-        found.count_rjz[opened, place, z] += weight
+        found.count_rjz[opened, slot, z] += weight
         found.total_rz[opened, z] += weight
     found.changes_v[item] += 1
     found.unwritten_v[item] += 1

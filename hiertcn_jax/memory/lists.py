@@ -99,8 +99,8 @@ def _newest(
     """The newest event (or record) of an item before a time; -1 if there is none."""
     if len(index.start_v):
         first, end = index.start_v[item], index.start_v[item + 1]
-        place = count_before(index.time_n, first, end, time)
-        return index.index_n[place - 1] if place > first else -1
+        after = count_before(index.time_n, first, end, time)
+        return index.index_n[after - 1] if after > first else -1
     newest = last_v[item]
     while newest >= 0 and time_n[newest] >= time:
         newest = before_n[newest]
@@ -123,18 +123,18 @@ def _add_own(
         if item == 0:
             break
         if item >= FIRST_ITEM_ID:
-            place = slot_v[item]
-            if place < 0 and taken < most:
-                place = taken
-                slot_v[item] = place
-                ids_k[place] = item
+            slot = slot_v[item]
+            if slot < 0 and taken < most:
+                slot = taken
+                slot_v[item] = slot
+                ids_k[slot] = item
                 taken += 1
-                features_kf[place, OWN + 1] = 1 / (1 + _RECENCY * m)
-                features_kf[place, OWN + 2] = 1
-            if place >= 0:
-                features_kf[place, OWN] += worth
+                features_kf[slot, OWN + 1] = 1 / (1 + _RECENCY * m)
+                features_kf[slot, OWN + 2] = 1
+            if slot >= 0:
+                features_kf[slot, OWN] += worth
                 if m < position:
-                    features_kf[place, OWN + 3] = 1
+                    features_kf[slot, OWN + 3] = 1
         worth *= _OWN_FADE
     return taken
 
@@ -160,24 +160,24 @@ def _add_record(
         other = found.item_rj[record, j]
         if other == 0:
             break
-        place = slot_v[other]
-        if place < 0:
+        slot = slot_v[other]
+        if slot < 0:
             if taken == most:
                 continue
-            place = taken
-            slot_v[other] = place
-            ids_k[place] = other
+            slot = taken
+            slot_v[other] = slot
+            ids_k[slot] = other
             taken += 1
         for z in range(halves):
             total = found.total_rz[record, z]
             share = 100 * found.count_rjz[record, j, z] / total if total > 0 else 0.0
-            features_kf[place, SESSION + z] += weight * share
+            features_kf[slot, SESSION + z] += weight * share
             if is_last:
-                features_kf[place, LAST + z] = share
+                features_kf[slot, LAST + z] = share
         count = found.count_rjz[record, j, halves - 1] * longest
-        features_kf[place, SESSION + halves] += weight * count
+        features_kf[slot, SESSION + halves] += weight * count
         if is_last:
-            features_kf[place, LAST + halves] = count
+            features_kf[slot, LAST + halves] = count
     return taken
 
 
@@ -237,10 +237,10 @@ def _count_top(
     decays(float(time - log.time_n[fresh - 1]), decay_c)
     for m in range(log.top_qm.shape[1]):
         item = log.top_qm[snapshot, m]
-        place = slot_v[item] if item > 0 else -1
-        if place >= 0:
+        slot = slot_v[item] if item > 0 else -1
+        if slot >= 0:
             for c in range(counts):
-                features_kf[place, c] = log.top_counts_qmc[snapshot, m, c] * decay_c[c]
+                features_kf[slot, c] = log.top_counts_qmc[snapshot, m, c] * decay_c[c]
     for event in range(fresh, before):
         item = log.item_n[event]
         if item >= FIRST_ITEM_ID and top_v[item] >= 0 and slot_v[item] >= 0:
@@ -261,16 +261,16 @@ def _count_others(
     decay_c: np.ndarray,
 ) -> None:
     """Counts the listed items that are in no snapshot, each by a search; and the age of all."""
-    for place in range(taken):
-        item = ids_k[place]
+    for slot in range(taken):
+        item = ids_k[slot]
         if top_v[item] < 0:
             event = _newest(item, time, index, log.last_v, log.item_before_n, log.time_n)
             if event >= 0:
                 decays(float(time - log.time_n[event]), decay_c)
                 for c in range(len(decay_c)):
-                    features_kf[place, c] = log.sums_nc[event, c] * decay_c[c]
+                    features_kf[slot, c] = log.sums_nc[event, c] * decay_c[c]
         if log.last_v[item] >= 0 and log.first_time_v[item] < time:
-            features_kf[place, AGE] = (time - log.first_time_v[item]) / 3600
+            features_kf[slot, AGE] = (time - log.first_time_v[item]) / 3600
 
 
 @njit
@@ -321,13 +321,13 @@ def fill_lists(
     time_n: np.ndarray,
     own_nm: np.ndarray,
     position_n: np.ndarray,
-    place_n: np.ndarray,
+    slot_n: np.ndarray,
     ids_pk: np.ndarray,
     features_pkf: np.ndarray,
     slot_v: np.ndarray,
     top_v: np.ndarray,
 ) -> None:
-    """Writes the lists of n events, to n of p places.
+    """Writes the lists of n events, to n of p slots.
 
     Args:
       log: The counted events, of which the first `events` count.
@@ -342,7 +342,7 @@ def fill_lists(
       time_n: int64. Time of each event; only earlier events are known.
       own_nm: int32. The user's own items before it, newest first; 0 for none.
       position_n: int32. How many of them are in the current session.
-      place_n: int64. Where to write each.
+      slot_n: int64. Where to write each.
       ids_pk: int32, zeros: receives the lists.
       features_pkf: float32, zeros: receives the features.
       slot_v: int32, -1: scratch space, an item's index on the current list. Restored at the end.
@@ -350,7 +350,7 @@ def fill_lists(
     """
     decay_c = np.empty(COUNTERS)
     for n in range(len(time_n)):
-        ids_k, features_kf = ids_pk[place_n[n]], features_pkf[place_n[n]]
+        ids_k, features_kf = ids_pk[slot_n[n]], features_pkf[slot_n[n]]
         time, position = time_n[n], position_n[n]
         taken = _add_own(own_nm[n], position, own_most, slot_v, ids_k, features_kf)
         taken = _add_followers(
@@ -378,5 +378,5 @@ def fill_lists(
             features_kf,
             decay_c,
         )
-        for place in range(taken):
-            slot_v[ids_k[place]] = -1
+        for slot in range(taken):
+            slot_v[ids_k[slot]] = -1

@@ -27,14 +27,14 @@ class SequenceModel(nn.Module):
 
     A model has two halves, which it must define:
 
-    - `take_items` puts the items of a row into the carry, and returns what each event has *before*
-      it. It has no parameters except those of `read_items`. `before_next` reads the same from a
-      carry, for the event after the row.
+    - `take_items` puts the items of a segment into the carry, and returns what each event has
+      *before* it. It has no parameters except those of `read_items`. `before_next` reads the same
+      from a carry, for the event after the segment.
     - `run` makes the predictions, from what is before each event and what is known of the event,
     its
       `Context`. It never sees the event's item.
 
-    So `__call__`, `predict` and `observe` are the same computation: over a row, over one event
+    So `__call__`, `predict` and `observe` are the same computation: over a segment, over one event
     without its item, and without the predictions.
 
     Attributes:
@@ -50,14 +50,14 @@ class SequenceModel(nn.Module):
     def run(
         self, context: Context, before: Any, carry: Any, train: bool
     ) -> tuple[Float[Array, "b l d"], Any]:
-        """The predictions of a row, and the carry with the network's state after it.
+        """The predictions of a segment, and the carry with the network's state after it.
 
         The only `nn.compact` method of a model: it creates the layers.
 
         Args:
           context: What is known of the events.
           before: What is before each of them, from `take_items` or `before_next`.
-          carry: The network's state before the row; the rest of the carry passes through.
+          carry: The network's state before the segment; the rest of the carry passes through.
           train: Turns on dropout.
         """
         raise NotImplementedError
@@ -69,7 +69,7 @@ class SequenceModel(nn.Module):
         items_blc: Float[Array, "b l c"],
         carry: Any,
     ) -> tuple[Any, Any]:
-        """What is before each event of a row, and the carry with the row's items in it.
+        """What is before each event of a segment, and the carry with the segment's items in it.
 
         Most models read only the last item before an event, `carry.last_bc`.
         """
@@ -77,7 +77,7 @@ class SequenceModel(nn.Module):
         return previous_blc, carry._replace(last_bc=last_bc)
 
     def before_next(self, carry: Any) -> Any:
-        """What is before the next event of each lane, like `take_items` for a row of one event."""
+        """What is before the next event of each lane, like `take_items` of one event."""
         return carry.last_bc[:, None]
 
     def setup(self) -> None:
@@ -96,13 +96,13 @@ class SequenceModel(nn.Module):
 
         Args:
           batch: With `EmbeddedItems`, see `Batch.with_embeddings`.
-          carry: The lanes' state after the previous row.
+          carry: The lanes' state after the previous segment.
           train: Turns on dropout (rng `dropout`) and replacement by the unknown item (rng
             `unknown`).
 
         Returns:
           `u_bld`, float32: for each event the prediction made before it is seen. And the carry for
-          the next row. Values on padding are undefined, but finite.
+          the next segment. Values on padding are undefined, but finite.
         """
         batch = jax.tree.map(jnp.asarray, batch)
         context = Context.of_batch(batch)
@@ -268,12 +268,12 @@ class SequenceModel(nn.Module):
 def previous_items(
     items_blc: Float[Array, "b l c"], last_bc: Float[Array, "b c"], events_b: Int[Array, " b"]
 ) -> tuple[Float[Array, "b l c"], Float[Array, "b c"]]:
-    """The item before each event, whoever's it was, and the row's last item, for the next row.
+    """The item before each event, whoever's it was, and the segment's last item, for the next one.
 
     Args:
-      items_blc: Items of the row.
-      last_bc: Last item of the previous row.
-      events_b: Events in the row.
+      items_blc: Items of the segment.
+      last_bc: Last item of the previous segment.
+      events_b: Events in the segment.
     """
     joined_bmc = jnp.concatenate([last_bc[:, None], items_blc], axis=1)
     return joined_bmc[:, :-1], kept_tail(joined_bmc, events_b, 1)[:, 0]

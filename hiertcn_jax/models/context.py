@@ -10,15 +10,15 @@ from hiertcn_jax.memory.clock import session_progress
 
 
 class Context(NamedTuple):
-    """The events of a row without their items; see `Batch` for the fields of the same names.
+    """The events of a segment without their items; see `Batch` for the fields of the same names.
 
     Attributes:
       is_event_bl: False on padding.
       position_bl: Index in the session.
       user_position_bl: Index in the user's history.
       seconds_bl: Since the user's first event.
-      session_bl: Index of the event's session in the row.
-      starts_session_bs: Whether the session starts in this row.
+      session_bl: Index of the event's session in the segment.
+      starts_session_bs: Whether the session starts in this segment.
       starts_user_bs: Whether a user starts with it.
       gap_hours_bs: Hours since the previous session.
     """
@@ -48,7 +48,7 @@ class Context(NamedTuple):
 
     @classmethod
     def of_next_event(cls, event: NextEvent) -> "Context":
-        """The context of one event per lane: rows of one event and one session."""
+        """The context of one event per lane: segments of one event and one session."""
         position_bl, user_position_bl = event.position_b[:, None], event.user_position_b[:, None]
         return cls(
             jnp.ones_like(position_bl, bool),
@@ -63,7 +63,7 @@ class Context(NamedTuple):
 
     @property
     def events_b(self) -> Int[Array, " b"]:
-        """Events of each lane in this row; padding follows them."""
+        """Events of each lane in this segment; padding follows them."""
         return jnp.sum(self.is_event_bl, axis=1)
 
 

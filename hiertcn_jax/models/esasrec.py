@@ -62,7 +62,7 @@ class GatedBlock(nn.Module):
         events_b: Int[Array, " b"],
         train: bool,
     ) -> tuple[Float[Array, "b l c"], Float[Array, "b t _"]]:
-        """The block's output and its keys and values for the next row."""
+        """The block's output and its keys and values for the next segment."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         width = inputs_blc.shape[-1]
         dense = functools.partial(Dense, dtype=dtype)

@@ -8,7 +8,7 @@ Hidasi, Karatzoglou, Baltrunas, Tikk: Session-based Recommendations with Recurre
     u_t = W h_t + b
 
 The products with the inputs do not need the states: one product computes them for all events of a
-row, and the scan contains only the recurrent products.
+segment, and the scan contains only the recurrent products.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class FlatGRUConfig(GRUConfig):
 
 
 class FlatGRUCarry(NamedTuple):
-    """The state of each lane after a row.
+    """The state of each lane after a segment.
 
     Attributes:
       state_bh: State of all layers, concatenated, as the last event read it.
@@ -81,7 +81,7 @@ class FlatGRU(SequenceModel):
         carry: FlatGRUCarry,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], FlatGRUCarry]:
-        """The predictions of a row; see `SequenceModel.run`."""
+        """The predictions of a segment; see `SequenceModel.run`."""
         config = self.config
         position_bl = context.user_position_bl if self.config.whole_history else context.position_bl
         hidden_blh = Dropout(config.input_dropout)(previous_blc, train)

@@ -43,7 +43,7 @@ class FlatTCNConfig(TCNConfig):
 
 
 class FlatTCNCarry(NamedTuple):
-    """The state of each lane after a row.
+    """The state of each lane after a segment.
 
     Attributes:
       last_bc: Embedding of the last event's item, the TCN's next input.
@@ -77,7 +77,7 @@ class FlatTCN(SequenceModel):
         carry: FlatTCNCarry,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], FlatTCNCarry]:
-        """The predictions of a row; see `SequenceModel.run`."""
+        """The predictions of a segment; see `SequenceModel.run`."""
         config = self.config
         position_bl = context.user_position_bl if self.config.whole_history else context.position_bl
         previous_blc = self.with_start_token(previous_blc, position_bl == 0)

@@ -13,8 +13,8 @@ events x_{m,1..n_m}:
     u_{m,t}  = W s_{m,t} + b
 
 The paper predicts from the second event of a session on; here s_{m,1} predicts the first. Each
-level needs the other's state, so the scan runs over all events of a row. The end of a session is
-known when the next one starts, and its last step is taken there.
+level needs the other's state, so the scan runs over all events of a segment. The end of a session
+is known when the next one starts, and its last step is taken there.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class HierGRUConfig(SessionGRUConfig):
 
 
 class HierGRUCarry(NamedTuple):
-    """The state of each lane after a row.
+    """The state of each lane after a segment.
 
     Attributes:
       session_bh: `s` of all layers, concatenated, as the last event read it.
@@ -175,7 +175,7 @@ class HierGRU(SequenceModel):
         carry: HierGRUCarry,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], HierGRUCarry]:
-        """The predictions of a row; see `SequenceModel.run`."""
+        """The predictions of a segment; see `SequenceModel.run`."""
         config = self.config
         is_event_bl = context.is_event_bl
         starts_session_bl = is_event_bl & (context.position_bl == 0)

@@ -11,8 +11,8 @@ Dynamic Recommender Systems, WWW 2019 (arXiv 1904.04381). For sessions m of even
 
 With `session_progress` the TCN's input also has V relu(W q + b), q from `models.context.progress`.
 
-The GRU does not need the TCN's output: a scan runs over the s session slots of a row, then the TCN
-processes all its events at once.
+The GRU does not need the TCN's output: a scan runs over the s session slots of a segment, then the
+TCN processes all its events at once.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class HierTCNConfig(SessionGRUConfig, TCNConfig):
 
 
 class HierTCNCarry(NamedTuple):
-    """The state of each lane after a row; one lane of it is a user's state in serving.
+    """The state of each lane after a segment; one lane of it is a user's state in serving.
 
     Attributes:
       state_bh: GRU state of all layers, concatenated and decayed, as the current session reads it.
@@ -80,11 +80,11 @@ class HierTCNCarry(NamedTuple):
 
 
 class Before(NamedTuple):
-    """The earlier items that the predictions of a row read.
+    """The earlier items that the predictions of a segment read.
 
     Attributes:
       previous_blc: The item before each event.
-      ended: Statistic of the session before each session slot of the row, [b, s].
+      ended: Statistic of the session before each session slot of the segment, [b, s].
     """
 
     previous_blc: Float[Array, "b l c"]
@@ -120,7 +120,7 @@ class HierTCN(SequenceModel):
         items_blc: Float[Array, "b l c"],
         carry: HierTCNCarry,
     ) -> tuple[Before, HierTCNCarry]:
-        """The last item before each event and the session before each slot, and both after the row.
+        """The last item before each event and the session before each slot; both after the segment.
 
         See `SequenceModel.take_items`.
         """
@@ -153,7 +153,9 @@ class HierTCN(SequenceModel):
             slots,
         )
         used_b = jnp.where(context.events_b > 0, 1 + jnp.max(context.session_bl, axis=1), 0)
-        running = jax.tree.map(lambda x: jax.vmap(lambda row, used: row[used])(x, used_b), ended)
+        running = jax.tree.map(
+            lambda x: jax.vmap(lambda of_slots, used: of_slots[used])(x, used_b), ended
+        )
         before = Before(previous_blc, jax.tree.map(lambda x: x[:, :-1], ended))
         return before, carry._replace(pool=running)
 
@@ -166,7 +168,7 @@ class HierTCN(SequenceModel):
     def run(
         self, context: Context, before: Before, carry: HierTCNCarry, train: bool
     ) -> tuple[Float[Array, "b l d"], HierTCNCarry]:
-        """The predictions of a row; see `SequenceModel.run`."""
+        """The predictions of a segment; see `SequenceModel.run`."""
         config = self.config
         previous_blc = self.with_start_token(before.previous_blc, context.position_bl == 0)
         inputs_blc = Dense(config.tcn_channels[0], dtype=self.compute_dtype, name="join_item")(
@@ -201,7 +203,7 @@ class HierTCN(SequenceModel):
     def _long_term(
         self, context: Context, before: Before, carry: HierTCNCarry
     ) -> tuple[Float[Array, "b h"], Float[Array, "b l c"]]:
-        """The GRU's state after the row, and its part of each event's TCN input."""
+        """The GRU's state after the segment, and its part of each event's TCN input."""
         config = self.config
         state_bh, state_bsh = SessionGRU(config, name="gru")(
             carry.state_bh,

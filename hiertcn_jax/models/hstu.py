@@ -13,10 +13,10 @@ x_1, x_2, ... at the times T_1, T_2, ..., the input of event t is x_{t-1}, of th
     beta(D)   = floor(ln(max(|D|, 1 second)) / 0.301), 128 at most
 
 n is `attention_window`. A query knows the time of the event that it predicts: when serving, now.
-Differences from the released code, so that a stream of rows and one long row are the same function:
-each block sees the last n inputs, of whichever row, instead of one cut of the history, and there is
-no embedding of the position in the cut beside p. The width is the model's own: W_in and W lead to
-it and back.
+Differences from the released code, so that a stream of segments and one long segment are the same
+function: each block sees the last n inputs, of whichever segment, instead of one cut of the
+history, and there is no embedding of the position in the cut beside p. The width is the model's
+own: W_in and W lead to it and back.
 
 The released code scores cosines over 0.05 (`normalize`, `temperature`), against 128 items drawn
 uniformly for each event, without correction: experiments/flagfiles/hstu_released.flags.
@@ -59,7 +59,7 @@ class HSTUConfig(AttentionConfig):
 
 
 class HSTUCarry(NamedTuple):
-    """The state of each lane after a row.
+    """The state of each lane after a segment.
 
     Attributes:
       last_bc: Embedding of the last event's item, the next input.
@@ -75,7 +75,7 @@ class HSTUCarry(NamedTuple):
 
 
 class Before(NamedTuple):
-    """The earlier events that the predictions of a row read.
+    """The earlier events that the predictions of a segment read.
 
     Attributes:
       previous_blc: The item before each event.
@@ -87,7 +87,7 @@ class Before(NamedTuple):
 
 
 class Meetings(NamedTuple):
-    """Which inputs each query of a row meets, the same for all blocks; axes as in `attention`.
+    """Which inputs each query of a segment meets, the same for all blocks; axes as in `attention`.
 
     Attributes:
       mask_bgqm: Whether it sees the input.
@@ -126,7 +126,7 @@ class HSTUBlock(nn.Module):
         events_b: Int[Array, " b"],
         train: bool,
     ) -> tuple[Float[Array, "b l c"], Float[Array, "b t c2"]]:
-        """The block's output, and its keys and values for the next row."""
+        """The block's output, and its keys and values for the next segment."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         lanes, length, width = inputs_blc.shape
         reach = config.attention_window - 1
@@ -211,7 +211,7 @@ class HSTU(SequenceModel):
     def run(
         self, context: Context, before: Before, carry: HSTUCarry, train: bool
     ) -> tuple[Float[Array, "b l d"], HSTUCarry]:
-        """The predictions of a row; see `SequenceModel.run`."""
+        """The predictions of a segment; see `SequenceModel.run`."""
         config, events_b = self.config, context.events_b
         starts_bl = context.user_position_bl == 0
         hidden_blc = Dense(config.attention_dim, dtype=self.compute_dtype, name="join_item")(
@@ -235,11 +235,11 @@ class HSTU(SequenceModel):
 
 
 def _meetings(context: Context, seconds_bm: Int[Array, "b m"], window: int) -> Meetings:
-    """Which inputs the queries of a row meet.
+    """Which inputs the queries of a segment meet.
 
     Args:
       context: Of the events that are predicted.
-      seconds_bm: Times of the inputs: window - 1 before the row, then the row's.
+      seconds_bm: Times of the inputs: window - 1 before the segment, then the segment's.
       window: Inputs that a query sees.
     """
     reach, length = window - 1, context.seconds_bl.shape[1]

@@ -8,9 +8,9 @@ a user's items x_1, x_2, ...:
     z_t = z_t + W_2 relu(W_1 LayerNorm(z_t) + b_1) + b_2
     u_t = W LayerNorm(z_t) + b
 
-Differences from the paper, all so that a stream of rows and one long row are the same function:
-each block attends to the last `attention_window` inputs, its own among them, of whichever row,
-instead of all blocks to one cut of the history, so that stacked blocks see
+Differences from the paper, all so that a stream of segments and one long segment are the same
+function: each block attends to the last `attention_window` inputs, its own among them, of whichever
+segment, instead of all blocks to one cut of the history, so that stacked blocks see
 attention_blocks * (attention_window - 1) + 1 items; and the learned position is the age in events,
 met by the query (Shaw, Uszkoreit, Vaswani 2018, arXiv 1803.02155), not the position in the cut. The
 width is the model's own: W_in and W lead to it and back.
@@ -39,7 +39,7 @@ class SASRecConfig(AttentionConfig):
 
 
 class SASRecCarry(NamedTuple):
-    """The state of each lane after a row.
+    """The state of each lane after a segment.
 
     Attributes:
       last_bc: Embedding of the last event's item, the next input.
@@ -69,7 +69,7 @@ class AttentionBlock(nn.Module):
         events_b: Int[Array, " b"],
         train: bool,
     ) -> tuple[Float[Array, "b l c"], Float[Array, "b t _"]]:
-        """The block's output and its keys and values for the next row."""
+        """The block's output and its keys and values for the next segment."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         width = inputs_blc.shape[-1]
         drop = functools.partial(Dropout(config.dropout), train=train)
@@ -98,7 +98,7 @@ class SASRec(SequenceModel):
     config: AttentionConfig
 
     def block(self, number: int) -> nn.Module:
-        """A block: maps inputs and a tail to outputs and the tail for the next row."""
+        """A block: maps inputs and a tail to outputs and the tail for the next segment."""
         return AttentionBlock(self.config, name=f"block_{number}")
 
     def end(self, hidden_blc: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
@@ -125,7 +125,7 @@ class SASRec(SequenceModel):
         carry: SASRecCarry,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], SASRecCarry]:
-        """The predictions of a row; see `SequenceModel.run`."""
+        """The predictions of a segment; see `SequenceModel.run`."""
         config = self.config
         position_bl, events_b = context.user_position_bl, context.events_b
         previous_blc = self.with_start_token(previous_blc, position_bl == 0)

@@ -36,7 +36,7 @@ USERS = (1, 8, 64, 256)
 EVENTS = (8, 32, 128)
 """Events of a row, unless all users have one; more are taken in turns."""
 _SLOTS_MOST = 8192
-"""Places for events in the rows of a batch."""
+"""Slots for events in the segments of a batch."""
 _ROW_COST = 100
 """What a batch costs besides, in places for events."""
 

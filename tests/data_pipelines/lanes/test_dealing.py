@@ -19,12 +19,12 @@ def test_each_user_comes_once_in_each_epoch(users, lanes, seed):
     for lane in range(lanes):
         turns = range(-(-3 * users // lanes) + 1)
         for turn, user in zip(turns, walking.dealt(deal, lane, len(turns)), strict=True):
-            epoch, place = deal.place(lane, turn)
-            assert deal.turn(lane, epoch, place) == turn
+            epoch, position = deal.position(lane, turn)
+            assert deal.turn(lane, epoch, position) == turn
             if epoch < 3:
-                epochs[epoch].append((place, user))
+                epochs[epoch].append((position, user))
     for epoch in epochs:
-        assert sorted(place for place, _ in epoch) == list(range(users))
+        assert sorted(position for position, _ in epoch) == list(range(users))
         assert sorted(user for _, user in epoch) == list(range(users))
 
 
@@ -43,9 +43,9 @@ def test_same_seed_same_order_and_other_seeds_and_epochs_other_orders():
 
 
 def test_a_place_that_the_lane_never_reaches_is_refused():
-    with pytest.raises(ValueError, match="lane 1 of 3 never reaches epoch=0, place=2"):
+    with pytest.raises(ValueError, match="lane 1 of 3 never reaches epoch=0, position=2"):
         Shuffled(10, 3, seed=0).turn(1, 0, 2)
-    with pytest.raises(ValueError, match="lane 0 never reaches epoch=0, place=3 with 2 users"):
+    with pytest.raises(ValueError, match="lane 0 never reaches epoch=0, position=3 with 2 users"):
         Once([np.asarray([4, 5])], batches=1).turn(0, 0, 3)
 
 

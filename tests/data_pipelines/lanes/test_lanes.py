@@ -81,8 +81,8 @@ def test_evaluation_rows_are_the_plain_walk_padded_until_all_lanes_end(source, b
 def test_rows_of_one_user_each_are_the_plain_walk(source, bucket):
     if not any(walking.has_target(source, ALL_SESSIONS)):
         return
-    deal = deal_by_length(source, ALL_SESSIONS, bucket, one_user_rows=True)
-    dataset = LanesIterDataset(source, bucket, ALL_SESSIONS, deal, one_user_rows=True)
+    deal = deal_by_length(source, ALL_SESSIONS, bucket, one_user_segments=True)
+    dataset = LanesIterDataset(source, bucket, ALL_SESSIONS, deal, one_user_segments=True)
     elements = list(dataset)
     lanes = [walk_lane(dataset, lane, len(source)) for lane in range(bucket.lanes)]
     rows = [walking.walk_rows(events, bucket, one_user=True) for events in lanes]

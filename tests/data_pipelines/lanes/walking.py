@@ -115,7 +115,7 @@ def walk_user(source, user, stream):
 
 
 def walk_rows(events, bucket, one_user=False):
-    """Cuts a lane's events into rows, optionally with one user per row."""
+    """Cuts a lane's events into segments, optionally with one user in each."""
     rows, sessions = [], 0
     for event in events:
         starts = event["position"] == 0
