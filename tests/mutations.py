@@ -44,8 +44,8 @@ MUTATIONS = {
     ),
     "a lane resumes at the first event of its user": Mutation(
         "data_pipelines/lanes/lanes.py::LanesIterator.set_state",
-        "lane.start(self._dataset.deal.turn(lane.number, epoch, place), event)",
-        "lane.start(self._dataset.deal.turn(lane.number, epoch, place), 0)",
+        "lane.start(self._dataset.deal.turn(lane.number, epoch, position), event)",
+        "lane.start(self._dataset.deal.turn(lane.number, epoch, position), 0)",
         "tests/data_pipelines/lanes/test_loaders.py::test_restores_at_every_step",
     ),
     "the carries are not restored": Mutation(

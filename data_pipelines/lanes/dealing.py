@@ -68,8 +68,8 @@ class Shuffled:
         turn, remainder = divmod(epoch * self._users + position - lane, self._lanes)
         if remainder or turn < 0 or not 0 <= position < self._users:
             raise ValueError(
-                f"lane {lane} of {self._lanes} never reaches epoch={epoch}, position={position} with"
-                f" {self._users} users"
+                f"lane {lane} of {self._lanes} never reaches epoch={epoch}, position={position}"
+                f" with {self._users} users"
             )
         return turn
 

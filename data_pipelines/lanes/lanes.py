@@ -2,8 +2,8 @@
 
 A lane is known by its number among the lanes of all processes, and its content depends only on that
 number. A process reads a contiguous share of the lanes. A lane's state is the first event that it
-has not yet returned: (epoch, place of the user, index of the event in the user's history). So any
-process can resume it, if the number of lanes is the same.
+has not yet returned: (epoch, position of the user in it, index of the event in the user's history).
+So any process can resume it, if the number of lanes is the same.
 
 Worker processes may run before this stage, in the source, but never after it: they would take its
 batches in turns, and mix up the lanes.

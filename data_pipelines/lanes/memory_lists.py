@@ -112,11 +112,11 @@ def _add_lists(element: LaneBatch, recall: Recall) -> LaneBatch:
     time_n = info.time_bl[asked_bl]
     position_n = np.minimum(batch.position_bl[asked_bl], SIZES.own_events).astype(np.int32)
     own_nm = own_items(recall, user_n, batch.user_position_bl[asked_bl])
-    places = asked_bl
+    slots = asked_bl
     if recall.few:
-        places = np.arange(_room(len(time_n), asked_bl.size)) < len(time_n)
-    # Written to their places at once: an event's features are 21 kB, too much to copy again.
-    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n, places)
+        slots = np.arange(_room(len(time_n), asked_bl.size)) < len(time_n)
+    # Written to their slots at once: an event's features are 21 kB, too much to copy again.
+    lists = recall.memory.lists(recall.known_at(time_n), own_nm, position_n, slots)
     clock_ng = clock(time_n)
     clock_blg = np.zeros((*asked_bl.shape, *clock_ng.shape[1:]), clock_ng.dtype)
     clock_blg[asked_bl] = clock_ng

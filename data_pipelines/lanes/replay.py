@@ -108,8 +108,8 @@ def find_neighbours(
       learned_rows: Rows from there on are new.
     """
     new, old, weight = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for place in range(0, len(users), 1024):
-        histories = source.__getitems__(users[place : place + 1024].tolist())
+    for first in range(0, len(users), 1024):
+        histories = source.__getitems__(users[first : first + 1024].tolist())
         kept = keep_sessions(histories, stream)
         session_n = np.arange(len(kept.length_m)).repeat(kept.length_m)
         item_n = np.concatenate([one.item_ids for one in histories])[kept.kept_n].astype(np.int64)

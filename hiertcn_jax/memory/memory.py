@@ -20,7 +20,7 @@ ArraysT = TypeVar("ArraysT", LogArrays, FollowerArrays)
 
 
 class Lists(NamedTuple):
-    """Memory's lists for n events, or for the places of a batch: then `n` is its shape.
+    """Memory's lists for n events, or for the slots of a batch: then `n` is its shape.
 
     Attributes:
       item_ids_nk: int32. The listed items, filled up with PADDING_ID.
@@ -164,7 +164,7 @@ class Memory:
         time_n: np.ndarray,
         own_nm: np.ndarray,
         position_n: np.ndarray,
-        places: np.ndarray | None = None,
+        slots: np.ndarray | None = None,
     ) -> Lists:
         """What is known at n events before they happen.
 
@@ -172,8 +172,8 @@ class Memory:
           time_n: int64. Time of each event; only earlier events are known.
           own_nm: int32. The user's own items before it, newest first; PADDING_ID for none.
           position_n: int32. How many of them are in the current session.
-          places: bool, of any shape, n of them True: the result has this shape, with the events at
-            these places and empty lists elsewhere. None: the events alone.
+          slots: bool, of any shape, n of them True: the result has this shape, with the events at
+            these slots and empty lists elsewhere. None: the events alone.
 
         Raises:
           ValueError: A time is before `known_from`, or an item is no row.
@@ -184,8 +184,8 @@ class Memory:
             raise ValueError(
                 f"time {time_n.min()}: what everybody did is known from {self.known_from} on"
             )
-        places = np.ones(len(time_n), bool) if places is None else places
-        ids = np.zeros((*places.shape, sizes.candidates), np.int32)
+        slots = np.ones(len(time_n), bool) if slots is None else slots
+        ids = np.zeros((*slots.shape, sizes.candidates), np.int32)
         features = np.zeros((*ids.shape, len(FEATURES)), np.float32)
         fill_lists(
             self._log,
@@ -200,7 +200,7 @@ class Memory:
             time_n,
             own_nm,
             position_n,
-            np.flatnonzero(places),
+            np.flatnonzero(slots),
             ids.reshape(-1, *ids.shape[-1:]),
             features.reshape(-1, *features.shape[-2:]),
             self._slot_v,

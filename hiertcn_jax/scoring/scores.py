@@ -110,7 +110,7 @@ class Queries(NamedTuple):
         return self._replace(vectors=self.vectors.astype(dtype))
 
     def pick(self, places_n: Int[Array, " n"]) -> "Queries":
-        """Selects events of a batch, [b, l, ..] -> [n, ..], by index; segments are laid end to end."""
+        """Selects events of a batch, [b, l, ..] -> [n, ..], by their index in the batch."""
         return jax.tree.map(lambda x: jnp.take(x.reshape(-1, x.shape[-1]), places_n, axis=0), self)
 
 
