@@ -53,3 +53,30 @@ def filled(rows: Sequence[np.ndarray]) -> np.ndarray:
     for row_e, one in zip(filled_ne, rows, strict=True):
         row_e[: len(one)] = one
     return filled_ne
+
+
+def session_starts(
+    states: UserStates,
+    time_n: np.ndarray,
+    sessions: Sequence[str | None],
+    running: Sequence[str | None],
+    gap_seconds: float,
+) -> np.ndarray:
+    """Whether events start sessions, bool [n]: by ids where both have one, else by the pause.
+
+    Args:
+      states: The users' before the events.
+      time_n: int64. Of the events, seconds.
+      sessions: Ids of the events' sessions.
+      running: Ids of the users' running sessions.
+      gap_seconds: A pause longer than this ends a session.
+    """
+    by_pause_n = time_n - states.last_time_n > gap_seconds
+    starts_n = np.array(
+        [
+            paused if one is None or last is None else one != last
+            for one, last, paused in zip(sessions, running, by_pause_n, strict=True)
+        ],
+        bool,
+    )
+    return starts_n | (states.events_n == 0)

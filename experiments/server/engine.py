@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.server.batches import by_candidates, filled, rounds, with_states
+from experiments.server.batches import rounds, session_starts, with_states
 from experiments.server.counts import Counts
 from experiments.server.explaining import Explaining
+from experiments.server.recommending import Recommending
 from experiments.server.requests import Answer, Ask, Event, Outcome, Record
 from experiments.server.snapshots import Snapshots
 from experiments.server.starting import version_of
@@ -32,7 +33,6 @@ from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
 from hiertcn_jax.item_ids import FIRST_ITEM_ID, PADDING_ID
 from hiertcn_jax.memory.config import SIZES
-from hiertcn_jax.serving.user_states import UserStates, joined
 
 AHEAD_SECONDS = 300
 """How far an event's time may be ahead of this clock."""
@@ -84,6 +84,7 @@ class Engine:
         self.explain = Explaining(export)
         self.version = version_of(export)
         self.users = loaded.users if loaded else self.users_of(export, self._stream)
+        self._recommending = Recommending(export, self._stream, self.users, self.explain)
         self.snapshots = Snapshots(export, store, self.version)
         if loaded is not None:
             self.counts = loaded.counts
@@ -195,8 +196,12 @@ class Engine:
             part_m = user_index_n[number_m]
             before = states.take(part_m)
             time_m = np.array([times[number] for number in number_m], np.int64)
-            starts_m = self._starts(
-                before, time_m, [events[n].session for n in number_m], [sessions[p] for p in part_m]
+            starts_m = session_starts(
+                before,
+                time_m,
+                [events[n].session for n in number_m],
+                [sessions[p] for p in part_m],
+                self._stream.gap_seconds,
             )
             after = self._stream.observe(before, item_n[number_m], time_m, starts_m)
             states = with_states(states, part_m, after)
@@ -254,24 +259,6 @@ class Engine:
             self.counts.add(events, number)
         self.snapshots.write_if_due(self.counts)
 
-    def _starts(
-        self,
-        states: UserStates,
-        time_n: np.ndarray,
-        sessions: list[str | None],
-        running: list[str | None],
-    ) -> np.ndarray:
-        """Whether events start sessions: by ids where both have one, otherwise by the pause."""
-        by_pause_n = time_n - states.last_time_n > self._stream.gap_seconds
-        starts_n = np.array(
-            [
-                paused if one is None or last is None else one != last
-                for one, last, paused in zip(sessions, running, by_pause_n, strict=True)
-            ],
-            bool,
-        )
-        return starts_n | (states.events_n == 0)
-
     def _before(self, own_m: np.ndarray) -> tuple[str | None, ...]:
         rows = own_m[: SIZES.distance].tolist()
         ids = self.export.items.ids
@@ -291,98 +278,7 @@ class Engine:
         self.follow()
         now = int(self._clock())
         ids = list(dict.fromkeys(one.user for one in asks if one.user is not None))
-        found = self.refresh(ids)
-        user_index_of = {user: user_index for user_index, user in enumerate(ids)}
-        states = self._all_states(asks, found.states, user_index_of, now)
-        latest = max(now, self.counts.newest + 1)
-        at_n = np.array([latest if one.at is None else one.at for one in asks], np.int64)
-        at_n = np.maximum(at_n, self.counts.known_from)
-        excluded = [self._excluded(one) for one in asks]
-        starts_n = None
-        if any(one.session is not None for one in asks):
-            stored_of = dict(zip(ids, found.stored, strict=True))
-            running = [stored_of.get(one.user) if one.user else None for one in asks]
-            starts_n = self._starts(
-                states,
-                at_n,
-                [one.session for one in asks],
-                [None if one is None else one.session for one in running],
-            )
-        answers: list[Answer | None] = [None] * len(asks)
-        for number_m in by_candidates(asks):
-            best = self._stream.recommend(
-                states.take(number_m),
-                at_n[number_m],
-                max(asks[number].n for number in number_m),
-                self.counts.memory,
-                filled([excluded[number] for number in number_m]),
-                self._allowed(asks[number_m[0]].candidates),
-                None if starts_n is None else starts_n[number_m],
-            )
-            for number, rows_k, scores_k, vector_d in zip(number_m.tolist(), *best, strict=True):
-                one = asks[number]
-                rows_k = rows_k[: one.n]
-                rows_k = rows_k[rows_k >= FIRST_ITEM_ID]
-                items = list(zip(self.export.items.decode(rows_k), scores_k.tolist(), strict=False))
-                known = (
-                    bool(one.picks) if one.user is None else found.known[user_index_of[one.user]]
-                )
-                user = None if one.user is None else self.users.raw_id(one.user)
-                parts = None
-                if one.explain:
-                    state = states.take(np.array([number]))
-                    at, memory = at_n[number], self.counts.memory
-                    parts = self.explain(state, at, memory, rows_k, vector_d)
-                answers[number] = Answer(self.export, user, known, items, parts)
-        return [one for one in answers if one is not None]
-
-    def _all_states(
-        self, asks: Sequence[Ask], states: UserStates, user_index_of: dict[str, int], now: int
-    ) -> UserStates:
-        """The state of each: of a user as found, of a visitor after the events given."""
-        parts, visitors = [], [one for one in asks if one.user is None]
-        followed = self._follow(visitors, now)
-        visitor = 0
-        for one in asks:
-            if one.user is None:
-                parts.append(followed.take(np.array([visitor])))
-                visitor += 1
-            else:
-                parts.append(states.take(np.array([user_index_of[one.user]])))
-        return joined(parts)
-
-    def _follow(self, visitors: list[Ask], now: int) -> UserStates:
-        states = self._stream.start(len(visitors))
-        for turn in range(max((len(one.picks) for one in visitors), default=0)):
-            part_m = np.array([n for n, one in enumerate(visitors) if len(one.picks) > turn])
-            picks = [visitors[number].picks[turn] for number in part_m]
-            after = self._stream.observe(
-                states.take(part_m),
-                self.export.items.encode(item for item, _ in picks),
-                [now if when is None else when for _, when in picks],
-            )
-            states = with_states(states, part_m, after)
-        return states
-
-    def _excluded(self, ask: Ask) -> np.ndarray:
-        """Rows that an ask leaves out."""
-        parts = [self.export.items.encode(ask.exclude)]
-        if ask.exclude_seen:
-            parts.append(self.export.items.encode(item for item, _ in ask.picks))
-            if ask.user is not None:
-                kept = self.users.kept(ask.user)
-                parts.append(self.export.items.encode(one.item for one in kept))
-                logged = self.users.in_log(ask.user)
-                if logged is not None:
-                    parts.append(logged.item_rows)
-        return np.unique(np.concatenate(parts))
-
-    def _allowed(self, candidates: frozenset[str] | None) -> np.ndarray | None:
-        if candidates is None:
-            return None
-        allowed_v = np.zeros(self.export.items.size, bool)
-        allowed_v[self.export.items.encode(candidates)] = True
-        return allowed_v
+        return self._recommending(asks, ids, self.refresh(ids), self.counts, now)
 
     def record(self, user: str) -> Record | None:
         """What is known of a user; None for nothing."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.server.sqlite_errors import reason_of, require_types
 from experiments.server.store import (
     KEPT_EVENTS,
     Key,
@@ -115,7 +116,7 @@ class SqliteStore:
                 db.execute(f"PRAGMA user_version={SCHEMA}")
                 db.execute("INSERT INTO meta VALUES ('salt', ?)", (secrets.token_bytes(32),))
         self._salt = self._value("SELECT value FROM meta WHERE name = 'salt'")
-        _require_types((self._salt,), (bytes,))
+        require_types((self._salt,), (bytes,))
         self.identity = hashlib.blake2b(self._salt, digest_size=16).hexdigest()
 
     def first_number(self, version: str) -> int:
@@ -124,7 +125,7 @@ class SqliteStore:
             newest = self._value("SELECT coalesce(max(number), 0) FROM world")
             self._db.execute("INSERT OR IGNORE INTO exports VALUES (?, ?)", (version, newest))
             first = self._value("SELECT first FROM exports WHERE version = ?", version)
-            _require_types((first,), (int,))
+            require_types((first,), (int,))
             return first
 
     def users(self, ids: Iterable[str]) -> dict[str, StoredUser]:
@@ -139,7 +140,7 @@ class SqliteStore:
             ]
             found = [row for row in rows if row is not None]
             for row in found:
-                _require_types(row, (str, str, bytes, str | None, int, int))
+                require_types(row, (str, str, bytes, str | None, int, int))
         return {row[0]: StoredUser(*row) for row in found}
 
     def events_of(self, user: str) -> list[StoredEvent]:
@@ -151,7 +152,7 @@ class SqliteStore:
                 (user,),
             ).fetchall()
             for row in rows:
-                _require_types(row, (str, int, int, int))
+                require_types(row, (str, int, int, int))
         return [
             StoredEvent(item, time, bool(starts), number) for item, time, starts, number in rows
         ]
@@ -239,7 +240,7 @@ class SqliteStore:
             )
             while rows := cursor.fetchmany(_PART):
                 for row in rows:
-                    _require_types(row, (str, int, int, int, bytes, int))
+                    require_types(row, (str, int, int, int, bytes, int))
                     if not 0 <= row[3] < 2**31:
                         raise ValueError(f"an event has the position {row[3]}")
                 befores = [np.frombuffer(row[4], "<i8").tolist() for row in rows]
@@ -357,37 +358,4 @@ class SqliteStore:
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
-            raise StoreError(f"{self.path}: {_reason(error)}") from error
-
-
-_FULL = "make room there, or name a file on another disk"
-_UNWRITABLE = "set its permissions, or name a file in a folder that can be written"
-
-_REASONS = {
-    "SQLITE_BUSY": "another process uses it; stop that, or name another file",
-    "SQLITE_CANTOPEN": "cannot be opened; name a file in a folder that exists and can be written",
-    "SQLITE_FULL": f"no space left on the disk; {_FULL}",
-    "SQLITE_READONLY": f"cannot be written; {_UNWRITABLE}",
-    "SQLITE_PERM": f"cannot be written; {_UNWRITABLE}",
-    "SQLITE_IOERR": f"cannot be read or written; check the disk: {_FULL}",
-}
-"""Explanations of SQLite's errors, by the first two words of their names."""
-
-
-def _reason(error: Exception) -> str:
-    """What an error says of the file, and what to do; any other error comes of damage."""
-    name = getattr(error, "sqlite_errorname", "")
-    found = _REASONS.get("_".join(name.split("_")[:2]))
-    damaged = f"is damaged ({error}); name another file, or a copy of it that is whole"
-    return damaged if found is None else found
-
-
-def _require_types(row: tuple[Any, ...], kinds: tuple[Any, ...]) -> None:
-    """Checks a row: SQLite keeps a value of any type in any column.
-
-    Raises:
-      TypeError: A value is of another type.
-    """
-    for value, kind in zip(row, kinds, strict=True):
-        if not isinstance(value, kind):
-            raise TypeError(f"{str(value)[:40]!r} is not of the type of its column")
+            raise StoreError(f"{self.path}: {reason_of(error)}") from error
