@@ -64,6 +64,17 @@ def process_status(pid: int | str = "self") -> dict[str, int]:
     return status
 
 
+def process_cpu_seconds(pid: int | str = "self") -> float:
+    """Seconds of processor time that Linux reports for a process, of all its threads.
+
+    Raises:
+      OSError: The process has ended.
+    """
+    # The name of the program may have blanks; user and system time are fields 14 and 15.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def describe_machine() -> dict[str, Any]:
     """The processor, how many cores of it this process may use, and the system."""
     return {

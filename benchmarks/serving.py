@@ -14,8 +14,10 @@ line, with all these users in the store; `load`, the rate of --rate for --second
 with 200; and `recovery`, the rate of --rate again at once: `recovery_s` is how long it took until
 the latencies of a second were below --p90_ms again, and all requests were answered.
 `generator_p99_ms` is how late the generator itself was: where it is not small, latencies are its
-own, and the machine too small or busy. Figures of memory are the server's resident size in MB: at
-the start, at a quarter of the time, at the end.
+own, and the machine too small or busy. `server_cpu_ms_per_request` is the server's processor time
+divided by the answers it gave, of any status: it depends less on what else the machine does.
+Figures of memory are the server's resident size in MB: at the start, at a quarter of the time, at
+the end.
 """
 
 import itertools
@@ -31,7 +33,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from benchmarks.common import print_figures, process_status, require_directory, write_report
+from benchmarks.common import (
+    print_figures,
+    process_cpu_seconds,
+    process_status,
+    require_directory,
+    write_report,
+)
 from benchmarks.open_loop import Sent, get, planned_times, post, send
 from benchmarks.redis_server import RedisServer
 from benchmarks.served import Asking, Served
@@ -198,11 +206,15 @@ def measure(settings: Settings, export: Export, place: str) -> dict[str, dict[st
             # Whole cycles, so that each case begins with a recommendation.
             planned_r = planned_r[: len(planned_r) // _CYCLE * _CYCLE]
             memory = Memory(server.process.pid)
+            cpu_seconds = process_cpu_seconds(server.process.pid)
             sent = send(server.port, requests.take(len(planned_r)), planned_r, settings.connections)
+            cpu_seconds = process_cpu_seconds(server.process.pid) - cpu_seconds
             event_r = is_event(len(planned_r))
+            answers = max(int(np.sum(sent.status_r > 0)), 1)
             cases[name] = {
                 "rate": rate,
                 "generator_p99_ms": round(1000 * float(np.percentile(sent.late_r, 99)), 2),
+                "server_cpu_ms_per_request": round(1000 * cpu_seconds / answers, 3),
                 **figures(sent),
                 **{f"recommend_{n}": v for n, v in _times(figures(sent, ~event_r)).items()},
                 **{f"events_{n}": v for n, v in _times(figures(sent, event_r)).items()},
