@@ -1,5 +1,6 @@
 """The best items for users and visitors, one batch of questions at a time."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,7 +53,9 @@ class Recommending:
         latest = max(now, counts.newest + 1)
         at_n = np.array([latest if one.at is None else one.at for one in asks], np.int64)
         at_n = np.maximum(at_n, counts.known_from)
-        excluded = [self._excluded(one) for one in asks]
+        excluded = None
+        if any(one.exclude or one.exclude_seen for one in asks):
+            excluded = [self._excluded(one) for one in asks]
         starts_n = None
         if any(one.session is not None for one in asks):
             stored_of = dict(zip(ids, found.stored, strict=True))
@@ -65,23 +68,25 @@ class Recommending:
                 self._stream.gap_seconds,
             )
         answers: list[Answer | None] = [None] * len(asks)
+        item_ids = self._export.items.ids
         for number_m in by_candidates(asks):
             best = self._stream.recommend(
                 states.take(number_m),
                 at_n[number_m],
                 max(asks[number].n for number in number_m),
                 counts.memory,
-                filled([excluded[number] for number in number_m]),
+                None if excluded is None else filled([excluded[number] for number in number_m]),
                 self._allowed(asks[number_m[0]].candidates),
                 None if starts_n is None else starts_n[number_m],
             )
-            for number, rows_k, scores_k, vector_d in zip(number_m.tolist(), *best, strict=True):
-                one = asks[number]
-                rows_k = rows_k[: one.n]
-                rows_k = rows_k[rows_k >= FIRST_ITEM_ID]
-                items = list(
-                    zip(self._export.items.decode(rows_k), scores_k.tolist(), strict=False)
-                )
+            rows = [[row for row in one if row >= FIRST_ITEM_ID] for one in best.rows_nk.tolist()]
+            scores = best.scores_nk.tolist()
+            for index, number in enumerate(number_m.tolist()):
+                one, chosen = asks[number], rows[index][: asks[number].n]
+                items = [
+                    (item_ids[row - FIRST_ITEM_ID], score)
+                    for row, score in zip(chosen, scores[index], strict=False)
+                ]
                 known = (
                     bool(one.picks) if one.user is None else found.known[user_index_of[one.user]]
                 )
@@ -89,8 +94,9 @@ class Recommending:
                 parts = None
                 if one.explain:
                     state = states.take(np.array([number]))
+                    rows_k = np.array(chosen, np.int32)
                     at, memory = at_n[number], counts.memory
-                    parts = self._explain(state, at, memory, rows_k, vector_d)
+                    parts = self._explain(state, at, memory, rows_k, best.vectors_nd[index])
                 answers[number] = Answer(self._export, user, known, items, parts)
         return [one for one in answers if one is not None]
 
@@ -98,16 +104,19 @@ class Recommending:
         self, asks: Sequence[Ask], states: UserStates, user_index_of: dict[str, int], now: int
     ) -> UserStates:
         """The state of each: of a user as found, of a visitor after the events given."""
-        parts, visitors = [], [one for one in asks if one.user is None]
-        followed = self._follow(visitors, now)
-        visitor = 0
-        for one in asks:
-            if one.user is None:
-                parts.append(followed.take(np.array([visitor])))
-                visitor += 1
-            else:
-                parts.append(states.take(np.array([user_index_of[one.user]])))
-        return joined(parts)
+        visitors = [one for one in asks if one.user is None]
+        if visitors:
+            states = joined([states, self._follow(visitors, now)])
+        next_visitor = itertools.count(len(user_index_of))
+        return states.take(
+            np.array(
+                [
+                    next(next_visitor) if one.user is None else user_index_of[one.user]
+                    for one in asks
+                ],
+                np.int64,
+            )
+        )
 
     def _follow(self, visitors: list[Ask], now: int) -> UserStates:
         states = self._stream.start(len(visitors))

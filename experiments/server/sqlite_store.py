@@ -52,6 +52,8 @@ CREATE TABLE forgotten (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 _OR_LATER = " OR time > ?"
 _PART = 2_000
 """Events of the stream that are read at a time; some may be read between requests."""
+_TOGETHER = 64
+"""Users that one statement reads."""
 _CACHED_ITEMS = 500_000
 
 
@@ -130,15 +132,18 @@ class SqliteStore:
 
     def users(self, ids: Iterable[str]) -> dict[str, StoredUser]:
         """See `Store`."""
+        left, found = list(ids), []
         with self._errors():
-            rows = [
-                self._db.execute(
-                    "SELECT id, version, state, session, kept, dropped FROM users WHERE id = ?",
-                    (user,),
-                ).fetchone()
-                for user in ids
-            ]
-            found = [row for row in rows if row is not None]
+            while left:
+                asked, left = left[:_TOGETHER], left[_TOGETHER:]
+                # Few statements, which SQLite compiles once: one for each power of two.
+                asked += asked[-1:] * ((1 << (len(asked) - 1).bit_length()) - len(asked))
+                marks = ",".join("?" * len(asked))
+                found += self._db.execute(
+                    "SELECT id, version, state, session, kept, dropped FROM users "
+                    f"WHERE id IN ({marks})",
+                    asked,
+                ).fetchall()
             for row in found:
                 require_types(row, (str, str, bytes, str | None, int, int))
         return {row[0]: StoredUser(*row) for row in found}

@@ -1,6 +1,6 @@
 """The states of users: those of the store, of the export, or made again from kept events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from hiertcn_jax.exported.layout import as_records, as_states, state_record
 from hiertcn_jax.exported.onnx_stream import OnnxStream
 from hiertcn_jax.exported.reading import Export
 from hiertcn_jax.item_ids import FIRST_ITEM_ID
-from hiertcn_jax.serving.user_states import Events, UserStates, is_possible, joined
+from hiertcn_jax.serving.user_states import Events, UserStates, joined, possible
 
 ACTIVE_MOST = 10_000
 """Users whose states are made again in the background when the model changes."""
@@ -69,36 +69,53 @@ class Users:
         self.prepared: dict[str, tuple[int, UserStates]] = {}
 
     def find(self, ids: Sequence[str]) -> Found:
-        """The states of users; of those that nothing is known of, the state without events."""
+        """The states of users, each named once; of those that nothing is known of, the state
+        without events.
+        """
         self._note_active(ids)
         stored = self._store.users(ids)
         others = [user for user in ids if user not in stored]
         forgotten = self._store.forgotten(others) if others else set()
-        read = {user: self._read(one) for user, one in stored.items()}
-        made = self._made(self.kept_of([user for user, state in read.items() if state is None]))
-        parts, known, remade = [], [], []
+        read, place_of = self._read(stored)
+        made = self._made(self.kept_of([user for user in stored if user not in place_of]))
+        parts, remade = [read], []
+        known = dict.fromkeys(stored, True)
         for user in ids:
-            one = stored.get(user)
-            if one is None:
-                logged = None if user in forgotten else self._export.users.state_of(user)
-                parts.append(self._stream.start() if logged is None else logged)
-                known.append(logged is not None)
+            if user in place_of:
                 continue
-            state = read[user]
-            if state is None:
+            if user in stored:
                 state = made[user]
-                remade.append(one._replace(version=self.version, state=self.to_bytes(state)))
+                new = stored[user]._replace(version=self.version, state=self.to_bytes(state))
+                remade.append(new)
+            else:
+                logged = None if user in forgotten else self._export.users.state_of(user)
+                state = self._stream.start() if logged is None else logged
+                known[user] = logged is not None
+            place_of[user] = read.users + len(parts) - 1
             parts.append(state)
-            known.append(True)
-        states = joined(parts) if parts else self._stream.start(0)
-        return Found(states, [stored.get(user) for user in ids], known, remade)
+        states = joined(parts) if len(parts) > 1 else read
+        place_n = np.array([place_of[user] for user in ids], np.int64)
+        return Found(
+            states.take(place_n),
+            [stored.get(user) for user in ids],
+            [known[user] for user in ids],
+            remade,
+        )
 
-    def _read(self, stored: StoredUser) -> UserStates | None:
-        """The state that is stored; None if another model made it, or it is damaged."""
-        if stored.version != self.version or len(stored.state) != self._record.itemsize:
-            return None
-        state = as_states(np.frombuffer(stored.state, self._record))
-        return state if is_possible(state, self._export.items.size) else None
+    def _read(self, stored: Mapping[str, StoredUser]) -> tuple[UserStates, dict[str, int]]:
+        """States that are stored, and where among them those of users are. Left out are users whose
+        state another model made, or whose state is damaged.
+        """
+        size = self._record.itemsize
+        users = [
+            user
+            for user, one in stored.items()
+            if one.version == self.version and len(one.state) == size
+        ]
+        data = b"".join([stored[user].state for user in users])
+        states = as_states(np.frombuffer(data, self._record))
+        good = possible(states, self._export.items.size).tolist()
+        return states, {user: place for place, user in enumerate(users) if good[place]}
 
     def to_bytes(self, state: UserStates) -> bytes:
         """The bytes of one user's state, as the store keeps them."""

@@ -167,20 +167,28 @@ def from_bytes(data: bytes, like: UserStates, model_id: str, rows: int) -> UserS
 
 
 def is_possible(states: UserStates, rows: int) -> bool:
-    """Whether states may come from a model: compiled code reads at their rows unchecked.
+    """Whether all of the states may come from a model; see `possible`."""
+    return bool(possible(states, rows).all())
+
+
+def possible(states: UserStates, rows: int) -> np.ndarray:
+    """Which states may come from a model, bool [n]: compiled code reads at their rows unchecked.
 
     Args:
       states: Any, such as those of a file.
       rows: `v`, rows of the item table.
     """
-    floats = [array for array in states.arrays if array.dtype.kind == "f"]
     own_nm = states.own_nm
-    return (
-        bool(np.all((own_nm >= PADDING_ID) & (own_nm < rows)))
-        and bool(np.all((states.position_n >= 0) & (states.position_n <= states.events_n)))
-        and bool(np.all(states.first_time_n <= states.last_time_n))
-        and all(not np.isnan(array).any() for array in floats)
+    good_n = (
+        ((own_nm >= PADDING_ID) & (own_nm < rows)).all(1)
+        & (states.position_n >= 0)
+        & (states.position_n <= states.events_n)
+        & (states.first_time_n <= states.last_time_n)
     )
+    for array in states.arrays:
+        if array.dtype.kind == "f":
+            good_n &= ~np.isnan(array).any(tuple(range(1, array.ndim)))
+    return good_n
 
 
 def joined(parts: Sequence[UserStates]) -> UserStates:
