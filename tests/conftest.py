@@ -37,11 +37,11 @@ from tests.volume import (  # noqa: F401  (hooks of pytest)
 )
 
 # Not functions that numba compiles, because numba cannot compile the checks.
-_checked = [m.name for m in pkgutil.iter_modules(hiertcn_jax.__path__) if m.name != "memory"]
-install_import_hook(
-    [f"hiertcn_jax.{name}" for name in (*_checked, "memory.memory", "memory.terms")],
-    "tests.typecheck.check",
-)
+_names = {m.name for m in pkgutil.iter_modules(hiertcn_jax.__path__)} - {"memory", "serving"}
+_serving = pkgutil.iter_modules([f"{hiertcn_jax.__path__[0]}/serving"])
+_names |= {f"serving.{m.name}" for m in _serving if m.name != "following"}
+_names |= {"memory.memory", "memory.terms"}
+install_import_hook([f"hiertcn_jax.{name}" for name in _names], "tests.typecheck.check")
 
 from hypothesis import settings
 

@@ -12,9 +12,8 @@ import numpy as np
 from hiertcn_jax.item_ids import PADDING_ID
 from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.memory.memory import Lists, Memory
+from hiertcn_jax.serving.following import describe_next, move_on
 from hiertcn_jax.serving.user_states import Events, UserStates
-
-_SECONDS_MOST = 2**31 - 1
 
 
 class EventFacts(NamedTuple):
@@ -121,83 +120,24 @@ def follow(
     Returns:
       The events, and the states without their carry: that is the old one, as it was.
     """
-    end_n = np.cumsum(count_n)
-    first_n = end_n - count_n
-    user_m = np.repeat(np.arange(len(count_n)), count_n)
-    number_m = np.arange(len(item_m))
-    place_m = number_m - first_n[user_m]
-    user_position_m = states.events_n[user_m] + place_m
-    first_m = user_position_m == 0
-    now_m, before_m = _in_order(states, time_m, first_n, end_n, user_m, first_m)
-    pause_m = now_m - before_m
-    begins_m = first_m | (pause_m > gap_seconds if starts_m is None else starts_m)
-    last_start_m = np.maximum.accumulate(np.where(begins_m, number_m, -1))
-    begun_m = last_start_m >= first_n[user_m]
-    position_m = np.where(
-        begun_m, number_m - last_start_m, states.position_n[user_m] + place_m
-    ).astype(np.int32)
-    some_n = count_n > 0
-    first_time_n, last_time_n = states.first_time_n.copy(), states.last_time_n.copy()
-    position_n = states.position_n.copy()
-    new_n = some_n & (states.events_n == 0)
-    first_time_n[new_n] = now_m[first_n[new_n]]
-    last_time_n[some_n] = now_m[end_n[some_n] - 1]
-    position_n[some_n] = position_m[end_n[some_n] - 1] + 1
     facts = EventFacts(
-        item_m.astype(np.int32),
-        position_m,
-        user_position_m.astype(np.int32),
-        np.minimum(now_m - first_time_n[user_m], _SECONDS_MOST).astype(np.int32),
-        begins_m,
-        first_m,
-        np.where(begins_m & ~first_m, pause_m / 3600, 0).astype(np.float32),
+        np.asarray(item_m, np.int32),
+        *[np.empty(len(item_m), dtype) for dtype in _FACTS],
     )
-    events_n = (states.events_n + count_n).astype(np.int32)
-    own_nm = _newest_items(states.own_nm, facts.item_m, end_n, count_n)
-    after = UserStates(states.carry, position_n, events_n, first_time_n, last_time_n, own_nm)
+    after = UserStates(states.carry, *[array.copy() for array in states[1:]])
+    move_on(
+        facts,
+        np.asarray(time_m, np.int64),
+        np.asarray(count_n, np.int64),
+        float(gap_seconds),
+        _NOT_SAID if starts_m is None else starts_m,
+        after[1:],
+    )
     return facts, after
 
 
-def _in_order(
-    states: UserStates,
-    time_m: np.ndarray,
-    first_n: np.ndarray,
-    end_n: np.ndarray,
-    user_m: np.ndarray,
-    first_m: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times that never go back, and the time of the event before each; a first event's own."""
-    before_m = np.empty_like(time_m)
-    before_m[1:] = time_m[:-1]
-    begin_n = first_n[first_n < end_n]
-    before_m[begin_n] = states.last_time_n[first_n < end_n]
-    before_m[first_m] = time_m[first_m]
-    late_m = time_m < before_m
-    if not late_m.any():
-        return time_m, before_m
-    now_m = time_m.copy()
-    for user in np.unique(user_m[late_m]).tolist():
-        part = slice(first_n[user], end_n[user])
-        least = before_m[first_n[user]]
-        now_m[part] = np.maximum.accumulate(np.maximum(time_m[part], least))
-        before_m[first_n[user] + 1 : end_n[user]] = now_m[part][:-1]
-    return now_m, before_m
-
-
-def _newest_items(
-    own_nm: np.ndarray, item_m: np.ndarray, end_n: np.ndarray, count_n: np.ndarray
-) -> np.ndarray:
-    """int32 [n, m]. The users' last items, the newest first, after new ones."""
-    if not len(item_m):
-        return own_nm
-    if len(item_m) == len(count_n) == end_n[-1] and count_n.max() == 1:
-        return np.concatenate([item_m[:, None], own_nm[:, :-1]], 1)
-    place_m = np.arange(own_nm.shape[1])
-    new_nm = np.maximum(end_n[:, None] - 1 - place_m, 0)
-    old_nm = np.maximum(place_m - count_n[:, None], 0)
-    return np.where(
-        place_m < count_n[:, None], item_m[new_nm], np.take_along_axis(own_nm, old_nm, 1)
-    )
+_FACTS = (np.int32, np.int32, np.int32, np.bool_, np.bool_, np.float32)
+_NOT_SAID = np.zeros(0, np.bool_)
 
 
 def event_rows(
@@ -256,17 +196,21 @@ def next_event(
       gap_seconds: See `follow`.
       starts_n: bool. Whether each starts a session, if the caller knows.
     """
-    none_n = states.events_n == 0
-    pause_n = np.where(none_n, 0, np.maximum(time_n - states.last_time_n, 0))
-    starts_n = pause_n > gap_seconds if starts_n is None else starts_n
-    starts_n = starts_n | none_n
-    seconds_n = np.where(none_n, 0, states.last_time_n + pause_n - states.first_time_n)
-    return Moments(
-        np.where(starts_n, 0, states.position_n).astype(np.int32),
+    users = states.users
+    moments = Moments(
+        np.empty(users, np.int32),
         states.events_n,
-        np.minimum(seconds_n, _SECONDS_MOST).astype(np.int32),
-        np.where(starts_n, pause_n / 3600, 0).astype(np.float32),
+        np.empty(users, np.int32),
+        np.empty(users, np.float32),
     )
+    describe_next(
+        moments,
+        np.asarray(time_n, np.int64),
+        float(gap_seconds),
+        _NOT_SAID if starts_n is None else starts_n,
+        states[1:5],
+    )
+    return moments
 
 
 def memory_lists(
