@@ -18,9 +18,6 @@ from pathlib import Path
 import jax
 from etils import epath
 
-WRITING = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-"""For the environment of commands that have a folder of programs of their own."""
-
 _PREFIX = "whole://"
 _UNUSED_DAYS = 7
 

@@ -2,18 +2,16 @@
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 
 import jax
 import numpy as np
 
 from hiertcn_jax.saving.checkpoint import Checkpoints
-from tests.experiments.small_runs import FLAGS, ROOT, checkpoint_steps
-from tests.programs import WRITING
+from tests.experiments.small_runs import FLAGS, checkpoint_steps
+from tests.forked import Forked
 
 
 def free_port():
@@ -54,22 +52,12 @@ def start_command(module, cache, *arguments, own=None, processes=2, devices=2):
     for index in range(1, processes):
         shutil.copytree(cache / "0", cache / str(index), dirs_exist_ok=True)
     return [
-        subprocess.Popen(
-            [
-                sys.executable, "-m", module, *arguments, address, f"--num_processes={processes}",
-                f"--process_id={index}", *(own or {}).get(index, []),
-            ],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "TERM": "dumb",
-                "JAX_NUM_CPU_DEVICES": str(devices),
-                **WRITING,
-                "JAX_COMPILATION_CACHE_DIR": str(cache / str(index)),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        Forked(
+            cache, module, *arguments, address, f"--num_processes={processes}",
+            f"--process_id={index}", *(own or {}).get(index, []),
+            jax_num_cpu_devices=devices,
+            jax_compilation_cache_dir=str(cache / str(index)),
+            jax_persistent_cache_min_compile_time_secs=0.0,
         )
         for index in range(processes)
     ]  # fmt: skip
