@@ -96,6 +96,32 @@ class Forked:
         return [path.read_text() for path in self._said]
 
 
+def start_forked(command, log):
+    """Starts a command as `benchmarks.commands` does; it shares the programs of the tests.
+
+    Args:
+      command: The module's name and its arguments.
+      log: The file for its output, which is appended.
+    """
+    return _Started(command, log)
+
+
+class _Started:
+    def __init__(self, command, log):
+        log.touch()
+        command = [sys.executable, "-m", *command]
+        self._process = FORKS.Process(target=_run, args=(command, log, log, None))
+        self._process.start()
+        self.pid, self.kill = self._process.pid, self._process.kill
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self):
+        self._process.join()
+        return self._process.exitcode
+
+
 def _run(command, said, errors, most_file_bytes):
     _become(command, said, errors)
     if most_file_bytes is None:
@@ -119,7 +145,7 @@ def _run_with(command, said, errors, jax_options):
 
 def _become(command, said, errors):
     for number, path in ((0, Path(os.devnull)), (1, said), (2, errors)):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     os.chdir(ROOT)
     os.environ["TERM"] = "dumb"
     sys.argv, sys.orig_argv = [command[2], *command[3:]], command

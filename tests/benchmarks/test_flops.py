@@ -53,7 +53,7 @@ def product_flops(jaxpr, times=1):
 
 
 ALL = [(name, {}) for name in ROWS]
-QUICK = [(name, {}) for name in ("hiertcn", "hiergru", "hstu", "hiertcn_memory", "hiertcn_grid")]
+QUICK = [(name, {}) for name in ("hstu", "hiertcn_grid")]
 UNEQUAL = {"item_dim": 24, "gru_dim": 8, "tcn_channels": (16, 40), "convs_per_block": 2}
 
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.experiments.small_runs import ROOT, journal
 
 _COMMANDS = """
@@ -44,6 +46,8 @@ print(run("experiments.train", *given))
 """
 
 
+# Compiling all libraries anew takes longest.
+@pytest.mark.thorough
 def test_help_and_a_run_under_oo(whole, tmp_path):
     """The run says nothing on standard error, and ends like one in this process."""
     done = subprocess.run(

@@ -9,6 +9,7 @@ from benchmarks.chaos import MODES, Chaos, cached_programs, figures
 from benchmarks.commands import start_fresh
 from benchmarks.kills import KINDS
 from benchmarks.run_differences import differences
+from tests.forked import start_forked
 from tests.volume import few
 
 STEPS = few(24, of=60)
@@ -16,12 +17,17 @@ STEPS = few(24, of=60)
 
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory):
-    """A log, the runs on it, and the compiled programs that they share."""
-    directory = tmp_path_factory.mktemp("chaos")
+    """A log, and the runs on it."""
+    return Chaos(tmp_path_factory.mktemp("chaos"), STEPS, start_forked)
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Fresh interpreters share their compiled programs."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in cached_programs(directory / "programs").items():
+        for name, value in cached_programs(tmp_path / "programs").items():
             patch.setenv(name, value)
-        yield Chaos(directory, STEPS, start_fresh)
+        yield
 
 
 def require_same_end(chaos, mode, name, kinds, seed):
@@ -40,14 +46,17 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(chaos):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed, mode", list(enumerate(MODES)))
-def test_a_run_that_was_killed_at_every_kind_of_moment_ends_as_one_that_was_not(chaos, seed, mode):
+def test_a_run_that_was_killed_at_every_kind_of_moment_ends_as_one_that_was_not(
+    programs, tmp_path, seed, mode
+):
+    chaos = Chaos(tmp_path, STEPS, start_fresh)
     *kinds, last = KINDS
     kinds = [*kinds[2 * seed :], *kinds[: 2 * seed], last]
     require_same_end(chaos, mode, f"killed_{mode}", kinds, seed)
 
 
 @pytest.mark.thorough
-def test_two_processes_end_like_undisturbed_ones_whichever_was_killed(chaos, tmp_path):
+def test_two_processes_end_like_undisturbed_ones_whichever_was_killed(programs, tmp_path):
     """The second is killed while a checkpoint is written, then the first at an epoch's end."""
     pair = Chaos(tmp_path, 24, start_fresh, processes=2)
     chain = pair.chain("rows", "killed", ["writing", "epoch"], seed=3)

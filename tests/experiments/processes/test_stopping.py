@@ -18,6 +18,7 @@ from experiments.runs import train_loop as loop
 from experiments.runs import training_run as training
 from experiments.runs.restore import restore_run
 from tests.experiments.small_runs import ROOT, checkpoint_steps, journal, signal_in_step, train_in
+from tests.forked import run_forked
 from tests.volume import mostly_thorough
 
 
@@ -154,11 +155,10 @@ def test_the_line_of_a_stopped_command_is_the_command_that_resumes(data, whole, 
         sys.executable, "-m", "experiments.train", f"--flagfile={whole}/flags.txt",
         f"--workdir={tmp_path / 'a run'}", "--steps=100000",
     ]  # fmt: skip
-    environment = {**os.environ, "TERM": "dumb"}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "TERM": "dumb"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -172,11 +172,9 @@ def test_the_line_of_a_stopped_command_is_the_command_that_resumes(data, whole, 
     (step,) = checkpoint_steps(tmp_path / "a run")[-1:]
     assert line == f"stopped by SIGINT at step {step}, which is saved"
     assert shlex.split(again) == command
-    done = subprocess.run(
-        f"{again} --steps={step + 1}", shell=True, cwd=ROOT, env=environment, capture_output=True
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert f"resuming from step {step}\n" in done.stdout.decode()
+    done = run_forked(*shlex.split(again)[2:], f"--steps={step + 1}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"resuming from step {step}\n" in done.stdout
     assert json.loads((tmp_path / "a run" / "test.json").read_text())["checkpoint_step"] <= step + 1
 
 
