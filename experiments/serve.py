@@ -18,7 +18,15 @@ from absl import flags
 from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
 
-_NEEDED = ("fastapi", "onnxruntime", "prometheus_client", "safetensors", "uvicorn")
+_NEEDED = (
+    "fastapi",
+    "httptools",
+    "onnxruntime",
+    "orjson",
+    "prometheus_client",
+    "safetensors",
+    "uvicorn",
+)
 
 _SWITCH_SECONDS = 0.0005
 """How long one thread may run Python while another waits. HTTP has to wait for the model's thread

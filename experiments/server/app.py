@@ -10,16 +10,17 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, Path
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
 
 from experiments.server import bodies
+from experiments.server.answers import events_said, said, shown_item
 from experiments.server.bodies import Explain, Id, Number, Session, Time
+from experiments.server.express import Express
 from experiments.server.guard import Guard
 from experiments.server.lateness import Lateness
 from experiments.server.metrics import Metrics
 from experiments.server.pages import add_pages
 from experiments.server.problems import explain_errors, later, problem
-from experiments.server.requests import Answer, Ask, Event, ItemParts
+from experiments.server.requests import Answer, Ask, Event
 from experiments.server.swapping import RunningError, Swapper
 from experiments.server.worker import Worker
 from hiertcn_jax import __version__
@@ -45,7 +46,7 @@ def make_app(
     token: str | None = None,
     swapper: Swapper | None = None,
     lateness: Lateness | None = None,
-) -> ASGIApp:
+) -> Guard:
     """The application; it closes the worker when it is shut down.
 
     Args:
@@ -86,7 +87,7 @@ def make_app(
     def is_busy() -> bool:
         return worker.is_busy() or (lateness is not None and lateness.is_late())
 
-    return Guard(app, metrics, token, is_busy)
+    return Guard(app, metrics, token, is_busy, Express(worker, metrics))
 
 
 async def _done(future: "Future[ResultT]") -> ResultT:
@@ -106,17 +107,12 @@ def _add_events(app: FastAPI, worker: Worker, metrics: Metrics) -> None:
         """
         given = [Event(one.user, one.item, one.time, one.session) for one in body.events]
         outcomes = await _done(worker.observe(given))
-        numbers = {"accepted": 0, "duplicate": 0, "refused": 0}
         for one in outcomes:
-            numbers[one.status] += 1
             metrics.count(one.status, 1)
-        listed = [
-            {"status": one.status} | ({"reason": one.reason} if one.reason else {})
-            for one in outcomes
-        ]
-        if numbers["refused"] == len(outcomes):
-            return problem(422, f"events[0]: {outcomes[0].reason}", events=listed)
-        return JSONResponse({**numbers, "events": listed})
+        status, shown = events_said(outcomes)
+        if status == 422:
+            return problem(422, f"events[0]: {outcomes[0].reason}", events=shown["events"])
+        return JSONResponse(shown)
 
 
 def _add_recommendations(app: FastAPI, worker: Worker) -> None:
@@ -140,14 +136,6 @@ def _add_recommendations(app: FastAPI, worker: Worker) -> None:
         for one in asks:
             _check_time(worker, one.at)
         return found
-
-    def said(answer: Answer) -> dict[str, Any]:
-        export = answer.export
-        items = [{**_shown(export, item), "score": score} for item, score in answer.items]
-        for item, parts in zip(items, answer.parts or (), strict=False):
-            item["parts"] = _parts(export, parts)
-        said = {"user": answer.user, "known": answer.known, "model": export.model_id}
-        return {**said, "items": items}
 
     @app.get(
         "/v1/recommend/{user:path}", response_model=bodies.UserAnswer, tags=["recommendations"]
@@ -203,11 +191,12 @@ def _add_items(app: FastAPI, worker: Worker) -> None:
             newest[:] = [held]
         rows, cosines = held[1].similar(row, n)
         found = zip(export.items.decode(rows), cosines.tolist(), strict=True)
+        listed = [{**shown_item(export, other), "cosine": cosine} for other, cosine in found]
         return JSONResponse(
             {
-                **_shown(export, export.items.ids[row - FIRST_ITEM_ID]),
+                **shown_item(export, export.items.ids[row - FIRST_ITEM_ID]),
                 "model": export.model_id,
-                "items": [{**_shown(export, other), "cosine": cosine} for other, cosine in found],
+                "items": listed,
             }
         )
 
@@ -227,7 +216,7 @@ def _add_users(app: FastAPI, worker: Worker) -> None:
             raise HTTPException(404, f"nothing is known of user {user!r}")
         listed = {
             name: [
-                {**_shown(found.export, item), "time": when, "starts_session": starts}
+                {**shown_item(found.export, item), "time": when, "starts_session": starts}
                 for item, when, starts in events
             ]
             for name, events in (("log", found.logged), ("received", found.received))
@@ -287,27 +276,6 @@ def _add_model(app: FastAPI, swapper: Swapper) -> None:
         except ExportError as error:
             raise HTTPException(422, str(error)) from None
         return JSONResponse({"model": engine.export.model_id, "version": engine.version})
-
-
-def _shown(export: Export, item: Any) -> dict[str, Any]:
-    """An item as answers show it: its id, and its title where the export has titles."""
-    if export.titles is None:
-        return {"item": item}
-    row = export.items.number_of(item)
-    return {"item": item, "title": None if row is None else export.titles[row - FIRST_ITEM_ID]}
-
-
-def _parts(export: Export, parts: ItemParts) -> dict[str, Any]:
-    """The parts of a score as answers show them."""
-    shown: dict[str, Any] = {}
-    for name, value in parts.values.items():
-        shown[name] = value
-        if name == "world":
-            shown["world_half_life_hours"] = parts.half_life_hours
-        if name == "followers":
-            followed = parts.followed
-            shown["followers_of"] = None if followed is None else _shown(export, followed)
-    return shown
 
 
 async def _ready_to_explain(worker: Worker, ask: Ask) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experiments.server import pages
+from experiments.server.express import ASK, EVENTS, Express, Taken
 from experiments.server.metrics import Metrics
 from experiments.server.problems import busy, problem
 from experiments.server.worker import BusyError
@@ -38,7 +39,8 @@ class Guard:
         app: ASGIApp,
         metrics: Metrics,
         token: str | None,
-        is_busy: Callable[[], bool] = lambda: False,
+        is_busy: Callable[[], bool],
+        express: Express,
     ) -> None:
         """See the module.
 
@@ -47,10 +49,53 @@ class Guard:
           metrics: Gets the time of each request.
           token: Requests must bear it; None: no token is needed.
           is_busy: Whether requests to the engine are to be sent away.
+          express: Answers most requests.
         """
-        self._is_busy = is_busy
+        self._is_busy, self._express = is_busy, express
         self._app, self._metrics = app, metrics
         self._token = None if token is None else f"Bearer {token}".encode()
+
+    def sends_away(self, path: str) -> bool:
+        """Whether a request is sent away now, because it would wait too long."""
+        return path.startswith(WORKING) and self._is_busy()
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether `take` may take this request."""
+        path, method = scope["path"], scope["method"]
+        if method == "POST":
+            return path == EVENTS
+        return method == "GET" and path.startswith(ASK)
+
+    def take(self, scope: Scope, body: bytes | bytearray) -> Taken | None:
+        """Takes a request that is plainly valid; None: call the application.
+
+        Args:
+          scope: Of ASGI.
+          body: All of it.
+
+        Raises:
+          BusyError: Too much waits.
+          ClosedError: The server is stopping.
+        """
+        kind = authorization = b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                kind = value
+            elif name == b"authorization":
+                authorization = value
+        if self._token is not None and not hmac.compare_digest(authorization, self._token):
+            return None
+        if scope["method"] == "GET":
+            if body or b"%" in scope["raw_path"]:
+                return None
+            return self._express.ask(scope["path"], scope["query_string"])
+        if kind != b"application/json" or scope["query_string"] or len(body) > BODY_BYTES:
+            return None
+        return self._express.tell(body)
+
+    def note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
+        """Notes a request that was answered without the application."""
+        self._metrics.observe(route, scope["method"], status, seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or passes it on with its whole body."""
@@ -68,7 +113,7 @@ class Guard:
         try:
             try:
                 self._check(scope)
-                if self._is_busy() and scope["path"].startswith(WORKING):
+                if self.sends_away(scope["path"]):
                     # At once, because above capacity reading and checking them takes time too.
                     raise BusyError
                 body = await _read_body(scope, receive)

@@ -23,6 +23,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._by_key: dict[tuple[str, str, str], Histogram] = {}
         self._events = Counter(
             "hiertcn_events", "Events by what became of them.", ("status",), registry=self._registry
         )
@@ -52,8 +53,11 @@ class Metrics:
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Notes a request; any client can invent methods, which count together."""
-        method = method if method in _METHODS else "other"
-        self._requests.labels(route, method, str(status)).observe(seconds)
+        key = route, method if method in _METHODS else "other", str(status)
+        found = self._by_key.get(key)
+        if found is None:
+            found = self._by_key[key] = self._requests.labels(*key)
+        found.observe(seconds)
 
     def count(self, status: str, events: int) -> None:
         """Notes events."""

@@ -61,31 +61,28 @@ def explain_errors(app: FastAPI) -> None:
             detail = f"{request.method} is not allowed here; /openapi.json lists what is"
         return problem(error.status_code, detail, dict(error.headers or {}))
 
-    @app.exception_handler(BusyError)
-    def too_many(request: Request, error: BusyError) -> JSONResponse:
-        del request, error
-        return busy()
-
-    @app.exception_handler(ClosedError)
-    def closed(request: Request, error: ClosedError) -> JSONResponse:
-        del request, error
-        return later(503, "the server is stopping; send it again")
-
-    @app.exception_handler(TimeoutError)
-    def slow(request: Request, error: TimeoutError) -> JSONResponse:
-        del request, error
-        return later(503, "it took too long; send it again: no event counts twice")
-
-    @app.exception_handler(StoreError)
-    def no_store(request: Request, error: StoreError) -> JSONResponse:
+    async def broke(request: Request, error: Exception) -> JSONResponse:
         del request
-        logging.error("%s", error)
-        return later(503, "the store cannot be used; send it again: no event counts twice")
+        return failure(error)
 
-    @app.exception_handler(Exception)
-    def broken(request: Request, error: Exception) -> JSONResponse:
-        del request, error
-        return problem(500, "an error of the server; its log says more")
+    for kind in (BusyError, ClosedError, TimeoutError, StoreError, Exception):
+        app.add_exception_handler(kind, broke)
+
+
+def failure(error: BaseException) -> JSONResponse:
+    """The answer to a request that ended with an error of the engine."""
+    match error:
+        case BusyError():
+            return busy()
+        case ClosedError():
+            return later(503, "the server is stopping; send it again")
+        case TimeoutError():
+            return later(503, "it took too long; send it again: no event counts twice")
+        case StoreError():
+            logging.error("%s", error)
+            return later(503, "the store cannot be used; send it again: no event counts twice")
+        case _:
+            return problem(500, "an error of the server; its log says more")
 
 
 def reason_of(error: RequestValidationError) -> str:

@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from data_pipelines.commands.command import StoppedError, one_line
-from experiments.server.connections import HEAD_BYTES, Connection
+from experiments.server.connections import Connection
 from experiments.server.engine import Engine
+from experiments.server.guard import Guard
 from experiments.server.swapping import RunningError, Swapper
 
 _FINISH_SECONDS = 8
@@ -44,8 +44,12 @@ def open_socket(host: str, port: int) -> socket.socket:
     return found
 
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
+def make_server(app: Guard) -> uvicorn.Server:
     """What answers with an application."""
+
+    class Guarded(Connection):
+        guard = app
+
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -54,15 +58,16 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
             access_log=False,
             lifespan="on",
             server_header=False,
-            http=Connection,
+            http=Guarded,
+            # Nobody reads the clients' addresses.
+            proxy_headers=False,
             ws="none",
-            h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )
     )
 
 
-def serve(app: ASGIApp, listening: socket.socket) -> None:
+def serve(app: Guard, listening: socket.socket) -> None:
     """Answers until SIGTERM or SIGINT; then finishes what was taken, and returns."""
     server = make_server(app)
     try:

@@ -26,10 +26,15 @@ POST = (
 
 
 @pytest.fixture(scope="module")
-def port(export, tmp_path_factory):
-    """Of a server with sockets, in a thread."""
+def guard(export, tmp_path_factory):
     store = SqliteStore(tmp_path_factory.mktemp("store") / "shop.db")
-    server = make_server(make_app(Worker(Engine(export, store, Clock()))))
+    return make_app(Worker(Engine(export, store, Clock())))
+
+
+@pytest.fixture(scope="module")
+def port(guard):
+    """Of a server with sockets, in a thread."""
+    server = make_server(guard)
     listening = open_socket("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -143,4 +148,24 @@ def test_altered_bytes_are_never_an_error_of_the_server(port, monkeypatch):
         assert all(status < 500 or status == 501 for status in found), bytes(data)
     assert {200, 400, 404} <= seen
     monkeypatch.undo()
+    assert statuses(talk(port, GET)) == [200]
+
+
+def test_a_request_in_parts(port):
+    """Events that come in one piece or in several."""
+    kept = POST.replace(b"Connection: close\r\n", b"")
+    assert statuses(talk(port, kept + KEPT, kept[:-20], kept[-20:], POST)) == [200] * 4
+
+
+def test_a_busy_server_says_so_before_the_body(port, guard, monkeypatch):
+    """The connection stays open for the next request."""
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "_is_busy", lambda: True)
+        check_refused(talk(port, GET), 429, "too many requests wait")
+        said = talk(port, POST.replace(b"Connection: close\r\n", b"")[:-9], ends=True)
+        check_refused(said, 429, "too many requests wait")
+        assert b"retry-after: 1" in said
+        kept = POST.replace(b"Connection: close\r\n", b"")
+        health = GET.replace(b"/v1/recommend/a?n=1", b"/healthz")
+        assert statuses(talk(port, kept, KEPT, health)) == [429, 429, 200]
     assert statuses(talk(port, GET)) == [200]
