@@ -17,6 +17,7 @@ from absl import flags
 
 from data_pipelines.commands.command import run_command
 from data_pipelines.errors import DataError
+from experiments.server.hangups import Hangups
 
 _NEEDED = (
     "fastapi",
@@ -90,6 +91,7 @@ def read_settings() -> Settings:
 
 def main(settings: Settings) -> None:
     """Loads the model, counts what the store has, and answers until a signal."""
+    hangups = Hangups()
     for package in _NEEDED:
         if importlib.util.find_spec(package) is None:
             raise DataError(f"{package} is not installed; run: pip install 'hiertcn_jax[serve]'")
@@ -144,7 +146,7 @@ def main(settings: Settings) -> None:
     print(f"serving on http://{host}:{port}, described at /docs", flush=True)
     worker = Worker(engine)
     swapper = Swapper(worker, settings.models_dir)
-    swap_on_hangup(swapper, settings.export_dir)
+    swap_on_hangup(swapper, settings.export_dir, hangups)
     sys.setswitchinterval(_SWITCH_SECONDS)
     serve(make_app(worker, token, swapper, Lateness()), listening)
 

@@ -12,6 +12,7 @@ from data_pipelines.commands.command import StoppedError, one_line
 from experiments.server.connections import Connection
 from experiments.server.engine import Engine
 from experiments.server.guard import Guard
+from experiments.server.hangups import Hangups
 from experiments.server.swapping import RunningError, Swapper
 
 _FINISH_SECONDS = 8
@@ -78,8 +79,14 @@ def serve(app: Guard, listening: socket.socket) -> None:
             raise
 
 
-def swap_on_hangup(swapper: Swapper, directory: Path) -> None:
-    """Makes SIGHUP replace the model by what a directory holds then; prints one line about it."""
+def swap_on_hangup(swapper: Swapper, directory: Path, earlier: Hangups) -> None:
+    """Makes SIGHUP replace the model by what a directory holds then; prints one line about it.
+
+    Args:
+      swapper: Replaces the model.
+      directory: Of the export; may be a link.
+      earlier: Hangups during the start; one makes the directory be read again now.
+    """
 
     def said(future: "Future[Engine]") -> None:
         error = future.exception()
@@ -98,3 +105,5 @@ def swap_on_hangup(swapper: Swapper, directory: Path) -> None:
     # Windows has no such signal.
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, hangup)
+        if earlier.came:
+            hangup(signal.SIGHUP, None)
