@@ -25,6 +25,13 @@ def rounds(user_index_n: np.ndarray) -> list[np.ndarray]:
     return [np.array(one) for one in found]
 
 
+def taken(states: UserStates, index_n: np.ndarray) -> UserStates:
+    """`UserStates.take`, which copies; the states themselves if all are taken in their order."""
+    if np.array_equal(index_n, np.arange(states.users)):
+        return states
+    return states.take(index_n)
+
+
 def with_states(states: UserStates, part_m: np.ndarray, new: UserStates) -> UserStates:
     """The states with some of them replaced."""
     arrays = []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.server.batches import by_candidates, filled, session_starts, with_states
+from experiments.server.batches import by_candidates, filled, session_starts, taken, with_states
 from experiments.server.counts import Counts
 from experiments.server.explaining import Explaining
 from experiments.server.requests import Answer, Ask
@@ -71,7 +71,7 @@ class Recommending:
         item_ids = self._export.items.ids
         for number_m in by_candidates(asks):
             best = self._stream.recommend(
-                states.take(number_m),
+                taken(states, number_m),
                 at_n[number_m],
                 max(asks[number].n for number in number_m),
                 counts.memory,
@@ -108,15 +108,10 @@ class Recommending:
         if visitors:
             states = joined([states, self._follow(visitors, now)])
         next_visitor = itertools.count(len(user_index_of))
-        return states.take(
-            np.array(
-                [
-                    next(next_visitor) if one.user is None else user_index_of[one.user]
-                    for one in asks
-                ],
-                np.int64,
-            )
-        )
+        index = [
+            next(next_visitor) if one.user is None else user_index_of[one.user] for one in asks
+        ]
+        return taken(states, np.array(index, np.int64))
 
     def _follow(self, visitors: list[Ask], now: int) -> UserStates:
         states = self._stream.start(len(visitors))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.server.batches import with_states
+from experiments.server.batches import taken, with_states
 from experiments.server.requests import Record
 from experiments.server.store import Store, StoredEvent, StoredUser
 from hiertcn_jax.exported.layout import as_records, as_states, state_record
@@ -96,7 +96,7 @@ class Users:
         states = joined(parts) if len(parts) > 1 else read
         place_n = np.array([place_of[user] for user in ids], np.int64)
         return Found(
-            states.take(place_n),
+            taken(states, place_n),
             [stored.get(user) for user in ids],
             [known[user] for user in ids],
             remade,

@@ -25,6 +25,10 @@ WAIT_SECONDS = 0.1
 """How long what comes may expect to wait, at the pace of the last batches. So above capacity most
 requests are sent away at once, and those that are taken are answered soon.
 """
+PRESSED_SECONDS = 0.02
+"""The same while there is more to do than can be done, so that what is taken is answered soon."""
+CALM_SECONDS = 0.1
+"""There is, if the thread had something to do all this time. Less may be many that came at once."""
 _BATCH = 128
 _FEW = 8
 """So many may always wait: a machine that stands still for a moment is not above capacity."""
@@ -71,7 +75,9 @@ class Worker:
         """
         self.engine = engine
         self._most, self._seconds = waiting_most, wait_seconds
+        self._pressed = min(PRESSED_SECONDS, wait_seconds)
         self._pace = 0.0  # Seconds for an event or a user.
+        self._rested = time.perf_counter()  # When there was nothing to do.
         self._jobs: collections.deque[_Job] = collections.deque()
         self._waiting, self._closed = 0, False
         self.trouble: str | None = None
@@ -114,7 +120,11 @@ class Worker:
 
     def is_busy(self) -> bool:
         """Whether what comes would wait too long."""
-        return self._waiting > _FEW and self._waiting * self._pace > self._seconds
+        wait = self._waiting * self._pace
+        if self._waiting <= _FEW or wait <= self._pressed:
+            return False
+        is_calm = time.perf_counter() - self._rested < CALM_SECONDS
+        return wait > self._seconds or not is_calm
 
     @property
     def running(self) -> bool:
@@ -147,6 +157,7 @@ class Worker:
         with self._changed:
             if not self._jobs and not self._closed:
                 self._changed.wait(_FOLLOW_SECONDS if self.engine.is_shared else None)
+                self._rested = time.perf_counter()
             if not self._jobs and self._closed:
                 return None
             taken: list[_Job] = []

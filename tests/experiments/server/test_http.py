@@ -1,6 +1,7 @@
 """The routes, and what they say to bad requests."""
 
 import asyncio
+import math
 import threading
 
 import numpy as np
@@ -312,7 +313,7 @@ def test_what_would_wait_too_long_is_sent_away(export, tmp_path):
     """At the pace of the last batches; a request that comes to an empty queue is always taken."""
     engine = Held(export, SqliteStore(tmp_path / "s.db"), Clock())
     worker = Worker(engine, wait_seconds=1.0)
-    worker._pace = 0.11
+    worker._pace, worker._pressed = 0.11, 1.0
     futures = [worker.observe([Event("u0", "i5")])]
     assert engine.began.wait(60)
     futures += [worker.observe([Event(f"u{number}", "i5")]) for number in range(1, 11)]
@@ -329,6 +330,26 @@ def test_what_would_wait_too_long_is_sent_away(export, tmp_path):
             assert future.result(60) == [Outcome("accepted")]
         assert client.get("/v1/recommend/x").status_code == 200
         assert worker._pace != 0.11
+
+
+def test_a_thread_that_never_rests_takes_less(export, tmp_path):
+    """A few that come at once may wait longer than those that keep coming."""
+    engine = Held(export, SqliteStore(tmp_path / "s.db"), Clock())
+    worker = Worker(engine, wait_seconds=1.0)
+    worker._pace = 0.01
+    futures = [worker.observe([Event("u0", "i5")])]
+    assert engine.began.wait(60)
+    # Held, so that only the test says when it rested: now, and then long ago.
+    worker._rested = math.inf
+    futures += [worker.observe([Event(f"u{number}", "i5")]) for number in range(1, 10)]
+    assert not worker.is_busy()
+    worker._rested = -math.inf
+    with pytest.raises(BusyError):
+        worker.observe([Event("u10", "i5")])
+    engine.free.set()
+    for future in futures:
+        assert future.result(60) == [Outcome("accepted")]
+    worker.close()
 
 
 def test_a_slow_body_is_cut_off(export, tmp_path, monkeypatch):
