@@ -77,7 +77,9 @@ class PrepareConfig(PrepareFields):
                 times=self.time_options(),
                 session=self.session_column,
             ),
-            text=TextFormat(self._separator(), self.columns, self.encoding),
+            text=TextFormat(
+                self._separator(), self.columns, self.encoding, quoted=self.quote == "double"
+            ),
             on_bad_row=self.on_bad_row,
             null_values=self.null_values,
             drop_where=parse_conditions(self.drop_where),

@@ -4,6 +4,7 @@ import dataclasses
 
 from data_pipelines.impressions.negatives import ImpressionJoin
 from data_pipelines.raw.bad_rows import OnBadRow
+from data_pipelines.raw.delimited import Quote
 from data_pipelines.raw.row_checker import NULL_VALUES
 from data_pipelines.raw.times import TimeOptions, TimeUnit
 from data_pipelines.sessions.splits import SplitName
@@ -89,6 +90,11 @@ class PrepareFields(Settings):
     encoding: str = setting(
         "utf-8",
         "Encoding of text files: utf-8, latin-1, utf-16, cp1252 or another that Python has.",
+    )
+    quote: Quote = setting(
+        "double",
+        'What quotes (") in text files mean. double: a field that they enclose may hold separators '
+        "and line ends, and two of them mean one. none: nothing, they are text.",
     )
     on_bad_row: OnBadRow = setting(
         "error",

@@ -10,6 +10,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,10 @@ from data_pipelines.raw.text_rows import TextRows, find_rows
 _UNIT_SEPARATOR = "\x1f"
 
 _MISQUOTED = 'a quote (") stands where none belongs'
+_UNQUOTED_HINT = "--quote=none reads quotes as text"
+
+Quote = Literal["double", "none"]
+"""Whether text files quote fields with ", or not at all."""
 
 BLOCK_BYTES = 16 << 20
 """Bytes read at once, so that memory does not grow with the file. No row may be longer."""
@@ -35,11 +40,13 @@ class TextFormat:
       separator: One or more ASCII characters between fields; None: from the file's name.
       names: Names of the columns, for files without a header.
       encoding: Python's name of the encoding.
+      quoted: Whether fields may be quoted ("); if not, quotes are text.
     """
 
     separator: str | None = None
     names: tuple[str, ...] = ()
     encoding: str = "utf-8"
+    quoted: bool = True
 
 
 class DelimitedFile:
@@ -70,7 +77,7 @@ class DelimitedFile:
         """Yields the rows of each block: `columns` as text, `row` and `line` as Int64.
 
         Both count from 1: `row` the rows after the header, `line` the lines of the file. They
-        differ by more than the header if there are blank lines, or newlines inside quotes.
+        differ by more than the header if there are blank lines, or newlines in quoted fields.
 
         Raises:
           DataError: There are no rows; one is bad and the action is `error`; a quote is never
@@ -102,8 +109,14 @@ class DelimitedFile:
         try:
             text = rows[:1].text(block).decode("utf-8")
             if rows.misquoted[0]:
-                raise csv.Error(_MISQUOTED)
-            return next(csv.reader([text], delimiter=self._separator))
+                raise csv.Error(f"{_MISQUOTED}; {_UNQUOTED_HINT}")
+            return next(
+                csv.reader(
+                    [text],
+                    delimiter=self._separator,
+                    quoting=csv.QUOTE_MINIMAL if self._text.quoted else csv.QUOTE_NONE,
+                )
+            )
         except UnicodeDecodeError as error:
             got = error.object[error.start : error.start + 1].hex()
             raise DataError(
@@ -119,14 +132,17 @@ class DelimitedFile:
         for number, piece in enumerate(read_pieces(self._path, BLOCK_BYTES, self._text.encoding)):
             chunk = piece.removeprefix(codecs.BOM_UTF8) if number == 0 else piece
             text = self._with_one_separator(rest + chunk)
-            rows, used, lines = find_rows(text, self._separator)
+            rows, used, lines = find_rows(text, self._separator, self._text.quoted)
             block, rest = text[:used], text[used:]
             self._check_length(rest)
             if len(rows):
                 yield block, rows, lines
-        rows, used, lines = find_rows(rest + b"\n", self._separator)
+        rows, used, lines = find_rows(rest + b"\n", self._separator, self._text.quoted)
         if used <= len(rest):
-            raise DataError(f'{self._path}: a quote (") in the last rows is never closed; close it')
+            raise DataError(
+                f'{self._path}: a quote (") in the last rows is never closed; close it, or '
+                f"{_UNQUOTED_HINT}"
+            )
         if len(rows):
             yield rest + b"\n", rows, lines
 
@@ -140,10 +156,12 @@ class DelimitedFile:
     def _check_length(self, rest: bytes) -> None:
         if len(rest) > BLOCK_BYTES:
             start = rest[:40].decode("utf-8", "replace")
-            raise DataError(
-                f'{self._path}: no end to the row that starts {start!r}: is a quote (") not '
-                "closed? Close it"
+            cause = (
+                f'is a quote (") not closed? Close it; or {_UNQUOTED_HINT}'
+                if self._text.quoted
+                else "is this the right file?"
             )
+            raise DataError(f"{self._path}: no end to the row that starts {start!r}: {cause}")
 
     def _check(
         self, block: bytes, rows: TextRows, row_numbers: np.ndarray, line_numbers: np.ndarray
@@ -163,7 +181,7 @@ class DelimitedFile:
                     "--encoding=latin-1 reads those of Western Europe"
                 )
             if rows.misquoted[first]:
-                return f"{where}: {_MISQUOTED}{SKIP_HINT}"
+                return f"{where}: {_MISQUOTED}; {_UNQUOTED_HINT}{SKIP_HINT}"
             return f"{where}: expected {expected} fields, got {rows.fields[first]}{SKIP_HINT}"
 
         well_formed = ~not_utf8 & ~rows.misquoted
@@ -186,7 +204,7 @@ class DelimitedFile:
         except UnicodeDecodeError as error:
             before = row[: error.start]
         # After an even number of quotes, text is outside quotes.
-        parts = before.split(b'"')[::2]
+        parts = before.split(b'"')[::2] if self._text.quoted else [before]
         column = sum(part.count(self._separator.encode()) for part in parts)
         return [*self.columns, "after the last"][min(column, len(self.columns))]
 
@@ -200,6 +218,7 @@ class DelimitedFile:
             io.BytesIO(header + b"\n" + rows.text(block)),
             infer_schema=False,
             separator=self._separator,
+            quote_char='"' if self._text.quoted else None,
             columns=[str(index) for index in indices.values()],
         )
         if len(frame) != len(rows):

@@ -62,7 +62,7 @@ def is_utf8(octets: bytes) -> bool:
     return True
 
 
-def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
+def find_rows(block: bytes, separator: str, quoted: bool = True) -> tuple[TextRows, int, int]:
     """Finds the complete rows of a block that starts outside of quotes.
 
     A quote opens or closes a quoted part, in which newlines and separators are text. A doubled
@@ -73,6 +73,7 @@ def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
     Args:
       block: Text in any encoding that keeps ASCII, such as UTF-8.
       separator: One ASCII character.
+      quoted: Whether fields may be quoted. If not, quotes are text, and no row is misquoted.
 
     Returns:
       The rows; the number of bytes of the rows and the blank lines between them, which is where
@@ -82,12 +83,12 @@ def find_rows(block: bytes, separator: str) -> tuple[TextRows, int, int]:
     newlines = np.flatnonzero(octets == _NEWLINE)
     separators = np.flatnonzero(octets == ord(separator))
     row_ends, misquoted = newlines, np.zeros(0, np.int64)
-    if b'"' in block:
+    if quoted and b'"' in block:
         misquoted = _misplaced_quotes(octets, ord(separator))
         # Sums modulo 256 keep their parity, and take an eighth of the memory.
-        quoted = np.cumsum(octets == _QUOTE, dtype=np.uint8) & 1
-        row_ends = newlines[quoted[newlines] == 0]
-        separators = separators[quoted[separators] == 0]
+        is_quoted = np.cumsum(octets == _QUOTE, dtype=np.uint8) & 1
+        row_ends = newlines[is_quoted[newlines] == 0]
+        separators = separators[is_quoted[separators] == 0]
     if not len(row_ends):
         nothing = np.zeros(0, np.int64)
         return TextRows(nothing, nothing, nothing, nothing, nothing.astype(bool)), 0, 0

@@ -74,6 +74,15 @@ TEXTS = {
             lambda user, item, time, _: f"{user},{item},20220408,1500,{time}000,1,0,900",
         ),
     ),
+    "lastfm1k": (
+        "userid-timestamp-artid-artname-traid-traname.tsv",
+        lines(
+            ["user_000001\t2009-05-04T23:08:57Z\t\tNobody\t\tUntitled"],
+            lambda user, item, time, _: (
+                f'user_{user:06}\t{stamp(time)}Z\t{item}-a\t"The" {item}\t{item}-t\tSong "A'
+            ),
+        ),
+    ),
 }
 
 
@@ -103,18 +112,6 @@ def write_30music(folder):
     return folder / "30music.parquet"
 
 
-def write_lastfm1k(folder):
-    text = lines(
-        ["user_000001\t2009-05-04T23:08:57Z\t\tNobody\t\tUntitled"],
-        lambda user, item, time, _: (
-            f'user_{user:06}\t{stamp(time)}Z\t{item}-a\tThe "{item}"\t{item}-t\tSong "A'
-        ),
-    )
-    (folder / "userid-timestamp-artid-artname-traid-traname.tsv").write_text(text)
-    run_block("Last.fm 1K")
-    return folder / "lastfm1k.parquet"
-
-
 def write_otto(folder):
     users = {}
     for user, item, time, _ in EVENTS:
@@ -137,7 +134,6 @@ def write_yambda(folder):
 
 WRITERS = {
     "30music": write_30music,
-    "lastfm1k": write_lastfm1k,
     "otto": write_otto,
     "yambda": write_yambda,
 }

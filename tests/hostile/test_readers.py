@@ -23,10 +23,11 @@ from tests.volume import few
 
 PATH = r"/\S+/log\.[a-z.]+"
 ROW = PATH + r": row \d+ \(line \d+\)"
+UNQUOTED = "; --quote=none reads quotes as text"
 SKIP = r"; --on_bad_row=skip leaves such rows out"
 BAD_ROWS = {
     "not UTF-8": ROW + r", column .+: expected UTF-8, got other bytes; --encoding=.+",
-    "misplaced quote": ROW + r': a quote \("\) stands where none belongs' + SKIP,
+    "misplaced quote": ROW + r': a quote \("\) stands where none belongs' + UNQUOTED + SKIP,
     "too few fields": ROW + r": expected (\d+) fields, got \d+" + SKIP,
     "null user_id": ROW + r", column 'user_id': expected a value, got .+; --on_bad_row=skip .+",
     "null item_id": ROW + r", column 'item_id': expected a value, got .+; --on_bad_row=skip .+",
@@ -49,11 +50,15 @@ WHOLE_FILES = {
     "unzip": PATH + r": cannot be unzipped: .+; pack it again",
     "empty": PATH + r": the file is empty; expected a header and rows",
     "header not UTF-8": PATH + r": header: expected UTF-8, got byte 0x..; --encoding=.+",
-    "header misplaced quote": PATH + r": header: a quote \(\"\) stands where none belongs",
+    "header misplaced quote": PATH
+    + r": header: a quote \(\"\) stands where none belongs"
+    + UNQUOTED,
     "header carriage return": PATH + r": header: .*new-line character seen in unquoted field.*",
     "column": PATH + r": header: column '\w+' (is missing|occurs more than once); found .*",
     "no rows": PATH + r": no rows after the header; leave the file out, or write it again",
-    "unclosed": PATH + r': a quote \("\) in the last rows is never closed; close it',
+    "unclosed": PATH
+    + r': a quote \("\) in the last rows is never closed; close it, or '
+    + UNQUOTED[2:],
     "nothing left": r"no rows are left of the log \(.+\); is it the right file, .+",
 }
 KINDS = {**BAD_ROWS, **WHOLE_FILES}

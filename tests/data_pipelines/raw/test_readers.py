@@ -191,6 +191,25 @@ def test_quotes_within_a_field_are_text(tmp_path):
     assert items == ['the "best" one', 'the "best" one', '"']
 
 
+@pytest.mark.parametrize("separator", [",", "::"])
+@pytest.mark.parametrize("block", [40, 16 << 20])
+def test_without_quoting_quotes_are_text(tmp_path, monkeypatch, separator, block):
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", block)
+    items = ['"', '""', '"a"b', 'a "b" c', '12" mix', '"a"', ' "', "plain"]
+    rows = [separator.join(('"1', item, str(time), "")) for time, item in enumerate(items)]
+    header = separator.join((*HEADER.split(","), '12" "of'))
+    path = tmp_path / "a.csv"
+    path.write_bytes("\r\n".join([header, *rows, ""]).encode())
+    options = small_times(text=TextFormat(separator, quoted=False))
+    log, drops = read_files([str(path)], options)
+    assert events(log) == [('"1', item, 1_000 * time) for time, item in enumerate(items)]
+    assert drops == []
+    with path.open("ab") as file:
+        file.write(separator.join(('"1', '"a', '"b', "4", "")).encode())
+    with pytest.raises(DataError, match=r"row 9 \(line 10\): expected 4 fields, got 5"):
+        read_files([str(path)], options)
+
+
 def test_an_id_may_begin_like_a_file(tmp_path):
     path = write_csv(tmp_path / "a.csv", "\ufeff1,2,3")
     assert events(read_files([path], small_times())[0]) == [("\ufeff1", "2", 3_000)]
