@@ -24,8 +24,9 @@ from data_pipelines.errors import DataError
 from data_pipelines.outputs import check_file
 from data_pipelines.progress import Progress
 from experiments.flags.data_flags import DataLocation, define_data_flags, read_data_location
+from experiments.flags.levels import define_catalogue_flag
 from experiments.judging.results import table_path
-from experiments.runs.data import Data, open_data
+from experiments.runs.data import Catalogue, Data, open_data
 from experiments.runs.restore import open_run_data, restore_run
 from experiments.service.loading import ranker_recommender, recommender_of
 from experiments.service.new_events import read_events, typed_users
@@ -60,6 +61,7 @@ class Settings(NamedTuple):
     by_index: bool = False
     data_parallelism: int = 1
     ranker: str | None = None
+    catalogue: Catalogue = "fitted"
 
 
 def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
@@ -70,7 +72,11 @@ def recommend(settings: Settings, rec: Recommender, data: Data) -> int:
       OSError: The output cannot be written.
     """
     if settings.events:
-        rec.add(read_events(settings.events, data.manifest, rec.names))
+        events = read_events(settings.events, data.manifest, rec.names)
+        try:
+            rec.add(events)
+        except ValueError as error:
+            raise DataError(f"{', '.join(settings.events)}: {error}") from error
     candidates = None
     if settings.candidates is not None:
         candidates = read_ids(settings.candidates, "item_id").to_list()
@@ -147,7 +153,7 @@ def define_flags() -> None:
         "candidates",
         None,
         "File with the ids of the items to choose from: .txt with one a line, or .parquet with a "
-        "column item_id. Default: all items that training knew.",
+        "column item_id. Default: all items of --catalogue.",
     )
     flags.DEFINE_integer("k", 20, "Items for each user.", lower_bound=1)
     flags.DEFINE_bool("exclude_seen", False, "Leave out the items that the user picked before.")
@@ -165,6 +171,10 @@ def define_flags() -> None:
         "Needs the extra retrieval.",
     )
     flags.DEFINE_integer("data_parallelism", 1, "Devices that share the users.", lower_bound=1)
+    define_catalogue_flag(
+        "The items to choose from: those of the fitted part, or live: all that anybody picked, in "
+        "the log or in --events. An item that training never had is scored by its counts."
+    )
     define_data_flags()
 
 
@@ -195,6 +205,7 @@ def read_settings() -> Settings:
         by_index=values.index,
         data_parallelism=values.data_parallelism,
         ranker=values.ranker,
+        catalogue=values.catalogue,
     )
 
 
@@ -223,7 +234,7 @@ def main(settings: Settings) -> None:
     check_file("output", settings.output)
     if settings.workdir is None:
         assert settings.ranker is not None and settings.location.data_dir is not None
-        data = open_data(settings.location.data_dir)
+        data = open_data(settings.location.data_dir, settings.catalogue)
         rec = ranker_recommender(settings.ranker, data, {})
     else:
         rec, data = _restore(settings.workdir, settings)
@@ -235,7 +246,7 @@ def _restore(workdir: Path, settings: Settings) -> tuple[Recommender, Data]:
     """The Recommender of a run, and its log."""
     require_kind("workdir", workdir, Kind.RUN, Kind.CELL)
     restored = restore_run(workdir, settings.checkpoint, settings.data_parallelism)
-    data = open_run_data(restored, settings.location, cache_bytes=_CACHE_BYTES)
+    data = open_run_data(restored, settings.location, settings.catalogue, _CACHE_BYTES)
     try:
         live = settings.at is None
         rec = recommender_of(restored, data, workdir.name, settings.by_index, live)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Any
+    from typing import Any, Literal
 
     from hiertcn_jax.serving.recommender import Recommender
 
@@ -17,6 +17,7 @@ def load(
     data_dir: "str | Path | None" = None,
     checkpoint: str = "best",
     index: bool = False,
+    catalogue: "Literal['fitted', 'live']" = "fitted",
 ) -> "Recommender":
     """A trained run, or its export, that recommends.
 
@@ -26,9 +27,11 @@ def load(
       checkpoint: best, last, or a step of the run.
       index: Find items by an index (the extra `retrieval`) in place of scoring them all: for
         catalogues of a million items. Prints which share of the exact best 100 it finds.
+      catalogue: fitted, the items of the training part, or live: all items that anybody picked so
+        far. Then an item can be recommended from its first `observe` on, by its counts.
 
     Raises:
-      ValueError: The index is asked for, but faiss is not there.
+      ValueError: The index is asked for, but faiss is not there or the catalogue is live.
       hiertcn_jax.saving.checkpoint.CheckpointError: There is no such checkpoint, or it cannot be
         read.
       hiertcn_jax.exported.reading.ExportError: The export is damaged, or of another version.
@@ -44,15 +47,20 @@ def load(
             raise ValueError(f"{workdir}: is an export; it has no other log and no checkpoints")
         if index:
             raise ValueError("index=True: only for the workdir of a run, not for an export")
+        if catalogue != "fitted":
+            raise ValueError(f"catalogue={catalogue!r}: an export has only the fitted items")
         return load_export(workdir)
     # The library imports no command. This function is the one way from it to what runs are made of.
     from experiments.service.loading import load as load_run
 
-    return load_run(workdir, data_dir, checkpoint, index)
+    return load_run(workdir, data_dir, checkpoint, index, catalogue)
 
 
 def load_ranker(
-    name: str, data_dir: "str | Path", settings: "Mapping[str, Any] | None" = None
+    name: str,
+    data_dir: "str | Path",
+    settings: "Mapping[str, Any] | None" = None,
+    catalogue: "Literal['fitted', 'live']" = "fitted",
 ) -> "Recommender":
     """A ranker without a network that recommends: popularity, item_knn, stan and so on.
 
@@ -63,14 +71,15 @@ def load_ranker(
       name: One of `hiertcn_jax.baselines.registry.RANKERS`.
       data_dir: What `hiertcn prepare` wrote.
       settings: Arguments of the ranker, by name.
+      catalogue: fitted, or live: all items of the log. Items that come later stay unknown to it.
 
     Raises:
-      ValueError: There is no such ranker or argument.
+      ValueError: There is no such ranker, argument or catalogue.
       data_pipelines.errors.DataError: The log is not there, or the ranker cannot learn from it.
     """
     from experiments.service.loading import load_ranker as load_prepared
 
-    return load_prepared(name, data_dir, settings)
+    return load_prepared(name, data_dir, settings, catalogue)
 
 
 def fit(

@@ -8,16 +8,15 @@ from absl import flags
 from experiments.runs.data import Catalogue
 from hiertcn_jax.memory.levels import Level, parse
 
+_RANKED = (
+    "The items to rank among: those of the fitted part, or live: all that anybody picked before "
+    "the event. First picks of an item are then counted as unseen, and not scored."
+)
 
-def define_catalogue_flag() -> None:
+
+def define_catalogue_flag(help_text: str = _RANKED) -> None:
     """Defines --catalogue."""
-    flags.DEFINE_enum(
-        "catalogue",
-        "fitted",
-        get_args(Catalogue),
-        "The items to rank among: those of the fitted part, or live: all that anybody picked "
-        "before the event. First picks of an item are then counted as unseen, and not scored.",
-    )
+    flags.DEFINE_enum("catalogue", "fitted", get_args(Catalogue), help_text)
 
 
 def read_level(flag: str, text: str) -> Level:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ import polars as pl
 from data_pipelines.histories.record import Split
 from data_pipelines.lanes.live_counts import count_live
 from data_pipelines.lanes.memory_lists import remember
+from data_pipelines.lanes.open_catalogue import OpenCatalogue
 from data_pipelines.progress import say
 from data_pipelines.raw.times import PER_SECOND
 from data_pipelines.sessions.item_titles import read_items
@@ -21,7 +22,7 @@ from experiments.judging.rankers import (
     fitted_histories,
     ranker_for,
 )
-from experiments.runs.data import Data, open_data
+from experiments.runs.data import Catalogue, Data, open_data
 from experiments.runs.restore import Restored, open_run_data, restore_run
 from experiments.runs.run_results import result_values, score
 from experiments.service.known_users import LoggedUsers, session_starts
@@ -34,6 +35,8 @@ from hiertcn_jax.scoring.keys import item_keys
 from hiertcn_jax.scoring.scores import Keys
 from hiertcn_jax.serving.frames import Names
 from hiertcn_jax.serving.item_index import RECALL_AT, ItemIndex
+from hiertcn_jax.serving.live_catalogue import LiveCatalogue
+from hiertcn_jax.serving.live_keys import LiveKeys
 from hiertcn_jax.serving.model_id import model_id
 from hiertcn_jax.serving.ranker_scorer import RankerScorer
 from hiertcn_jax.serving.recommender import Recommender
@@ -47,21 +50,33 @@ def load(
     data_dir: str | Path | None = None,
     checkpoint: str = "best",
     index: bool = False,
+    catalogue: Catalogue = "fitted",
 ) -> Recommender:
     """The Recommender of a trained run; see `hiertcn_jax.load`."""
     workdir = Path(workdir)
+    _require_catalogue(catalogue)
     restored = restore_run(workdir, checkpoint)
-    data = open_run_data(restored, DataLocation(None if data_dir is None else str(data_dir)))
+    location = DataLocation(None if data_dir is None else str(data_dir))
+    data = open_run_data(restored, location, catalogue)
     return recommender_of(restored, data, workdir.name, index=index)
 
 
+def _require_catalogue(catalogue: str) -> None:
+    if catalogue not in get_args(Catalogue):
+        raise ValueError(f"catalogue={catalogue!r}: must be {' or '.join(get_args(Catalogue))}")
+
+
 def load_ranker(
-    name: str, data_dir: str | Path, settings: Mapping[str, Any] | None = None
+    name: str,
+    data_dir: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    catalogue: Catalogue = "fitted",
 ) -> Recommender:
     """The Recommender of a ranker; see `hiertcn_jax.load_ranker`."""
+    _require_catalogue(catalogue)
     if name not in RANKERS:
         raise ValueError(f"ranker={name!r}: must be one of {', '.join(RANKERS)}")
-    return ranker_recommender(name, open_data(data_dir), settings or {})
+    return ranker_recommender(name, open_data(data_dir, catalogue), settings or {})
 
 
 class Parts(NamedTuple):
@@ -107,18 +122,39 @@ def parts_of(restored: Restored, data: Data, name: str, live: bool = False) -> P
     )
 
 
-def scorer_of(restored: Restored, parts: Parts, indexed: Data | None = None) -> ModelScorer:
+def scorer_of(
+    restored: Restored,
+    parts: Parts,
+    indexed: Data | None = None,
+    catalogue: LiveCatalogue | None = None,
+) -> ModelScorer:
     """The scorer of a restored model.
 
     Args:
       restored: The model.
       parts: From `parts_of`.
       indexed: Its log, to find items by an index, whose recall is printed; None: no index.
+      catalogue: The items, if the catalogue is live.
+
+    Raises:
+      ValueError: The catalogue is live, and an index is asked for.
     """
-    stream = Stream(restored.model, parts.params, parts.gap_seconds, restored.layout)
-    keys = item_keys(parts.params["items"], restored.config)
+    items, live, rows = parts.params["items"], None, None
+    if catalogue is not None:
+        rows = catalogue.model_rows
+        live = LiveKeys(items, restored.config, catalogue, parts.known.newest)
+    stream = Stream(restored.model, parts.params, parts.gap_seconds, restored.layout, rows)
+    keys = item_keys(items, restored.config)
     found = None if indexed is None else _index(stream, keys, indexed)
-    return ModelScorer(stream, keys, restored.config.memory, found)
+    return ModelScorer(stream, keys, restored.config.memory, found, live)
+
+
+def live_catalogue(data: Data) -> LiveCatalogue | None:
+    """The items of a log, to which more are added; None if the fitted ones stay as they are."""
+    if data.catalogue != "live":
+        return None
+    opened = OpenCatalogue.of(data.vocabulary, knows_all=data.embeddings is not None)
+    return LiveCatalogue(data.vocabulary, opened.known_from_v, opened.model_rows)
 
 
 def recommender_of(
@@ -132,21 +168,21 @@ def recommender_of(
 
     Args:
       restored: The model.
-      data: Its log.
+      data: Its log. If its catalogue is live, so is the Recommender's.
       name: Of the run.
       index: Whether to find items by an index; its recall is printed.
       live: What everybody did is known from the end of the log on, not at any time; it then takes
         no memory that grows with the log.
     """
-    parts = parts_of(restored, data, name, live)
+    parts, catalogue = parts_of(restored, data, name, live), live_catalogue(data)
 
     def judge(split: str) -> dict[str, Any]:
         part = Split[split.upper()]
         return result_values(restored, part, score(restored, data, part))
 
     return Recommender(
-        scorer_of(restored, parts, data if index else None),
-        data.vocabulary,
+        scorer_of(restored, parts, data if index else None, catalogue),
+        catalogue or data.vocabulary,
         parts.known,
         parts.model_id,
         parts.memory,
@@ -171,6 +207,7 @@ def ranker_recommender(name: str, data: Data, settings: Mapping[str, Any]) -> Re
     ranker = ranker_for(name, data, settings)
     fit_ranker(name, ranker, fitted_histories(data, "train_valid", Level("live")))
     known = known_users(data)
+    known_from_v = data.vocabulary.known_from_v if data.catalogue == "live" else None
 
     def judge(split: str) -> dict[str, Any]:
         judged = ranker_for(name, data, settings)
@@ -179,7 +216,7 @@ def ranker_recommender(name: str, data: Data, settings: Mapping[str, Any]) -> Re
         return {"split": split, "mask_seen": "none", **metrics}
 
     return Recommender(
-        RankerScorer(name, ranker, _gap(data, known)),
+        RankerScorer(name, ranker, _gap(data, known), known_from_v),
         data.vocabulary,
         known,
         f"{name}@{data.content_hash}",

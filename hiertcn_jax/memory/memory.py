@@ -100,6 +100,25 @@ class Memory:
                 self._followers = _with_records(self._followers, self._sizes)
         self.events = end
 
+    def make_room(self, rows: int) -> None:
+        """Adds rows for items that were never counted.
+
+        Args:
+          rows: `v`, rows of the item table; not fewer than before.
+        """
+        more = rows - self.rows
+        fresh_log, fresh = empty_log(more, 0, self._sizes), empty_followers(more, 0, self._sizes)
+        self._log = _with_rows(self._log, fresh_log)
+        self._followers = _with_rows(self._followers, fresh)
+        self._event_index, self._record_index = (
+            index._replace(start_v=np.pad(index.start_v, (0, more), mode="edge"))
+            if len(index.start_v)
+            else index
+            for index in (self._event_index, self._record_index)
+        )
+        self._slot_v, self._top_v = np.full((2, rows), -1, np.int32)
+        self.rows = rows
+
     def _require_rows(self, name: str, item_ids: np.ndarray) -> None:
         """Raises ValueError for an id that is no row: compiled loops do not check their indices."""
         if item_ids.size and (item_ids.min() < 0 or item_ids.max() >= self.rows):
@@ -225,6 +244,14 @@ _BY_SNAPSHOT = {name for name in LogArrays._fields if name.endswith(("_qm", "_qm
 _BY_RECORD = {
     name for name in FollowerArrays._fields if name.endswith(("_r", "_rj", "_rjz", "_rz"))
 }
+
+
+def _with_rows(arrays: ArraysT, more: ArraysT) -> ArraysT:
+    """The arrays by item, their last axis, with those of more items after them."""
+    names = [name for name in arrays._fields if name.endswith(("_v", "_cv"))]
+    return arrays._replace(
+        **{name: np.concatenate([getattr(arrays, name), getattr(more, name)], -1) for name in names}
+    )
 
 
 def _with_room(log: LogArrays, events: int, sizes: MemorySizes) -> LogArrays:

@@ -2,5 +2,5 @@
 
 `user_states`, `event_rows`, `parts` and `frames` import no JAX.
 
-Imports: baselines, batch, devices, item_ids, memory, models, saving, scoring, settings.
+Imports: baselines, batch, config, devices, item_ids, memory, models, saving, scoring, settings.
 """

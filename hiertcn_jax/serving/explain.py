@@ -1,5 +1,6 @@
 """Takes the scores of a model apart; `parts` says what their parts are."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,12 +26,12 @@ class _AtRows(NamedTuple):
 class Explainer:
     """Takes the scores of a model apart."""
 
-    def __init__(self, stream: Stream, keys: Keys, kinds: tuple[str, ...]) -> None:
+    def __init__(self, stream: Stream, keys: Callable[[], Keys], kinds: tuple[str, ...]) -> None:
         """A model over users' states.
 
         Args:
           stream: The model.
-          keys: What items are scored with, all rows of the table.
+          keys: Gives what items are scored with now, all rows of the table.
           kinds: The memories that it has, of `memory.config.KINDS`.
         """
         self._stream, self._keys, self._kinds = stream, keys, kinds
@@ -75,7 +76,7 @@ class Explainer:
         event, carry, rows = self._stream.filled_up(states, time_n, memory, None, rows_nk)
         params = self._stream.params
         scores, apart = jax.tree.map(
-            np.asarray, self._steps(params, self._keys, event, carry, rows)
+            np.asarray, self._steps(params, self._keys(), event, carry, rows)
         )
         if apart is None:
             return _AtRows(scores[:users], None, None)

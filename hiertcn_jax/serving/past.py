@@ -9,6 +9,7 @@ from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.serving.catalogue import Catalogue
 from hiertcn_jax.serving.event_rows import counted_events
 from hiertcn_jax.serving.frames import UserEvents
+from hiertcn_jax.serving.live_catalogue import LiveCatalogue
 from hiertcn_jax.serving.user_states import Events, UserStates
 
 
@@ -53,6 +54,7 @@ class Past:
         self._known, self._catalogue, self._gap_seconds = known, catalogue, gap_seconds
         self._later: dict[str, Events] = {}
         self._later_ids: dict[str, Any] = {}
+        self._make_room()
 
     def events_of(self, ids: Sequence[Any]) -> list[Events | None]:
         """All events of users, of the log and later ones; None for a user without any."""
@@ -86,6 +88,29 @@ class Past:
         if self.memory is not None:
             self.memory.observe(item_n, time_n, before_nm, position_n)
 
+    def enter(self, item_ids: Sequence[Any], time_n: np.ndarray) -> np.ndarray:
+        """int32 [n]. The rows of items that were picked; a live catalogue takes new ones in.
+
+        Args:
+          item_ids: Raw ids.
+          time_n: int64. When each was picked, seconds.
+
+        Raises:
+          ValueError: A live catalogue cannot have such an id.
+        """
+        if not isinstance(self._catalogue, LiveCatalogue):
+            return self._catalogue.encode(item_ids)
+        item_n = self._catalogue.enter(item_ids, time_n)
+        self._make_room()
+        return item_n
+
+    def _make_room(self) -> None:
+        """Gives memory as many rows as a live catalogue has."""
+        if not isinstance(self._catalogue, LiveCatalogue) or self.memory is None:
+            return
+        if self.memory.rows < self._catalogue.room:
+            self.memory.make_room(self._catalogue.room)
+
     def count(self, before: UserStates, after: UserStates, item_n: np.ndarray) -> None:
         """Adds one event of each user to what everybody did.
 
@@ -104,7 +129,7 @@ class Past:
 
     def _with_later(self, before: Events | None, later: UserEvents) -> Events:
         """Events of a user with later ones after them."""
-        item_n, time_n = self._catalogue.encode(later.item_ids), later.times
+        item_n, time_n = self.enter(later.item_ids, later.times), later.times
         if before is None:
             before = Events(item_n[:0], time_n[:0], np.zeros(0, bool))
         last = before.times[-1:] if len(before.times) else time_n[:1]

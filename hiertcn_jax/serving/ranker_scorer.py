@@ -26,16 +26,23 @@ class RankerScorer:
       gap_seconds: See `Scorer`.
     """
 
-    def __init__(self, name: str, ranker: Ranker, gap_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        ranker: Ranker,
+        gap_seconds: float,
+        known_from_v: np.ndarray | None = None,
+    ) -> None:
         """A fitted ranker.
 
         Args:
           name: Its name, for errors.
           ranker: The ranker.
           gap_seconds: See the class.
+          known_from_v: int64 [v]. Seconds: an item is recommended after this time; None: always.
         """
         self.gap_seconds = gap_seconds
-        self._name, self._ranker = name, ranker
+        self._name, self._ranker, self._known_from_v = name, ranker, known_from_v
 
     def start(self, users: int = 1) -> UserStates:
         """See `Scorer`."""
@@ -69,6 +76,9 @@ class RankerScorer:
             if np.isnan(scores_v[FIRST_ITEM_ID:]).any():
                 raise ValueError(f"{self._name}: a score is NaN")
             seen_k = out_k if seen_nk is None else np.concatenate([out_k, seen_nk[user]])
+            if self._known_from_v is not None:
+                unknown_k = np.flatnonzero(self._known_from_v >= context.time)
+                seen_k = np.concatenate([seen_k, unknown_k])
             found = top_items(scores_v, k, seen_k)
             rows_nk[user, : len(found)] = found
             scores_nk[user, : len(found)] = scores_v[found]

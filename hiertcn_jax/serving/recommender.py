@@ -9,7 +9,8 @@
 
 A state holds what the model needs of a user's past. `observe` returns the next one, and leaves the
 old one as it was. What everybody picks now is not in the states but in the Recommender: each
-observed event counts for all recommendations after it.
+observed event counts for all recommendations after it. A live catalogue is there too: it grows by
+the items that are observed.
 """
 
 import functools
@@ -27,10 +28,11 @@ from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.serving.catalogue import Catalogue, known_rows, left_rows
 from hiertcn_jax.serving.frames import Names, events_by_user, seconds_of
 from hiertcn_jax.serving.given_users import GivenUsers, given_users, one_each
+from hiertcn_jax.serving.live_catalogue import NEVER, LiveCatalogue
 from hiertcn_jax.serving.past import KnownUsers, Past
 from hiertcn_jax.serving.scorer import Request, Scorer, best_rows
 from hiertcn_jax.serving.tables import ItemColumns, total
-from hiertcn_jax.serving.user_states import Events, UserStates, from_bytes
+from hiertcn_jax.serving.user_states import NOTHING, Events, UserStates, from_bytes
 
 
 class Recommender:
@@ -89,7 +91,8 @@ class Recommender:
         Args:
           states: Before it.
           items: The raw id of what was picked, or one for each user. An item that the catalogue
-            does not have is an event like others, but nothing is known of it.
+            does not have is an event like others, but nothing is known of it; a live catalogue has
+            it from then on.
           time: When: seconds since the epoch or a datetime, or one for each user. A time before the
             user's newest event counts as the time of that.
           new_session: Whether it starts a session. None: if the pause is longer than the gap that
@@ -98,11 +101,13 @@ class Recommender:
             that the log has already.
 
         Raises:
-          ValueError: There are not as many items or times as users, or a time is none.
+          ValueError: There are not as many items or times as users, a time is none, or the
+            catalogue is live and an id has another type than those of the log.
         """
         users = states.users
-        item_n = self.catalogue.encode(one_each(items, users, "items"))
+        listed = one_each(items, users, "items")
         time_n = seconds_of(one_each(time, users, "time"))
+        item_n = self._past.enter(listed, time_n)
         starts_n = None
         if new_session is not None:
             starts_n = np.asarray(one_each(new_session, users, "new_session"), bool)
@@ -296,9 +301,13 @@ class Recommender:
         return vectors_nd
 
     def item_embeddings(self) -> tuple[Sequence[Any], np.ndarray]:
-        """The raw ids of the catalogue, and float32 [items, d] what the model scores them with."""
-        rows = np.arange(FIRST_ITEM_ID, self.catalogue.size)
-        return self.catalogue.decode(rows), np.asarray(self._scorer.item_vectors()[FIRST_ITEM_ID:])
+        """The raw ids of the catalogue, and float32 [items, d] what the model scores them with.
+
+        Without the items of a live catalogue that the model has no embeddings of.
+        """
+        vectors_vd = np.asarray(self._scorer.item_vectors())
+        rows = np.arange(FIRST_ITEM_ID, len(vectors_vd))
+        return self.catalogue.decode(rows), vectors_vd[FIRST_ITEM_ID:]
 
     def similar(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The items whose embeddings point in the most similar direction (cosine), without itself.
@@ -311,15 +320,17 @@ class Recommender:
           item_id, rank, similar_id, similar_title if there are titles, cosine.
 
         Raises:
-          ValueError: An item is not in the catalogue, or k is below 1.
+          ValueError: An item is not in the catalogue or has no embedding yet, or k is below 1.
         """
         if k < 1:
             raise ValueError(f"k={k}: must be >= 1")
         listed = _one_or_several(items)
-        rows = self._rows_of(listed)
-        unit_vd = self._unit_rows
+        rows, unit_vd = self._rows_of(listed), self._unit_rows
+        for item, row in zip(listed, rows.tolist(), strict=True):
+            if row >= len(unit_vd):
+                raise ValueError(f"items={item!r}: came after training, and has no embedding yet")
         queries = Queries(unit_vd[rows])
-        most = self.catalogue.size - FIRST_ITEM_ID - 1
+        most = len(unit_vd) - FIRST_ITEM_ID - 1
         if not most:
             return pl.DataFrame(schema={"item_id": pl.String, "rank": pl.Int32})
         found_nk, cosine_nk = best_rows(queries, Keys(unit_vd), min(k, most), rows[:, None])
@@ -344,7 +355,8 @@ class Recommender:
         Raises:
           ValueError: There are several users.
         """
-        return state.to_bytes(self.model_id)
+        live = self.catalogue if isinstance(self.catalogue, LiveCatalogue) else None
+        return state.to_bytes(self.model_id, live.later_ids(state.own_nm) if live else NOTHING)
 
     def from_bytes(self, data: bytes) -> UserStates:
         """The state that `to_bytes` gave.
@@ -352,7 +364,14 @@ class Recommender:
         Raises:
           ValueError: It is of another model, or damaged.
         """
-        return from_bytes(data, self._scorer.start(), self.model_id, self.catalogue.size)
+        rows_of = None
+        if isinstance(self.catalogue, LiveCatalogue):
+
+            def rows_of(ids: list[Any]) -> np.ndarray:
+                return self._past.enter(ids, np.full(len(ids), NEVER))
+
+        size = self.catalogue.size
+        return from_bytes(data, self._scorer.start(), self.model_id, size, rows_of)
 
 
 def _one_or_several(items: Any) -> list[Any]:

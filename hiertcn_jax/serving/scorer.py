@@ -19,6 +19,7 @@ from hiertcn_jax.scoring.scores import Keys, Queries
 from hiertcn_jax.scoring.top_k import top_k
 from hiertcn_jax.serving.explain import Explainer
 from hiertcn_jax.serving.item_index import ItemIndex
+from hiertcn_jax.serving.live_keys import LiveKeys
 from hiertcn_jax.serving.parts import Parts
 from hiertcn_jax.serving.stream import Stream
 from hiertcn_jax.serving.user_states import Events, UserStates
@@ -96,7 +97,7 @@ class Scorer(Protocol):
         ...
 
     def item_vectors(self) -> Any:
-        """float32 [v, d]. The vectors of the items."""
+        """float32 [v, d]. The vectors of the items; the last rows may have none."""
         ...
 
 
@@ -113,6 +114,7 @@ class ModelScorer:
         keys: Keys,
         kinds: tuple[str, ...] = (),
         index: ItemIndex | None = None,
+        live: LiveKeys | None = None,
     ) -> None:
         """A model over users' states.
 
@@ -121,12 +123,19 @@ class ModelScorer:
           keys: What items are scored with, all rows of the table.
           kinds: The memories that it has, of `memory.config.KINDS`.
           index: Finds candidates in place of scoring all items; None: all are scored.
+          live: The keys of a catalogue that grows, in place of `keys`; None: it does not.
+
+        Raises:
+          ValueError: There is an index, and the catalogue grows.
         """
+        if index is not None and live is not None:
+            raise ValueError("index=True: holds the fitted items; not with catalogue=live")
+        self._live = live
         self._stream, self._keys, self.index = stream, keys, index
         self.gap_seconds = stream.gap_seconds
         self.start, self.observe, self.predict = stream.start, stream.observe, stream.predict
-        self.explain = Explainer(stream, keys, kinds)
-        self._ask = jax.jit(self._best, static_argnums=6)
+        self.explain = Explainer(stream, self._keys_now, kinds)
+        self._ask = jax.jit(self._best, static_argnums=7)
 
     def best(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """See `Scorer`."""
@@ -152,13 +161,22 @@ class ModelScorer:
         """See `Scorer`."""
         return self._keys.rows
 
+    def _keys_now(self) -> Keys:
+        return self._keys if self._live is None else self._live.now()
+
     def _exact(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Scores all items: one program computes the queries, the scores and the top items."""
         states, time_n, k, memory, left_v, seen_nk = request
-        more = () if seen_nk is None else (seen_nk,)
-        event, carry, *seen = self._stream.filled_up(states, time_n, memory, None, *more)
+        more = {} if seen_nk is None else {"seen_nk": seen_nk}
+        if self._live is not None:
+            now_n = np.maximum(time_n, states.last_time_n)
+            more["time_n1"] = self._live.on_clock(now_n)[:, None]
+        event, carry, filled = self._stream.filled_up(states, time_n, memory, None, more)
+        keys, seen_nk, time_n1 = self._keys_now(), filled.get("seen_nk"), filled.get("time_n1")
+        if left_v is not None:
+            left_v = np.pad(left_v, (0, len(keys.rows) - len(left_v)))
         rows_nk, scores_nk = self._ask(
-            self._stream.params, self._keys, event, carry, seen[0] if seen else None, left_v, k
+            self._stream.params, keys, event, carry, seen_nk, time_n1, left_v, k
         )
         return np.asarray(rows_nk)[: states.users], np.asarray(scores_nk)[: states.users]
 
@@ -169,10 +187,12 @@ class ModelScorer:
         event: NextEvent,
         carry: Any,
         seen_nk: Any,
+        time_n1: Any,
         left_v: Any,
         k: int,
     ) -> Any:
         queries = next_queries(self._stream.model, params["model"], event, carry)
+        queries = queries._replace(time=time_n1)
         if left_v is not None:
             bias = 0.0 if keys.bias is None else keys.bias
             keys = keys._replace(bias=jnp.where(left_v, bias, -jnp.inf))

@@ -14,6 +14,7 @@ import numpy as np
 
 from hiertcn_jax.batch import Batch, NextEvent
 from hiertcn_jax.devices.mesh import DATA, Layout, place_batch, place_lanes
+from hiertcn_jax.item_ids import UNKNOWN_ID
 from hiertcn_jax.memory.clock import clock
 from hiertcn_jax.memory.memory import Memory
 from hiertcn_jax.models import Model
@@ -56,6 +57,7 @@ class Stream:
         params: dict[str, Any],
         gap_seconds: float,
         layout: Layout | None = None,
+        model_rows: int | None = None,
     ) -> None:
         """A model with its weights.
 
@@ -64,7 +66,10 @@ class Stream:
           params: Likewise.
           gap_seconds: Likewise.
           layout: Where the parameters are, if several devices share the users.
+          model_rows: The model reads rows from this one on as the unknown item: items that were
+            seen after it was trained. None: there are none.
         """
+        self._model_rows = model_rows
         self.gap_seconds, self.model, self.params = gap_seconds, model, params
         self._layout = layout
         self._steps = make_state_steps(model, layout)
@@ -91,6 +96,9 @@ class Stream:
             return states
         item_m, time_m, count_n, starts_m = end_to_end(events)
         facts, after = follow(states, item_m, time_m, count_n, self.gap_seconds, starts_m)
+        if self._model_rows is not None:
+            read_m = np.where(facts.item_m < self._model_rows, facts.item_m, UNKNOWN_ID)
+            facts = facts._replace(item_m=read_m)
         return after._replace(carry=self._carry_after(states.carry, facts, count_n))
 
     def _carry_after(
@@ -146,13 +154,13 @@ class Stream:
         users = states.users
         if not 0 < users <= USERS[-1]:
             raise ValueError(f"states: {users} users, must be 1 to {USERS[-1]} at a time")
-        event, carry = self.filled_up(states, time_n, memory, starts_n)
+        event, carry, _ = self.filled_up(states, time_n, memory, starts_n)
         queries = self._steps.ask(self.params, event, carry)
         return jax.tree.map(lambda array: array[:users], queries)
 
     def predict(self, states: UserStates, time_n: np.ndarray) -> np.ndarray:
         """float32 [n, d]. The predictions for the users' next events; see `ask`."""
-        event, carry = self.filled_up(states, time_n, None, None)
+        event, carry, _ = self.filled_up(states, time_n, None, None)
         return np.asarray(self._steps.predict(self.params, event, carry))[: states.users]
 
     def filled_up(
@@ -161,12 +169,12 @@ class Stream:
         time_n: np.ndarray,
         memory: Memory | None,
         starts_n: np.ndarray | None,
-        *more: np.ndarray,
+        more: Any = None,
     ) -> Any:
-        """The users' next events, their carry and `more`, filled up to the users of a batch."""
+        """The users' next events, their carry and the arrays of `more`, filled up to a batch."""
         size = self._lanes(states.users)
         event = self._next_event(states, time_n, memory, starts_n)
-        parts = event, self._tree(states.carry), *more
+        parts = event, self._tree(states.carry), more
         return self._placed(jax.tree.map(lambda array: padded(array, size), parts))
 
     def _lanes(self, users: int) -> int:

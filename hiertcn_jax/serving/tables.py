@@ -36,7 +36,10 @@ class ItemColumns:
         known = {name: pl.Series(self._catalogue.decode(rows))}
         if self.items is not None:
             title = "title" if name == "item_id" else f"{name.removesuffix('_id')}_title"
-            known[title] = self.items["title"][rows - FIRST_ITEM_ID]
+            place = pl.Series(rows - FIRST_ITEM_ID, dtype=pl.Int64)
+            # Items of a live catalogue that came later have no title.
+            place = place.set(place >= len(self.items), None)
+            known[title] = self.items["title"].gather(place)
         if is_item_m.all():
             return {name: values.head(len(rows_m)) for name, values in known.items()}
         index_m = pl.Series(np.cumsum(is_item_m) - 1, dtype=pl.Int64)

@@ -7,12 +7,13 @@ servers without JAX use it too.
 import json
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hiertcn_jax.item_ids import PADDING_ID
+from hiertcn_jax.item_ids import PADDING_ID, UNKNOWN_ID
 from hiertcn_jax.memory.config import SIZES
 from hiertcn_jax.saving.json_files import parse_json
 from hiertcn_jax.settings import shortly
@@ -20,6 +21,9 @@ from hiertcn_jax.settings import shortly
 _MAGIC = b"HTCN"
 SCHEMA = 2
 """Of the bytes of a state; another one means that they are laid out otherwise."""
+
+
+NOTHING: Mapping[int, Any] = MappingProxyType({})
 
 
 class Events(NamedTuple):
@@ -80,11 +84,13 @@ class UserStates(NamedTuple):
         leaves = len(self.carry)
         return UserStates(tuple(arrays[:leaves]), *arrays[leaves:])
 
-    def to_bytes(self, model_id: str) -> bytes:
+    def to_bytes(self, model_id: str, later: Mapping[int, Any] = NOTHING) -> bytes:
         """The state of one user, for a store; `from_bytes` reads it.
 
         Args:
           model_id: Which model's carry it holds.
+          later: Raw ids of rows that other catalogues have elsewhere: those that a live catalogue
+            gave to items of its own.
 
         Raises:
           ValueError: There are several users.
@@ -93,6 +99,8 @@ class UserStates(NamedTuple):
             raise ValueError(f"states: {self.users} users, must be 1 to become bytes")
         body = b"".join(array.tobytes() for array in self.arrays)
         facts = {"model": model_id, "schema": SCHEMA, "crc32": zlib.crc32(body)}
+        if later:
+            facts["later"] = {str(row): item for row, item in later.items()}
         header = json.dumps(facts).encode()
         return _MAGIC + struct.pack("<I", len(header)) + header + body
 
@@ -114,7 +122,13 @@ def fresh_states(carry: Sequence[np.ndarray], users: int) -> UserStates:
     )
 
 
-def from_bytes(data: bytes, like: UserStates, model_id: str, rows: int) -> UserStates:
+def from_bytes(
+    data: bytes,
+    like: UserStates,
+    model_id: str,
+    rows: int,
+    rows_of: Callable[[list[Any]], np.ndarray] | None = None,
+) -> UserStates:
     """The state of a user that `to_bytes` wrote.
 
     Args:
@@ -123,28 +137,14 @@ def from_bytes(data: bytes, like: UserStates, model_id: str, rows: int) -> UserS
         entry grows with the events: it takes what bytes are left.
       model_id: Which model it must be of.
       rows: `v`, rows of the item table.
+      rows_of: Gives the rows of the raw ids that the state names (`later`); None: the items are
+        unknown here.
 
     Raises:
       ValueError: It is no state, of another model or schema, or damaged.
     """
-    if len(data) < 8 or data[:4] != _MAGIC:
-        raise ValueError("state: these bytes are no state of a user")
-    (length,) = struct.unpack("<I", data[4:8])
-    try:
-        header = parse_json(data[8 : 8 + length].decode())
-        schema, model = header["schema"], header["model"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("state: its header is damaged; observe its events again") from error
-    if schema != SCHEMA:
-        raise ValueError(
-            f"state: schema {shortly(schema)}, this version reads {SCHEMA}; observe its events "
-            "again"
-        )
-    if model != model_id:
-        raise ValueError(
-            f"state: of model {shortly(model)}, not {model_id}; observe its events again"
-        )
-    body = memoryview(data)[8 + length :]
+    header, body = _opened(data, model_id)
+    later = header["later"]
     expected = sum(array.nbytes for array in like.arrays)
     entry = sum(array.itemsize * array.shape[-1] for array in like.arrays if not array.size)
     more = len(body) - expected
@@ -161,9 +161,43 @@ def from_bytes(data: bytes, like: UserStates, model_id: str, rows: int) -> UserS
     state = like.with_arrays(arrays)
     if entry and state.events_n[0] != more // entry:
         raise ValueError(f"state: {more // entry} events, must be {state.events_n[0]}")
+    own_nm, state = state.own_nm, state._replace(own_nm=_without(state.own_nm, later))
     if not is_possible(state, rows):
         raise ValueError("state: holds impossible values; observe its events again")
+    if rows_of is None or not later:
+        return state
+    found = rows_of(list(later.values()))
+    for row, now in zip(later, found, strict=True):
+        state.own_nm[own_nm == row] = now
     return state
+
+
+def _opened(data: bytes, model_id: str) -> tuple[dict[str, Any], memoryview]:
+    """The header of a state's bytes, of this schema and model, and what follows it."""
+    if len(data) < 8 or data[:4] != _MAGIC:
+        raise ValueError("state: these bytes are no state of a user")
+    (length,) = struct.unpack("<I", data[4:8])
+    try:
+        header = parse_json(data[8 : 8 + length].decode())
+        schema, model = header["schema"], header["model"]
+        header["later"] = {int(row): item for row, item in header.get("later", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError("state: its header is damaged; observe its events again") from error
+    if schema != SCHEMA:
+        raise ValueError(
+            f"state: schema {shortly(schema)}, this version reads {SCHEMA}; observe its events "
+            "again"
+        )
+    if model != model_id:
+        raise ValueError(
+            f"state: of model {shortly(model)}, not {model_id}; observe its events again"
+        )
+    return header, memoryview(data)[8 + length :]
+
+
+def _without(own_nm: np.ndarray, later: Mapping[int, Any]) -> np.ndarray:
+    """The items, with those of these rows unknown."""
+    return np.where(np.isin(own_nm, list(later)), UNKNOWN_ID, own_nm).astype(np.int32)
 
 
 def is_possible(states: UserStates, rows: int) -> bool:

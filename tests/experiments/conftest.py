@@ -8,7 +8,7 @@ from data_pipelines.config import PrepareConfig
 from data_pipelines.prepare import prepare
 from data_pipelines.synthetic import SyntheticConfig, synthetic_log
 from experiments.runs.data import open_data
-from tests.experiments.small_runs import REMEMBERING, run_train
+from tests.experiments.small_runs import REMEMBERING, run_train, train_in
 
 
 def prepared(directory, users=40, seed=0, **settings):
@@ -96,4 +96,19 @@ def whole(data, tmp_path_factory):
     """The workdir of a complete run; tests must not change it."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     run_train(data, workdir, draws=True)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def by_time(tmp_path_factory):
+    """A log split by time, whose test has items that training never had."""
+    return prepared(tmp_path_factory.mktemp("by_time") / "D", users=12, split="time")
+
+
+@pytest.fixture(scope="session")
+def by_time_run(by_time, tmp_path_factory):
+    """The workdir of a run on that log with all of memory's terms; tests must not change it."""
+    workdir = tmp_path_factory.mktemp("by_time_run") / "W"
+    workdir.mkdir()
+    train_in(by_time, workdir, *REMEMBERING)
     return workdir

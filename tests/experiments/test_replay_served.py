@@ -20,8 +20,6 @@ from experiments.server.running import make_server, open_socket
 from experiments.server.sqlite_store import SqliteStore
 from experiments.server.worker import Worker
 from hiertcn_jax.exported.reading import Export
-from tests.experiments.conftest import prepared
-from tests.experiments.small_runs import REMEMBERING, train_in
 
 
 def run(module, *arguments):
@@ -32,31 +30,28 @@ def run(module, *arguments):
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    return prepared(tmp_path_factory.mktemp("log") / "D", users=12, split="time")
+def log(by_time):
+    return by_time
 
 
 @pytest.fixture(scope="module")
-def workdir(log, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run") / "W"
-    workdir.mkdir()
-    train_in(log, workdir, *REMEMBERING)
-    return workdir
+def workdir(by_time_run):
+    return by_time_run
 
 
 @pytest.fixture(scope="module")
-def exported(log, workdir):
+def exported(log, workdir, tmp_path_factory):
     """As it was when test began."""
-    directory = workdir.parent / "X"
+    directory = tmp_path_factory.mktemp("export") / "X"
     until = log.manifest["cuts"]["test_after"]
     run(export, f"--workdir={workdir}", f"--output_dir={directory}", f"--until={until}")
     return Export(directory)
 
 
 @pytest.fixture(scope="module")
-def evaluated(workdir):
+def evaluated(workdir, tmp_path_factory):
     """Ranks of `evaluate --counts=live`."""
-    path = workdir.parent / "ranks.parquet"
+    path = tmp_path_factory.mktemp("ranks") / "ranks.parquet"
     run(evaluate, f"--workdir={workdir}", "--counts=live", f"--ranks_out={path}")
     return in_order(pl.read_parquet(path))
 
