@@ -23,7 +23,7 @@ from experiments.server.app import ANSWER_SECONDS
 from experiments.server.express import Taken
 from experiments.server.guard import Guard
 from experiments.server.handover import Handover
-from experiments.server.problems import described, failure
+from experiments.server.problems import busy, described, failure
 from experiments.server.worker import BusyError, ClosedError
 
 HEAD_SECONDS = 10.0
@@ -36,6 +36,7 @@ HEAD_BYTES = 65_536
 _PROBLEM = b"content-type: application/problem+json\r\n"
 _JSON = b"content-type: application/json\r\n"
 _LATER = b"retry-after: 1\r\n"
+_BUSY = bytes(busy().body)
 
 
 class Connection(HttpToolsProtocol):
@@ -147,7 +148,9 @@ class Connection(HttpToolsProtocol):
         if self.flow.write_paused:
             super()._start_asgi_task(cycle, app)
         elif guard.sends_away(scope["path"]):
-            self._fail(cycle, "none", BusyError(), time.perf_counter())
+            # Made once: above capacity this is what most requests get.
+            self.guard.note(scope, "none", 429, 0.0)  # type: ignore[arg-type]
+            self._send(cycle, 429, _PROBLEM + _LATER, _BUSY)
         elif guard.takes(scope):  # type: ignore[arg-type]
             self._held = cycle, app
             if not cycle.more_body:
