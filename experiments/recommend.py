@@ -182,14 +182,18 @@ def read_settings() -> Settings:
     """The settings of the parsed flags.
 
     Raises:
-      ValueError: The output has no known format, the time is none, or it is not said what
-        recommends.
+      ValueError: The output has no known format, the time is none, it is not said what recommends,
+        or an index is to hold a live catalogue.
     """
     values = flags.FLAGS
     if (values.workdir is None) == (values.ranker is None):
         raise ValueError("flag --workdir: give it, or --ranker and --data_dir, not both")
     if values.ranker is not None:
         _check_ranker_flags(values)
+    if values.index and values.catalogue == "live":
+        raise ValueError(
+            "flag --index: holds the fitted items alone; leave it out, or --catalogue=live"
+        )
     return Settings(
         workdir=values.workdir and Path(values.workdir),
         output=table_path("output", values.output),

@@ -55,6 +55,10 @@ def load(
     """The Recommender of a trained run; see `hiertcn_jax.load`."""
     workdir = Path(workdir)
     _require_catalogue(catalogue)
+    if index and catalogue == "live":
+        raise ValueError(
+            "index=True: holds the fitted items alone; leave it out, or catalogue='live'"
+        )
     restored = restore_run(workdir, checkpoint)
     location = DataLocation(None if data_dir is None else str(data_dir))
     data = open_run_data(restored, location, catalogue)

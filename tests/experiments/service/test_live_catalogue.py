@@ -79,7 +79,7 @@ def rank_of(table, item):
     return 1 + (scores > score).sum() + ((scores == score).sum() - 1) / 2
 
 
-@pytest.mark.parametrize("knows_the_log", [True, False])
+@pytest.mark.parametrize("knows_the_log", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_streamed_ranks_are_those_of_an_evaluation(restored, live, knows_the_log, monkeypatch):
     """Event by event: each is asked for, then observed; first appearances have no rank.
 
@@ -177,8 +177,14 @@ def test_the_command_and_rankers_know_later_items(workdir, live, tmp_path):
 def test_what_is_refused(workdir, live, tmp_path):
     with pytest.raises(ValueError, match="catalogue='all': must be fitted or live"):
         hiertcn_jax.load(workdir, catalogue="all")
-    with pytest.raises(ValueError, match="index=True: holds the fitted items; not with"):
+    with pytest.raises(ValueError, match="index=True: holds the fitted items alone; leave it out"):
         hiertcn_jax.load(workdir, catalogue="live", index=True)
+    with flagsaver.flagsaver():
+        recommend.define_flags()
+        names = f"--workdir={workdir}", f"--output={tmp_path / 'r.csv'}"
+        flags.FLAGS(["recommend", *names, "--index", "--catalogue=live"])
+        with pytest.raises(ValueError, match="flag --index: holds the fitted items alone"):
+            recommend.read_settings()
     (tmp_path / "new.csv").write_text("user_id,item_id,timestamp\n1,abc,1790000000\n")
     settings = recommend.Settings(
         workdir, tmp_path / "r.csv", "best", None, None, (str(tmp_path / "new.csv"),), None, 3,
