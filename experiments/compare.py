@@ -42,7 +42,7 @@ from experiments.comparison.tables import (
 )
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.levels import define_catalogue_flag, read_levels
-from experiments.judging.result_tables import LEGEND, print_table, scored_line
+from experiments.judging.result_tables import LEGEND, print_table, report_line, scored_line
 from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import require_matplotlib
 from experiments.judging.slice_report import Scoring, report_comparison
@@ -242,6 +242,7 @@ def _write_tables(settings: Settings, data: Data, cells: list[Cell], events_hash
     print(f"\n{scored_line(settings.split, cells[0].values['metrics'])}\n")
     _print(tables, header)
     print(f"\n{LEGEND}\n\nresults: {settings.workdir}/compare.md, .json, .csv")
+    print(report_line(settings.workdir))
 
 
 def _print(tables: list[TextTable], header: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ from data_pipelines.raw.times import parse_time, to_iso
 from experiments.comparison.entries import entry_of, read_settings_files
 from experiments.flags.continuing_flags import define_replay_share
 from experiments.flags.data_flags import DataLocation
-from experiments.judging.result_tables import print_table
+from experiments.judging.result_tables import print_table, report_line
 from experiments.judging.results import write_json, write_table
 from experiments.judging.slice_plots import plot_slices, require_matplotlib
 from experiments.replaying.report import summarize
@@ -361,6 +361,9 @@ def _report(
     prefix = settings.output_dir / "replay"
     plot_slices({name: [row["slices"]] for name, row in rows.items()}, prefix, data.directory.name)
     print(f"\nresults: {prefix}.json, {prefix}_*.png")
+    # The report of a run shows the replay that is inside.
+    if settings.workdir is not None and settings.output_dir == settings.workdir / "replay":
+        print(report_line(settings.workdir))
 
 
 def _cell(figures: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ from experiments.flags import run_flags as flags_lib
 from experiments.flags.own_settings import override_own
 from experiments.flags.run_flags import run_lines
 from experiments.judging.rankers import make_ranker
-from experiments.judging.result_tables import print_table
+from experiments.judging.result_tables import print_table, report_line
 from experiments.judging.results import write_json
 from experiments.runs.config import RunConfig
 from experiments.runs.data import (
@@ -366,6 +366,11 @@ def _conclude(settings: Settings, data: Data, study: optuna.Study) -> None:
             f"{settings.workdir}: no trial has a result; leaderboard.json has the error of each"
         )
     _write_best(settings, best.params)
+    print(f"results: {settings.workdir}/leaderboard.json, best.json")
+    # Another machine may have trained it.
+    workdir = trial_directory(settings, best.trial)
+    if settings.ranker is None and workdir.is_dir():
+        print(f"the best trial: {workdir}; {report_line(workdir)}")
 
 
 def _write_best(settings: Settings, drawn: dict[str, Any]) -> None:

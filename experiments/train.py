@@ -11,7 +11,6 @@ stopped. With --coordinator_address it is one of several processes that train to
 continues a run on a log to which events were appended (docs/continual.md).
 """
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from data_pipelines.synthetic import Variant
 from experiments.flags import continuing_flags
 from experiments.flags import run_flags as flags_lib
 from experiments.flags.device_flags import define_cluster_flags, read_cluster
-from experiments.judging.result_tables import print_results
+from experiments.judging.result_tables import print_results, report_line
 from experiments.judging.simple_rankers import losing_lines, score_simple
 from experiments.processes.cluster import Cluster, ClusterError, joined
 from experiments.runs.bad_steps import NonFiniteError
@@ -172,7 +171,7 @@ def _evaluate(settings: Settings, data: Data, plan: Plan) -> None:
         *([] if beside.why_not is None else [beside.why_not]),
         _best_line(config, plan, restored.step, results[Split.VALID].metrics),
         f"results: {', '.join(map(str, paths))}",
-        f"look at it: hiertcn report --workdir={shlex.quote(str(workdir))} --output=report.html",
+        report_line(workdir),
     ]:
         print(line)
 

@@ -1,6 +1,8 @@
 """Formats results for people: tables of 80 columns, with a title and a legend."""
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
@@ -119,3 +121,8 @@ def print_results(title: str, split: Split, rows: Mapping[str, Mapping[str, Any]
     print(f"{LEGEND}\n")
     print_table(metrics_table(rows, LISTS_COLUMNS))
     print(LISTS_LEGEND)
+
+
+def report_line(workdir: Path) -> str:
+    """The command that shows a trained run, or a comparison, as a page."""
+    return f"look at it: hiertcn report --workdir={shlex.quote(str(workdir))} --output=report.html"

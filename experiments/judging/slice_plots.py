@@ -32,7 +32,7 @@ def require_matplotlib() -> None:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError(
-            "flag --slices: plots need matplotlib: python -m pip install 'hiertcn_jax[report]'"
+            "flag --slices: plots need matplotlib: python -m pip install 'hiertcn_jax[plots]'"
         )
 
 

@@ -24,7 +24,7 @@ def draw_learning_curve(workdir: Path, monitor: str, lower_is_better: bool) -> s
       A line that says why there is no picture; None if there is one.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        return f"{FILE}: not drawn, because it needs matplotlib: pip install 'hiertcn_jax[report]'"
+        return f"{FILE}: not drawn, because it needs matplotlib: pip install 'hiertcn_jax[plots]'"
     try:
         lines = read_journal(workdir / "metrics.jsonl")
         losses = points_of(lines, "train", "loss")

@@ -144,7 +144,8 @@ def test_the_command_needs_no_git_and_its_flagfile_repeats_it(data_dir, tmp_path
         "mask_seen: session",
         "next: averages over users",
         LEGEND,
-        f"results: {tmp_path / 'W'}/compare.md, .json, .csv\n",
+        f"results: {tmp_path / 'W'}/compare.md, .json, .csv\n"
+        f"look at it: hiertcn report --workdir={tmp_path / 'W'} --output=report.html\n",
     ):
         assert text in done.stdout
     # Paths and hashes may be longer.

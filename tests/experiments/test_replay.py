@@ -124,7 +124,9 @@ def test_a_model_is_replayed_into_its_workdir(fitted, live, tmp_path, capsys):
     run(live, f"--workdir={workdir}", "--update=counts:6h", "--every=3d")
     values = json.loads((workdir / "replay" / "replay.json").read_text())
     assert list(values["models"]) == ["hiertcn (counts:6h)"]
-    assert "hiertcn (counts:6h)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "hiertcn (counts:6h)" in said
+    assert said.endswith(f"\nlook at it: hiertcn report --workdir={workdir} --output=report.html\n")
     with pytest.raises(DataError, match=r"from=.+: the model was fitted on events until .+; set"):
         run(live, f"--workdir={workdir}", "--from=1700000000", f"--output_dir={tmp_path / 'R'}")
 

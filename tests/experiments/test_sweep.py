@@ -18,6 +18,7 @@ from absl.testing import flagsaver
 
 from experiments import sweep
 from experiments.flags.run_flags import read_run_config
+from experiments.reporting.run_files import read_files
 from experiments.sweeping.study import SeededByTrial, StudyError
 from hiertcn_jax.baselines.registry import RANKERS
 from hiertcn_jax.models import MODELS
@@ -133,7 +134,13 @@ def test_a_finished_sweep_is_shown_again_and_trains_nothing(swept, monkeypatch, 
     before = (swept.workdir / "leaderboard.json").read_text()
     sweep.main(swept)
     assert (swept.workdir / "leaderboard.json").read_text() == before
-    assert "learning_rate=" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "learning_rate=" in said
+    best = swept.workdir / "trials" / f"{json.loads(before)['trials'][0]['trial']:04d}"
+    command = f"hiertcn report --workdir={best} --output=report.html"
+    assert said.endswith(f"\nthe best trial: {best}; look at it: {command}\n")
+    steps = [line["step"] for line in read_files(best, "best").journal]
+    assert steps == [line["step"] for line in journal(best)]
 
 
 def test_other_fixed_flags_are_refused_by_name(swept):

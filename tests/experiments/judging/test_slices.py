@@ -194,5 +194,5 @@ def test_a_slice_of_one_bin_has_no_plot(tmp_path, capsys, bins, why):
 
 def test_without_matplotlib_there_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(slice_plots.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"--slices: plots need matplotlib: .*\[report\]"):
+    with pytest.raises(ValueError, match=r"--slices: plots need matplotlib: .*\[plots\]"):
         slice_plots.require_matplotlib()

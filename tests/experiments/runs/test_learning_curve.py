@@ -69,5 +69,5 @@ def test_why_there_is_no_picture(tmp_path, monkeypatch):
     assert why == f"{FILE}: not drawn: No such file or directory"
     monkeypatch.setattr(learning_curve.importlib.util, "find_spec", lambda name: None)
     why = draw_learning_curve(tmp_path, "all/mrr", False)
-    assert why.endswith("needs matplotlib: pip install 'hiertcn_jax[report]'")
+    assert why.endswith("needs matplotlib: pip install 'hiertcn_jax[plots]'")
     assert list(tmp_path.iterdir()) == []
