@@ -44,11 +44,11 @@ def _is_id(value: object) -> bool:
 
 
 def _is_id_type(value: object) -> bool:
-    return value in ID_TYPES
+    return isinstance(value, str) and value in ID_TYPES
 
 
 def _is_unit(value: object) -> bool:
-    return value is None or value in PER_SECOND
+    return value is None or (isinstance(value, str) and value in PER_SECOND)
 
 
 _Check = tuple[Callable[[object], bool], str]

@@ -124,7 +124,10 @@ class DelimitedFile:
                 "utf-16, ...) reads others"
             ) from error
         except csv.Error as error:
-            raise DataError(f"{self._path}: header: {error}") from error
+            problem = str(error)
+            if "new-line" in problem:
+                problem = "a carriage return stands within a line; end lines with a newline"
+            raise DataError(f"{self._path}: header: {problem}") from error
 
     def _blocks(self) -> Iterator[tuple[bytes, TextRows, int]]:
         """Yields blocks of whole rows with the rows in them and their number of lines."""

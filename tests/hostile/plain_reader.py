@@ -75,11 +75,7 @@ def read_plain(
     if not rows:
         return PlainFile("unclosed" if unclosed else "empty", [])
     header_bytes, _ = rows.pop(0)
-    names, problem = _fields(header_bytes, separator)
-    if problem is None:
-        raw = _raw_fields(header_bytes.decode().rstrip("\r"), separator)
-        if any("\r" in field and not field.startswith('"') for field in raw):
-            problem = "carriage return"
+    names, problem = header_fields(header_bytes, separator)
     if problem is not None:
         return PlainFile(f"header {problem}", [])
     for name in ("user_id", "item_id", "timestamp"):
@@ -110,6 +106,17 @@ def _split_rows(data: bytes) -> tuple[list[tuple[bytes, int]], bool]:
         else:
             content.append(octet)
     return rows, quoted
+
+
+def header_fields(data: bytes, separator: str) -> tuple[list[str], str | None]:
+    """The names in a header, and its problem, if any."""
+    data = data.rstrip(b"\r")
+    names, problem = _fields(data, separator)
+    if problem is None:
+        raw = _raw_fields(data.decode(), separator)
+        if any("\r" in field and not field.startswith('"') for field in raw):
+            problem = "carriage return"
+    return names, problem
 
 
 def _raw_fields(text: str, separator: str) -> list[str]:

@@ -53,7 +53,8 @@ WHOLE_FILES = {
     "header misplaced quote": PATH
     + r": header: a quote \(\"\) stands where none belongs"
     + UNQUOTED,
-    "header carriage return": PATH + r": header: .*new-line character seen in unquoted field.*",
+    "header carriage return": PATH
+    + r": header: a carriage return stands within a line; end lines with a newline",
     "column": PATH + r": header: column '\w+' (is missing|occurs more than once); found .*",
     "no rows": PATH + r": no rows after the header; leave the file out, or write it again",
     "unclosed": PATH
