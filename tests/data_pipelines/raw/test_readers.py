@@ -158,7 +158,7 @@ def test_bad_parquet_values(tmp_path, column, values, message):
         ("a.csv", b"\xff\xfe,item_id\n1,2\n", "header: expected UTF-8, got byte 0xff"),
         ("a.csv", HEADER.encode() + b'\n1,"2,3\n4,5,6\n', 'a quote (") in the last rows'),
         ("a.csv", HEADER.encode() + b',"a"b\n1,2,3,4\n', 'header: a quote (") stands where none'),
-        ("a.csv", HEADER.encode() + b"\r1,2,3\r", "header: new-line character seen in unquoted"),
+        ("a.csv", HEADER.encode() + b"\r1,2,3\r", "header: a carriage return stands within a line"),
         ("a.csv", b"x" * 200_000 + b"\n1\n", "header: field larger than field limit"),
         ("a.csv.gz", b"no gzip", "cannot be unzipped"),
         ("a.csv.gz", gzip.compress(b"x" * 1000, mtime=0)[:-9], "cannot be unzipped"),
