@@ -1,4 +1,4 @@
-"""SIGHUP while a server starts. It imports nothing else, so that it is there first."""
+"""SIGHUP while a server starts. It imports little, so that it is there once flags are read."""
 
 import signal
 
