@@ -70,16 +70,23 @@ class Past:
             yield [self._later_ids[user] for user in new], list(new.values())
 
     def add(self, found: Mapping[Any, UserEvents]) -> None:
-        """Takes in later events of users, each user's in order of time."""
-        past = self.events_of(list(found))
-        parts = []
-        for (user, one), before in zip(found.items(), past, strict=True):
-            new = self._with_later(before, one)
+        """Takes in later events of users, each user's in order of time.
+
+        Raises:
+          ValueError: A live catalogue cannot have the id of an item; then nothing is taken in.
+        """
+        if not found:
+            return
+        times = [one.times for one in found.values()]
+        ids = [item for one in found.values() for item in one.item_ids]
+        item_n = self.enter(ids, np.concatenate(times))
+        items = np.split(item_n, np.cumsum([len(time_n) for time_n in times])[:-1])
+        past, parts = self.events_of(list(found)), []
+        for user, before, *new_of_user in zip(found, past, items, times, strict=True):
+            new = self._with_later(before, *new_of_user)
             start = 0 if before is None else len(before.item_rows)
             self._later[str(user)], self._later_ids[str(user)] = new, user
             parts.append(counted_events(new, start))
-        if not parts:
-            return
         arrays = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         order_n = np.argsort(arrays[1], kind="stable")
         item_n, time_n, before_nm, position_n = (array[order_n] for array in arrays)
@@ -127,9 +134,8 @@ class Past:
                 item_n[order_n], time_n, before.own_nm[order_n], after.position_n[order_n] - 1
             )
 
-    def _with_later(self, before: Events | None, later: UserEvents) -> Events:
+    def _with_later(self, before: Events | None, item_n: np.ndarray, time_n: np.ndarray) -> Events:
         """Events of a user with later ones after them."""
-        item_n, time_n = self.enter(later.item_ids, later.times), later.times
         if before is None:
             before = Events(item_n[:0], time_n[:0], np.zeros(0, bool))
         last = before.times[-1:] if len(before.times) else time_n[:1]

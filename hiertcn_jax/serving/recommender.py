@@ -107,10 +107,10 @@ class Recommender:
         users = states.users
         listed = one_each(items, users, "items")
         time_n = seconds_of(one_each(time, users, "time"))
-        item_n = self._past.enter(listed, time_n)
         starts_n = None
         if new_session is not None:
             starts_n = np.asarray(one_each(new_session, users, "new_session"), bool)
+        item_n = self._past.enter(listed, time_n)
         after = self._scorer.observe(
             states,
             [

@@ -128,6 +128,18 @@ def test_an_item_is_recommended_from_its_first_event_on(rec, live):
         rec.observe(state, "x", time=2_000_000_080)
 
 
+def test_what_is_refused_changes_nothing(rec):
+    """One bad id among many events, or as many sessions as there are no users."""
+    size, newest = rec.catalogue.size, rec._past.newest
+    events = {"user_id": [-1, -2], "item_id": ["5050505", "x"], "timestamp": [2_000_000_090] * 2}
+    with pytest.raises(ValueError, match="items='x': must be a whole number"):
+        rec.add(pl.DataFrame(events))
+    with pytest.raises(ValueError, match="new_session: 2 values for 1 users"):
+        rec.observe(rec.start(), 5050505, time=2_000_000_090, new_session=[True, False])
+    assert (rec.catalogue.size, rec._past.newest) == (size, newest)
+    assert rec._past.events_of([-1, -2]) == [None, None]
+
+
 def test_new_items_compile_nothing(rec):
     state = rec.observe(rec.start(), 10**6, time=2_000_000_000)
     rec.recommend(state, k=5, at=2_000_000_001)
@@ -153,7 +165,7 @@ def test_a_stored_state_names_its_later_items(workdir, rec):
 
 
 def test_the_command_and_rankers_know_later_items(workdir, live, tmp_path):
-    (tmp_path / "new.csv").write_text("user_id,item_id,timestamp\n1,424242,1790000000\n")
+    (tmp_path / "new.csv").write_text("user_id,item_id,timestamp\n1,424242,1760000000\n")
     known = live.vocabulary.size - FIRST_ITEM_ID
     for place in (
         (f"--workdir={workdir}",),
@@ -164,7 +176,7 @@ def test_the_command_and_rankers_know_later_items(workdir, live, tmp_path):
             flags.FLAGS(
                 [
                     "recommend", *place, f"--output={tmp_path / 'recs.csv'}", "--k=1000",
-                    f"--events={tmp_path / 'new.csv'}", "--at=1790000001", "--catalogue=live",
+                    f"--events={tmp_path / 'new.csv'}", "--at=1760000001", "--catalogue=live",
                 ]
             )  # fmt: skip
             recommend.main(recommend.read_settings())
@@ -185,7 +197,7 @@ def test_what_is_refused(workdir, live, tmp_path):
         flags.FLAGS(["recommend", *names, "--index", "--catalogue=live"])
         with pytest.raises(ValueError, match="flag --index: holds the fitted items alone"):
             recommend.read_settings()
-    (tmp_path / "new.csv").write_text("user_id,item_id,timestamp\n1,abc,1790000000\n")
+    (tmp_path / "new.csv").write_text("user_id,item_id,timestamp\n1,abc,1760000000\n")
     settings = recommend.Settings(
         workdir, tmp_path / "r.csv", "best", None, None, (str(tmp_path / "new.csv"),), None, 3,
         False, None, catalogue="live",
