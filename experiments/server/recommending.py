@@ -39,7 +39,7 @@ class Recommending:
         """The best items for each. A time before `counts.known_from` stands for that one.
 
         Args:
-          asks: What is asked for.
+          asks: One for each user or visitor who wants recommendations.
           ids: The users among them, each once.
           found: Their states.
           counts: What everybody did so far.

@@ -37,9 +37,8 @@ def make_train_step(
     `grad_norm` before clipping, `learning_rate`, and `finite`.
 
     If the loss or the gradient is not finite, the step is skipped: `finite` is False, and
-      parameters
-    and moments do not change. The step is still counted, so that dropout, negatives and the
-    learning rate of later steps do not depend on it. The carry still advances, because the next
+    parameters and moments do not change. The step is still counted, so that dropout, negatives and
+    the learning rate of later steps do not depend on it. The carry still advances, because the next
     batch begins after this one's events. A lane whose new carry is not finite keeps its old one.
 
     Args:

@@ -58,8 +58,8 @@ class LiveCatalogue:
         """int32 [n]. Their rows; UNKNOWN_ID for an id that was not seen."""
         listed = list(item_ids)
         rows = np.array(self._base.encode(listed), np.int32)
-        for place in np.flatnonzero(rows < FIRST_ITEM_ID) if self._new_rows else ():
-            rows[place] = self._new_rows.get(str(listed[place]), UNKNOWN_ID)
+        for index in np.flatnonzero(rows < FIRST_ITEM_ID) if self._new_rows else ():
+            rows[index] = self._new_rows.get(str(listed[index]), UNKNOWN_ID)
         return rows
 
     def decode(self, rows: np.ndarray, /) -> Sequence[Any]:
@@ -73,8 +73,8 @@ class LiveCatalogue:
             raise ValueError(f"rows={rows.max()}: must be below {self.size} to have an id")
         is_new = rows >= self._base.size
         ids = list(self._base.decode(np.where(is_new, FIRST_ITEM_ID, rows)))
-        for place in np.flatnonzero(is_new):
-            ids[place] = self._new_ids[rows[place] - self._base.size]
+        for index in np.flatnonzero(is_new):
+            ids[index] = self._new_ids[rows[index] - self._base.size]
         return ids
 
     def enter(self, item_ids: Iterable[Any], time_n: np.ndarray) -> np.ndarray:
@@ -93,13 +93,13 @@ class LiveCatalogue:
         listed = list(item_ids)
         rows = self.encode(listed)
         new = [
-            (place, self._typed(listed[place])) for place in np.flatnonzero(rows < FIRST_ITEM_ID)
+            (index, self._typed(listed[index])) for index in np.flatnonzero(rows < FIRST_ITEM_ID)
         ]
-        for place, item in new:
+        for index, item in new:
             row = self._new_rows.setdefault(str(item), self.size)
             if row == self.size:
                 self._new_ids.append(item)
-            rows[place] = row
+            rows[index] = row
         self._make_room()
         if (time_n < self.known_from_v[rows]).any():
             np.minimum.at(self.known_from_v, rows, time_n)
